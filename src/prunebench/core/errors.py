@@ -1,0 +1,27 @@
+"""Errors that a user can mend: one sentence each, printed without a traceback."""
+
+from __future__ import annotations
+
+
+class PrunebenchError(Exception):
+    """Base of every error whose message alone tells the user what to change."""
+
+
+class ConfigError(PrunebenchError):
+    """A configuration file, an override or a command line asks for something impossible."""
+
+
+class DataError(PrunebenchError):
+    """A data set's file is missing, damaged or of the wrong shape."""
+
+
+class ModelError(PrunebenchError):
+    """A network cannot be built, traced, loaded or pruned as asked."""
+
+
+class TrainingError(PrunebenchError):
+    """Training cannot go on: a loss that is not finite, a layer without channels."""
+
+
+class ResultError(PrunebenchError):
+    """A result file is missing, damaged or belongs to another specification."""

@@ -1,0 +1,31 @@
+"""Lookup by name, with the closest known names in the error."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from prunebench.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
+    """Return the sentence for a name that is not among `known`.
+
+    >>> unknown_name("method", "gerg_1", ["greg_1", "l1"])
+    "unknown method 'gerg_1'; did you mean greg_1? (allowed: greg_1, l1)"
+    """
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
+    allowed = ", ".join(sorted(known)) or "none"
+    return f"unknown {kind} {name!r}{hint} (allowed: {allowed})"
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return `table[name]`; raise ConfigError with the closest names where there is none."""
+    try:
+        return table[name]
+    except KeyError:
+        raise ConfigError(unknown_name(kind, name, table)) from None
