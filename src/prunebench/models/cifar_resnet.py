@@ -1,0 +1,111 @@
+"""ResNet-20, -32, -56 and -110 for small images: three stages of basic blocks.
+
+He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385, section 4.2,
+with its shortcuts without parameters ("option A"), as in the codes of GReg, EPruner and SFP.
+OrthoReg's ResNet-56 has convolutions in its shortcuts: another network. Weights are drawn as in
+GReg's code; EPruner's leaves the linear layer to the framework's default.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from prunebench.models.labels import LayerLabel, label_layers, scaled
+
+
+class Subsample(nn.Module):
+    """The shortcut into a new stage: every second pixel, and new channels that are zero.
+
+    The new channels go half before and half after the old ones. A module adds them, so that their
+    number can be corrected when channels are removed.
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        added = c_out - c_in
+        self.pad = nn.ZeroPad3d((0, 0, 0, 0, added // 2, added - added // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, c_out, ceil(h / 2), ceil(w / 2))."""
+        padded: Tensor = self.pad(x[:, :, ::2, ::2])
+        return padded
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.shortcut = nn.Identity() if stride == 1 else Subsample(c_in, c_out)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, c_out, ceil(h / stride), ceil(w / stride))."""
+        inside = self.relu1(self.bn1(self.conv1(x)))
+        inside = self.bn2(self.conv2(inside))
+        out: Tensor = self.relu2(inside + self.shortcut(x))
+        return out
+
+
+class CifarResNet(nn.Module):
+    """Stem, three stages of `blocks` blocks with 16, 32, 64 channels, average, classifier."""
+
+    def __init__(self, blocks: int, *, num_classes: int, in_channels: int, width: float) -> None:
+        super().__init__()
+        widths = [scaled(channels, width) for channels in (16, 32, 64)]
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.relu1 = nn.ReLU()
+        self.stages = nn.Sequential(
+            stage(widths[0], widths[0], blocks, stride=1),
+            stage(widths[0], widths[1], blocks, stride=2),
+            stage(widths[1], widths[2], blocks, stride=2),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(widths[2], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of images (N, in_channels, h, w)."""
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.stages(x)
+        logits: Tensor = self.fc(self.flatten(self.pool(x)))
+        return logits
+
+    def labels(self) -> dict[str, LayerLabel]:
+        """Return the stage, block and position of each layer; position 0 is a block's first."""
+        return label_layers(self, self.stages)
+
+
+def stage(c_in: int, c_out: int, blocks: int, *, stride: int) -> nn.Sequential:
+    """Return a stage; only its first block has a stride and changes the width."""
+    first = BasicBlock(c_in, c_out, stride)
+    return nn.Sequential(first, *(BasicBlock(c_out, c_out, 1) for _ in range(blocks - 1)))
+
+
+def resnet20(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-20: three blocks per stage."""
+    return CifarResNet(3, num_classes=num_classes, in_channels=in_channels, width=width)
+
+
+def resnet32(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-32: five blocks per stage."""
+    return CifarResNet(5, num_classes=num_classes, in_channels=in_channels, width=width)
+
+
+def resnet56(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-56: nine blocks per stage."""
+    return CifarResNet(9, num_classes=num_classes, in_channels=in_channels, width=width)
+
+
+def resnet110(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-110: eighteen blocks per stage."""
+    return CifarResNet(18, num_classes=num_classes, in_channels=in_channels, width=width)

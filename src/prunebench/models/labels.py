@@ -1,0 +1,57 @@
+"""Where a layer stands: what per-stage pruning ratios and figures are keyed by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, order=True)
+class LayerLabel:
+    """The place of a convolution or linear layer.
+
+    Attributes
+    ----------
+    stage
+        0 is the stem, 1 to n are the stages, n + 1 is the classifier: GReg's lists of ratios.
+    block
+        Index from 0 within the stage; in a VGG a block is one convolution.
+    position
+        Index from 0 within the block.
+    """
+
+    stage: int
+    block: int
+    position: int
+
+
+def label_layers(model: nn.Module, stages: nn.Sequential) -> dict[str, LayerLabel]:
+    """Label the convolutions and linear layers of `model`, by path, in network order.
+
+    `stages` is the attribute of that name: a sequence of stages, each a sequence of blocks. What
+    is defined before it is the stem, what comes after it the classifier.
+    """
+    labels: dict[str, LayerLabel] = {}
+    stage, block, position = 0, 0, 0
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        path = name.split(".")
+        if path[0] == "stages":
+            here = (int(path[1]) + 1, int(path[2]))
+        else:
+            here = (0 if stage == 0 else len(stages) + 1, 0)
+        position = position + 1 if labels and here == (stage, block) else 0
+        stage, block = here
+        labels[name] = LayerLabel(stage, block, position)
+    return labels
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return the channels of a layer in a network of another width; at least one.
+
+    >>> scaled(64, 0.25), scaled(3, 0.5), scaled(16, 0.01)
+    (16, 2, 1)
+    """
+    return max(1, round(channels * width))

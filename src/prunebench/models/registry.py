@@ -1,0 +1,66 @@
+"""The networks by name; listing them imports no torch.
+
+A suffix scales all widths, as in torchvision's names: `vgg16_x0_25` has a quarter of the channels
+in every layer.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from typing import TYPE_CHECKING
+
+from prunebench.core.errors import ConfigError, ModelError
+from prunebench.core.names import look_up
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS = {
+    "mobilenet_v1": "prunebench.models.mobilenet:mobilenet_v1",
+    "resnet110": "prunebench.models.cifar_resnet:resnet110",
+    "resnet20": "prunebench.models.cifar_resnet:resnet20",
+    "resnet32": "prunebench.models.cifar_resnet:resnet32",
+    "resnet56": "prunebench.models.cifar_resnet:resnet56",
+    "vgg13": "prunebench.models.vgg:vgg13",
+    "vgg16": "prunebench.models.vgg:vgg16",
+    "vgg19": "prunebench.models.vgg:vgg19",
+}
+
+
+def names() -> list[str]:
+    """Return the names of the networks at width 1."""
+    return sorted(MODELS)
+
+
+def split_width(name: str) -> tuple[str, float]:
+    """Return a network's name and its width factor; ConfigError if either is not possible.
+
+    >>> split_width("vgg16_x0_25"), split_width("resnet56")
+    (('vgg16', 0.25), ('resnet56', 1.0))
+    """
+    slug, separator, suffix = name.rpartition("_x")
+    if name in MODELS or not separator:
+        slug, suffix = name, "1"
+    look_up("network", slug, MODELS)
+    width = float(suffix.replace("_", ".")) if re.fullmatch(r"[0-9]+(_[0-9]+)?", suffix) else 0.0
+    if width <= 0:
+        raise ConfigError(
+            f"network {name!r}: the width {suffix!r} is no number above 0; "
+            f"{slug}_x0_25, for example, is a quarter of the width"
+        )
+    return slug, width
+
+
+def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
+    """Build a network by name, with fresh weights from torch's global generator.
+
+    Raises ConfigError for an unknown name and ModelError for a count below one.
+    """
+    slug, width = split_width(name)
+    for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if count < 1:
+            raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
+    builder = pkgutil.resolve_name(MODELS[slug])
+    model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
+    return model
