@@ -1,0 +1,139 @@
+"""What is done to training images on their device, a whole batch at a time.
+
+Images go uint8 -> crop -> flip -> float, normalized -> cutout. The random numbers of an epoch are
+drawn at once beforehand; the functions themselves draw nothing, read nothing back and copy
+nothing from the host, so they fit into a captured step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AugmentDraw:
+    """The random numbers for N images: an epoch's, or a batch's."""
+
+    offsets: Tensor  # int64 (N, 2): row and column of the crop's corner in the padded image
+    flips: Tensor  # bool (N,)
+    centers: Tensor  # int64 (N, 2): row and column of the cutout's centre
+
+    def at(self, index: Tensor | slice) -> AugmentDraw:
+        """Return the numbers of some of the images."""
+        return AugmentDraw(self.offsets[index], self.flips[index], self.centers[index])
+
+    def to(self, device: torch.device | str) -> AugmentDraw:
+        """Return the numbers on a device."""
+        return AugmentDraw(self.offsets.to(device), self.flips.to(device), self.centers.to(device))
+
+
+def draw_augmentation(
+    n: int,
+    *,
+    crop_padding: int,
+    flip: bool,
+    cutout: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+) -> AugmentDraw:
+    """Draw for `n` images of `size` (h, w) from `generator`, on the generator's device.
+
+    Offsets are uniform in 0..2 * crop_padding, flips have probability 1/2, centres are uniform
+    over the pixels. All are drawn whether used or not, so that switching one off leaves the
+    others as they were; without `flip` no image is flipped, and without `cutout` centres are 0.
+    """
+    device, (h, w) = generator.device, size
+    offsets = torch.randint(
+        2 * crop_padding + 1, (n, 2), generator=generator, device=device, dtype=torch.int64
+    )
+    flips = torch.randint(2, (n,), generator=generator, device=device).bool()
+    rows = torch.randint(h, (n,), generator=generator, device=device)
+    columns = torch.randint(w, (n,), generator=generator, device=device)
+    centers = torch.stack((rows, columns), dim=1)
+    return AugmentDraw(
+        offsets=offsets,
+        flips=flips if flip else torch.zeros_like(flips),
+        centers=centers if cutout else torch.zeros_like(centers),
+    )
+
+
+def augment(
+    images: Tensor,
+    draw: AugmentDraw,
+    *,
+    crop_padding: int,
+    flip: bool,
+    cutout: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Turn uint8 images (N, C, h, w) into what a network is trained on, float32.
+
+    `draw` is that of these N images; what is switched off (0, False) costs nothing.
+    """
+    if crop_padding:
+        images = random_crop(images, draw.offsets, crop_padding)
+    if flip:
+        images = random_flip(images, draw.flips)
+    normalized = normalize(images, mean, std)
+    return cut_out(normalized, draw.centers, cutout) if cutout else normalized
+
+
+def random_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Pad images (N, C, h, w) on all sides with zeros, and crop them to their size again.
+
+    `offsets` (N, 2) are the rows and columns, 0..2 * padding, at which crops begin; `padding`
+    itself gives the image back. The papers pad before they normalize: the border is black.
+    """
+    n, _, h, w = images.shape
+    padded = F.pad(images, (padding, padding, padding, padding))
+    windows = padded.unfold(2, h, 1).unfold(3, w, 1)  # (N, C, row, column, h, w), no copy
+    index = torch.arange(n, device=images.device)
+    return windows[index, :, offsets[:, 0], offsets[:, 1]]
+
+
+def random_flip(images: Tensor, flips: Tensor) -> Tensor:
+    """Mirror those images (N, C, h, w) left to right whose entry of `flips` (N,) is true."""
+    return torch.where(flips[:, None, None, None], images.flip(3), images)
+
+
+def cut_out(images: Tensor, centers: Tensor, size: int) -> Tensor:
+    """Set a square of `size` pixels in each image (N, C, h, w) to zero, clipped at the border.
+
+    The square begins size // 2 before its centre (N, 2). Images are normalized already, as in
+    PGMPF's code (DeVries and Taylor, arXiv 1708.04552): zero is the mean, not black.
+    """
+    h, w = images.shape[2:]
+    first = centers - size // 2
+    rows = torch.arange(h, device=images.device) - first[:, :1]  # (N, h), from the square's edge
+    columns = torch.arange(w, device=images.device) - first[:, 1:]
+    in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
+    square = in_rows[:, :, None] & in_columns[:, None, :]
+    return images.masked_fill(square[:, None], 0)
+
+
+def normalize(images_uint8: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale uint8 images (N, C, h, w) to [0, 1] and return (image - mean) / std in float32.
+
+    Raises ValueError where `mean` or `std` has not one number per channel.
+    """
+    if not len(mean) == len(std) == images_uint8.shape[1]:
+        raise ValueError(
+            f"{len(mean)} means and {len(std)} deviations for {images_uint8.shape[1]} channels"
+        )
+    device = images_uint8.device
+    scaled = images_uint8.to(torch.float32) / 255
+    return scaled.sub_(per_channel(mean, device)).div_(per_channel(std, device))
+
+
+def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return numbers as (C, 1, 1) on a device.
+
+    They are filled in there: torch.tensor would copy from the host, and wait for the device.
+    """
+    return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])

@@ -1,0 +1,37 @@
+"""Holding images out, the same ones on every machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from prunebench.core.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPLIT_SEED = 0
+
+
+def stratified_split(
+    labels: NDArray[np.int64], fraction: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rising indices of what stays and of the ceil(fraction * N) held out.
+
+    Every class gives its share. Raises DataError where a class is too small for that.
+    """
+    everything = np.arange(len(labels))
+    if fraction == 0:
+        return everything, everything[:0]
+    from sklearn.model_selection import train_test_split  # takes a second to import
+
+    try:
+        rest, held_out = train_test_split(
+            everything, test_size=fraction, random_state=SPLIT_SEED, stratify=labels
+        )
+    except ValueError as error:
+        raise DataError(
+            f"a fraction of {fraction} of {len(labels)} images cannot be held out: {error}"
+        ) from None
+    return np.sort(rest), np.sort(held_out)

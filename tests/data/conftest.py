@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+import struct
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torchvision
+
+from prunebench.data import fashion_mnist
+
+
+def write_idx(path: Path, array: np.ndarray) -> str:
+    """Write packed bytes in the idx format; return the SHA-256 of the unpacked file."""
+    content = struct.pack(f">BBBB{array.ndim}i", 0, 0, 8, array.ndim, *array.shape)
+    content += array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content))
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_pickle(path: Path, content: dict[str, Any]) -> str:
+    """Write a pickle; return its MD5."""
+    path.write_bytes(pickle.dumps(content))
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address, with a slash at the end, under which this machine serves `tmp_path`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def small_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with 40 training and 20 test images; image i is filled with i."""
+    folder = tmp_path / "data" / "fashion_mnist"
+    folder.mkdir(parents=True)
+    table = {}
+    for split, n in (("train", 40), ("t10k", 20)):
+        images = np.broadcast_to(np.arange(n)[:, None, None], (n, 28, 28))
+        for name, array in (
+            (f"{split}-images-idx3-ubyte", images),
+            (f"{split}-labels-idx1-ubyte", np.arange(n) % 10),
+        ):
+            table[name] = write_idx(folder / f"{name}.gz", array)
+    monkeypatch.setattr(fashion_mnist, "SHA256", table)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with two batches of 20 training images and 20 test images.
+
+    Red is the image's number within its batch, green 100, blue 200.
+    """
+    source = torchvision.datasets.CIFAR10
+    folder = tmp_path / "data" / source.base_folder
+    folder.mkdir(parents=True)
+    red, green, blue = np.arange(20)[:, None], np.full((20, 1), 100), np.full((20, 1), 200)
+    pixels = np.repeat(np.hstack((red, green, blue)), 1024, axis=1).astype(np.uint8)
+    batch = {"data": pixels, "labels": [i % 10 for i in range(20)]}
+    names = ["data_batch_1", "data_batch_2", "test_batch"]
+    table = [[name, write_pickle(folder / name, batch)] for name in names]
+    meta = write_pickle(folder / "batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(source, "train_list", table[:2])
+    monkeypatch.setattr(source, "test_list", table[2:])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta})
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with 200 training and 100 test images; coarse labels are all 0."""
+    source = torchvision.datasets.CIFAR100
+    folder = tmp_path / "data" / source.base_folder
+    folder.mkdir(parents=True)
+    table = []
+    for name, n in (("train", 200), ("test", 100)):
+        fine = [i % 100 for i in range(n)]
+        content = {
+            "data": np.zeros((n, 3072), dtype=np.uint8),
+            "fine_labels": fine,
+            "coarse_labels": [0] * n,
+        }
+        table.append([name, write_pickle(folder / name, content)])
+    meta = write_pickle(folder / "meta", {"fine_label_names": [str(i) for i in range(100)]})
+    monkeypatch.setattr(source, "train_list", table[:1])
+    monkeypatch.setattr(source, "test_list", table[1:])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta})
+    return tmp_path / "data"
