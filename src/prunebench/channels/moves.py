@@ -1,0 +1,359 @@
+"""Rules for operations that move elements: the ids move in the same way.
+
+Cutting channels at a number written in the code (slice, select, split, index) freezes them: after
+a removal the number would cut elsewhere. `torch.chunk` divides whatever is left and is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.passes import Operation, Pass, Rule
+
+aten = torch.ops.aten
+CUT = "cut along its channels at places written in the code"
+DIVIDED = "divided along its channels by a view"
+PADDED = "padded along its channels by a number written in the code"
+SINGLE = "spread from one channel over several"
+
+
+def same(p: Pass, op: Operation) -> Value:
+    """Keep every element's channel, as copies and in-place fills do."""
+    return p.value(op.args[0])
+
+
+def like(p: Pass, op: Operation) -> Value:
+    """Give a new tensor of the operand's shape its channels; it shrinks with it."""
+    value = p.value(op.args[0])
+    if value.parameter:
+        p.ids.freeze_value(value, "a tensor is made of a parameter's shape")
+    return Value(value.layers, value.fixed)
+
+
+def constant(p: Pass, op: Operation) -> Value:
+    """Return no channels: `new_zeros` and the like have a shape written in the code."""
+    return Value()
+
+
+def moved(p: Pass, op: Operation) -> Value:
+    """Permute or squeeze; strides go with the dimensions."""
+    value = p.value(op.args[0])
+    layers = [op.func(layer, *op.args[1:], **op.kwargs) for layer in value.layers]
+    return p.settle(value, layers, SINGLE, value.parameter)
+
+
+def unsqueeze(p: Pass, op: Operation) -> Value:
+    """Insert a dimension on which no layer lies."""
+    value = p.value(op.args[0])
+    place = op.args[1] % op.out.ndim
+    layers = [with_dim(layer, place) for layer in value.layers]
+    return p.settle(value, layers, SINGLE, value.parameter)
+
+
+def with_dim(layer: Tensor, place: int) -> Tensor:
+    """Return the layer with one more dimension, of size 1, on which it does not lie."""
+    shape, strides = list(layer.shape), list(layer.stride())
+    shape.insert(place, 1)
+    strides.insert(place, 0)
+    return layer.as_strided(shape, strides)
+
+
+def expand(p: Pass, op: Operation) -> Value:
+    """Repeat along dimensions of size 1, which loses a layer that lies there."""
+    value = p.value(op.args[0])
+    offset = op.out.ndim - op.args[0].ndim
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        spreads = any(layer.shape[d] != op.out.shape[d + offset] for d in dims_of(layer))
+        layers.append(None if spreads else layer.expand(op.out.shape))
+    return p.settle(value, layers, SINGLE, value.parameter)
+
+
+def cut(p: Pass, op: Operation) -> Value:
+    """Take a part along one dimension; not followed if channels lie there."""
+    value = p.value(op.args[0])
+    dim = op.arg("dim") % op.args[0].ndim
+    whole = op.func.overloadpacket is aten.slice and op.out.shape == op.args[0].shape
+    layers = [
+        None if dim in dims_of(layer) and not whole else op.func(layer, *op.args[1:], **op.kwargs)
+        for layer in value.layers
+    ]
+    return p.settle(value, layers, CUT, value.parameter)
+
+
+def split(p: Pass, op: Operation) -> list[Value]:
+    """Cut into parts; the parts of an even `torch.chunk` lose the same places together."""
+    value = p.value(op.args[0])
+    dim = op.arg("dim") % op.args[0].ndim
+    parts: list[list[Tensor | None]] = [[] for _ in op.out]
+    for layer in value.layers:
+        chunks: list[Tensor] = list(op.func(layer, *op.args[1:], **op.kwargs))
+        followed = dim not in dims_of(layer)
+        if not followed and p.in_chunk and len({part.shape[dim] for part in op.out}) == 1:
+            followed = True
+            for chunk in chunks[1:]:
+                p.ids.tie(compact(chunks[0]), compact(chunk))
+        for part, chunk in zip(parts, chunks, strict=True):
+            part.append(chunk if followed else None)
+    return [p.settle(value, part, CUT) for part in parts]
+
+
+def index(p: Pass, op: Operation) -> Value:
+    """Index by tensors; not followed if channels lie on an indexed dimension."""
+    value = p.value(op.args[0])
+    dims = {d for d, chosen in enumerate(op.args[1]) if chosen is not None}
+    # The result's dimensions are where they were only if one dimension is indexed by a vector.
+    plain = len(dims) == 1 and op.out.ndim == op.args[0].ndim
+    layers = [
+        resized(layer, op.out.shape) if plain and not dims & set(dims_of(layer)) else None
+        for layer in value.layers
+    ]
+    return p.settle(value, layers, CUT)
+
+
+def repeat(p: Pass, op: Operation) -> Value:
+    """Put copies side by side."""
+    value = p.value(op.args[0])
+    offset = op.out.ndim - op.args[0].ndim
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        dims = dims_of(layer)
+        if len(dims) != 1:
+            layers.append(None)
+            continue
+        place = dims[0] + offset
+        ids = layer.as_strided((layer.shape[dims[0]],), (layer.stride(dims[0]),))
+        layers.append(spread(ids.repeat(op.args[1][place]), op.out.shape, (place,)))
+    return p.settle(value, layers, DIVIDED, value.parameter)
+
+
+def view(p: Pass, op: Operation) -> Value:
+    """Merge and divide dimensions; channels may be merged with others, not divided."""
+    value = p.value(op.args[0])
+    layers = [reshaped(layer, tuple(op.out.shape)) for layer in value.layers]
+    return p.settle(value, layers, DIVIDED, value.parameter)
+
+
+def reshaped(layer: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """Return the layer in another shape, or None if that divides a dimension it lies on."""
+    if layer.numel() == 0:
+        return None
+    on = set(dims_of(layer))
+    full = [1] * layer.ndim  # sizes where the reshape has to spell the ids out
+    target = [1] * len(shape)
+    lies: list[int] = []
+    touched = [(i, o) for i, o in aligned(tuple(layer.shape), shape) if on & set(i)]
+    for ins, outs in touched:
+        for d in ins:
+            full[d] = layer.shape[d]
+        for d in outs:
+            target[d] = shape[d]
+    spelled = layer.as_strided(full, layer.stride()).reshape(target).contiguous()
+    for _, outs in touched:
+        large = [d for d in outs if shape[d] > 1]
+        vary = [d for d in large if not bool((spelled == spelled.narrow(d, 0, 1)).all())]
+        if not vary:  # a single channel: its dimension keeps size 1 if there is one
+            lies += ([d for d in outs if shape[d] == 1] or large)[:1]
+        elif vary == large[-1:]:  # the same channels again and again, as in instance norm
+            lies += vary
+        else:
+            return None
+    strides = [max(spelled.stride(d), 1) if d in lies else 0 for d in range(len(shape))]
+    return spelled.as_strided(shape, strides)
+
+
+def aligned(
+    before: tuple[int, ...], after: tuple[int, ...]
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Pair the dimensions of two shapes of as many elements, in the smallest runs that agree.
+
+    >>> aligned((2, 8, 3, 3), (2, 72))
+    [((0,), (0,)), ((1, 2, 3), (1,))]
+    """
+    pairs = []
+    i = o = 0
+    while i < len(before) and o < len(after):
+        first_i, first_o = i, o
+        size_i, size_o = before[i], after[o]
+        i, o = i + 1, o + 1
+        while size_i != size_o:
+            if size_i < size_o:
+                size_i, i = size_i * before[i], i + 1
+            else:
+                size_o, o = size_o * after[o], o + 1
+        pairs.append((tuple(range(first_i, i)), tuple(range(first_o, o))))
+    if pairs:  # what is left has size 1
+        ins, outs = pairs.pop()
+        pairs.append((ins + tuple(range(i, len(before))), outs + tuple(range(o, len(after)))))
+    return pairs
+
+
+def cat(p: Pass, op: Operation) -> Value:
+    """Join along a dimension: side by side if channels lie there, else one over the other."""
+    tensors = [tensor for tensor in op.args[0] if tensor.ndim == op.out.ndim]
+    dim = op.arg("dim") % op.out.ndim
+    values = [p.value(tensor) for tensor in tensors]
+    for value in values:
+        if value.parameter:
+            p.ids.freeze_value(value, "a parameter is joined with other tensors")
+    layers = [layer for value in values for layer in value.layers]
+    if all(dims_of(layer) == (dim,) for layer in layers):
+        ids = []
+        for tensor, value in zip(tensors, values, strict=True):
+            part = along(value, dim)
+            if part is None:
+                reason = f"joined with {value.fixed}"
+                part = p.ids.new_frozen(tensor.shape[dim], reason)
+            ids.append(part)
+        return Value((spread(torch.cat(ids), op.out.shape, (dim,)),))
+    return overlaid(p, values, layers, op.out, dim)
+
+
+def stack(p: Pass, op: Operation) -> Value:
+    """Join along a new dimension."""
+    dim = op.arg("dim") % op.out.ndim
+    values = [p.value(tensor) for tensor in op.args[0]]
+    for value in values:
+        if value.parameter:
+            p.ids.freeze_value(value, "a parameter is joined with other tensors")
+    layers = [with_dim(layer, dim) for value in values for layer in value.layers]
+    return overlaid(p, values, layers, op.out, dim)
+
+
+def overlaid(p: Pass, values: list[Value], layers: list[Tensor], out: Tensor, dim: int) -> Value:
+    """Return the channels of tensors joined along a dimension on which no channels lie."""
+    dims = {dims_of(layer) for layer in layers}
+    if len(dims) != 1 or dim in next(iter(dims)) or any(len(v.layers) != 1 for v in values):
+        fixed = next((v.fixed for v in values if not v.layers), "other dimensions")
+        for value in values:
+            p.ids.freeze_value(value, f"joined with {fixed}")
+        return Value((), f"a tensor joined with {fixed}")
+    first = resized(layers[0], out.shape)
+    for layer in layers[1:]:
+        p.ids.tie(compact(layers[0]), compact(layer))
+    return Value((first,))
+
+
+def constant_pad(p: Pass, op: Operation) -> Value:
+    """Add constants around; added channels are units if a padding module holds their number."""
+    x, padding = op.args[0], [int(n) for n in op.args[1]]
+    value = p.value(x)
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        dims = dims_of(layer)
+        padded = {d: channel_padding(padding, x.ndim - 1 - d) for d in dims}
+        if not any(any(sides) for sides in padded.values()):
+            layers.append(resized(layer, op.out.shape))
+            continue
+        path, module = p.module()
+        held = module.padding if isinstance(module, nn.modules.padding._ConstantPadNd) else ()
+        if list(held) != padding or len(dims) != 1 or min(padding) < 0:
+            layers.append(None)
+            continue
+        before, after = padded[dims[0]]
+        extra = p.pad_ids(path, 2 * (x.ndim - 1 - dims[0]), before, after)
+        ids = layer.as_strided((layer.shape[dims[0]],), (layer.stride(dims[0]),))
+        ids = torch.cat([extra[:before], ids, extra[before:]])
+        layers.append(spread(ids, op.out.shape, dims))
+    return p.settle(value, layers, PADDED)
+
+
+def channel_padding(padding: Sequence[int], from_last: int) -> tuple[int, int]:
+    """Return what is added on both sides of a dimension, counted from the last one."""
+    place = 2 * from_last
+    return (padding[place], padding[place + 1]) if place < len(padding) else (0, 0)
+
+
+def pixel_shuffle(p: Pass, op: Operation) -> Value:
+    """Tie the channels that become the pixels of one channel."""
+    value = p.value(op.args[0])
+    dim = op.out.ndim - 3
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        ids = along(Value((layer,)), dim)
+        if ids is None:
+            layers.append(None)
+            continue
+        rows = ids.reshape(op.out.shape[dim], -1)
+        p.ids.tie(rows[:, :1], rows)
+        layers.append(spread(rows[:, 0], op.out.shape, (dim,)))
+    return p.settle(value, layers, DIVIDED)
+
+
+def pixel_unshuffle(p: Pass, op: Operation) -> Value:
+    """Give the channels that were pixels of one channel its id."""
+    value = p.value(op.args[0])
+    dim = op.out.ndim - 3
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        ids = along(Value((layer,)), dim)
+        if ids is not None:
+            ids = spread(ids.repeat_interleave(op.args[1] ** 2), op.out.shape, (dim,))
+        layers.append(ids)
+    return p.settle(value, layers, DIVIDED)
+
+
+def channel_shuffle(p: Pass, op: Operation) -> Value:
+    """Tie the same place of all groups, so that the groups stay as large as each other."""
+    value = p.value(op.args[0])
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        ids = along(Value((layer,)), 1)
+        if ids is not None:
+            rows = ids.reshape(op.args[1], -1)
+            p.ids.tie(rows[:1], rows)
+            ids = spread(rows.t().reshape(-1), op.out.shape, (1,))
+        layers.append(ids)
+    return p.settle(value, layers, DIVIDED)
+
+
+MOVES: dict[Any, Rule] = {
+    aten._reshape_alias: view,
+    aten._to_copy: same,
+    aten._unsafe_view: view,
+    aten.alias: same,
+    aten.bernoulli_: same,
+    aten.cat: cat,
+    aten.channel_shuffle: channel_shuffle,
+    aten.clone: same,
+    aten.constant_pad_nd: constant_pad,
+    aten.contiguous: same,
+    aten.detach: same,
+    aten.empty_like: like,
+    aten.expand: expand,
+    aten.fill_: same,
+    aten.full_like: like,
+    aten.index: index,
+    aten.index_select: cut,
+    aten.lift_fresh: same,
+    aten.native_channel_shuffle: channel_shuffle,
+    aten.new_empty: constant,
+    aten.new_full: constant,
+    aten.new_ones: constant,
+    aten.new_zeros: constant,
+    aten.ones_like: like,
+    aten.permute: moved,
+    aten.pixel_shuffle: pixel_shuffle,
+    aten.pixel_unshuffle: pixel_unshuffle,
+    aten.rand_like: like,
+    aten.randn_like: like,
+    aten.repeat: repeat,
+    aten.select: cut,
+    aten.slice: cut,
+    aten.split: split,
+    aten.split_with_sizes: split,
+    aten.squeeze: moved,
+    aten.stack: stack,
+    aten.t: moved,
+    aten.transpose: moved,
+    aten.unbind: split,
+    aten.unsqueeze: unsqueeze,
+    aten.view: view,
+    aten.zero_: same,
+    aten.zeros_like: like,
+}

@@ -1,0 +1,139 @@
+"""The state of one traced pass: what each tensor is, and which module is running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from prunebench.channels.groups import Call
+from prunebench.channels.ids import Ids, Value, compact, dims_of, spread
+
+INPUT = "the network's input"
+
+
+@dataclass
+class Pass:
+    """What the rules of the operations read and write.
+
+    Attributes
+    ----------
+    names, tensors
+        Names and tensor of every parameter and buffer; their place is the number of the owner of
+        a block of ids.
+    grouped
+        How units of grouped convolutions are formed.
+    ids
+        Ids and their ties.
+    values
+        What is known about the tensors seen so far.
+    calls
+        Uses of convolution and linear weights.
+    running
+        Path and module of the calls of `forward` under way, the innermost last.
+    pads
+        (path, place in `padding`) of padding modules that add channels to (before, after, ids).
+    in_chunk
+        Whether `torch.chunk` is running: it divides evenly whatever there is, `split` does not.
+    """
+
+    names: list[tuple[str, ...]]
+    tensors: list[Tensor]
+    grouped: str
+    ids: Ids = field(default_factory=Ids)
+    values: Any = field(default_factory=WeakTensorKeyDictionary)
+    calls: list[Call] = field(default_factory=list)
+    running: list[tuple[str, nn.Module]] = field(default_factory=list)
+    pads: dict[tuple[str, int], tuple[int, int, Tensor]] = field(default_factory=dict)
+    in_chunk: bool = False
+
+    def __post_init__(self) -> None:
+        self.numbers = {id(tensor): number for number, tensor in enumerate(self.tensors)}
+
+    def value(self, tensor: Tensor) -> Value:
+        """Return what is known about a tensor; a parameter gets its ids at its first use."""
+        value: Value | None = self.values.get(tensor)
+        if value is not None:
+            return value
+        number = self.numbers.get(id(tensor))
+        if number is None:
+            return Value()
+        layers = tuple(
+            spread(self.ids.new(size, number, dim), tensor.shape, (dim,))
+            for dim, size in enumerate(tensor.shape)
+        )
+        self.values[tensor] = value = Value(layers, self.names[number][0], parameter=True)
+        return value
+
+    def module(self) -> tuple[str, nn.Module | None]:
+        """Return path and module of the innermost `forward` under way."""
+        return self.running[-1] if self.running else ("", None)
+
+    def pad_ids(self, path: str, position: int, before: int, after: int) -> Tensor:
+        """Return (before + after,) ids of a padding module's channels, the same at each call."""
+        key = (path, position)
+        if key not in self.pads:
+            self.pads[key] = (before, after, self.ids.new(before + after, path, position))
+        return self.pads[key][2]
+
+    def called(self, value: Value, weight: Tensor, positions: int, operation: str) -> None:
+        """Note a use of a weight for the costs."""
+        number = self.ids.block_of(value.layers[0]).owner if value.parameter else None
+        name = self.names[number][0] if isinstance(number, int) else operation
+        self.calls.append(Call(name, positions, weight.numel()))
+
+    def settle(
+        self, value: Value, layers: Sequence[Tensor | None], reason: str, parameter: bool = False
+    ) -> Value:
+        """Return `value` with new layers; a layer that lies nowhere any more freezes its channels.
+
+        None in place of a layer stands for one that an operation has used up.
+        """
+        kept: list[Tensor] = []
+        for old, new in zip(value.layers, layers, strict=True):
+            if new is None or not dims_of(new):
+                self.ids.freeze(old, reason)
+                continue
+            partner = next((k for k in kept if set(dims_of(k)) & set(dims_of(new))), None)
+            if partner is None:
+                kept.append(new)
+            else:  # two layers along one dimension: all that meet leave together
+                self.ids.tie(compact(partner), compact(new))
+        fixed = value.fixed if kept or not value.layers else f"what was {reason}"
+        return Value(tuple(kept), fixed, parameter and len(kept) == len(value.layers))
+
+
+def fixed_of(values: Sequence[Value]) -> str:
+    """Say in words where a result without channels comes from."""
+    fixed = [value.fixed for value in values if value.fixed != Value.fixed]
+    return INPUT if INPUT in fixed else [*fixed, Value.fixed][0]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One primitive operation that has run."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+    @property
+    def name(self) -> str:
+        """Return the operation without its overload, as in "aten.mean"."""
+        return str(self.func.overloadpacket)
+
+    def arg(self, name: str) -> Any:
+        """Return an argument by its name in the operation's schema, or its default."""
+        for place, argument in enumerate(self.func._schema.arguments):
+            if argument.name == name:
+                if place < len(self.args):
+                    return self.args[place]
+                return self.kwargs.get(name, argument.default_value)
+        return None
+
+
+Rule = Callable[[Pass, Operation], Value | Sequence[Value]]

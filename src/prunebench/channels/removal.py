@@ -1,0 +1,200 @@
+"""Take units out of a network, or silence them where they are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunebench.channels.groups import ChannelGraph, check_names
+from prunebench.channels.plan import check_units
+from prunebench.core.errors import ModelError
+
+Cuts = Sequence[tuple[int, Tensor]]
+
+
+def kept_units(n_units: int, removed: Tensor) -> Tensor:
+    """Return the (kept,) units that are not removed, in ascending order.
+
+    >>> kept_units(4, torch.tensor([2, 0]))
+    tensor([1, 3])
+    """
+    keep = torch.ones(n_units, dtype=torch.bool)
+    keep[removed.cpu()] = False
+    return keep.nonzero()[:, 0]
+
+
+def slicing(
+    graph: ChannelGraph, removed: Mapping[str, Tensor]
+) -> dict[str, list[tuple[int, Tensor]]]:
+    """Return what is kept of each parameter and buffer: name to (dimension, kept slices) pairs.
+
+    The one place that decides what is cut; all names of a shared tensor are listed, tensors that
+    keep everything are not.
+
+    Raises
+    ------
+    ValueError
+        For an unknown or frozen group, or a unit that is out of range or listed twice.
+    ModelError
+        If a group would lose all its units.
+    """
+    check_removed(graph, removed)
+    gone: dict[tuple[tuple[str, ...], int], list[Tensor]] = {}
+    for name, units in removed.items():
+        for member in graph.groups[name].members:
+            if units.numel():
+                slices = member.index[units.cpu()].reshape(-1)
+                gone.setdefault((member.parameters, member.dim), []).append(slices)
+    cuts: dict[str, list[tuple[int, Tensor]]] = {}
+    for (parameters, dim), slices_ in gone.items():
+        keep = kept_units(graph.shapes[parameters[0]][dim], torch.cat(slices_))
+        for parameter in parameters:
+            cuts.setdefault(parameter, []).append((dim, keep))
+    return cuts
+
+
+def check_removed(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
+    """Raise ValueError or ModelError as `slicing` says."""
+    check_names(graph, removed)
+    for name, units in removed.items():
+        check_units(name, units)
+        n_units = graph.groups[name].n_units
+        if units.numel() and int(units.max()) >= n_units:
+            raise ValueError(f"group {name!r} has {n_units} units, no unit {int(units.max())}")
+        if units.numel() == n_units:
+            raise ModelError(f"group {name!r} would lose all of its {n_units} units")
+
+
+def slice_tensor(tensor: Tensor, cuts: Cuts) -> Tensor:
+    """Return a copy of what is kept of a weight, a mask or a momentum, in the same layout.
+
+    >>> slice_tensor(torch.arange(6).reshape(2, 3), [(1, torch.tensor([0, 2]))])
+    tensor([[0, 2],
+            [3, 5]])
+    """
+    result = tensor.detach()
+    for dim, keep in cuts:
+        result = result.index_select(dim, keep.to(tensor.device))
+    if tensor.ndim == 4 and not tensor.is_contiguous():
+        return result.contiguous(memory_format=torch.channels_last)
+    return result if cuts else result.clone()
+
+
+def mask(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy in which nothing reads the units: their columns in the consumers are zero.
+
+    Zeroing the producers instead would be wrong wherever an activation does not map 0 to 0.
+    """
+    check_removed(graph, removed)
+    masked = copy.deepcopy(model)
+    tensors = dict([*masked.named_parameters(), *masked.named_buffers()])
+    with torch.no_grad():
+        for name, units in removed.items():
+            for member in graph.groups[name].members:
+                if member.role == "in":
+                    tensor = tensors[member.parameters[0]]
+                    columns = member.index[units.cpu()].reshape(-1).to(tensor.device)
+                    tensor.index_fill_(member.dim, columns, 0.0)
+    return masked
+
+
+def remove(
+    model: nn.Module,
+    graph: ChannelGraph,
+    removed: Mapping[str, Tensor],
+    *,
+    in_place: bool = False,
+) -> nn.Module:
+    """Return a network without the units.
+
+    The copy shares no memory with the original, which stays as it is unless `in_place`. Cut
+    parameters are new objects without gradient; what else they or their modules carry is kept.
+    Attributes of modules that repeat a shape are corrected.
+
+    Raises
+    ------
+    ValueError, ModelError
+        As `slicing` does.
+    """
+    cuts = slicing(graph, removed)
+    # Deep-copying with the cut tensors already in the memo copies nothing that is thrown away.
+    memo: dict[int, Any] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            if name in cuts and id(tensor) not in memo:
+                memo[id(tensor)] = cut_copy(tensor, cuts[name])
+    if in_place:
+        for module in model.modules():
+            for own in (module._parameters, module._buffers):
+                for key, held in own.items():
+                    if held is not None and id(held) in memo:
+                        own[key] = memo[id(held)]
+        smaller = model
+    else:
+        smaller = copy.deepcopy(model, memo)
+    passing = {
+        parameter
+        for group in graph.groups.values()
+        for member in group.members
+        if member.role == "pass"
+        for parameter in member.parameters
+    }
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in cuts):
+        prefix = f"{path}." if path else ""
+        correct_attributes(smaller.get_submodule(path), f"{prefix}weight" in passing)
+    correct_pads(smaller, graph, removed)
+    return smaller
+
+
+def cut_copy(tensor: Tensor, cuts: Cuts) -> Tensor:
+    """Return the slices as the kind of tensor they came from, with its attributes."""
+    result = slice_tensor(tensor, cuts)
+    if isinstance(tensor, nn.Parameter):
+        result = nn.Parameter(result, requires_grad=tensor.requires_grad)
+    result.__dict__.update(tensor.__dict__)
+    return result
+
+
+def correct_attributes(module: nn.Module, passes: bool) -> None:
+    """Correct the numbers with which a module repeats the shape of its tensors."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        rows, columns = module.weight.shape[:2]
+        if module.transposed:
+            rows, columns = columns, rows
+        if passes:
+            module.groups = module.groups * rows // module.out_channels
+            module.passes_channels = True  # type: ignore[assignment]
+        module.out_channels, module.in_channels = rows, columns * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.GroupNorm):
+        n_channels = module.weight.shape[0]
+        module.num_groups = module.num_groups * n_channels // module.num_channels
+        module.num_channels = n_channels
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        held = module.weight if module.weight is not None else module.running_mean
+        module.num_features = len(held) if held is not None else module.num_features
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+
+
+def correct_pads(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
+    """Take the removed channels out of what padding modules add on either side."""
+    for pad in graph.pads:
+        gone = [
+            pad.index[name][units.cpu()].reshape(-1)
+            for name, units in removed.items()
+            if name in pad.index
+        ]
+        if not gone:
+            continue
+        keep = kept_units(pad.before + pad.after, torch.cat(gone))
+        before = int((keep < pad.before).sum())
+        module: Any = model.get_submodule(pad.module)
+        padding = list(module.padding)
+        padding[pad.position : pad.position + 2] = [before, len(keep) - before]
+        module.padding = tuple(padding)

@@ -1,0 +1,312 @@
+"""Rules for operations that compute: layers bind parameters to channels, the rest passes them on.
+
+Not followed, so frozen: sums over channels, softmax and layer norm over channels, and products of
+two activations; what removing a channel does there is not what zeroing its consumers does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.passes import INPUT, Operation, Pass, Rule, fixed_of
+
+aten = torch.ops.aten
+
+
+def pointwise(p: Pass, op: Operation) -> Value:
+    """Tie the channels at the same place of the operands."""
+    tensors = [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Tensor)]
+    values = [p.value(tensor) for tensor in tensors]
+    merged: list[Tensor] = []
+    for tensor, value in zip(tensors, values, strict=True):
+        offset = op.out.ndim - tensor.ndim
+        for layer in value.layers:
+            if value.parameter:
+                if compact(layer).numel() == 1:  # one number for all channels, or one for one
+                    continue
+                p.ids.set_role(layer, "vector")
+            dims = [
+                d + offset for d in dims_of(layer) if layer.shape[d] == op.out.shape[d + offset]
+            ]
+            if len(dims) < len(dims_of(layer)):
+                p.ids.freeze(layer, "spread from one channel over several")
+                continue
+            strides = [0] * offset + list(layer.stride())
+            placed = layer.as_strided(tuple(op.out.shape), strides)
+            partner = next((m for m in merged if set(dims_of(m)) & set(dims)), None)
+            if partner is None:
+                merged.append(placed)
+            else:
+                p.ids.tie(compact(partner), compact(placed))
+    for layer in merged:
+        for tensor, value in zip(tensors, values, strict=True):
+            if has_fixed_size(tensor, value, layer):
+                p.ids.freeze(layer, f"combined with {value.fixed}, whose size is fixed")
+    return Value(tuple(merged), fixed_of(values))
+
+
+def has_fixed_size(tensor: Tensor, value: Value, layer: Tensor) -> bool:
+    """Whether an operand has several places, but no channels, where the result's layer lies."""
+    offset = layer.ndim - tensor.ndim
+    own = {d + offset for own_layer in value.layers for d in dims_of(own_layer)}
+    return any(
+        d >= offset and tensor.shape[d - offset] > 1 and d not in own for d in dims_of(layer)
+    )
+
+
+def convolution(p: Pass, op: Operation) -> Value:
+    """Bind rows to what they produce, columns to what they read; grouped filters may be both."""
+    x, weight, bias, _, _, _, transposed, _, groups = op.args
+    xv, wv = p.value(x), p.value(weight)
+    places = x if transposed else op.out
+    p.called(wv, weight, places.numel() // places.shape[1], "convolution")
+    rows, columns = along(wv, int(transposed)), along(wv, 1 - int(transposed))
+    if not wv.parameter or rows is None or columns is None:
+        return refuse(p, (x, weight, bias), "a convolution whose weight is computed")
+    if transposed and groups > 1:
+        return refuse(p, (x, weight, bias), "a transposed convolution in groups")
+    ids = channels(p, xv, 1, "a convolution")
+    module = p.module()[1]
+    # Removal leaves this mark: with one group left the shapes no longer tell.
+    passes = groups > 1 or getattr(module, "passes_channels", False)
+    if passes and as_whole_groups(p, weight, groups):
+        if not isinstance(module, nn.modules.conv._ConvNd) or module.groups != groups:
+            return refuse(p, (x, weight, bias), "a convolution with groups written in the code")
+        p.ids.set_role(rows, "pass")
+        rows_by_group = rows.reshape(groups, -1)
+        p.ids.tie(rows_by_group[:, :1], rows_by_group)
+        if ids is None:
+            p.ids.freeze(rows, f"reads {xv.fixed} group by group")
+        else:
+            p.ids.tie(rows_by_group[:, :1], ids.reshape(groups, -1))
+    else:
+        consume(p, xv, None if ids is None else ids.reshape(groups, -1), columns)
+        p.ids.set_role(rows, "out")
+        if groups > 1:
+            rows_by_group = rows.reshape(groups, -1)
+            p.ids.tie(rows_by_group[:1], rows_by_group)
+        p.ids.block_of(rows).reads_input = xv.fixed == INPUT
+    vector(p, rows, bias)
+    return Value((spread(rows, op.out.shape, (1,)),))
+
+
+def as_whole_groups(p: Pass, weight: Tensor, groups: int) -> bool:
+    """Whether units are whole groups of a grouped convolution, or one place in all of them."""
+    if weight.shape[1] == 1 or groups == 1:
+        return True
+    return p.grouped == "whole" or (p.grouped == "auto" and groups >= weight.shape[1])
+
+
+def linear(p: Pass, op: Operation) -> Value:
+    """Bind rows to features produced, columns to features read."""
+    x, weight = op.args[:2]
+    return product(p, x, weight, op.arg("bias"), op.out, (0, 1))
+
+
+def addmm(p: Pass, op: Operation) -> Value:
+    """Follow a linear layer with bias; the weight comes transposed."""
+    return product(p, op.args[1], op.args[2], op.args[0], op.out, (1, 0))
+
+
+def mm(p: Pass, op: Operation) -> Value:
+    """Follow a linear layer without bias; the weight comes transposed."""
+    return product(p, op.args[0], op.args[1], None, op.out, (1, 0))
+
+
+def product(
+    p: Pass, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, dims: tuple[int, int]
+) -> Value:
+    """Multiply by a weight; `dims` are its producing and its consuming dimension."""
+    xv, wv = p.value(x), p.value(weight)
+    p.called(wv, weight, x.numel() // x.shape[-1], "matrix product")
+    rows, columns = along(wv, dims[0]), along(wv, dims[1])
+    if not wv.parameter or rows is None or columns is None:
+        return refuse(p, (x, weight, bias), "a matrix product of two activations")
+    ids = channels(p, xv, x.ndim - 1, "a linear layer")
+    consume(p, xv, ids, columns)
+    p.ids.set_role(rows, "out")
+    p.ids.block_of(rows).reads_input = xv.fixed == INPUT
+    vector(p, rows, bias)
+    return Value((spread(rows, out.shape, (out.ndim - 1,)),))
+
+
+def channels(p: Pass, value: Value, dim: int, reader: str) -> Tensor | None:
+    """Return the ids along `dim`; channels that lie elsewhere are frozen."""
+    for layer in value.layers:
+        if dims_of(layer) != (dim,):
+            p.ids.freeze(layer, f"{reader} reads its channels as another dimension")
+    return along(value, dim)
+
+
+def consume(p: Pass, value: Value, ids: Tensor | None, columns: Tensor) -> None:
+    """Bind a weight's consuming dimension to what it reads."""
+    p.ids.set_role(columns, "in")
+    if ids is None:
+        p.ids.freeze(columns, f"reads {value.fixed}")
+    else:
+        p.ids.tie(columns, ids)
+
+
+def vector(p: Pass, ids: Tensor | None, tensor: Tensor | None) -> None:
+    """Bind a bias, an affine parameter or a statistic to channels."""
+    if tensor is None:
+        return
+    value = p.value(tensor)
+    own = along(value, 0)
+    if value.parameter and own is not None:
+        p.ids.set_role(own, "vector")
+    if own is not None and ids is not None:
+        p.ids.tie(ids, own)
+    elif own is not None:
+        p.ids.freeze(own, "belongs to channels that cannot leave")
+    elif ids is not None:
+        p.ids.freeze(ids, f"combined with {value.fixed}, whose size is fixed")
+        p.ids.freeze_value(value, "combined with channels along another dimension")
+
+
+def refuse(p: Pass, tensors: tuple[Tensor | None, ...], what: str) -> Value:
+    """Freeze all these tensors and return a result without channels."""
+    for tensor in tensors:
+        if tensor is not None:
+            p.ids.freeze_value(p.value(tensor), f"used by {what}")
+    return Value((), f"the result of {what}")
+
+
+def batch_norm(p: Pass, op: Operation) -> Value:
+    """Bind affine parameters and statistics to the channels."""
+    value = p.value(op.args[0])
+    ids = channels(p, value, 1, "batch norm")
+    for tensor in op.args[1:5]:
+        vector(p, ids, tensor if isinstance(tensor, Tensor) else None)
+    return Value(value.layers, value.fixed)
+
+
+def group_norm(p: Pass, op: Operation) -> Value:
+    """Tie the channels that are normalized together."""
+    x, weight, bias = op.args[:3]
+    groups, module = op.args[6], p.module()[1]
+    value = p.value(x)
+    ids = channels(p, value, 1, "group norm")
+    vector(p, ids, weight)
+    vector(p, ids, bias)
+    if ids is None:
+        return Value(value.layers, value.fixed)
+    # Without a weight removal would not find the module whose `num_groups` it must correct.
+    if weight is None or not isinstance(module, nn.GroupNorm) or module.num_groups != groups:
+        p.ids.freeze(ids, "used by a group norm whose groups are written in the code")
+    by_group = ids.reshape(groups, -1)
+    p.ids.tie(by_group[:, :1], by_group)
+    return Value(value.layers, value.fixed)
+
+
+def layer_norm(p: Pass, op: Operation) -> Value:
+    """Freeze channels whose statistics are shared; others pass."""
+    value = p.value(op.args[0])
+    first = op.args[0].ndim - len(op.args[1])
+    for tensor in op.args[2:4]:
+        if tensor is not None:
+            p.ids.freeze_value(p.value(tensor), "layer norm")
+    layers = [None if max(dims_of(layer)) >= first else layer for layer in value.layers]
+    return p.settle(value, layers, "normalized over its channels by a layer norm")
+
+
+def spatial(n_dims: int) -> Rule:
+    """Make the rule of pooling and resizing, which work on the last `n_dims` dimensions."""
+
+    def rule(p: Pass, op: Operation) -> Value:
+        value = p.value(op.args[0])
+        result = op.out[0] if isinstance(op.out, tuple | list) else op.out
+        first = result.ndim - n_dims
+        layers = [
+            None if max(dims_of(layer)) >= first else resized(layer, result.shape)
+            for layer in value.layers
+        ]
+        return p.settle(value, layers, f"mixed across its channels by {op.name}")
+
+    return rule
+
+
+def reduction(p: Pass, op: Operation) -> Value:
+    """Pass on what is not summed."""
+    x = op.args[0]
+    value = p.value(x)
+    chosen = op.arg("dim")
+    chosen = [chosen] if isinstance(chosen, int) else chosen
+    dims = {d % x.ndim for d in chosen} if chosen else set(range(x.ndim))
+    result = op.out[0] if isinstance(op.out, tuple | list) else op.out
+    stay = [d for d in range(x.ndim) if d not in dims or op.arg("keepdim")]
+    layers = [
+        None
+        if dims & set(dims_of(layer))
+        else layer.as_strided(tuple(result.shape), [layer.stride(d) for d in stay])
+        for layer in value.layers
+    ]
+    return p.settle(value, layers, f"summed over its channels by {op.name}")
+
+
+def across(p: Pass, op: Operation) -> Value:
+    """Pass on what does not lie along the dimensions that softmax and its like mix."""
+    value = p.value(op.args[0])
+    chosen = op.arg("dim") if op.arg("dims") is None else op.arg("dims")
+    dims = {d % op.out.ndim for d in ([chosen] if isinstance(chosen, int) else chosen)}
+    layers = [None if dims & set(dims_of(layer)) else layer for layer in value.layers]
+    return p.settle(value, layers, f"mixed across its channels by {op.name}")
+
+
+# Work place by place without being tagged so.
+POINTWISE = {
+    aten._prelu_kernel,
+    aten.copy_,
+    aten.hardswish,
+    aten.hardswish_,
+    aten.masked_fill,
+    aten.mish_,
+    aten.rsub,
+    aten.threshold_,
+    aten.where,
+}
+
+SPATIAL = {
+    1: ("avg_pool1d", "reflection_pad1d", "replication_pad1d", "upsample_nearest1d",
+        "upsample_linear1d", "_adaptive_avg_pool1d"),
+    2: ("_adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d_with_indices",
+        "reflection_pad2d", "replication_pad2d", "upsample_bicubic2d", "upsample_bilinear2d",
+        "upsample_nearest2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa"),
+    3: ("_adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d_with_indices",
+        "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
+}  # fmt: skip
+
+NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
+         "_batch_norm_no_update", "_batch_norm_with_update", "cudnn_batch_norm",
+         "miopen_batch_norm")  # fmt: skip
+
+COMPUTING: dict[Any, Rule] = {
+    aten._log_softmax: across,
+    aten._softmax: across,
+    aten.addmm: addmm,
+    aten.amax: reduction,
+    aten.amin: reduction,
+    aten.convolution: convolution,
+    aten.cumsum: across,
+    aten.flip: across,
+    aten.linalg_vector_norm: reduction,
+    aten.linear: linear,
+    aten.logsumexp: reduction,
+    aten.mean: reduction,
+    aten.mm: mm,
+    aten.native_group_norm: group_norm,
+    aten.native_layer_norm: layer_norm,
+    aten.roll: across,
+    aten.std: reduction,
+    aten.sum: reduction,
+    aten.var: reduction,
+    aten.var_mean: reduction,
+    **{getattr(aten, name): batch_norm for name in NORMS},
+    **{getattr(aten, name): spatial(n) for n, names in SPATIAL.items() for name in names
+       if hasattr(aten, name)},
+}  # fmt: skip

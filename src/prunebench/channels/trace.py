@@ -1,0 +1,191 @@
+"""Find the groups of coupled channels of a network by running it once.
+
+The network runs eagerly, in eval mode and without gradients, below autograd, where composite
+operations have come apart into a few primitive ones. Symbolic tracing was tried and rejected: it
+fails on networks whose `forward` looks at data, and needs rules per operation as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.ids import Value
+from prunebench.channels.moves import MOVES
+from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of
+from prunebench.channels.rules import COMPUTING, POINTWISE, pointwise, refuse
+from prunebench.channels.units import graph_of
+from prunebench.core.errors import ModelError
+
+RULES = {**MOVES, **COMPUTING}
+
+
+def trace(
+    model: nn.Module,
+    example: Tensor | tuple[Any, ...],
+    *,
+    grouped: Literal["auto", "whole", "local"] = "auto",
+) -> ChannelGraph:
+    """Find which slices of which parameters leave together.
+
+    Parameters
+    ----------
+    model
+        Left as it was: buffers, modes, gradients.
+    example
+        An input, or a tuple of arguments; a small one will do.
+    grouped
+        Units of grouped convolutions: "whole" groups, or the same "local" place in all groups;
+        "auto" takes whole groups where there are at least as many groups as places in one.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be run on the example.
+    """
+    inputs = example if isinstance(example, tuple) else (example,)
+    tensors, names = named_tensors(model)
+    state = Pass(names, tensors, grouped)
+    for leaf in tree_leaves(inputs):
+        if isinstance(leaf, Tensor):
+            state.values[leaf] = Value((), INPUT)
+    with untouched(model), torch.no_grad(), module_paths(model, state):
+        try:
+            with ChunkMode(state), TraceMode(state):
+                out = model(*inputs)
+        except (RuntimeError, ValueError, TypeError) as error:
+            shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+            raise ModelError(
+                f"the network does not run on an input of {shapes}: {error}"
+            ) from error
+    for leaf in tree_leaves(out):
+        if isinstance(leaf, Tensor):
+            state.ids.freeze_value(state.value(leaf), "is an output of the network")
+    batch = next(leaf.shape[0] for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+    return graph_of(state, batch)
+
+
+def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]]:
+    """Return every parameter and buffer once, with all its names."""
+    tensors: dict[int, Tensor] = {}
+    names: dict[int, list[str]] = {}
+    for named in (model.named_parameters, model.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                raise ModelError(f"{name!r} has no shape yet; run the network once before tracing")
+            tensors[id(tensor)] = tensor
+            names.setdefault(id(tensor), []).append(name)
+    return list(tensors.values()), [tuple(many) for many in names.values()]
+
+
+class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Apply the rule of every primitive operation."""
+
+    def __init__(self, state: Pass) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.state = state
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        p, op = self.state, Operation(func, args, kwargs, out)
+        operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        values = [p.value(operand) for operand in operands]
+        rule = RULES.get(func.overloadpacket)
+        result: Value | Sequence[Value]
+        if not any(value.layers for value in values):
+            result = Value((), fixed_of(values))
+        elif rule is not None and func._overloadname not in ("dtype", "out"):
+            result = rule(p, op)
+        elif isinstance(out, Tensor) and is_pointwise(func):
+            result = pointwise(p, op)
+        else:
+            result = refuse(p, tuple(operands), f"{op.name}, which the tracer does not know")
+        self.note(out, result)
+        return out
+
+    def note(self, out: Any, result: Value | Sequence[Value]) -> None:
+        """Remember what is known about the results; further ones of a rule are constants."""
+        results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        values = [result] if isinstance(result, Value) else list(result)
+        if isinstance(result, Value) and not result.layers:
+            values = [result] * len(results)
+        for tensor, value in zip(results, values, strict=False):
+            self.state.values[tensor] = value
+
+
+def is_pointwise(func: Any) -> bool:
+    """Whether an operation works place by place."""
+    return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE
+
+
+class ChunkMode(TorchFunctionMode):
+    """Notice `torch.chunk`, which is an ordinary split by the time it is dispatched."""
+
+    def __init__(self, state: Pass) -> None:
+        super().__init__()
+        self.state = state
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.state.in_chunk = func in (torch.chunk, Tensor.chunk)
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.state.in_chunk = False
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode; put modes and buffers back."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if buffer._version and not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+@contextmanager
+def module_paths(model: nn.Module, state: Pass) -> Iterator[None]:
+    """Keep the paths of the modules whose `forward` is under way."""
+    paths = {id(module): path for path, module in model.named_modules()}
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        if id(module) in paths:
+            state.running.append((paths[id(module)], module))
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        if id(module) in paths and state.running:
+            state.running.pop()
+
+    handles = [
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,183 @@
+"""Solve what a pass found: which ids are one unit, which units form a group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import nn
+
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad
+from prunebench.channels.ids import Block, Ids
+from prunebench.channels.passes import Pass
+
+Ints = NDArray[np.int64]
+# (number of the block, slices per unit) in network order: what units of a group have in common.
+Signature = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one signature: the rows of `ids[block]`, (units, slices per unit)."""
+
+    signature: Signature
+    reason: str
+    ids: dict[int, Ints]
+
+
+def graph_of(state: Pass, batch: int) -> ChannelGraph:
+    """Return the graph of a traced pass over `batch` examples."""
+    blocks = state.ids.blocks
+    ordered = sorted(
+        all_units(state.ids),
+        key=lambda units: (first_block(units, blocks), bool(units.reason), units.signature),
+    )
+    groups: dict[str, ChannelGroup] = {}
+    pads: dict[tuple[str, int], dict[str, torch.Tensor]] = {key: {} for key in state.pads}
+    taken: dict[str, int] = {}
+    for units in ordered:
+        path = layer_path(units, state)
+        number = taken[path] = taken.get(path, -1) + 1
+        name = f"{path}#{number}" if number else path
+        groups[name] = group_of(name, units, state)
+        for number, ids in units.ids.items():
+            block = blocks[number]
+            if isinstance(block.owner, str) and not units.reason:
+                pads[block.owner, block.dim][name] = torch.from_numpy(ids - block.start)
+    named = {name: t for t, names in zip(state.tensors, state.names, strict=True) for name in names}
+    return ChannelGraph(
+        groups={name: group for name, group in groups.items() if not group.frozen},
+        frozen={name: group for name, group in groups.items() if group.frozen},
+        pads=tuple(
+            Pad(path, place, before, after, pads[path, place])
+            for (path, place), (before, after, _) in state.pads.items()
+        ),
+        calls=tuple(state.calls),
+        batch=batch,
+        shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
+        trainable=tuple(
+            names[0]
+            for tensor, names in zip(state.tensors, state.names, strict=True)
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad
+        ),
+    )
+
+
+def all_units(ids: Ids) -> list[Units]:
+    """Connect what is tied and sort the components by signature and reason."""
+    labels = components(ids)
+    reasons = frozen_reasons(ids, labels)
+    numbers = [i for i, block in enumerate(ids.blocks) if block.size and is_bound(block)]
+    if not numbers:
+        return []
+    members = [
+        np.arange(ids.blocks[i].start, ids.blocks[i].start + ids.blocks[i].size) for i in numbers
+    ]
+    flat = np.concatenate(members)
+    block_of = np.repeat(numbers, [len(m) for m in members])
+    label_of = labels[flat]
+    order = np.lexsort((flat, block_of, label_of))
+    flat, block_of, label_of = flat[order], block_of[order], label_of[order]
+    starts = np.flatnonzero(np.r_[True, label_of[1:] != label_of[:-1]])
+    by_kind: dict[tuple[bytes, str], list[Ints]] = {}
+    for first, last in zip(starts, np.r_[starts[1:], len(flat)], strict=True):
+        key = (block_of[first:last].tobytes(), reasons.get(int(label_of[first]), ""))
+        by_kind.setdefault(key, []).append(flat[first:last])
+    return [
+        units_of(np.frombuffer(kind, dtype=block_of.dtype), reason, np.stack(rows), ids.blocks)
+        for (kind, reason), rows in by_kind.items()
+    ]
+
+
+def is_bound(block: Block) -> bool:
+    """Whether a block is something to cut: a dimension with a role, or a pad."""
+    return block.role is not None or isinstance(block.owner, str)
+
+
+def units_of(block_of: Ints, reason: str, rows: Ints, blocks: list[Block]) -> Units:
+    """Return the units whose ids are `rows`, in the order of their first producer's slices."""
+    numbers, first, counts = np.unique(block_of, return_index=True, return_counts=True)
+    signature = tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
+    lead = first_of(signature, blocks)
+    place = int(first[numbers.tolist().index(lead)])
+    rows = rows[np.argsort(rows[:, place])]
+    ids = {
+        int(number): rows[:, f : f + count]
+        for number, f, count in zip(numbers, first, counts, strict=True)
+    }
+    if not reason and not any(blocks[number].role == "out" for number in ids):
+        reason = "no layer produces it"
+    return Units(signature, reason, ids)
+
+
+def components(ids: Ids) -> Ints:
+    """Return the component of every id."""
+    if not ids.left:
+        return np.arange(ids.size)
+    left, right = torch.cat(ids.left).numpy(), torch.cat(ids.right).numpy()
+    ties = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(ids.size, ids.size))
+    labels: Ints = connected_components(ties, directed=False)[1].astype(np.int64)
+    return labels
+
+
+def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
+    """Return the first reason of every component that cannot leave."""
+    reasons: dict[int, str] = {}
+    for some, reason in ids.frozen:
+        for label in np.unique(labels[some.numpy()]).tolist():
+            reasons.setdefault(label, reason)
+    # A parameter that is tied to channels without a role would not be cut with them.
+    unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
+    sizes = np.bincount(labels, minlength=1)
+    for block in unbound:
+        mine = labels[block.start : block.start + block.size]
+        if block.size < int(sizes[np.unique(mine)].sum()):
+            for label in np.unique(mine).tolist():
+                reasons.setdefault(label, "coupled with a parameter whose use is not understood")
+    return reasons
+
+
+def first_of(signature: Signature, blocks: list[Block]) -> int:
+    """Return the first producing block, or the first block if none produces."""
+    numbers = [number for number, _ in signature]
+    return next((number for number in numbers if blocks[number].role == "out"), numbers[0])
+
+
+def first_block(units: Units, blocks: list[Block]) -> int:
+    """Return where in the network a group belongs."""
+    return first_of(units.signature, blocks)
+
+
+def layer_path(units: Units, state: Pass) -> str:
+    """Return the module path of the first producing layer, or "<path>:in" if none produces."""
+    block = state.ids.blocks[first_of(units.signature, state.ids.blocks)]
+    if not isinstance(block.owner, int):
+        return f"{block.owner}:in"
+    name = state.names[block.owner][0]
+    path = name.rpartition(".")[0] or name
+    return path if block.role == "out" else f"{path}:in"
+
+
+def group_of(name: str, units: Units, state: Pass) -> ChannelGroup:
+    """Translate ids into slices of parameters."""
+    members = []
+    producers = []
+    for number, ids in units.ids.items():
+        block = state.ids.blocks[number]
+        if not isinstance(block.owner, int) or block.role is None:
+            continue
+        if block.role == "out":
+            producers.append(block)
+        index = torch.from_numpy(np.ascontiguousarray(ids - block.start))
+        members.append(Member(state.names[block.owner], block.dim, block.role, index))
+    role: GroupRole = "inside"
+    if len(producers) > 1:
+        role = "stream"
+    elif producers and producers[0].reads_input:
+        role = "stem"
+    n_units = len(next(iter(units.ids.values())))
+    return ChannelGroup(name, n_units, tuple(members), role, units.reason)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from prunebench.channels.trace import trace
+from prunebench.channels.verify import largest_difference, verify
+from prunebench.core.errors import ModelError
+
+
+class FixedView(nn.Module):
+    """The number of channels is written into a view, where the tracer cannot see it."""
+
+    def __init__(self):
+        super().__init__()
+        self.free = nn.Conv2d(3, 6, 1)
+        self.conv = nn.Conv2d(6, 4, 1)
+        self.fc = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(self.free(x)).view(-1, 16))
+
+
+@pytest.mark.parametrize("name", ["residual_net", "option_a_net", "relu_before_norm_net"])
+def test_networks_that_are_followed_hold(request, name):
+    report = verify(request.getfixturevalue(name), torch.rand(2, 3, 8, 8))
+    assert report.broken == {}
+    assert report.largest < 1e-12
+
+
+def test_group_that_breaks_is_named_and_can_be_frozen():
+    net, example = FixedView(), torch.rand(2, 3, 2, 2)
+    report = verify(net, example)
+    assert list(report.broken) == ["conv"]
+    graph = trace(net, example).with_frozen(report.broken)
+    assert list(graph.groups) == ["free"]
+    assert "stops the network" in graph.frozen["conv"].frozen
+
+
+def test_verify_leaves_the_model_alone(residual_net):
+    before = {k: v.clone() for k, v in residual_net.state_dict().items()}
+    verify(residual_net, torch.rand(1, 3, 4, 4))
+    assert residual_net.training
+    assert all(torch.equal(v, before[k]) for k, v in residual_net.state_dict().items())
+
+
+def test_network_that_does_not_run_is_an_error(residual_net):
+    with pytest.raises(ModelError, match="does not run"):
+        verify(residual_net, torch.rand(1, 2, 4, 4))
+
+
+def test_largest_difference_is_relative_to_the_largest_output(two_layer_net):
+    doubled = copy.deepcopy(two_layer_net)
+    doubled.second.weight.data *= 2
+    assert largest_difference(two_layer_net, two_layer_net, torch.ones(1, 1, 1, 1)) == 0
+    assert largest_difference(two_layer_net, doubled, torch.ones(1, 1, 1, 1)) == 1
