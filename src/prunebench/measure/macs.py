@@ -1,0 +1,91 @@
+"""Multiply-accumulates of one forward pass, counted by fvcore.
+
+fvcore calls multiply-accumulates "flops", and its total includes normalization, pooling and
+interpolation; only convolutions, linear layers and matrix products are counted here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunebench.core.errors import PrunebenchError
+from prunebench.measure.modes import evaluating
+
+MAC_OPERATORS = frozenset(
+    {"conv", "linear", "addmm", "matmul", "mm", "bmm", "einsum", "deform_conv2d"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacCount:
+    """Multiply-accumulates of one image."""
+
+    total: int
+    by_operator: dict[str, int]  # fvcore's names: conv, linear, addmm ...
+    by_layer: dict[str, int]  # by path of the module that does the work itself
+    uncounted: dict[str, int]  # operators fvcore has no formula for, with their number of calls
+
+
+def count_macs(model: nn.Module, example: Tensor) -> MacCount:
+    """Count one forward pass of the first image of `example`, of shape (N, C, h, w).
+
+    The model is left in the mode it was in. Raises PrunebenchError where fvcore is not installed.
+    """
+    analysis = _analysis(model, example[:1])
+    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, which fvcore traces with
+        by_module = analysis.by_module_and_operator()
+        uncounted = analysis.unsupported_ops()
+    by_operator = {name: int(n) for name, n in by_module[""].items() if name in MAC_OPERATORS}
+    return MacCount(
+        total=sum(by_operator.values()),
+        by_operator=by_operator,
+        by_layer=_own_macs(by_module),
+        uncounted={name: int(n) for name, n in sorted(uncounted.items())},
+    )
+
+
+def _analysis(model: nn.Module, example: Tensor) -> Any:
+    """Return fvcore's analysis, silent and with a formula for deformable convolutions."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from fvcore.nn import FlopCountAnalysis
+    except ImportError:
+        raise PrunebenchError(
+            "counting operations needs fvcore, which is not installed: pip install fvcore"
+        ) from None
+    analysis = FlopCountAnalysis(model, example)
+    analysis.unsupported_ops_warnings(False)
+    analysis.uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
+    analysis.set_op_handle("torchvision::deform_conv2d", _deform_conv2d_macs)
+    return analysis
+
+
+def _deform_conv2d_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """One filter per output, as in a plain convolution; sampling the inputs is not counted."""
+    weight: list[int] = inputs[1].type().sizes()
+    output: list[int] = outputs[0].type().sizes()
+    return math.prod(output) * math.prod(weight[1:])
+
+
+def _own_macs(by_module: Mapping[str, Counter[str]]) -> dict[str, int]:
+    """Take each module's children out of its count; modules left with nothing are dropped."""
+    total = {
+        name: sum(int(n) for operator, n in counts.items() if operator in MAC_OPERATORS)
+        for name, counts in by_module.items()
+    }
+    own = dict(total)
+    for name, macs in total.items():
+        if name:
+            own[name.rpartition(".")[0]] -= macs
+    return {name: macs for name, macs in own.items() if macs}

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunebench.measure.latency import compare_latency, time_with_clock, warm_up
+
+
+class Noting(nn.Module):
+    """Appends its letter to a list at each forward."""
+
+    def __init__(self, calls: list[str], letter: str) -> None:
+        super().__init__()
+        self.calls, self.letter = calls, letter
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(self.letter)
+        return x
+
+
+def test_the_entry_says_how_it_was_measured(small_net: nn.Module) -> None:
+    entry = compare_latency(
+        small_net, small_net, (1, 4, 4), batch_size=2, device="cpu", repeats=5, warmup=0
+    )
+    assert (entry["device_kind"], entry["batch_size"], entry["repeats"]) == ("cpu", 2, 5)
+    assert (entry["precision"], entry["memory_format"]) == ("fp32", "channels_last")
+    assert (entry["warmup"], entry["threads"]) == (0, torch.get_num_threads())
+    assert 0 < entry["q25_ms"] <= entry["median_ms"] <= entry["q75_ms"]
+    assert entry["speedup"] == entry["base_median_ms"] / entry["median_ms"]
+
+
+def test_the_modes_are_restored(small_net: nn.Module) -> None:
+    small_net.train()
+    compare_latency(
+        small_net, small_net, (1, 4, 4), batch_size=2, device="cpu", repeats=2, warmup=0
+    )
+    assert small_net[1].training
+    assert int(small_net[1].num_batches_tracked) == 0
+
+
+def test_networks_take_turns_forth_and_back() -> None:
+    calls: list[str] = []
+    times = time_with_clock([Noting(calls, "a"), Noting(calls, "b")], torch.zeros(1), 3)
+    assert "".join(calls) == "abbaab"
+    assert [len(each) for each in times] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "done"),
+    [
+        ([10.0, 10.1], 6),  # two alike: 3 + 3 forwards
+        ([10.0, 9.0, 8.9], 9),
+        ([10.0, 9.0, 8.0], 8),  # never alike: at most 8
+    ],
+)
+def test_warm_up_ends_when_times_are_stable(rounds: list[float], done: int) -> None:
+    left = iter(rounds)
+
+    def timer(models: object, images: Tensor, repeats: int) -> list[list[float]]:
+        return [[next(left)] * repeats]
+
+    assert warm_up([nn.Identity()], torch.zeros(1), 8 if done == 8 else 30, timer) == done
+
+
+def test_one_repeat_has_no_quartiles(small_net: nn.Module) -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        compare_latency(
+            small_net, small_net, (1, 4, 4), batch_size=1, device="cpu", repeats=1, warmup=0
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_gpu_is_timed_with_events(precision: str) -> None:
+    wide, narrow = nn.Conv2d(64, 2048, 3), nn.Conv2d(64, 64, 3)
+    entry = compare_latency(
+        wide, narrow, (64, 64, 64), batch_size=32, device="cuda", repeats=20, warmup=20,
+        precision=precision,
+    )  # fmt: skip
+    assert entry["device_kind"] == "cuda"
+    assert entry["device"] == torch.cuda.get_device_name()
+    assert entry["speedup"] > 2
