@@ -1,0 +1,177 @@
+"""The life cycle of a pruning method: what it declares, what it may fill in, what it sees.
+
+A method is a list of phases (`core.phases`), a selection, and the hooks that its phases switch
+on. The one training loop runs them; it knows no method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prunebench.channels.costs import Costs
+from prunebench.channels.groups import ChannelGraph, ChannelGroup
+from prunebench.channels.plan import Plan
+from prunebench.core.phases import Budget, Length, Phase
+from prunebench.core.recipe import Recipe, Settings
+from prunebench.methods.allocation import lowest, pruned_count
+
+Role = Literal["stem", "stream", "inside"]
+
+
+class MethodOptions(Settings):
+    """The options that every method has; each method's own class adds its own."""
+
+    roles: tuple[Role, ...] = ("inside",)  # groups that may be pruned, by their place
+
+
+O = TypeVar("O", bound=MethodOptions)  # noqa: E741
+
+
+class Run(Protocol):
+    """What a method sees of the run it takes part in."""
+
+    model: nn.Module
+    graph: ChannelGraph
+    costs: Costs
+    params: dict[str, nn.Parameter]  # by name; new objects after a removal
+    masks: dict[str, Tensor]  # parameter -> bool, True is kept: what is zero but still there
+    sizes: dict[str, int]  # group -> units at the start of the run
+    kept: dict[str, Tensor]  # group -> units still there, numbered as at the start
+    source_kept: dict[str, Tensor] | None  # the same of the run that `widths_from` names
+    phase: Phase
+    clock: int  # steps done in this phase
+    epoch: int  # epochs begun in this phase, from 0
+    epochs: float  # length of this phase
+    base_macs: int  # of the network the run started from
+    device: torch.device
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Return a CPU generator that depends on seed, phase and purpose alone."""
+
+    def log(self, layer: str, quantity: str, value: Tensor) -> None:
+        """Note a diagnostic, a device tensor of one element; read once an epoch."""
+
+    def keep(self, slot: Literal["best", "accepted"]) -> None:
+        """Keep the present structure, masks and weights for a later phase's `start`."""
+
+    def initialize(self) -> None:
+        """Give every parameter of the present network a fresh start, as its architecture does."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The network just before a removal, for methods that build on what left."""
+
+    graph: ChannelGraph
+    tensors: Mapping[str, Tensor]  # parameters and buffers by name
+    cuts: Mapping[str, list[tuple[int, Tensor]]]  # name -> (dimension, kept indices)
+
+
+class Method(Generic[O]):
+    """A pruning method. Subclasses declare the class variables and fill in what they need."""
+
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+    summary: ClassVar[str]  # one line for `prunebench list`
+    start: ClassVar[Literal["base", "fresh"]] = "base"
+    revision: ClassVar[int] = 1  # raised when the method's results change
+    recipe_roles: ClassVar[tuple[str, ...]] = ("fine_tune",)
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group",)
+    takes_widths: ClassVar[bool] = False  # whether `widths_from` names the run to follow
+
+    def __init__(self, options: O) -> None:
+        self.options = options
+        self.state: dict[str, Any] = {}  # everything the method changes; goes into checkpoints
+
+    # --- over time
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return the method's phases; ValueError where recipes and options do not fit."""
+        raise NotImplementedError
+
+    def phase_length(self, run: Run, phase: Phase) -> Length:
+        """Return how long `phase` lasts; asked once at its beginning and again on resume."""
+        assert phase.length is not None
+        return phase.length
+
+    def next_phase(self, run: Run, index: int) -> int | None:
+        """Return the phase that follows phase `index`; None or one past the last ends the run."""
+        return index + 1
+
+    # --- what leaves
+    def candidates(self, run: Run) -> dict[str, ChannelGroup]:
+        """Return the groups that may lose units, in network order."""
+        return {n: g for n, g in run.graph.groups.items() if g.role in self.options.roles}
+
+    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the importance of each unit, shape (units,); higher is kept."""
+        raise NotImplementedError
+
+    def pruned_count(self, n_units: int, ratio: float) -> int:
+        """Return how many of `n_units` leave at `ratio`."""
+        return pruned_count(n_units, ratio)
+
+    def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
+        """Return how many units each group loses now; budgets count from the run's start."""
+        if budget.kind != "units_per_group" or budget.ratio is None:
+            raise ValueError(f"no allocation for ratio_kind {budget.kind!r}")
+        return {
+            name: max(0, self.pruned_count(run.sizes[name], budget.ratio) - _gone(run, name))
+            for name in scores
+        }
+
+    def select(self, run: Run, budget: Budget) -> Plan:
+        """Return what leaves for `budget`: the `allocate` lowest of `score`.
+
+        A function of weights, state and seed alone, since it is repeated after a resume.
+        """
+        scores = self.score(run, self.candidates(run))
+        counts = self.allocate(run, scores, budget)
+        return Plan(removed={name: lowest(scores[name], n) for name, n in counts.items() if n})
+
+    # --- between steps: the host may read the device
+    interval: Length | None = None  # of `decide`
+
+    def before_phase(self, run: Run) -> None:
+        """Make the state of a phase; not called on resume."""
+
+    def attach(self, run: Run) -> list[RemovableHandle]:
+        """Derive what is not saved; called at a phase's start, after a removal and on resume."""
+        return []
+
+    def decide(self, run: Run) -> None:
+        """Act before the steps that are multiples of `interval`, step 0 included."""
+
+    def finished(self, run: Run) -> bool:
+        """Say, right after `decide`, whether a phase `until_finished` ends here."""
+        return False
+
+    def after_epoch(self, run: Run) -> None:
+        """Act between an epoch's last step and its evaluation."""
+
+    # --- inside a step: tensors only, fit for a captured step
+    def loss_term(self, run: Run) -> Tensor:
+        """Return what is added to the loss, a tensor of one element."""
+        raise NotImplementedError
+
+    def before_optimizer_step(self, run: Run) -> None:
+        """Change gradients."""
+
+    def after_optimizer_step(self, run: Run) -> None:
+        """Change weights."""
+
+    # --- afterwards
+    def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
+        """Slice own state, or change what the smaller network starts from."""
+
+    def figures(self) -> dict[str, float]:
+        """Return numbers for the result row, by column name."""
+        return {}
+
+
+def _gone(run: Run, group: str) -> int:
+    return run.sizes[group] - len(run.kept[group])

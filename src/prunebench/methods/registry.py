@@ -1,0 +1,46 @@
+"""The methods by name. A package adds its own through the entry-point group prunebench.methods."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from prunebench.core.errors import ConfigError
+from prunebench.core.names import look_up
+
+if TYPE_CHECKING:
+    from prunebench.methods.base import Method
+
+METHODS = {
+    "asfp": "prunebench.methods.soft:ASFP",
+    "asrfp": "prunebench.methods.soft:ASRFP",
+    "epruner": "prunebench.methods.epruner:EPruner",
+    "greg_1": "prunebench.methods.greg:GReg1",
+    "l1": "prunebench.methods.one_shot:L1",
+    "random": "prunebench.methods.one_shot:Random",
+    "scratch_b": "prunebench.methods.scratch:ScratchB",
+    "scratch_e": "prunebench.methods.scratch:ScratchE",
+    "sfp": "prunebench.methods.soft:SFP",
+    "srfp": "prunebench.methods.soft:SRFP",
+    "unpruned": "prunebench.methods.unpruned:Unpruned",
+}
+
+
+def method_paths() -> dict[str, str]:
+    """Return "module:class" of every method, plug-ins included; a name taken twice is an error."""
+    found = dict(METHODS)
+    for entry in entry_points(group="prunebench.methods"):
+        if entry.name in found:
+            raise ConfigError(
+                f"the plug-in {entry.value} registers the method {entry.name!r}, "
+                f"which {found[entry.name]} has already"
+            )
+        found[entry.name] = entry.value
+    return dict(sorted(found.items()))
+
+
+def method_class(name: str) -> type[Method[Any]]:
+    """Import and return a method's class; an unknown name raises ConfigError."""
+    found: type[Method[Any]] = pkgutil.resolve_name(look_up("method", name, method_paths()))
+    return found

@@ -1,0 +1,72 @@
+"""Training from scratch in the widths another run has found: the controls of every comparison.
+
+Source: Liu et al., "Rethinking the Value of Network Pruning", arXiv 1810.05270. Scratch-E trains
+as many epochs as the base network had; Scratch-B gets the base network's computation, that is
+epochs × base MACs / pruned MACs. The source caps Scratch-B at twice the epochs for large
+networks; here the cap is an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from prunebench.channels.plan import Plan
+from prunebench.channels.removal import kept_units
+from prunebench.core.phases import Budget, Epochs, Length, Phase, training
+from prunebench.core.recipe import Recipe
+from prunebench.methods.base import Before, Method, MethodOptions, Run
+
+
+class ScratchOptions(MethodOptions):
+    """Options of both controls."""
+
+    widths_from: str = "l1/default"  # method/setting, at the same ratio and seed
+    longest: Annotated[float, Field(ge=1)] = 2.0  # Scratch-B: at most so many times the epochs
+
+
+def scratch_b_epochs(epochs: float, base_macs: int, macs: int, longest: float) -> float:
+    """Return the epochs that cost as much as the base network's, at most `longest` times them.
+
+    >>> scratch_b_epochs(20, 400, 100, 2.0), scratch_b_epochs(20, 300, 200, 2.0)
+    (40.0, 30.0)
+    """
+    return epochs * min(base_macs / macs, longest)
+
+
+class ScratchE(Method[ScratchOptions]):
+    """The found widths, fresh weights, the base recipe's epochs."""
+
+    summary = "control: another run's widths trained from scratch, the base's epochs"
+    Options = ScratchOptions
+    start = "fresh"
+    recipe_roles = ("base",)
+    takes_widths = True
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return widths, train."""
+        return [Phase(name="widths", then=budget), training("train", recipes["base"])]
+
+    def select(self, run: Run, budget: Budget) -> Plan:
+        """Return the complement of what the followed run kept."""
+        assert run.source_kept is not None
+        removed = {n: kept_units(run.sizes[n], kept) for n, kept in run.source_kept.items()}
+        return Plan(removed={name: units for name, units in removed.items() if len(units)})
+
+    def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
+        """Draw weights for the small network: the large one's fan-in does not fit it."""
+        run.initialize()
+
+
+class ScratchB(ScratchE):
+    """The found widths, fresh weights, the base network's computation."""
+
+    summary = "control: another run's widths trained from scratch, the base's computation"
+
+    def phase_length(self, run: Run, phase: Phase) -> Length:
+        """Stretch the base recipe's epochs by the speedup, up to the cap."""
+        assert isinstance(phase.length, Epochs)
+        macs = run.costs.macs()
+        return Epochs(scratch_b_epochs(phase.length.n, run.base_macs, macs, self.options.longest))
