@@ -1,0 +1,73 @@
+"""Numbers as they are printed: as many digits as mean something, a dash for what is absent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+DASH = "–"
+MINUS = "−"
+Style = Literal["points", "percent", "speedup", "significant", "count", "text"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is printed, its spread where there is one, and what it is sorted by."""
+
+    text: str = DASH
+    spread: str | None = None  # of n >= 2 seeds, with the digits of the mean
+    key: float | str | None = None
+
+    def __str__(self) -> str:
+        """Return the cell as plain text."""
+        return self.text if self.spread is None else f"{self.text} ± {self.spread}"
+
+
+def number_cell(value: float, style: Style, std: float = math.nan) -> Cell:
+    """Return a number's cell; NaN is a dash, and a spread of NaN is left out.
+
+    >>> str(number_cell(98.888, "points", 0.121)), str(number_cell(-0.2, "points"))
+    ('98.89 ± 0.12', '−0.20')
+    >>> str(number_cell(1.9931, "speedup")), str(number_cell(math.nan, "percent"))
+    ('1.99×', '–')
+    """
+    if math.isnan(value):
+        return Cell()
+    spread = None if math.isnan(std) else format_number(std, style)
+    return Cell(format_number(value, style), spread, value)
+
+
+def format_number(value: float, style: Style) -> str:
+    """Return the digits of a number.
+
+    >>> format_number(-0.001, "points"), format_number(12, "count")
+    ('0.00', '12')
+    """
+    match style:
+        case "count":
+            text = f"{value:.0f}"
+        case "significant":
+            text = significant(value)
+        case "percent":
+            text = f"{value:.1f}"
+        case _:
+            text = f"{value:.2f}"
+    if text.startswith("-"):
+        text = MINUS + text[1:] if float(text) else text[1:]
+    return text + "×" if style == "speedup" else text
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return at least `digits` significant digits, with an exponent where many zeros would stand.
+
+    >>> [significant(x) for x in (0, 0.05234, 33.14, 1234.5, 2.5e7, 0.00004)]
+    ['0', '0.0523', '33.1', '1234', '2.5e7', '4.0e-5']
+    """
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -4 < exponent < 5:
+        mantissa, _, power = f"{value:.1e}".partition("e")
+        return f"{mantissa}e{int(power)}"
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"

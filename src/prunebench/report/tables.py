@@ -1,0 +1,170 @@
+"""The summary table as CSV, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from prunebench.core.files import write_text
+from prunebench.report.cells import DASH, MINUS, Cell
+from prunebench.report.layout import Column, Line, Section, Table, lay_out
+from prunebench.report.runs import read_runs
+from prunebench.report.summary import summarize
+
+
+def write_tables(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
+    """Write summary.csv, .md, .tex and .html into `out` and return their paths.
+
+    Without a title, the names of the experiments are the title.
+    """
+    frame = read_runs(runs_csv)
+    table = lay_out(frame, title)
+    texts = {
+        "summary.csv": summarize(frame).to_csv(index=False, lineterminator="\n"),
+        "summary.md": to_markdown(table),
+        "summary.tex": to_latex(table),
+        "summary.html": to_html(table),
+    }
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return [out / name for name in texts]
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table for GitHub: a heading and a pipe table per network."""
+    parts = [f"# {_markdown_text(table.title)}\n"]
+    for section in table.sections:
+        parts.append(f"## {_markdown_text(f'{section.dataset} · {section.architecture}')}\n")
+        parts.append(_markdown_text(f"{section.base} · {section.fairness}") + "\n")
+        parts.append(_markdown_table(table.columns, section.lines))
+        if section.notes:
+            parts.append("\n".join(f"- {_markdown_text(note)}" for note in section.notes) + "\n")
+    return "\n".join(parts)
+
+
+def _markdown_table(columns: tuple[Column, ...], lines: tuple[Line, ...]) -> str:
+    rows = [[_markdown_text(_head(column)) for column in columns]]
+    rows += [[_markdown_text(str(cell)) for cell in line.cells] for line in lines]
+    widths = [max(4, *(len(row[i]) for row in rows)) for i in range(len(columns))]
+    right = [column.style != "text" for column in columns]
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    padded = [
+        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]]) + "\n"
+
+
+def _head(column: Column) -> str:
+    return f"{column.head} ({column.unit})" if column.unit else column.head
+
+
+def _markdown_text(text: str) -> str:
+    r"""Escape what Markdown would read as markup.
+
+    >>> _markdown_text("a_b | c")
+    'a_b \\| c'
+    """
+    return re.sub(r"([|*`<\\])", r"\\\1", text)
+
+
+def to_latex(table: Table) -> str:
+    """Return a document of its own, with booktabs rules and siunitx columns."""
+    environment = Environment(
+        loader=PackageLoader("prunebench.report"),
+        undefined=StrictUndefined,
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["tex"] = latex_text
+    environment.globals |= {
+        "column_types": _latex_columns,
+        "heads": _latex_heads,
+        "row": _latex_row,
+    }
+    return environment.get_template("summary.tex.j2").render(table=table)
+
+
+def latex_text(text: str) -> str:
+    r"""Escape text for LaTeX.
+
+    >>> latex_text("greg_1 · 50 %")
+    'greg\\_1 $\\cdot$ 50 \\%'
+    """
+    escapes = {"\\": r"\textbackslash{}", "·": r"$\cdot$", "±": r"$\pm$", "×": r"$\times$"}
+    escapes |= {MINUS: "$-$", DASH: "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    escapes |= {symbol: "\\" + symbol for symbol in "&%$#_{}"}
+    return "".join(escapes.get(symbol, symbol) for symbol in text)
+
+
+def _latex_columns(table: Table, section: Section) -> str:
+    """Return the column types: words left, numbers in siunitx columns wide enough for them."""
+    types = []
+    for i, column in enumerate(table.columns):
+        cells = [line.cells[i] for line in section.lines]
+        types.append("l" if column.style == "text" else f"S[table-format={_table_format(cells)}]")
+    return "".join(types)
+
+
+def _table_format(cells: list[Cell]) -> str:
+    """Return siunitx's table-format: digits before and after the point, of spread and exponent.
+
+    >>> _table_format([Cell("98.89", "0.12"), Cell("−0.1", None), Cell()])
+    '-2.2(2)'
+    """
+    numbers = [_plain(cell.text) for cell in cells if cell.text != DASH]
+    mantissas, exponents = ([number.partition("e")[part] for number in numbers] for part in (0, 2))
+    before = max((len(m.lstrip("-").partition(".")[0]) for m in mantissas), default=1)
+    after = max((len(m.partition(".")[2]) for m in mantissas), default=0)
+    spreads = [_plain(cell.spread).replace(".", "").lstrip("0") for cell in cells if cell.spread]
+    sign = "-" if any(m.startswith("-") for m in mantissas) else ""
+    power = f"e{max(map(len, exponents))}" if any(exponents) else ""
+    spread = f"({max(1, *map(len, spreads))})" if spreads else ""
+    return f"{sign}{before}.{after}{spread}{power}" if after else f"{sign}{before}{spread}{power}"
+
+
+def _latex_heads(table: Table, part: Literal["head", "unit"]) -> str:
+    return " & ".join(f"{{{latex_text(getattr(column, part))}}}" for column in table.columns)
+
+
+def _latex_row(table: Table, line: Line) -> str:
+    cells = zip(table.columns, line.cells, strict=True)
+    return " & ".join(
+        latex_text(cell.text) if column.style == "text" else _latex_number(cell)
+        for column, cell in cells
+    )
+
+
+def _latex_number(cell: Cell) -> str:
+    """Return what stands in a siunitx column; a dash is text."""
+    if cell.text == DASH:
+        return "{--}"
+    spread = "" if cell.spread is None else rf" \pm {_plain(cell.spread)}"
+    return _plain(cell.text) + spread
+
+
+def _plain(text: str) -> str:
+    return text.replace(MINUS, "-").replace("×", "")
+
+
+def to_html(table: Table) -> str:
+    """Return one self-contained page: sortable, readable on a phone and on paper."""
+    environment = Environment(
+        loader=PackageLoader("prunebench.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("summary.html.j2").render(table=table)

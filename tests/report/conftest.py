@@ -1,0 +1,268 @@
+"""Folders of finished runs that look like those of the experiment `digits`, without training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prunebench.core.recipe import Recipe, Schedule
+from prunebench.core.spec import BaseSpec, RunSpec
+from prunebench.report.collect import collect_to_csv
+from prunebench.report.runs import read_runs
+
+FINE_TUNE = Recipe(epochs=12, batch_size=64, lr=0.01, weight_decay=5e-4)
+BASE = Recipe(
+    epochs=20,
+    batch_size=64,
+    lr=0.1,
+    weight_decay=5e-4,
+    schedule=Schedule(kind="milestones", milestones=(10, 15)),
+)
+# layer, full width, stage
+RESNET = [("conv1", 16, None)] + [
+    (f"layers.{stage}.{block}.conv{conv}", 16 * 2**stage, stage)
+    for stage in range(3)
+    for block in range(3)
+    for conv in (1, 2)
+]
+VGG = [
+    (f"features.{i}", width, stage)
+    for i, (width, stage) in enumerate(
+        [(16, 0)] * 2 + [(32, 1)] * 2 + [(64, 2)] * 3 + [(128, 3)] * 3 + [(128, 4)] * 3
+    )
+]
+NETWORKS = {
+    "resnet20": (RESNET, (0, 1), 98.6, 2_530_000, 271_000),
+    "vgg16_x0_25": (VGG, (0,), 99.1, 1_310_000, 926_000),
+}
+# points lost at half the units, phases with their epochs
+METHODS = {
+    "random": (1.6, (("fine_tune", 12),)),
+    "l1": (0.7, (("fine_tune", 12),)),
+    "greg_1": (0.35, (("regularize", 8), ("fine_tune", 12))),
+    "sfp": (1.1, (("train", 20),)),
+    "asfp": (1.0, (("train", 20),)),
+    "srfp": (0.9, (("train", 20),)),
+    "asrfp": (0.6, (("train", 20),)),
+    "epruner": (0.45, (("fine_tune", 12),)),
+    "scratch_e": (1.3, (("train", 20),)),
+    "scratch_b": (0.8, (("train", 40),)),
+    "unpruned": (0.0, ()),
+}
+FRESH = {"sfp", "asfp", "srfp", "asrfp", "scratch_e", "scratch_b"}
+EPRUNER_SETTINGS = {"beta0.9": 0.42, "beta0.73": 0.55, "beta0.6": 0.7}
+
+
+def make_results(results: Path) -> list[dict[str, Any]]:
+    """Write every run's and every base's files; return the resolved specifications."""
+    specs = [spec for network in NETWORKS for spec in _specs(network)]
+    for spec in specs:
+        write_base(results, spec.base)
+        write_run(results, spec)
+    return [spec.model_dump(mode="json") for spec in specs]
+
+
+def _specs(network: str) -> Iterator[RunSpec]:
+    for method in METHODS:
+        cells: list[tuple[str, float | None]] = [("default", r) for r in (0.5, 0.75, 0.875)]
+        if method == "epruner":
+            cells = [(setting, None) for setting in EPRUNER_SETTINGS]
+        if method == "unpruned":
+            cells = [("default", 0.0)]
+        for setting, ratio in cells:
+            for seed in NETWORKS[network][1]:
+                yield run_spec(network, method, setting, ratio, seed)
+
+
+def run_spec(network: str, method: str, setting: str, ratio: float | None, seed: int) -> RunSpec:
+    roles = {} if method == "unpruned" else {"base": BASE}
+    if method not in FRESH and method != "unpruned":
+        roles = {"fine_tune": FINE_TUNE}
+    return RunSpec(
+        experiment="digits",
+        dataset="digits",
+        architecture=network,
+        method=method,
+        setting=setting,
+        ratio=ratio,
+        ratio_kind="auto" if ratio is None else "units_per_group",
+        seed=seed,
+        threads=1,
+        revision=1,
+        start="fresh" if method in FRESH else "base",
+        options={},
+        recipes=roles,
+        recipe_names={role: f"digits_{role}" for role in roles},
+        base=BaseSpec(
+            dataset="digits",
+            architecture=network,
+            recipe_name="digits_base",
+            recipe=BASE,
+            seed=seed,
+            threads=1,
+        ),
+    )
+
+
+def write_base(results: Path, spec: BaseSpec) -> None:
+    top1 = NETWORKS[spec.architecture][2] + 0.28 * spec.seed
+    write(
+        results / spec.path / "training.json",
+        {"spec_hash": spec.hash, "top1": top1, "val_top1": top1 - 0.1},
+    )
+
+
+def write_run(results: Path, spec: RunSpec) -> None:
+    layers, _, base_top1, base_macs, base_params = NETWORKS[spec.architecture]
+    lost, phases = METHODS[spec.method]
+    noise = random.Random(spec.path)
+    share = spec.ratio if spec.ratio is not None else EPRUNER_SETTINGS[spec.setting]
+    widths = {}
+    for name, full, stage in layers:
+        here = share
+        if spec.ratio is None:
+            here = min(0.9, share * noise.uniform(0.5, 1.4))
+        widths[name] = {"full": full, "kept": max(1, round(full * (1 - here))), "stage": stage}
+        widths[name]["block"] = None
+    kept = 1 - share
+    macs = round(base_macs * (0.75 * kept**2 + 0.25 * kept)) if share else base_macs
+    params = round(base_params * kept**2) if share else base_params
+    drop = lost * (2 ** (6 * (share - 0.5))) + noise.gauss(0, 0.15) if share else 0.0
+    if spec.architecture != "resnet20":
+        drop *= 1.5
+        if spec.method in ("random", "scratch_e") and share > 0.8:
+            drop = 87.0 if spec.method == "random" else 34.0
+    top1 = base_top1 + 0.28 * spec.seed - drop
+    folder = results / spec.path
+    weights = f"{noise.getrandbits(256):064x}"
+    own = {"spec_hash": spec.hash, "weights_sha256": weights}
+    seconds = {name: 0.4 * epochs for name, epochs in phases}
+    write(
+        folder / "training.json",
+        own
+        | {
+            "spec": spec.model_dump(mode="json"),
+            "base_hash": None if spec.method in FRESH else spec.base.hash,
+            "top1": top1,
+            "val_top1": top1 - 0.2,
+            "top1_best_val": top1 + 0.05,
+            "top1_best_test": top1 + 0.1,
+            "top1_masked": None,
+            "epochs": float(sum(epochs for _, epochs in phases)),
+            "seconds": seconds,
+            "selection_seconds": 2.4 if spec.method == "epruner" else 0.05 * share,
+            "summary": {"magnitude_ratio": 30 + 40 * share} if spec.method == "greg_1" else {},
+            "capped": ["regularize"] if spec.method == "greg_1" and share > 0.8 else [],
+            "masked_removed_difference": 3e-15,
+            "versions": {"prunebench": "0.1.0", "torch": "2.14.0", "python": "3.11.2"},
+            "commit": "3e95582",
+            "device": "cpu",
+            "threads": 1,
+        },
+    )
+    write(
+        folder / "metrics.json",
+        own
+        | {
+            "macs": macs,
+            "params": params,
+            "macs_theoretical": macs,
+            "activations": round(60_000 * kept),
+            "base_macs": base_macs,
+            "base_params": base_params,
+            "base_activations": 60_000,
+            "uncounted_operators": {},
+        },
+    )
+    write(folder / "structure.json", {"architecture": spec.architecture, "layers": widths})
+    write(folder / "latency.json", own | {"entries": _latencies(base_macs / macs, noise)})
+    _write_history(folder / "history.csv", spec, phases, top1, noise)
+
+
+def _latencies(speedup: float, noise: random.Random) -> list[dict[str, Any]]:
+    entries = []
+    for batch_size, base_ms, power in ((1, 2.1, 0.2), (64, 31.0, 0.7)):
+        gain = speedup**power * noise.uniform(0.97, 1.03)
+        entries.append(
+            {
+                "device_kind": "cpu",
+                "device": "some CPU",
+                "batch_size": batch_size,
+                "precision": "fp32",
+                "memory_format": "channels_last",
+                "median_ms": base_ms / gain,
+                "q25_ms": base_ms / gain * 0.98,
+                "q75_ms": base_ms / gain * 1.02,
+                "base_median_ms": base_ms,
+                "speedup": gain,
+                "repeats": 11,
+                "warmup": 6,
+            }
+        )
+    return entries
+
+
+def _write_history(
+    path: Path,
+    spec: RunSpec,
+    phases: tuple[tuple[str, int], ...],
+    top1: float,
+    noise: random.Random,
+) -> None:
+    names = ["phase", "epoch", "step", "lr", "train_loss", "train_top1", "val_top1"]
+    names += ["test_top1", "seconds", "event"]
+    rows: list[dict[str, Any]] = []
+
+    def pruned(phase: str, epoch: int, accuracy: float) -> None:
+        cells = {"phase": phase, "epoch": epoch, "event": "pruned"}
+        rows.append(cells | {"val_top1": accuracy, "test_top1": accuracy})
+
+    accuracy = 10.0 if spec.method in FRESH else 98.4
+    if phases and phases[0][0] != "regularize" and spec.method not in ("sfp", "asfp"):
+        accuracy = accuracy if spec.method in FRESH else noise.uniform(20, 75)
+        pruned("select", 0, accuracy)
+    for phase, epochs in phases:
+        goal = top1 if phase != "regularize" else 97.5
+        for epoch in range(1, epochs + 1):
+            accuracy = goal - (goal - accuracy) * 0.55 + noise.gauss(0, 0.12)
+            row = {"phase": phase, "epoch": epoch, "step": 18 * epoch, "lr": 0.01, "event": ""}
+            row |= {"train_loss": 2 * math.exp(-epoch / 4), "train_top1": accuracy}
+            rows.append(row | {"val_top1": accuracy, "test_top1": accuracy, "seconds": 0.4})
+        if phase == "regularize":
+            accuracy -= 0.4
+            pruned(phase, epochs, accuracy)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A results folder and its resolved runs; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("results")
+    return folder, make_results(folder)
+
+
+@pytest.fixture(scope="session")
+def runs_csv(results: tuple[Path, list[dict[str, Any]]]) -> Path:
+    return collect_to_csv(results[0], "digits", results[1])
+
+
+@pytest.fixture
+def runs(runs_csv: Path) -> pd.DataFrame:
+    return read_runs(runs_csv)
