@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
@@ -64,11 +71,19 @@ class ExperimentConfig(Settings):
         return self
 
 
+def _as_tuple(value: Any) -> Any:
+    """Take one name or number for a list of one, as `--config experiments=quick` gives it."""
+    return (value,) if isinstance(value, str | int) else value
+
+
 class Config(Settings):
     """What is run: config/config.yaml."""
 
-    experiments: Annotated[tuple[Slug, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None  # over every experiment's
+    experiments: Annotated[tuple[Slug, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    # None: every experiment's own
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_tuple), Field(min_length=1)] | None = (
+        None
+    )
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -25,3 +25,14 @@ class TrainingError(PrunebenchError):
 
 class ResultError(PrunebenchError):
     """A result file is missing, damaged or belongs to another specification."""
+
+
+class RunStoppedError(PrunebenchError):
+    """A signal has ended a run; its checkpoint is written."""
+
+    def __init__(self, number: int, phase: str, clock: int) -> None:
+        super().__init__(
+            f"stopped by signal {number} in phase {phase} before step {clock}; "
+            "the same command goes on from there"
+        )
+        self.number = number

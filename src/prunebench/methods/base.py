@@ -44,12 +44,17 @@ class Run(Protocol):
     sizes: dict[str, int]  # group -> units at the start of the run
     kept: dict[str, Tensor]  # group -> units still there, numbered as at the start
     source_kept: dict[str, Tensor] | None  # the same of the run that `widths_from` names
+    phases: tuple[Phase, ...]  # all of them, as the method listed them
     phase: Phase
     clock: int  # steps done in this phase
     epoch: int  # epochs begun in this phase, from 0
     epochs: float  # length of this phase
     base_macs: int  # of the network the run started from
     device: torch.device
+
+    @property
+    def example(self) -> Tensor:
+        """Return the input that the network was traced with, a batch of one."""
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""
@@ -81,7 +86,8 @@ class Method(Generic[O]):
     start: ClassVar[Literal["base", "fresh"]] = "base"
     revision: ClassVar[int] = 1  # raised when the method's results change
     recipe_roles: ClassVar[tuple[str, ...]] = ("fine_tune",)
-    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group",)
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group",)  # "auto": it decides itself
+    ratios: ClassVar[tuple[float, ...] | None] = None  # the only ones that make sense
     takes_widths: ClassVar[bool] = False  # whether `widths_from` names the run to follow
 
     def __init__(self, options: O) -> None:

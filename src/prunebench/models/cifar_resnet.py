@@ -69,6 +69,10 @@ class CifarResNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(widths[2], num_classes)
+        self.draw_weights()
+
+    def draw_weights(self) -> None:
+        """Draw the weights as GReg's code does: Kaiming by fan-in."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

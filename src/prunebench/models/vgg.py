@@ -14,7 +14,7 @@ All end in an average over what is left of the image: one pixel of 32x32 after f
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -41,11 +41,13 @@ class VGG(nn.Module):
         bias: bool,
         norm_last: bool,
         last_pool: bool,
+        scheme: Callable[[nn.Module], None],
         num_classes: int,
         in_channels: int,
         width: float,
     ) -> None:
         super().__init__()
+        self.scheme = scheme
         stages, c_in = [], in_channels
         for index, stage_widths in enumerate(widths):
             layers: list[nn.Module] = []
@@ -61,6 +63,11 @@ class VGG(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(c_in, num_classes)
+        self.draw_weights()
+
+    def draw_weights(self) -> None:
+        """Draw the weights as the code of the form's paper does."""
+        self.scheme(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, in_channels, h, w)."""
@@ -81,55 +88,26 @@ def conv_block(c_in: int, c_out: int, *, bias: bool, norm_last: bool) -> nn.Sequ
     return nn.Sequential(OrderedDict(layers))
 
 
-def vgg13(*, num_classes: int, in_channels: int, width: float) -> VGG:
-    """Build OrthoReg's VGG-13 of ten convolutions, with the framework's default weights."""
-    return VGG(
-        WIDTHS_13,
-        bias=True,
-        norm_last=True,
-        last_pool=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
+def default_weights(model: nn.Module) -> None:
+    """Leave the framework's own weights: OrthoReg's."""
 
 
-def vgg16(*, num_classes: int, in_channels: int, width: float) -> VGG:
-    """Build EPruner's VGG-16 of 13 convolutions: Kaiming by fan-out, linear 0.01, biases 0."""
-    model = VGG(
-        WIDTHS_16,
-        bias=True,
-        norm_last=False,
-        last_pool=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
+def fan_out_weights(model: nn.Module) -> None:
+    """Draw EPruner's: Kaiming by fan-out, linear 0.01, biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01)
     zero_biases(model)
-    return model
 
 
-def vgg19(*, num_classes: int, in_channels: int, width: float) -> VGG:
-    """Build GReg's VGG-19 of 16 convolutions: Kaiming by fan-in everywhere, biases 0."""
-    model = VGG(
-        WIDTHS_19,
-        bias=False,
-        norm_last=False,
-        last_pool=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
+def fan_in_weights(model: nn.Module) -> None:
+    """Draw GReg's: Kaiming by fan-in everywhere, biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
     zero_biases(model)
-    return model
 
 
 def zero_biases(model: nn.Module) -> None:
@@ -137,3 +115,45 @@ def zero_biases(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def vgg13(*, num_classes: int, in_channels: int, width: float) -> VGG:
+    """Build OrthoReg's VGG-13 of ten convolutions."""
+    return VGG(
+        WIDTHS_13,
+        bias=True,
+        norm_last=True,
+        last_pool=True,
+        scheme=default_weights,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+    )
+
+
+def vgg16(*, num_classes: int, in_channels: int, width: float) -> VGG:
+    """Build EPruner's VGG-16 of 13 convolutions."""
+    return VGG(
+        WIDTHS_16,
+        bias=True,
+        norm_last=False,
+        last_pool=True,
+        scheme=fan_out_weights,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+    )
+
+
+def vgg19(*, num_classes: int, in_channels: int, width: float) -> VGG:
+    """Build GReg's VGG-19 of 16 convolutions."""
+    return VGG(
+        WIDTHS_19,
+        bias=False,
+        norm_last=False,
+        last_pool=False,
+        scheme=fan_in_weights,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+    )

@@ -1,0 +1,154 @@
+"""The resolved configuration as a file, which the workflow reads instead of importing torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from prunebench.core.config import Config, validate
+from prunebench.core.errors import ConfigError, ResultError
+from prunebench.core.files import read_json, write_json
+from prunebench.core.spec import BaseSpec, RunSpec
+
+RESOLVED_FILE = "resolved/runs.json"  # below the results folder
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All runs of a configuration, and the base networks they start from.
+
+    Attributes
+    ----------
+    key
+        `resolution_key` of what it was made from.
+    runs, bases
+        Specifications as they stand in the file, with "path" and "hash", by path.
+    """
+
+    key: str
+    runs: dict[str, dict[str, Any]]
+    bases: dict[str, dict[str, Any]]
+
+    @cached_property
+    def by_network(self) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+        """Return the runs by (experiment, data set, architecture)."""
+        return self._by("experiment", "dataset", "architecture")
+
+    @cached_property
+    def by_experiment(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        """Return the runs by (experiment,)."""
+        return self._by("experiment")
+
+    def _by(self, *keys: str) -> dict[Any, list[dict[str, Any]]]:
+        grouped: dict[Any, list[dict[str, Any]]] = {}
+        for run in self.runs.values():
+            grouped.setdefault(tuple(run[key] for key in keys), []).append(run)
+        return grouped
+
+
+def run_specs(entries: Iterable[Mapping[str, Any]]) -> list[RunSpec]:
+    """Return entries of a `Resolved` as specifications."""
+    return [
+        RunSpec.model_validate({k: v for k, v in run.items() if k not in ("path", "hash")})
+        for run in entries
+    ]
+
+
+def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
+    """Write the specifications of all runs."""
+    bases: dict[str, BaseSpec] = {}
+    entries = []
+    for run in runs:
+        bases[run.base.path] = run.base
+        entries.append(_entry(run))
+    content = {"key": key, "bases": [_entry(base) for base in bases.values()], "runs": entries}
+    write_json(path, content)
+
+
+def _entry(spec: RunSpec | BaseSpec) -> dict[str, Any]:
+    return {"path": spec.path, "hash": spec.hash, **spec.model_dump(mode="json")}
+
+
+def read_resolved(path: Path) -> Resolved:
+    """Read what `write_resolved` wrote; ResultError where it is missing or damaged."""
+    content = read_json(path)
+    try:
+        runs, bases = content["runs"], content["bases"]
+        by_path = [{entry["path"]: entry for entry in entries} for entries in (runs, bases)]
+        return Resolved(content["key"], *by_path)
+    except (KeyError, TypeError):
+        raise ResultError(f"{path}: not a resolved configuration; resolve it again") from None
+
+
+def resolution_key(config: Mapping[str, Any], config_dir: Path) -> str:
+    """Identify everything that the specifications depend on.
+
+    The configuration, the files of experiments and recipes, the sources that know names, options
+    and revisions, and the installed plug-ins.
+    """
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    files = [
+        *sorted(config_dir.glob("*.yaml")),
+        *sorted(config_dir.glob("*/*.yaml")),
+        *sorted(
+            file
+            for folder in ("cli", "core", "data", "methods", "models")
+            for file in (PACKAGE / folder).glob("*.py")
+        ),
+    ]
+    for file in files:
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    for entry in sorted(entry_points(group="prunebench.methods"), key=lambda e: e.name):
+        digest.update(f"{entry.name}={entry.value}\0".encode())
+        module = find_spec(entry.module)
+        if module and module.origin:
+            digest.update(Path(module.origin).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def resolved_runs(config: Mapping[str, Any], config_dir: Path, results: Path) -> Resolved:
+    """Return the runs of a configuration; resolved in a process of its own where they are not yet.
+
+    This is how the workflow, which must not import torch, gets at the runs. ConfigError is the
+    sentence that the other process ended with.
+    """
+    settings = validate(Config, dict(config), f"{config_dir / 'config.yaml'} with --config")
+    content = settings.model_dump(mode="json")
+    path, key = results / RESOLVED_FILE, resolution_key(content, config_dir)
+    try:
+        known = read_resolved(path)
+        if known.key == key:
+            return known
+    except ResultError:
+        pass
+    command = [sys.executable, "-m", "prunebench", "resolve", "--config", "-"]
+    command += ["--config-dir", str(config_dir), "--results", str(results)]
+    done = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True)
+    if done.returncode:
+        raise ConfigError(done.stderr.strip().removeprefix("prunebench: "))
+    return read_resolved(path)
+
+
+def only_table_left(results: Path, experiment: str) -> bool:
+    """Whether an experiment's runs.csv is stored and none of the runs it was made from."""
+    folder = results / experiment
+    return (folder / "runs.csv").is_file() and not any(folder.glob("*/*/*/*/*/seed*"))
+
+
+def source_hash(folder: str) -> str:
+    """Identify the sources of one folder of the package."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in (PACKAGE / folder).rglob("*") if path.is_file()):
+        if "__pycache__" not in file.parts:
+            digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,290 @@
+"""The loop: one phase after the other, whatever the method."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from torch import Tensor
+
+from prunebench.channels.removal import slice_tensor
+from prunebench.core.errors import RunStoppedError, TrainingError
+from prunebench.core.phases import Budget, Epochs, Phase
+from prunebench.core.recipe import Recipe
+from prunebench.data.normalization import normalization
+from prunebench.measure.accuracy import evaluate
+from prunebench.measure.modes import arithmetic
+from prunebench.methods.base import Method
+from prunebench.training.batches import EpochBatches, draw_epoch, steps_per_epoch
+from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
+from prunebench.training.optimizer import Optimizer
+from prunebench.training.progress import Progress
+from prunebench.training.pruning import apply_plan
+from prunebench.training.run import RunState
+from prunebench.training.step import Sums, train_step
+from prunebench.training.stop import StopRequest
+
+
+class Loop:
+    """A run and all that its training needs.
+
+    Parameters
+    ----------
+    normalize
+        Name of the normalization for accuracies before the first phase that trains.
+    checkpoint
+        None: the run is never saved.
+    """
+
+    def __init__(
+        self,
+        run: RunState,
+        method: Method[Any],
+        *,
+        normalize: str,
+        progress: Progress,
+        stop: StopRequest,
+        checkpoint: CheckpointFile | None = None,
+    ) -> None:
+        self.run, self.method, self.progress, self.stop = run, method, progress, stop
+        self.checkpoint, self.normalize = checkpoint, normalize
+        self.momenta: dict[str, Tensor] = {}  # of the phase before, for `optimizer: carry`
+        self.sums = Sums.zero(run.device)
+        self.per_epoch = 1
+        self.since = self.row_since = time.perf_counter()
+
+    def train(self) -> None:
+        """Run all phases, from the checkpoint on where there is one."""
+        resumed = self.checkpoint.read() if self.checkpoint else None
+        if resumed is not None:
+            unpack(resumed, self.run, self.method)
+            self.momenta = resumed["momenta"]
+            self.sums = unpacked_sums(resumed, self.run.device)
+            self.progress.say(f"continues in phase {self.run.phase.name} at step {self.run.clock}")
+        self.since = self.row_since = time.perf_counter()
+        while self.run.index < len(self.run.phases):
+            phase = self.run.phase
+            if not self.run.begun:
+                self.begin(phase)
+            if phase.recipe is not None:
+                self.train_phase(phase, phase.recipe)
+            if phase.then is not None:
+                self.prune(phase, phase.then)
+            self._spend(phase)
+            following = self.method.next_phase(self.run, self.run.index)
+            self.run.go_to(len(self.run.phases) if following is None else following)
+            self.run.begun = False
+
+    def begin(self, phase: Phase) -> None:
+        """Set the network, the clock and the method's state as a phase starts."""
+        run = self.run
+        if phase.start == "fresh":
+            run.restart()
+        elif phase.start != "current":
+            if phase.start not in run.slots:
+                raise TrainingError(f"phase {phase.name!r} starts from {phase.start!r}: none kept")
+            run.restore(run.slots[phase.start])
+        if phase.optimizer == "new":
+            self.momenta = {}
+        if phase.clock == "new":
+            run.clock = run.epoch = 0
+        self.sums = Sums.zero(run.device)
+        self._measure_phase(phase)
+        self.method.before_phase(run)
+        run.begun = True
+
+    def train_phase(self, phase: Phase, recipe: Recipe) -> None:
+        """Train until the phase's end; its state may be that of a checkpoint."""
+        run, method = self.run, self.method
+        end = self._measure_phase(phase)
+        self.normalize = recipe.normalize
+        optimizer = Optimizer(run.params, recipe, self.momenta)
+        handles = method.attach(run) if "attach" in phase.hooks else []
+        interval = method.interval.steps(self.per_epoch) if method.interval else 1
+        stretch = recipe.epochs / run.epochs if recipe.epochs else 1.0
+        known = recipe.epochs or run.epochs
+        batches = None
+        self.progress.phase(phase.name, end, run.clock)
+        with arithmetic(run.device, "tf32" if recipe.precision == "tf32" else "fp32"):
+            while run.clock < end:
+                self._save_if_asked(optimizer)
+                if "decide" in phase.hooks and run.clock % interval == 0:
+                    method.decide(run)
+                    if phase.until_finished and method.finished(run):
+                        break
+                run.epoch, position = divmod(run.clock, self.per_epoch)
+                if batches is None or position == 0:
+                    batches = self._draw(recipe)
+                lr = recipe.lr_at(run.clock / self.per_epoch * stretch, known)
+                optimizer.set_lr(lr)
+                inputs, labels = batches.batch(position)
+                train_step(run, method, optimizer, recipe, inputs, labels, self.sums)
+                run.clock += 1
+                if run.clock % self.per_epoch == 0:
+                    self._end_epoch(phase, recipe, lr)
+                self.progress.step(run.clock)
+            else:
+                if phase.until_finished:
+                    run.records.capped.append(phase.name)
+            if self.sums.images:
+                self._end_epoch(phase, recipe, lr=float(optimizer.lr))
+        run.records.flush(phase.name)
+        for handle in handles:
+            handle.remove()
+        self.momenta = optimizer.momenta
+
+    def prune(self, phase: Phase, budget: Budget) -> None:
+        """Select for the budget, remove, and write down what it did to the accuracy."""
+        run, method = self.run, self.method
+        before_val, before_test = self.accuracies()
+        started = time.perf_counter()
+        plan = method.select(run, budget)
+        seconds = time.perf_counter() - started
+        applied = apply_plan(run, plan)
+        self.momenta = {
+            name: slice_tensor(buffer, applied.before.cuts.get(name, []))
+            for name, buffer in self.momenta.items()
+        }
+        method.after_removal(run, plan, applied.before)
+        val, test = self.accuracies()
+        run.records.flush(phase.name)
+        run.records.history.append(
+            {
+                "phase": phase.name,
+                "epoch": math.ceil(run.clock / self.per_epoch),
+                "step": run.clock,
+                "val_top1": val,
+                "test_top1": test,
+                "macs": run.costs.macs(),
+                "seconds": self._lap(),
+                "event": "pruned",
+            }
+        )
+        run.records.plans.append(
+            {
+                "phase": phase.name,
+                "val_top1_before": before_val,
+                "test_top1_before": before_test,
+                "val_top1_after": val,
+                "test_top1_after": test,
+                "macs": run.costs.macs(),
+                "params": run.costs.params(),
+                "selection_seconds": seconds,
+                "masked_removed_difference": applied.difference,
+            }
+        )
+        self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
+
+    def accuracies(self) -> tuple[float | None, float]:
+        """Return the percentages on the validation split (None without one) and the test split.
+
+        Images are normalized as in the last phase that trained, or as for the base network.
+        """
+        dataset = self.run.dataset
+        own = normalization(self.normalize, dataset.info)
+        val, test = (
+            evaluate(self.run.model, split.images, split.labels, mean=own.mean, std=own.std).percent
+            if len(split)
+            else None
+            for split in (dataset.val, dataset.test)
+        )
+        assert test is not None
+        return val, test
+
+    def _measure_phase(self, phase: Phase) -> int:
+        """Set how long the phase and its epochs are; return its last step."""
+        if phase.recipe is None:
+            self.per_epoch, self.run.epochs = 1, 0.0
+            return 0
+        length = self.method.phase_length(self.run, phase)
+        self.per_epoch = steps_per_epoch(len(self.run.dataset.train), phase.recipe.batch_size)
+        end = length.steps(self.per_epoch)
+        self.run.epochs = length.n if isinstance(length, Epochs) else end / self.per_epoch
+        return end
+
+    def _draw(self, recipe: Recipe) -> EpochBatches:
+        own = normalization(recipe.normalize, self.run.dataset.info)
+        return draw_epoch(
+            self.run.dataset.train,
+            recipe.augment,
+            mean=own.mean,
+            std=own.std,
+            batch_size=recipe.batch_size,
+            generator=self.run.generator("epoch", self.run.epoch),
+        )
+
+    def _end_epoch(self, phase: Phase, recipe: Recipe, lr: float) -> None:
+        """After an epoch's last step: the method's hook, accuracies, a row, diagnostics."""
+        run, records = self.run, self.run.records
+        if "after_epoch" in phase.hooks:
+            self.method.after_epoch(run)
+        loss = float(self.sums.loss) / self.sums.images
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"phase {phase.name!r}, epoch {run.epoch + 1}: the loss is {loss}; "
+                f"a smaller learning rate than {recipe.lr} may help"
+            )
+        val, test = self.accuracies()
+        row = {
+            "phase": phase.name,
+            "epoch": run.epoch + 1,
+            "step": run.clock,
+            "lr": lr,
+            "train_loss": loss,
+            "train_top1": 100.0 * int(self.sums.correct) / self.sums.images,
+            "val_top1": val,
+            "test_top1": test,
+            "macs": run.costs.macs(),
+            "seconds": self._lap(),
+            "event": "",
+            "reportable": _is_reportable(phase, run.epoch, run.epochs),
+        }
+        if phase.keep_best and val is not None:
+            earlier = [r["val_top1"] for r in records.history if r["phase"] == phase.name]
+            if val > max(earlier, default=-1.0):
+                run.keep("best")
+        records.history.append(row)
+        records.epochs_trained += self.sums.images / _epoch_images(
+            len(run.dataset.train), recipe.batch_size
+        )
+        records.flush(phase.name)
+        self.sums = Sums.zero(run.device)
+        self.progress.epoch(row)
+
+    def _spend(self, phase: Phase) -> None:
+        """Add the time since the last call to the phase's."""
+        now = time.perf_counter()
+        self.run.records.spend(phase.name, now - self.since)
+        self.since = now
+
+    def _lap(self) -> float:
+        """Return the seconds since the history's last row."""
+        now = time.perf_counter()
+        lap, self.row_since = now - self.row_since, now
+        return round(lap, 4)
+
+    def _save_if_asked(self, optimizer: Optimizer) -> None:
+        asked = self.stop.take_save()
+        if self.checkpoint is not None and (asked or self.checkpoint.is_due()):
+            self._spend(self.run.phase)
+            self.checkpoint.write(pack(self.run, self.method, optimizer, self.sums))
+        if self.stop.signal is not None:
+            raise RunStoppedError(self.stop.signal, self.run.phase.name, self.run.clock)
+
+
+def _is_reportable(phase: Phase, epoch: int, epochs: float) -> bool:
+    """Whether the accuracy after `epoch` (from 0) may be a result; a phase's last one may.
+
+    >>> soft = Phase(name="train", reportable_from=0.95)
+    >>> _is_reportable(soft, 189, 200), _is_reportable(soft, 190, 200), _is_reportable(soft, 9, 10)
+    (False, True, True)
+    """
+    if phase.reportable_from is None:
+        return False
+    return epoch >= phase.reportable_from * epochs or epoch + 1 >= epochs
+
+
+def _epoch_images(images: int, batch_size: int) -> int:
+    """Return the images of a whole epoch; a single last one is left out."""
+    return images - (images % batch_size == 1)

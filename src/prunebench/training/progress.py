@@ -1,0 +1,163 @@
+"""What a run tells while it trains: bars on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Where the loop reports to."""
+
+    def say(self, text: str) -> None:
+        """Tell something in a line."""
+
+    def phase(self, name: str, steps: int, done: int) -> None:
+        """Begin a phase of so many steps, of which some may be done."""
+
+    def step(self, clock: int) -> None:
+        """Tell that the phase has done so many steps."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Tell an epoch's row of the history."""
+
+    def pruned(
+        self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
+    ) -> None:
+        """Tell what a removal has done."""
+
+    def close(self) -> None:
+        """End the display."""
+
+
+def removal_line(
+    units: tuple[int, int], base_macs: int, macs: int, difference: float | None
+) -> str:
+    """Return a removal in words.
+
+    >>> removal_line((160, 320), 2_530_000, 1_270_000, 3e-15)
+    '160 of 320 units · MACs 2.53 M → 1.27 M (1.99×) · masked = removed to 3e-15'
+    """
+    same = "" if difference is None else f" · masked = removed to {difference:.0e}"
+    return (
+        f"{units[0]} of {units[1]} units · MACs {base_macs / 1e6:.2f} M → {macs / 1e6:.2f} M "
+        f"({base_macs / macs:.2f}×){same}"
+    )
+
+
+def epoch_figures(row: dict[str, Any]) -> str:
+    """Return an epoch's loss and accuracies in words; without a validation split no word of it."""
+    val = "" if row["val_top1"] is None else f" · val {row['val_top1']:.2f} %"
+    return (
+        f"loss {row['train_loss']:.4f} · train {row['train_top1']:.2f} %{val}"
+        f" · test {row['test_top1']:.2f} %"
+    )
+
+
+def minutes(seconds: float) -> str:
+    """Return a duration as it is read.
+
+    >>> minutes(9.4), minutes(75), minutes(3700)
+    ('0:09', '1:15', '1:01:40')
+    """
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    short = f"{rest // 60}:{rest % 60:02d}"
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else short
+
+
+class PlainProgress:
+    """A line per epoch, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self.name, self.steps, self.first = "", 0, 0
+        self.started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+
+    def phase(self, name: str, steps: int, done: int) -> None:
+        """Remember where the phase stands."""
+        self.name, self.steps, self.first = name, steps, done
+        self.started = time.monotonic()
+
+    def step(self, clock: int) -> None:
+        """Print nothing."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Print an epoch's figures and the time left."""
+        self.say(
+            f"{self.name:<10} epoch {row['epoch']:>3} · step {row['step']}/{self.steps}"
+            f" · {epoch_figures(row)} · {minutes(self._left(row['step']))} left"
+        )
+
+    def pruned(
+        self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
+    ) -> None:
+        """Print what a removal has done."""
+        self.say(f"{'remove':<10} {removal_line(units, base_macs, macs, difference)}")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _left(self, clock: int) -> float:
+        done = max(clock - self.first, 1)
+        return (time.monotonic() - self.started) / done * (self.steps - clock)
+
+
+class BarProgress:
+    """A bar per phase, for terminals."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self.bars = Bars(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self.bars.start()
+        self.task = self.bars.add_task("", visible=False, figures="")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.bars.console.print(text, highlight=False, markup=False)
+
+    def phase(self, name: str, steps: int, done: int) -> None:
+        """Begin a new bar."""
+        self.task = self.bars.add_task(name, total=steps, completed=done, figures="")
+
+    def step(self, clock: int) -> None:
+        """Move the bar."""
+        self.bars.update(self.task, completed=clock)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show the epoch's figures behind the bar."""
+        self.bars.update(self.task, figures=epoch_figures(row))
+
+    def pruned(
+        self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
+    ) -> None:
+        """Print what a removal has done."""
+        self.say(f"{'remove':<10} {removal_line(units, base_macs, macs, difference)}")
+
+    def close(self) -> None:
+        """Leave the bars as they stand."""
+        self.bars.stop()
+
+
+@contextmanager
+def make_progress() -> Iterator[Progress]:
+    """Yield bars where somebody looks, plain lines elsewhere."""
+    progress: Progress = BarProgress() if sys.stdout.isatty() else PlainProgress()
+    try:
+        yield progress
+    finally:
+        progress.close()

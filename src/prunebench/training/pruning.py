@@ -1,0 +1,79 @@
+"""Carrying out a plan: zero, remove, and check that the smaller network computes the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunebench.channels.plan import Plan
+from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
+from prunebench.channels.verify import TOLERANCE, largest_difference
+from prunebench.core.errors import ModelError
+from prunebench.methods.base import Before
+from prunebench.training.run import RunState
+from prunebench.training.step import apply_masks
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a plan has done.
+
+    Attributes
+    ----------
+    before
+        The network just before, for the method's `after_removal`.
+    units
+        Removed units and all units there were, over the groups.
+    difference
+        Largest relative difference of the outputs, masked against removed, in float64; None where
+        nothing was removed.
+    """
+
+    before: Before
+    units: tuple[int, int]
+    difference: float | None
+
+
+def apply_plan(run: RunState, plan: Plan) -> Applied:
+    """Zero and remove what `plan` says; masks are cut along.
+
+    Raises ModelError if the smaller network does not compute what the masked one does.
+    """
+    _add_masks(run, plan)
+    removed = {name: units for name, units in plan.removed.items() if len(units)}
+    cuts = slicing(run.graph, removed)
+    tensors = dict([*run.model.named_parameters(), *run.model.named_buffers()])
+    before = Before(run.graph, tensors, cuts)
+    total = sum(group.n_units for group in run.graph.groups.values())
+    if not removed:
+        return Applied(before, (0, total), None)
+    smaller = remove(run.model, run.graph, removed)
+    difference = largest_difference(mask(run.model, run.graph, removed), smaller, _probe(run))
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"phase {run.phase.name!r}: removal changes the output by {difference:.1e} of its "
+            f"largest value; the groups were {', '.join(removed)}"
+        )
+    for name, units in removed.items():
+        run.kept[name] = run.kept[name][kept_units(len(run.kept[name]), units)]
+    run.masks = {name: slice_tensor(m, cuts.get(name, [])) for name, m in run.masks.items()}
+    run.adopt(smaller)
+    return Applied(before, (sum(len(units) for units in removed.values()), total), difference)
+
+
+def _add_masks(run: RunState, plan: Plan) -> None:
+    for name, keep in plan.zeroed.items():
+        if name not in run.params or keep.shape != run.params[name].shape:
+            found = tuple(run.params[name].shape) if name in run.params else "no such parameter"
+            raise ValueError(f"mask of {name!r} has shape {tuple(keep.shape)}, expected {found}")
+        keep = keep.to(run.device)
+        run.masks[name] = run.masks[name] & keep if name in run.masks else keep
+    apply_masks(run)
+
+
+def _probe(run: RunState) -> Tensor:
+    """Return two images of noise; removal is compared on them."""
+    noise = torch.rand((2, *run.dataset.info.shape), generator=torch.Generator().manual_seed(0))
+    return noise.to(run.device)

@@ -1,0 +1,140 @@
+"""The state of a run: its network, what has left it, where in its phases it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from prunebench.channels.costs import Costs, costs_of
+from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.removal import kept_units, remove
+from prunebench.channels.trace import trace
+from prunebench.core.phases import Phase
+from prunebench.data.stage import Dataset
+from prunebench.models.initialize import initialize
+from prunebench.training.records import Records
+from prunebench.training.seeds import derived_seed, generator
+
+Slot = Literal["best", "accepted"]
+
+
+@dataclass
+class RunState:
+    """What methods see of a run (`methods.base.Run`), and what the loop keeps beside it.
+
+    Attributes
+    ----------
+    build
+        Builds the whole network with fresh weights; the same ones at each call.
+    index
+        The number of the phase.
+    begun
+        Whether the phase's beginning is done, so that a resume does not repeat it.
+    """
+
+    seed: int
+    device: torch.device
+    dataset: Dataset
+    build: Callable[[], nn.Module]
+    phases: tuple[Phase, ...]
+    source_kept: dict[str, Tensor] | None = None
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    slots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: Records = field(default_factory=Records)
+    index: int = 0
+    begun: bool = False
+    clock: int = 0
+    epoch: int = 0
+    epochs: float = 0.0
+
+    model: nn.Module = field(init=False)
+    graph: ChannelGraph = field(init=False)
+    costs: Costs = field(init=False)
+    params: dict[str, nn.Parameter] = field(init=False)
+    sizes: dict[str, int] = field(init=False)
+    kept: dict[str, Tensor] = field(init=False)
+    base_macs: int = field(init=False)
+    phase: Phase = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.go_to(self.index)
+
+    def start_from(self, model: nn.Module) -> None:
+        """Take a whole network as the run's beginning."""
+        self.adopt(model)
+        self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
+        self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
+        self.base_macs = self.costs.macs()
+
+    def adopt(self, model: nn.Module) -> None:
+        """Take `model` as the present network, and find its groups again."""
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        self.graph = trace(self.model, self.example)
+        self.costs = costs_of(self.graph)
+        self.params = dict(self.model.named_parameters())
+
+    @property
+    def example(self) -> Tensor:
+        """Return one black image."""
+        return torch.zeros(1, *self.dataset.info.shape, device=self.device)
+
+    def go_to(self, index: int) -> None:
+        """Make phase `index` the present one; one past the last ends the run."""
+        self.index = index
+        if index < len(self.phases):
+            self.phase = self.phases[index]
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Return a CPU generator that depends on seed, phase and purpose alone."""
+        return generator(self.seed, self.index, *purpose)
+
+    def log(self, layer: str, quantity: str, value: Tensor) -> None:
+        """Note a diagnostic, a device tensor of one element; read once an epoch."""
+        self.records.note(self.clock, layer, quantity, value)
+
+    def initialize(self) -> None:
+        """Give every parameter of the present network a fresh start, as its architecture does."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.seed, self.index, "initialize"))
+            initialize(self.model)
+
+    def restart(self) -> None:
+        """Make the whole network with fresh weights again."""
+        whole = {name: torch.arange(n) for name, n in self.sizes.items()}
+        self.restore({"kept": whole, "masks": {}, "weights": self.build().state_dict()})
+
+    def keep(self, slot: Slot) -> None:
+        """Keep the present structure, masks and weights for a later phase's `start`."""
+        self.slots[slot] = self.snapshot()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of structure, masks and weights."""
+        return {
+            "kept": {name: units.clone() for name, units in self.kept.items()},
+            "masks": _copies(self.masks),
+            "weights": _copies(self.model.state_dict()),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Make the network that a snapshot describes."""
+        whole = self.build().to(self.device)
+        graph = trace(whole, self.example)
+        kept: dict[str, Tensor] = {name: units.cpu() for name, units in snapshot["kept"].items()}
+        removed = {
+            name: kept_units(self.sizes[name], units)
+            for name, units in kept.items()
+            if len(units) < self.sizes[name]
+        }
+        model = remove(whole, graph, removed)
+        model.load_state_dict(snapshot["weights"])
+        self.kept = kept
+        self.masks = {name: mask.to(self.device) for name, mask in snapshot["masks"].items()}
+        self.adopt(model)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
