@@ -1,0 +1,1 @@
+"""The command line: one sub-command per stage, the only door that the workflow uses."""
