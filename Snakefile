@@ -1,0 +1,54 @@
+# prunebench: from the data to tables and figures. `snakemake --cores all` runs what
+# config/config.yaml names; the rules stand in workflow/rules in the order in which data flow.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/base.smk"
+include: "workflow/rules/prune.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+localrules:
+    all,
+    bases,
+    runs,
+    tables,
+    figures,
+
+
+rule all:
+    input:
+        all_tables,
+        all_figures,
+
+
+rule bases:
+    input:
+        all_bases,
+
+
+rule runs:
+    input:
+        all_runs,
+
+
+rule tables:
+    input:
+        all_tables,
+
+
+rule figures:
+    input:
+        all_figures,

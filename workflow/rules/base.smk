@@ -1,0 +1,30 @@
+# Base networks: trained once per data set, network, recipe and seed, shared by all experiments.
+
+
+rule base:
+    input:
+        "results/data/{dataset}.safetensors",
+    output:
+        training="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/training.json",
+        structure="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/structure.json",
+        model="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/model.safetensors",
+        history="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/history.csv",
+    log:
+        "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/base/{dataset}/{architecture}/{recipe}/seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: base_threads
+    resources:
+        gpu=gpus,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        spec=base_hash,
+        threads=base_threads,
+    shell:
+        "python -m prunebench base --dataset {wildcards.dataset}"
+        " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
+        " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
+        " --device {DEVICE} --checkpoint-seconds {CHECKPOINT_SECONDS} > {log} 2>&1"

@@ -1,0 +1,44 @@
+# Figures are a function of runs.csv: drawn again in seconds, also when nothing else is left.
+
+
+localrules:
+    draw_figures,
+
+
+rule draw_figures:
+    input:
+        "results/{experiment}/runs.csv",
+    output:
+        report(
+            "results/{experiment}/figures/accuracy_speedup.svg",
+            caption="../report/accuracy_speedup.rst",
+            category="{experiment}",
+            labels={"content": "accuracy against speedup", "form": "figure"},
+        ),
+        report(
+            "results/{experiment}/figures/kept_width.svg",
+            caption="../report/kept_width.rst",
+            category="{experiment}",
+            labels={"content": "kept width per layer", "form": "figure"},
+        ),
+        report(
+            "results/{experiment}/figures/accuracy_epochs.svg",
+            caption="../report/accuracy_epochs.rst",
+            category="{experiment}",
+            labels={"content": "accuracy over epochs", "form": "figure"},
+        ),
+        multiext(
+            "results/{experiment}/figures/",
+            "accuracy_speedup.png",
+            "kept_width.png",
+            "accuracy_epochs.png",
+        ),
+    log:
+        "results/logs/{experiment}/figures.log",
+    conda:
+        "../../environment.yml"
+    params:
+        sources=report_sources,
+    shell:
+        "python -m prunebench figures --runs-csv {input}"
+        " --out results/{wildcards.experiment}/figures > {log} 2>&1"

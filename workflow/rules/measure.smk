@@ -1,0 +1,59 @@
+# What runs cost and how fast they are: all runs of a network in one process, since starting one
+# takes longer than measuring a run. What is measured already is kept.
+
+
+rule measure_cost:
+    input:
+        network_files,
+    output:
+        touch("results/{experiment}/{dataset}/{architecture}/cost.done"),
+    log:
+        "results/logs/{experiment}/{dataset}/{architecture}/measure_cost.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "python -m prunebench measure --experiment {wildcards.experiment}"
+        " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        " --only cost --runs {RESOLVED_RUNS} > {log} 2>&1"
+
+
+# Alone on its machine: it takes all cores, so that nothing else runs beside it.
+rule measure_latency:
+    input:
+        network_files,
+    output:
+        touch("results/{experiment}/{dataset}/{architecture}/latency.done"),
+    log:
+        "results/logs/{experiment}/{dataset}/{architecture}/measure_latency.log",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=gpus,
+        mem_mb=4000,
+        runtime=120,
+    shell:
+        "python -m prunebench measure --experiment {wildcards.experiment}"
+        " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        " --only latency --runs {RESOLVED_RUNS} --device {DEVICE} > {log} 2>&1"
+
+
+localrules:
+    collect,
+
+
+rule collect:
+    input:
+        measured_flags,
+    output:
+        "results/{experiment}/runs.csv",
+    log:
+        "results/logs/{experiment}/collect.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m prunebench collect --experiment {wildcards.experiment}"
+        " --runs {RESOLVED_RUNS} > {log} 2>&1"

@@ -1,0 +1,34 @@
+# Runs: a method on a base network, at one ratio, with one seed. A killed job goes on from its
+# checkpoint, which is not among the outputs, since Snakemake deletes those of a failed job.
+
+
+rule prune:
+    input:
+        data="results/data/{dataset}.safetensors",
+        start=start_files,
+    output:
+        training="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/training.json",
+        structure="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/structure.json",
+        model="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/model.safetensors",
+        masks="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/masks.safetensors",
+        history="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/history.csv",
+        diagnostics="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/diagnostics.csv",
+    log:
+        "results/logs/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: run_threads
+    resources:
+        gpu=gpus,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        spec=run_hash,
+    shell:
+        "python -m prunebench prune --experiment {wildcards.experiment}"
+        " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
+        " --seed {wildcards.seed} --runs {RESOLVED_RUNS} --expect {params.spec}"
+        " --device {DEVICE} --checkpoint-seconds {CHECKPOINT_SECONDS} > {log} 2>&1"
