@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from channels.conftest import named
 from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError
+from prunebench.models import registry
+from tests.channels.conftest import named
 
 
 def sizes(groups):
@@ -297,3 +298,35 @@ def test_buffer_that_changes_in_forward_is_put_back():
 def test_input_that_does_not_fit_is_named(two_layer_net):
     with pytest.raises(ModelError, match=r"does not run on an input of \[\(1, 5, 2, 2\)\]"):
         trace(two_layer_net, torch.ones(1, 5, 2, 2))
+
+
+class Restrided(nn.Module):
+    """A convolution of three channels on 3x3 pixels whose output is given other strides."""
+
+    def __init__(self, strides):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.strides = strides
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head(x.as_strided_(x.shape, self.strides))
+
+
+@pytest.mark.parametrize(
+    ("strides", "is_followed"),
+    [((27, 9, 3, 1), True), ((5, 9, 3, 1), True), ((27, 3, 9, 1), False)],
+    ids=["the same", "of one example", "height and channels exchanged"],
+)
+def test_new_strides_are_followed_where_no_element_moves(strides, is_followed):
+    graph = trace(Restrided(strides), torch.rand(1, 3, 3, 3))
+    assert ("conv" in graph.groups) is is_followed
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg19_x0_25", "mobilenet_v1_x0_25"])
+def test_channels_last_has_the_same_groups(name):
+    model = registry.build(name, num_classes=4)
+    plain = trace(model, torch.rand(1, 3, 8, 8))
+    last = trace(model.to(memory_format=torch.channels_last), torch.rand(1, 3, 8, 8))
+    assert list(last.groups) == list(plain.groups)

@@ -114,12 +114,19 @@ def fixed_of(values: Sequence[Value]) -> str:
 
 @dataclass(frozen=True)
 class Operation:
-    """One primitive operation that has run."""
+    """One primitive operation that has run.
+
+    Attributes
+    ----------
+    strides
+        Of the first operand before it ran; an in-place operation may change them.
+    """
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: Any
+    strides: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

@@ -177,6 +177,21 @@ def refuse(p: Pass, tensors: tuple[Tensor | None, ...], what: str) -> Value:
     return Value((), f"the result of {what}")
 
 
+def restride(p: Pass, op: Operation) -> Value:
+    """Follow other strides for the same elements, as channels-last pooling to one pixel sets.
+
+    Only the strides of dimensions of one element may differ; all else would move elements.
+    """
+    value = p.value(op.args[0])
+    shape, strides = tuple(op.args[1]), tuple(op.args[2])
+    is_same = (
+        all(layer.shape == shape for layer in value.layers)
+        and len(op.args) == 3
+        and all(n < 2 or a == b for n, a, b in zip(shape, op.strides, strides, strict=True))
+    )
+    return value if is_same else refuse(p, (op.args[0],), f"{op.name}, which moves elements")
+
+
 def batch_norm(p: Pass, op: Operation) -> Value:
     """Bind affine parameters and statistics to the channels."""
     value = p.value(op.args[0])
@@ -286,6 +301,7 @@ NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_le
          "miopen_batch_norm")  # fmt: skip
 
 COMPUTING: dict[Any, Rule] = {
+    aten.as_strided_: restride,
     aten._log_softmax: across,
     aten._softmax: across,
     aten.addmm: addmm,

@@ -101,8 +101,9 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **kwargs)
-        p, op = self.state, Operation(func, args, kwargs, out)
+        p, op = self.state, Operation(func, args, kwargs, out, strides)
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         values = [p.value(operand) for operand in operands]
         rule = RULES.get(func.overloadpacket)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -16,6 +23,16 @@ class Settings(BaseModel):
     """Frozen, keyword-only settings in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false as numbers, which Python takes for 1 and 0."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        values = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(v, bool) for v in values) and bool not in (kind, *get_args(kind)):
+            raise ValueError("true and false are no values of this key")
+        return value
 
 
 class Augment(Settings):
@@ -79,6 +96,12 @@ class Recipe(Settings):
     augment: Augment = Augment()
     normalize: str = "dataset"  # "dataset", or a name of data/normalization.py
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _nesterov_has_a_momentum(self) -> Recipe:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
 
     def lr_at(self, epoch: float, epochs: float | None) -> float:
         """Return the learning rate at `epoch`, counted from the start of the phase."""

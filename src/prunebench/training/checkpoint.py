@@ -96,7 +96,7 @@ def unpack(content: dict[str, Any], run: RunState, method: Method[Any]) -> None:
     run.slots = _to(content["slots"], run.device)
     method.state = _to(content["method"], run.device)
     run.records = Records(**_to(content["records"], run.device))
-    run.records.resumed_at.append(run.clock)
+    run.records.resumed_at.append([run.phase.name, run.clock])
     torch.set_rng_state(content["rng"]["cpu"])
     if run.device.type == "cuda" and "cuda" in content["rng"]:
         torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)

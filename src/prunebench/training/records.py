@@ -41,7 +41,7 @@ class Records:
     capped: list[str] = field(default_factory=list)  # phases that reached their cap unfinished
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, measured
     epochs_trained: float = 0.0
-    resumed_at: list[int] = field(default_factory=list)  # steps at which the run was taken up
+    resumed_at: list[list[str | int]] = field(default_factory=list)  # [phase, step] of each time
     pending: list[tuple[int, str, str, Tensor]] = field(default_factory=list)
 
     def note(self, step: int, layer: str, quantity: str, value: Tensor) -> None:

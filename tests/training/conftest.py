@@ -1,0 +1,132 @@
+"""Runs of a narrow ResNet-20 on synthetic stripes: 480 images, batches of 64, 8 steps an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.phases import Phase
+from prunebench.core.recipe import Augment, Recipe, Schedule
+from prunebench.data.stage import Dataset, load, prepare
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.models.registry import build
+from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.loop import Loop
+from prunebench.training.progress import PlainProgress
+from prunebench.training.run import RunState
+from prunebench.training.stop import StopRequest
+
+ARCHITECTURE = "resnet20_x0_25"
+STEPS_PER_EPOCH = 8  # 480 images in batches of 64; the last one has 32
+
+
+def recipe(**more: Any) -> Recipe:
+    """A recipe of two epochs in which everything that a resume could spoil is switched on."""
+    settings: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 64,
+        "lr": 0.05,
+        "weight_decay": 1e-3,
+        "nesterov": True,
+        "schedule": Schedule(kind="cosine", per="step", warmup_epochs=0.5),
+        "augment": Augment(crop_padding=1, flip=True, cutout=2),
+    }
+    return Recipe(**(settings | more))
+
+
+class Phases(Method[MethodOptions]):
+    """A method that runs the phases it is given."""
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        super().__init__(MethodOptions())
+        self.given = list(phases)
+
+
+class Stopping(PlainProgress):
+    """Progress that stops the run, or drops it dead, after so many steps."""
+
+    def __init__(self, stop: StopRequest, after: int | None = None, dead: bool = False) -> None:
+        super().__init__()
+        self.stop, self.after, self.dead, self.steps_seen = stop, after, dead, 0
+
+    def step(self, clock: int) -> None:
+        """Count, and end the run where asked."""
+        self.steps_seen += 1
+        if self.steps_seen == self.after and self.dead:
+            raise SystemError("dropped dead")
+        if self.steps_seen == self.after:
+            self.stop.signal = 15
+
+
+class EveryThirdStep(CheckpointFile):
+    """Checkpoints that are due at every third step, whatever the clock says."""
+
+    asked = 0
+
+    def is_due(self) -> bool:
+        """Count the questions."""
+        self.asked += 1
+        return self.asked % 3 == 0
+
+
+@pytest.fixture(scope="session")
+def data_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "synthetic.safetensors"
+    prepare("synthetic", Path("unused"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(data_file: Path) -> Dataset:
+    return load(data_file)
+
+
+def fresh_network() -> torch.nn.Module:
+    """The same weights at each call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(ARCHITECTURE, num_classes=4)
+
+
+MakeLoop = Callable[..., Loop]
+
+
+@pytest.fixture
+def make_loop(dataset: Dataset, tmp_path: Path) -> MakeLoop:
+    """A function (method, phases) -> Loop; with `after` the run stops after so many steps."""
+
+    def make(
+        method: Method[Any],
+        phases: Sequence[Phase],
+        *,
+        after: int | None = None,
+        dead: bool = False,
+        folder: Path | None = None,
+        source_kept: dict[str, torch.Tensor] | None = None,
+    ) -> Loop:
+        torch.set_num_threads(1)
+        run = RunState(
+            seed=0,
+            device=torch.device("cpu"),
+            dataset=dataset,
+            build=fresh_network,
+            phases=tuple(phases),
+            source_kept=source_kept,
+        )
+        run.start_from(fresh_network())
+        stop = StopRequest()
+        progress = Stopping(stop, after, dead)
+        checkpoint = None
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            kind = EveryThirdStep if dead else CheckpointFile
+            checkpoint = kind(folder, "spec", 3600.0, progress.say)
+        return Loop(
+            run, method, normalize="dataset", progress=progress, stop=stop, checkpoint=checkpoint
+        )
+
+    return make

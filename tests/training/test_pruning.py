@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from prunebench.channels.plan import Plan
+from prunebench.channels.removal import remove
+from prunebench.core.errors import ModelError
+from prunebench.core.phases import Phase
+from prunebench.training import pruning
+from prunebench.training.pruning import apply_plan
+from prunebench.training.run import RunState
+from tests.training.conftest import MakeLoop, Phases
+
+FIRST, SECOND = "stages.0.0.conv1", "stages.0.1.conv1"
+
+
+@pytest.fixture
+def run(make_loop: MakeLoop) -> RunState:
+    return make_loop(Phases([]), [Phase(name="p")]).run
+
+
+def test_kept_units_keep_their_first_numbers_over_rounds(run: RunState) -> None:
+    apply_plan(run, Plan(removed={FIRST: torch.tensor([1])}))
+    apply_plan(run, Plan(removed={FIRST: torch.tensor([1])}))  # unit 2 of the whole network
+    assert run.kept[FIRST].tolist() == [0, 3]
+    assert run.kept[SECOND].tolist() == [0, 1, 2, 3]
+
+
+def test_masks_are_cut_along(run: RunState) -> None:
+    keep = torch.ones(4, 4, 3, 3, dtype=torch.bool)
+    keep[3] = False
+    name = f"{FIRST}.weight"
+    apply_plan(run, Plan(zeroed={name: keep}, removed={FIRST: torch.tensor([0])}))
+    assert run.masks[name].all(dim=(1, 2, 3)).tolist() == [True, True, False]
+    assert not run.params[name][2].any()
+
+
+def test_masks_of_two_plans_add_up(run: RunState) -> None:
+    for filter_ in (0, 2):
+        keep = torch.ones(4, 3, 3, 3, dtype=torch.bool)
+        keep[filter_] = False
+        apply_plan(run, Plan(zeroed={"conv1.weight": keep}))
+    kept = run.masks["conv1.weight"].all(dim=(1, 2, 3))
+    assert kept.tolist() == [False, True, False, True]
+
+
+def test_a_removal_tells_what_it_did(run: RunState) -> None:
+    applied = apply_plan(run, Plan(removed={FIRST: torch.tensor([1, 2])}))
+    assert applied.units == (2, 16 + 12 + 24 + 48)  # streams, and three blocks a stage
+    assert applied.difference is not None
+    assert applied.difference < 1e-12
+    assert applied.before.graph.groups[FIRST].n_units == 4
+
+
+def test_an_empty_plan_changes_nothing(run: RunState) -> None:
+    before = run.model
+    applied = apply_plan(run, Plan(removed={FIRST: torch.tensor([], dtype=torch.int64)}))
+    assert run.model is before
+    assert applied.difference is None
+
+
+def test_a_mask_of_the_wrong_shape_is_refused(run: RunState) -> None:
+    plan = Plan(zeroed={"conv1.weight": torch.ones(2, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"'conv1.weight' has shape \(2,\), expected \(4, 3, 3"):
+        apply_plan(run, plan)
+
+
+def test_a_removal_that_changes_the_network_stops_the_run(
+    run: RunState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(*args: object) -> torch.nn.Module:
+        smaller = remove(*args)  # type: ignore[arg-type]
+        torch.nn.init.zeros_(smaller.get_parameter("fc.weight"))
+        return smaller
+
+    monkeypatch.setattr(pruning, "remove", spoilt)
+    with pytest.raises(ModelError, match=r"phase 'p': removal changes the output by .*" + FIRST):
+        apply_plan(run, Plan(removed={FIRST: torch.tensor([1])}))

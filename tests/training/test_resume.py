@@ -1,0 +1,115 @@
+"""Every method, stopped in every phase, gracefully and not, ends with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.errors import RunStoppedError
+from prunebench.core.phases import Budget
+from prunebench.methods.base import Method
+from prunebench.methods.registry import METHODS, method_class
+from prunebench.training.loop import Loop
+from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
+
+# Schedules short enough for a test; the algorithms are whole.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
+    "asrfp": {"scope": "group", "norms": "decay"},
+    "srfp": {"scope": "layer"},
+}
+ROLES = {"regularize": {"epochs": None, "lr": 0.01}}
+
+
+def make_method(name: str) -> Method[Any]:
+    found = method_class(name)
+    return found(found.Options(**OPTIONS.get(name, {})))
+
+
+def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
+    method = make_method(name)
+    budget = Budget(kind="units_per_group", ratio=0.5)
+    if method.ratio_kinds == ("auto",):
+        budget = Budget(kind="auto", ratio=None)
+    recipes = {role: recipe(**ROLES.get(role, {})) for role in method.recipe_roles}
+    kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.takes_widths else None
+    return make_loop(method, method.phases(recipes, budget), source_kept=kept, **more)
+
+
+def outcome(loop: Loop) -> dict[str, Any]:
+    """What must come out the same."""
+    run = loop.run
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.records.history]
+    return {
+        "weights": run.model.state_dict(),
+        "masks": run.masks,
+        "kept": run.kept,
+        "history": rows,
+        "diagnostics": run.records.diagnostics,
+        "figures": loop.method.figures(),
+        "capped": run.records.capped,
+        "epochs": run.records.epochs_trained,
+    }
+
+
+def assert_same(a: Any, b: Any) -> None:
+    if isinstance(a, Mapping):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def phase_ends(loop: Loop) -> list[int]:
+    """Return the steps done by the end of each phase that trains."""
+    rows = {row["phase"]: row["step"] for row in loop.run.records.history if not row["event"]}
+    return list(rows.values())
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["stopped", "dropped dead"])
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+def test_a_run_taken_up_again_ends_with_the_same_bits(
+    name: str, dead: bool, make_loop: MakeLoop, tmp_path: Path
+) -> None:
+    whole = loop_of(name, make_loop)
+    whole.train()
+    before = 0
+    for number, steps in enumerate(phase_ends(whole)):
+        here = {"folder": tmp_path / str(number), "dead": dead}
+        # in mid-epoch where the phase is long enough, and beyond its first checkpoint
+        first = loop_of(name, make_loop, after=before + max(steps // 2, 3), **here)
+        with pytest.raises(SystemError if dead else RunStoppedError):
+            first.train()
+        second = loop_of(name, make_loop, **here)
+        second.train()
+        assert second.run.records.resumed_at[0] != [whole.run.phases[0].name, 0]
+        assert_same(outcome(second), outcome(whole))
+        before += steps
+
+
+@pytest.mark.parametrize("after", [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH])
+def test_a_run_stopped_between_epochs_or_phases_goes_on(
+    after: int, make_loop: MakeLoop, tmp_path: Path
+) -> None:
+    whole = loop_of("greg_1", make_loop)
+    whole.train()
+    with pytest.raises(RunStoppedError, match="stopped by signal 15"):
+        loop_of("greg_1", make_loop, after=after, folder=tmp_path).train()
+    second = loop_of("greg_1", make_loop, folder=tmp_path)
+    second.train()
+    assert_same(outcome(second), outcome(whole))
+
+
+def test_the_same_seed_gives_the_same_bits(make_loop: MakeLoop) -> None:
+    first, second = loop_of("srfp", make_loop), loop_of("srfp", make_loop)
+    first.train()
+    torch.rand(7)  # a running global generator would notice
+    second.train()
+    assert_same(outcome(second), outcome(first))

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.errors import ResultError
+from prunebench.core.files import read_json
+from prunebench.core.spec import BaseSpec, RunSpec, data_path
+from prunebench.data.stage import Dataset
+from prunebench.measure.accuracy import evaluate
+from prunebench.measure.network import load_masks, load_network, read_structure
+from prunebench.methods.registry import method_class
+from prunebench.training.progress import PlainProgress
+from prunebench.training.stage import train_base, train_run
+from tests.training.conftest import ARCHITECTURE, recipe
+
+HERE = {"device": "cpu", "checkpoint_seconds": 3600.0}
+
+
+def base_spec(seed: int = 0) -> BaseSpec:
+    return BaseSpec(
+        dataset="synthetic",
+        architecture=ARCHITECTURE,
+        recipe_name="short",
+        recipe=recipe(),
+        seed=seed,
+        threads=1,
+    )
+
+
+def run_spec(method: str = "l1", **more: Any) -> RunSpec:
+    found = method_class(method)
+    options = found.Options(**more.pop("options", {}))
+    settings: dict[str, Any] = {
+        "experiment": "e",
+        "dataset": "synthetic",
+        "architecture": ARCHITECTURE,
+        "method": method,
+        "setting": "default",
+        "ratio": 0.5,
+        "ratio_kind": "units_per_group",
+        "seed": 0,
+        "threads": 1,
+        "revision": found.revision,
+        "start": found.start,
+        "options": options.model_dump(mode="json"),
+        "recipes": {role: recipe() for role in found.recipe_roles},
+        "recipe_names": dict.fromkeys(found.recipe_roles, "short"),
+        "base": base_spec(),
+    }
+    return RunSpec(**(settings | more))
+
+
+@pytest.fixture(scope="module")
+def trained(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a base network, never changed."""
+    results = tmp_path_factory.mktemp("results")
+    data_path(results, "synthetic").parent.mkdir()
+    shutil.copy(data_file, data_path(results, "synthetic"))
+    train_base(base_spec(), results, progress=PlainProgress(), **HERE)
+    return results
+
+
+@pytest.fixture
+def results(trained: Path, tmp_path: Path) -> Path:
+    """A results folder with a base network of one's own."""
+    return Path(shutil.copytree(trained, tmp_path / "results"))
+
+
+def train(spec: RunSpec, results: Path) -> dict[str, Any]:
+    return train_run(spec, results, progress=PlainProgress(), **HERE)
+
+
+def test_a_run_writes_all_its_files(results: Path) -> None:
+    spec = run_spec()
+    train(spec, results)
+    assert {path.name for path in (results / spec.path).iterdir()} - {".lock"} == {
+        "diagnostics.csv",
+        "history.csv",
+        "masks.safetensors",
+        "model.safetensors",
+        "structure.json",
+        "training.json",
+    }
+
+
+def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Dataset) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    info, test = dataset.info, dataset.test
+    model = load_network(results / spec.path)
+    found = evaluate(model, test.images, test.labels, mean=info.mean, std=info.std)
+    assert found.percent == training["top1"]
+    # streams of 4 + 4 + 8 stay; half of 3 x 4, 3 x 8, 3 x 16 inside of blocks leave
+    assert sum(read_structure(results / spec.path).widths.values()) == 16 + 6 + 12 + 24
+
+
+def test_the_result_says_what_it_is_made_of(results: Path) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    base = read_json(results / spec.base.path / "training.json")
+    assert training["spec_hash"] == spec.hash
+    assert training["base_hash"] == base["weights_sha256"]
+    assert training["epochs"] == 2.0
+    assert training["masked_removed_difference"] < 1e-12
+    assert training["seconds"].keys() == {"select", "fine_tune"}
+    assert training["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert RunSpec.model_validate(training["spec"]) == spec
+
+
+def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    with (results / spec.path / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["reportable"] == "True"]
+    assert training["top1_best_test"] == max(float(row["test_top1"]) for row in rows)
+    assert training["top1"] == float(rows[-1]["test_top1"])
+
+
+def test_a_finished_run_is_not_trained_again(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec()
+    first = train(spec, results)
+    assert train(spec, results) == first
+    assert "finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["weights", "base", "specification"])
+def test_a_result_that_does_not_belong_here_is_made_anew(
+    damage: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec()
+    first = train(spec, results)
+    folder = results / spec.path
+    if damage == "weights":
+        (folder / "model.safetensors").write_bytes(b"")
+    else:
+        key = {"base": "base_hash", "specification": "spec_hash"}[damage]
+        (folder / "training.json").write_text(json.dumps({**first, key: "0"}))
+    capsys.readouterr()
+    second = train(spec, results)
+    assert "finished already" not in capsys.readouterr().out
+    assert second["weights_sha256"] == first["weights_sha256"]
+
+
+def test_a_missing_base_is_named(results: Path) -> None:
+    spec = run_spec(base=base_spec(seed=5))
+    with pytest.raises(ResultError, match=r"seed5/training\.json: no such file"):
+        train(spec, results)
+
+
+def test_a_base_of_another_specification_is_named(results: Path) -> None:
+    other = base_spec().model_copy(update={"recipe": recipe(lr=0.02)})
+    with pytest.raises(ResultError, match=r"trained by the specification .*, expected"):
+        train(run_spec(base=other), results)
+
+
+def test_a_fresh_run_begins_with_its_bases_first_weights(results: Path) -> None:
+    scratch = run_spec("srfp", ratio=0.0, options={"scope": "group"})
+    base = load_network(results / scratch.base.path).state_dict()
+    train(scratch, results)
+    own = load_network(results / scratch.path).state_dict()
+    assert all(torch.equal(base[name], tensor) for name, tensor in own.items())
+
+
+def test_a_control_takes_over_the_widths_of_a_run(results: Path) -> None:
+    source = run_spec()
+    train(source, results)
+    control = run_spec("scratch_e", widths_from=source.path)
+    training = train(control, results)
+    assert (
+        read_structure(results / control.path).groups
+        == read_structure(results / source.path).groups
+    )
+    assert training["base_hash"] is None
+    assert training["top1_masked"] is None
+
+
+def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
+    spec = run_spec("sfp", options={"scope": "layer"})
+    training = train(spec, results)
+    masks = load_masks(results / spec.path)
+    assert not read_structure(results / spec.path).is_smaller
+    assert masks["conv1.weight"].flatten(1).all(dim=1).sum() == 2  # of 4 filters
+    assert training["top1_masked"] == training["top1"]

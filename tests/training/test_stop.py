@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from prunebench.training.stop import listening
+
+
+@pytest.mark.parametrize(
+    ("number", "ends"),
+    [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGUSR1, False)],
+)
+def test_signals_ask_for_a_checkpoint_and_some_for_the_end(number: int, ends: bool) -> None:
+    with listening() as request:
+        os.kill(os.getpid(), number)
+        assert request.take_save()
+        assert (request.signal == number) is ends
+        assert request.take_save() is ends
+
+
+def test_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with listening():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
