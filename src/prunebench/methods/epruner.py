@@ -1,0 +1,201 @@
+"""EPruner: keep the exemplars of each layer's filters, found by affinity propagation.
+
+Source: Lin et al., arXiv 2101.07985 (IEEE TNNLS 33(12)), and its official code, which is followed
+throughout. Filters send each other messages about which of them represent the others; those that
+emerge as exemplars stay. Their number, the layer's new width, follows from `beta` alone: a larger
+one makes every filter less willing to be an exemplar. No data and no training are needed.
+
+The code asks for scikit-learn 0.20 and feeds it float32; here similarities are float64 and the
+seed of the library's tie-breaking noise is fixed, so that exemplars repeat. A layer that has not
+settled after the library's 200 iterations keeps the exemplars it has by then, as in 0.20.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from sklearn.cluster import AffinityPropagation
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import euclidean_distances
+from torch import Tensor, nn
+
+from prunebench.channels.groups import ChannelGroup, Member
+from prunebench.channels.plan import Plan
+from prunebench.channels.removal import kept_units, slice_tensor
+from prunebench.core.phases import Budget, Phase, training
+from prunebench.core.recipe import Positive, Recipe
+from prunebench.methods.base import Before, Method, MethodOptions, Run
+from prunebench.methods.importance import producers, unit_rows
+
+Floats = NDArray[np.float64]
+
+
+class EPrunerOptions(MethodOptions):
+    """Options of EPruner; per network the README and the code give other values of `beta`."""
+
+    beta: Positive = 0.73  # README: VGG-16, ResNet-18, ResNet-50
+    beta_deep: Positive | None = None  # code: 0.92 in VGG-16
+    deep_from: Annotated[int, Field(ge=0)] | None = None  # first layer with it; code: 8 in VGG-16
+    initialization: Literal["centroids", "random_project", "random"] = "centroids"
+    reset_all: bool = False  # all but the clustered weights start anew; code: VGG-16
+
+    @model_validator(mode="after")
+    def _deep_layers_have_a_beta(self) -> EPrunerOptions:
+        if (self.beta_deep is None) != (self.deep_from is None):
+            raise ValueError("beta_deep and deep_from are given together or not")
+        return self
+
+
+def similarities(rows: Floats) -> Floats:
+    """Return s(i, k) = -|x_i - x_k|^2 of (filters, weights), with a zero diagonal."""
+    found: Floats = -euclidean_distances(rows, squared=True)
+    return found
+
+
+def preferences(s: Floats, beta: float) -> Floats:
+    """Return p(k) = beta * median over i of s(i, k), one per filter, the zero s(k, k) included.
+
+    >>> preferences(np.array([[0.0, -1.0, -25.0], [-1.0, 0.0, -16.0], [-25.0, -16.0, 0.0]]), 2.0)
+    array([ -2.,  -2., -32.])
+    """
+    found: Floats = beta * np.median(s, axis=0)
+    return found
+
+
+def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
+    """Return the exemplars of (filters, weights), ascending, and whether the messages settled.
+
+    There is always one: where the library ends without any, the filter most similar to all
+    others. Of filters that are all the same the first one stays.
+    """
+    s = similarities(rows)
+    model = AffinityPropagation(
+        affinity="precomputed", preference=preferences(s, beta), random_state=0
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(s)
+    converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+    found = [int(k) for k in model.cluster_centers_indices_]
+    return found or [int(s.sum(axis=0).argmax())], converged
+
+
+def sparse_projection(n_in: int, n_out: int, generator: torch.Generator) -> Tensor:
+    """Return a random (n_in, n_out) that keeps squared lengths of rows times it on average.
+
+    Entries are +-sqrt(1/q) / sqrt(n_out) with probability q/2 each, else 0; q = 1/sqrt(n_in).
+    Official code, which does not seed it.
+    """
+    q = 1 / math.sqrt(n_in)
+    draw = torch.rand(n_in, n_out, generator=generator)
+    signs = (draw < q / 2).float() - (draw >= 1 - q / 2).float()
+    return signs / math.sqrt(q * n_out)
+
+
+def projected(columns: Tensor, n_out: int, generator: torch.Generator) -> Tensor:
+    """Return (c_out, n_out, ...) of a consumer's (c_out, c_in, ...), projected as a whole."""
+    kernel = columns[0, 0].numel()
+    matrix = sparse_projection(columns.shape[1] * kernel, n_out * kernel, generator)
+    flat = columns.flatten(1) @ matrix.to(columns)
+    return flat.reshape(columns.shape[0], n_out, *columns.shape[2:])
+
+
+class EPruner(Method[EPrunerOptions]):
+    """Cluster each layer's filters, keep the exemplars, fine-tune."""
+
+    summary = "exemplars of each layer's filters by affinity propagation (Lin et al.)"
+    Options = EPrunerOptions
+    ratio_kinds = ("auto",)
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return select, fine_tune."""
+        return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
+
+    def beta_of(self, layer: int) -> float:
+        """Return the beta of the layer with this number among the candidates, from 0."""
+        options = self.options
+        if options.deep_from is not None and layer >= options.deep_from:
+            assert options.beta_deep is not None
+            return options.beta_deep
+        return options.beta
+
+    def select(self, run: Run, budget: Budget) -> Plan:
+        """Return all but the exemplars of each layer."""
+        removed, unsettled = {}, 0
+        for layer, (name, group) in enumerate(self.candidates(run).items()):
+            rows = unit_rows(run.params, group).double().cpu().numpy()
+            kept, converged = exemplars(rows, self.beta_of(layer))
+            unsettled += not converged
+            if len(kept) < group.n_units:
+                removed[name] = kept_units(group.n_units, torch.tensor(kept))
+        self.state["layers_not_converged"] = unsettled
+        return Plan(removed=removed)
+
+    def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
+        """Start anew what the code does, and put everything else back.
+
+        "centroids": exemplars keep their weights, and what reads them its columns. Anew start the
+        biases and batch norms of clustered layers, whether or not they lost filters.
+        "random_project": likewise, but what reads exemplars has all its old columns projected to
+        as many as there are exemplars. "random": everything starts anew, only widths are found.
+        """
+        groups = self.candidates(run)
+        tensors = _tensors(run.model)
+        fresh = self.starting_anew(groups, tensors)
+        old = {name: t.detach().clone() for name, t in tensors.items() if name not in fresh}
+        run.initialize()
+        with torch.no_grad():
+            for name, tensor in _tensors(run.model).items():
+                if name in old:
+                    tensor.copy_(old[name])
+            if self.options.initialization == "random_project":
+                for group in plan.removed:
+                    self.project(run, group, before, fresh)
+        for path in {name.rpartition(".")[0] for name in fresh}:
+            module = run.model.get_submodule(path)
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.reset_running_stats()
+
+    def starting_anew(
+        self, groups: Mapping[str, ChannelGroup], tensors: Mapping[str, Tensor]
+    ) -> set[str]:
+        """Return the names of the parameters and buffers that do not keep their values."""
+        if self.options.initialization == "random":
+            return set(tensors)
+        if self.options.reset_all:
+            return set(tensors) - {m.parameters[0] for g in groups.values() for m in producers(g)}
+        vectors = (m for g in groups.values() for m in g.members if m.role == "vector")
+        return {name for member in vectors for name in member.parameters}
+
+    def project(self, run: Run, group: str, before: Before, fresh: set[str]) -> None:
+        """Set what reads the group's exemplars to a projection of what read all its filters."""
+        now = {m.parameters[0]: m for m in _readers(run.graph.groups[group])}
+        for member in _readers(before.graph.groups[group]):
+            name, dim = member.parameters[0], member.dim
+            if name in fresh:
+                continue
+            rows = [cut for cut in before.cuts[name] if cut[0] != dim]
+            old = slice_tensor(before.tensors[name], rows).movedim(dim, 1)
+            columns = old[:, member.index.flatten().to(old.device)]
+            new, places = run.params[name].movedim(dim, 1), now[name].index.flatten()
+            generator = run.generator("project", group, name)
+            new[:, places.to(new.device)] = projected(columns, len(places), generator)
+
+    def figures(self) -> dict[str, float]:
+        """Return in how many layers the messages had not settled."""
+        return dict(self.state)
+
+
+def _readers(group: ChannelGroup) -> list[Member]:
+    return [member for member in group.members if member.role == "in"]
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(), *model.named_buffers()])

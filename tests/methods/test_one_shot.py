@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.phases import Budget, Epochs
+from prunebench.core.recipe import Recipe
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.one_shot import L1, Random
+
+from .conftest import FakeRun, named
+
+BOTH = [L1, Random]
+FILTERS = [(1.0, -1.0), (0.1, 0.3), (-2.0, 0.5), (0.2, -0.3), (0.4, 0.4)]
+
+
+def budget(ratio: float) -> Budget:
+    return Budget(kind="units_per_group", ratio=ratio)
+
+
+def method(kind: type[Method[Any]], **options: Any) -> Method[Any]:
+    return kind(MethodOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "removed"), [(0.2, [1]), (0.5, [1, 3, 4]), (0.7, [0, 1, 3, 4]), (0.95, [0, 1, 3, 4])]
+)
+def test_l1_removes_the_smallest_filters(
+    ratio: float, removed: list[int], five_filter_run: FakeRun
+) -> None:
+    # means of |w|: 1.0, 0.2, 1.25, 0.25, 0.4
+    assert method(L1).select(five_filter_run, budget(ratio)).removed["conv"].tolist() == removed
+
+
+@pytest.fixture
+def five_filter_run() -> FakeRun:
+    model = named(
+        stem=torch.nn.Conv2d(1, 2, 1), conv=torch.nn.Conv2d(2, 5, 1), head=torch.nn.Conv2d(5, 2, 1)
+    )
+    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    with torch.no_grad():
+        run.params["conv.weight"].copy_(torch.tensor(FILTERS)[:, :, None, None])
+    return run
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_ratio_zero_removes_nothing(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+    assert method(kind).select(resnet_run, budget(0.0)).removed == {}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_every_layer_keeps_a_filter(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+    plan = method(kind).select(resnet_run, budget(0.999))
+    assert {n: len(u) for n, u in plan.removed.items()} == {
+        n: g.n_units - 1 for n, g in resnet_run.graph.groups.items() if g.role == "inside"
+    }
+
+
+def test_groups_are_chosen_by_role(resnet_run: FakeRun) -> None:
+    plan = method(L1, roles=("stream",)).select(resnet_run, budget(0.5))
+    assert {n: len(u) for n, u in plan.removed.items()} == {
+        "conv1": 8,
+        "stages.1.0.conv2": 8,
+        "stages.2.0.conv2": 16,
+    }
+
+
+def test_budgets_count_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
+    l1 = method(L1)
+    resnet_run.apply(l1, l1.select(resnet_run, budget(0.25)))
+    plan = l1.select(resnet_run, budget(0.5))
+    assert len(plan.removed["stages.0.0.conv1"]) == 4  # half of 16, less the 4 that have left
+
+
+def test_random_is_a_function_of_seed_and_group(resnet_run: FakeRun) -> None:
+    random = method(Random)
+    resnet_run.begin(random, phases(random)[0])
+    first, again = (random.select(resnet_run, budget(0.5)).removed for _ in range(2))
+    resnet_run.seed = 1
+    other = random.select(resnet_run, budget(0.5)).removed
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert first["stages.0.0.conv1"].tolist() != first["stages.0.1.conv1"].tolist()
+
+
+def test_other_kinds_of_budget_are_refused(resnet_run: FakeRun) -> None:
+    with pytest.raises(ValueError, match="no allocation for ratio_kind 'macs'"):
+        method(L1).select(resnet_run, Budget(kind="macs", ratio=0.5))
+
+
+def test_fine_tuning_follows_the_removal(resnet_run: FakeRun) -> None:
+    l1 = method(L1)
+    select, fine_tune = phases(l1)
+    assert (select.length, fine_tune.length) == (None, Epochs(1))
+    resnet_run.train(l1, [select, fine_tune])
+    assert resnet_run.steps == resnet_run.per_epoch
+    assert resnet_run.params["stages.0.0.conv1.weight"].shape[0] == 8
+
+
+def phases(one_shot: Method[Any]) -> list[Any]:
+    recipe = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
+    return one_shot.phases({"fine_tune": recipe}, budget(0.5))
