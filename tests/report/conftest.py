@@ -12,6 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from prunebench.core.recipe import Recipe, Schedule
 from prunebench.core.spec import BaseSpec, RunSpec
@@ -58,6 +61,8 @@ METHODS = {
     "unpruned": (0.0, ()),
 }
 FRESH = {"sfp", "asfp", "srfp", "asrfp", "scratch_e", "scratch_b"}
+# of one method on one network, for `few_runs`
+CURVE = [{"ratio": r, "speedup_macs": s, "top1": y} for r, s, y in ((0.5, 2, 98), (0.75, 4, 96))]
 EPRUNER_SETTINGS = {"beta0.9": 0.42, "beta0.73": 0.55, "beta0.6": 0.7}
 
 
@@ -266,3 +271,75 @@ def runs_csv(results: tuple[Path, list[dict[str, Any]]]) -> Path:
 @pytest.fixture
 def runs(runs_csv: Path) -> pd.DataFrame:
     return read_runs(runs_csv)
+
+
+@pytest.fixture
+def one_run(tmp_path: Path) -> tuple[Path, RunSpec]:
+    """A results folder with one run and its base, to be changed by the test."""
+    spec = run_spec("resnet20", "l1", "default", 0.5, seed=0)
+    write_base(tmp_path, spec.base)
+    write_run(tmp_path, spec)
+    return tmp_path, spec
+
+
+def change(path: Path, **values: Any) -> None:
+    """Set keys of a JSON file."""
+    write(path, json.loads(path.read_text(encoding="utf-8")) | values)
+
+
+def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Return runs that differ from one plain run in the given columns alone."""
+    plain = {
+        "dataset": "digits",
+        "architecture": "resnet20",
+        "method": "l1",
+        "setting": "default",
+        "ratio": 0.5,
+        "ratio_kind": "units_per_group",
+        "experiment": "digits",
+        "seed": 0,
+        "base_top1": 99.0,
+        "base_val_top1": 98.5,
+        "top1": 98.0,
+        "top1_masked": math.nan,
+        "drop": 1.0,
+        "macs": 50,
+        "macs_theoretical": 50,
+        "speedup_macs": 2.0,
+        "speedup_theoretical": 2.0,
+        "params_reduction_pct": 75.0,
+        "start": "base",
+        "base_hash": "b0",
+        "epochs": 12.0,
+        "fine_tune_epochs": 12.0,
+        "recipes": '{"fine_tune":{"name":"short","lr":0.01}}',
+        "capped": math.nan,
+        "widths": '{"a":[4,8],"b":[4,16]}',
+        "stages": "[0,1]",
+        "history": json.dumps(
+            {
+                "phase": ["select", "fine_tune", "fine_tune"],
+                "epoch": [0, 1, 2],
+                "event": ["pruned", "", ""],
+                "train_loss": [None, 0.5, 0.1],
+                "val_top1": [30.0, 96.0, 97.0],
+                "test_top1": [31.0, 97.0, 98.0],
+            }
+        ),
+    }
+    return pd.DataFrame([plain | row for row in rows])
+
+
+def shown(figure: Figure) -> list[Axes]:
+    """Return the panels that hold something."""
+    return [axes for axes in figure.axes if axes.get_visible()]
+
+
+def words(drawn: Figure | Axes) -> list[str]:
+    """Return all texts."""
+    return [text.get_text() for text in drawn.findobj(Text) if text.get_text()]
+
+
+def legend(figure: Figure) -> list[str]:
+    """Return the entries of the legends."""
+    return [text.get_text() for one in figure.legends for text in one.get_texts()]

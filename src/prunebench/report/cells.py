@@ -16,7 +16,7 @@ class Cell:
     """One cell: what is printed, its spread where there is one, and what it is sorted by."""
 
     text: str = DASH
-    spread: str | None = None  # of n >= 2 seeds, with the digits of the mean
+    spread: str | None = None  # of n >= 2 seeds, with the digits of the mean but no unit
     key: float | str | None = None
 
     def __str__(self) -> str:
@@ -29,12 +29,12 @@ def number_cell(value: float, style: Style, std: float = math.nan) -> Cell:
 
     >>> str(number_cell(98.888, "points", 0.121)), str(number_cell(-0.2, "points"))
     ('98.89 ± 0.12', '−0.20')
-    >>> str(number_cell(1.9931, "speedup")), str(number_cell(math.nan, "percent"))
-    ('1.99×', '–')
+    >>> str(number_cell(1.9931, "speedup", 0.012)), str(number_cell(math.nan, "percent"))
+    ('1.99× ± 0.01', '–')
     """
     if math.isnan(value):
         return Cell()
-    spread = None if math.isnan(std) else format_number(std, style)
+    spread = None if math.isnan(std) else format_number(std, style).removesuffix("×")
     return Cell(format_number(value, style), spread, value)
 
 

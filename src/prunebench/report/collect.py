@@ -136,7 +136,7 @@ def _cost_columns(path: Path, spec: RunSpec) -> Row:
 
 
 def _structure_columns(path: Path) -> Row:
-    structure = read_json(path)
+    structure = _read(path)
     with _Keys(path):
         layers = structure["layers"]
         widths = {name: [layer["kept"], layer["full"]] for name, layer in layers.items()}
@@ -173,14 +173,18 @@ def _history(path: Path) -> dict[str, list[Any]]:
     """Return history.csv by columns, with numbers as numbers and empty cells as None."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            records, names = list(reader), reader.fieldnames or ()
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
-    with _Keys(path):
-        return {
-            name: [_cell(name, record[name], path) for record in records]
-            for name in columns.HISTORY
-        }
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: not UTF-8 text ({error})") from None
+    for name in columns.HISTORY:
+        if name not in names:
+            raise ResultError(f"{path}: the column {name!r} is missing")
+    return {
+        name: [_cell(name, record[name], path) for record in records] for name in columns.HISTORY
+    }
 
 
 def _cell(name: str, text: str, path: Path) -> float | str | None:
@@ -208,9 +212,9 @@ def _fine_tune_epochs(spec: RunSpec) -> int | None:
     return None if recipe is None else recipe.epochs
 
 
-def _read_own(path: Path, spec_hash: str) -> Any:
+def _read_own(path: Path, spec_hash: str) -> dict[str, Any]:
     """Read a result file; ResultError where another specification's run wrote it."""
-    content = read_json(path)
+    content = _read(path)
     found = content.get("spec_hash")
     if found != spec_hash:
         raise ResultError(
@@ -219,8 +223,16 @@ def _read_own(path: Path, spec_hash: str) -> Any:
     return content
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ResultError(f"{path}: not a JSON object")
+    return content
+
+
 class _Keys:
-    """A block in which a missing key is a ResultError that names the file."""
+    """A block in which a missing key or a value of the wrong kind is a ResultError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -231,6 +243,8 @@ class _Keys:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if isinstance(error, KeyError):
             raise ResultError(f"{self.path}: the key {error.args[0]!r} is missing") from None
+        if isinstance(error, TypeError | AttributeError | ValueError):
+            raise ResultError(f"{self.path}: damaged ({error})") from None
 
 
 def _json(content: Any) -> str:

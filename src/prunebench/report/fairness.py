@@ -64,7 +64,9 @@ def fairness(frame: pd.DataFrame) -> Fairness:
 
 
 def _same_bases(runs: pd.DataFrame) -> bool:
-    return bool((runs.groupby("seed")["base_hash"].nunique(dropna=False) == 1).all())
+    """Whether all runs of a seed start from one base; an unknown one is never the same."""
+    one_each = runs.groupby("seed")["base_hash"].nunique() == 1
+    return bool(one_each.all() and runs["base_hash"].notna().all())
 
 
 def _same_fine_tuning_epochs(runs: pd.DataFrame) -> bool:

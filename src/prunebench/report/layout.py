@@ -26,6 +26,7 @@ class Column:
     unit: str = ""
     style: Style = "text"
     spread: bool = False  # prints ± where there are two seeds or more
+    beside: str = ""  # vanishes where it says what this column says
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,15 @@ def _shown_columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("n", "n", style="count"),
         Column("top1", "top-1", "%", "points", spread=True),
         Column("drop", "drop", "points", "points", spread=True),
+        Column("top1_masked", "masked", "top-1 %", "points", True, beside="top1"),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
+        Column("speedup_theoretical", "theoretical", "speedup", "speedup", beside="speedup_macs"),
         Column("params_reduction_pct", "params", "removed %", "percent"),
         *(Column(n, f"latency {_place(n)}", "speedup", "speedup", True) for n in latencies),
         Column("selection_seconds", "selection", "s", "significant"),
         Column("magnitude_ratio", "magnitude", "kept/pruned", "significant"),
     )
-    return tuple(c for c in candidates if c.name in summary and _says_something(summary[c.name]))
+    return tuple(c for c in candidates if c.name in summary and _says_something(summary, c))
 
 
 def _is_latency_mean(name: str) -> bool:
@@ -111,9 +114,12 @@ def _place(latency: str) -> str:
     return f"{device.upper()} {batch}"
 
 
-def _says_something(values: pd.Series) -> bool:
-    if values.name == "setting":
+def _says_something(summary: pd.DataFrame, column: Column) -> bool:
+    values = summary[column.name]
+    if column.name == "setting":
         return bool((values != "default").any())
+    if column.beside:
+        return bool((values.notna() & (values != summary[column.beside])).any())
     return bool(values.notna().any())
 
 
@@ -156,11 +162,15 @@ def _notes(runs: pd.DataFrame) -> list[str]:
     if "capped" in runs and (capped := runs[runs["capped"].notna()]).size:
         for (method, phases), rows in capped.groupby(["method", "capped"], sort=False):
             which = str(phases).replace(";", ", ")
-            notes.append(f"{method}: {which} ended at its cap, unfinished ({len(rows)} runs).")
+            runs_in_words = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+            notes.append(f"{method}: {which} ended at its cap, unfinished ({runs_in_words}).")
     if "macs_theoretical" in runs:
         masked = runs[runs["macs_theoretical"] < runs["macs"]]
         for method in masked["method"].unique():
-            notes.append(f"{method}: leaves zeros in place; the speedup counts what was removed.")
+            notes.append(
+                f"{method}: leaves zeros in place; MACs counts what was removed, "
+                "theoretical the zeros too."
+            )
     return notes
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,7 +27,7 @@ def read_runs(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
-    except (ValueError, pd.errors.ParserError) as error:
+    except ValueError as error:  # not UTF-8, no header, or rows of other lengths
         raise ResultError(f"{path}: not a table of runs ({error})") from None
     require(frame, CELL, str(path))
     return frame
@@ -44,3 +46,19 @@ def networks(frame: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
     """Return ((dataset, architecture), rows) in the order of first appearance."""
     groups = frame.groupby(NETWORK, sort=False)
     return [((str(name[0]), str(name[1])), rows) for name, rows in groups]
+
+
+def json_cells(runs: pd.DataFrame, column: str) -> list[Any]:
+    """Return the column's cells read as JSON, None for an empty one.
+
+    ResultError names method and seed of a damaged cell.
+    """
+    require(runs, [column, "method", "seed"])
+    found = []
+    for text, method, seed in zip(runs[column], runs["method"], runs["seed"], strict=True):
+        try:
+            found.append(None if pd.isna(text) else json.loads(text))
+        except json.JSONDecodeError as error:
+            where = f"runs.csv: {column} of {method}, seed {seed}"
+            raise ResultError(f"{where}, is not valid JSON ({error})") from None
+    return found

@@ -8,14 +8,15 @@ from prunebench.report.columns import LATENCY_SPEEDUP
 from prunebench.report.runs import CELL, NETWORK, require
 
 UNPRUNED = "unpruned"
-_BEFORE_LATENCY = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
+_NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
+_MASKED = ("top1_masked", "speedup_theoretical")  # of networks with zeros left in place
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
 
 
 def quantities(frame: pd.DataFrame) -> list[str]:
     """Return the columns that are averaged over seeds, those that the frame has."""
     latencies = [name for name in frame.columns if name.startswith(LATENCY_SPEEDUP)]
-    names = [*_BEFORE_LATENCY, *latencies, *_AFTER_LATENCY]
+    names = [*_NEEDED, *_MASKED, *latencies, *_AFTER_LATENCY]
     return [name for name in names if name in frame.columns]
 
 
@@ -27,7 +28,7 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     methods in the frame's order, and at last what has no ratio.
     """
     names = quantities(frame)
-    require(frame, [*CELL, *_BEFORE_LATENCY, "seed"])
+    require(frame, [*CELL, *_NEEDED, "seed"])
     groups = frame.groupby(CELL, sort=False, dropna=False)
     summary = pd.DataFrame({"n": groups["seed"].nunique()})
     for name in names:

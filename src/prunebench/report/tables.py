@@ -14,6 +14,8 @@ from prunebench.report.layout import Column, Line, Section, Table, lay_out
 from prunebench.report.runs import read_runs
 from prunebench.report.summary import summarize
 
+_LATEX_PAGE_LINES = 40  # a longer table breaks over pages
+
 
 def write_tables(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
     """Write summary.csv, .md, .tex and .html into `out` and return their paths.
@@ -63,12 +65,12 @@ def _head(column: Column) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    r"""Escape what Markdown would read as markup.
+    r"""Escape what Markdown would read as markup; an underscore inside a word is none.
 
-    >>> _markdown_text("a_b | c")
-    'a_b \\| c'
+    >>> print(_markdown_text("a_b | _c_"))
+    a_b \| \_c\_
     """
-    return re.sub(r"([|*`<\\])", r"\\\1", text)
+    return re.sub(r"([|*`<&~\[\]\\]|\b_|_\b)", r"\\\1", text)
 
 
 def to_latex(table: Table) -> str:
@@ -92,7 +94,8 @@ def to_latex(table: Table) -> str:
         "heads": _latex_heads,
         "row": _latex_row,
     }
-    return environment.get_template("summary.tex.j2").render(table=table)
+    template = environment.get_template("summary.tex.j2")
+    return template.render(table=table, page_lines=_LATEX_PAGE_LINES)
 
 
 def latex_text(text: str) -> str:
@@ -103,6 +106,7 @@ def latex_text(text: str) -> str:
     """
     escapes = {"\\": r"\textbackslash{}", "·": r"$\cdot$", "±": r"$\pm$", "×": r"$\times$"}
     escapes |= {MINUS: "$-$", DASH: "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    escapes |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     escapes |= {symbol: "\\" + symbol for symbol in "&%$#_{}"}
     return "".join(escapes.get(symbol, symbol) for symbol in text)
 
@@ -128,7 +132,9 @@ def _table_format(cells: list[Cell]) -> str:
     after = max((len(m.partition(".")[2]) for m in mantissas), default=0)
     spreads = [_plain(cell.spread).replace(".", "").lstrip("0") for cell in cells if cell.spread]
     sign = "-" if any(m.startswith("-") for m in mantissas) else ""
-    power = f"e{max(map(len, exponents))}" if any(exponents) else ""
+    digits = max(len(exponent.lstrip("-")) for exponent in exponents) if exponents else 0
+    minus = "-" if any(exponent.startswith("-") for exponent in exponents) else ""
+    power = f"e{minus}{digits}" if digits else ""
     spread = f"({max(1, *map(len, spreads))})" if spreads else ""
     return f"{sign}{before}.{after}{spread}{power}" if after else f"{sign}{before}{spread}{power}"
 

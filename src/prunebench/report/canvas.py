@@ -1,0 +1,70 @@
+"""What all figures share: the style, the size in millimeters, legends, and saving."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from prunebench.core.files import replacing
+from prunebench.report.style import DPI, RC
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MM = 1 / 25.4  # inches
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw with our settings on top of matplotlib's own defaults, whatever the user's are."""
+
+    @functools.wraps(draw)
+    def with_style(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style.context(["default", RC]):
+            return draw(*args, **kwargs)
+
+    return with_style
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """Return an empty figure of a size in mm, its title at the left."""
+    figure = Figure(figsize=(width * MM, height * MM), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def legend_below(figure: Figure, lines: Mapping[str, Artist]) -> int:
+    """Put a legend of label -> artist under all panels; return its number of rows."""
+    if not lines:
+        return 0
+    room = figure.get_figwidth() * 72  # typographic points
+    widths = [38 + 5 * len(label) for label in lines]  # handle and gaps, letters of 8 pt
+    rows = 1 if sum(widths) < room else math.ceil(len(lines) / max(1, int(room / max(widths))))
+    figure.legend(
+        list(lines.values()),
+        list(lines),
+        loc="outside lower center",
+        ncols=math.ceil(len(lines) / rows),
+        columnspacing=1.4,
+        handlelength=2.2,
+        handletextpad=0.5,
+    )
+    return rows
+
+
+@styled
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `<stem>.svg` and `<stem>.png` without dates or versions; return their paths."""
+    metadata = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+    paths = []
+    for suffix, nothing in metadata.items():
+        path = stem.with_name(stem.name + suffix)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata=nothing)
+        paths.append(path)
+    return paths

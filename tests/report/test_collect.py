@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunebench.core.errors import ResultError
+from prunebench.core.spec import RunSpec
+from prunebench.report.collect import collect, collect_to_csv, write_rows
+
+from .conftest import change, write
+
+HISTORY_HEAD = "phase,epoch,event,train_loss,val_top1,test_top1\n"
+OneRun = tuple[Path, RunSpec]
+
+
+def collect_one(run: OneRun) -> dict[str, Any]:
+    (row,) = collect(run[0], [run[1].model_dump(mode="json")])
+    return row
+
+
+def test_accuracy_is_percent_and_the_drop_is_against_the_base_of_the_seed(one_run: OneRun) -> None:
+    results, spec = one_run
+    change(results / spec.base.path / "training.json", top1=98.5)
+    change(results / spec.path / "training.json", top1=98.0)
+    row = collect_one(one_run)
+    assert (row["base_top1"], row["top1"], row["drop"]) == (98.5, 98.0, 0.5)
+
+
+def test_speedups_and_reductions_follow_from_the_counts(one_run: OneRun) -> None:
+    results, spec = one_run
+    counts = {"macs": 40, "macs_theoretical": 25, "base_macs": 100, "params": 30}
+    change(results / spec.path / "metrics.json", **counts, base_params=120)
+    row = collect_one(one_run)
+    assert row["speedup_macs"] == 2.5
+    assert row["speedup_theoretical"] == 4.0  # zeros left in place do not count
+    assert row["flops_reduction_pct"] == pytest.approx(60.0)
+    assert row["params_reduction_pct"] == pytest.approx(75.0)
+    assert row["flops_m"] == 40e-6
+
+
+def test_specification_stands_beside_the_results(one_run: OneRun) -> None:
+    row = collect_one(one_run)
+    assert (row["method"], row["ratio"], row["ratio_kind"]) == ("l1", 0.5, "units_per_group")
+    assert (row["seed"], row["start"], row["fine_tune_epochs"]) == (0, "base", 12)
+    assert json.loads(row["recipes"])["fine_tune"]["name"] == "digits_fine_tune"
+    assert row["base_hash"] == one_run[1].base.hash
+
+
+def test_widths_keep_the_network_order_and_stages_go_along(one_run: OneRun) -> None:
+    results, spec = one_run
+    layers = {"z": {"kept": 3, "full": 4, "stage": None}, "a": {"kept": 1, "full": 8, "stage": 1}}
+    change(results / spec.path / "structure.json", layers=layers)
+    row = collect_one(one_run)
+    assert (row["widths"], row["stages"]) == ('{"z":[3,4],"a":[1,8]}', "[null,1]")
+
+
+def test_rows_come_in_the_order_of_the_specifications(
+    results: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, specs = results
+    some = [specs[40], specs[3], specs[0]]
+    assert [row["spec_hash"] for row in collect(folder, some)] == [
+        RunSpec.model_validate(spec).hash for spec in some
+    ]
+
+
+@pytest.mark.parametrize("name", ["training.json", "metrics.json", "latency.json"])
+def test_result_of_another_specification_is_stale(one_run: OneRun, name: str) -> None:
+    results, spec = one_run
+    change(results / spec.path / name, spec_hash="0123")
+    with pytest.raises(ResultError, match=rf"seed0/{name}: stale .* 0123, expected {spec.hash}"):
+        collect_one(one_run)
+
+
+def test_base_of_another_specification_is_stale(one_run: OneRun) -> None:
+    results, spec = one_run
+    change(results / spec.base.path / "training.json", spec_hash="0123")
+    with pytest.raises(ResultError, match=r"base/digits/.*training\.json: stale"):
+        collect_one(one_run)
+
+
+@pytest.mark.parametrize("name", ["training.json", "metrics.json", "structure.json", "history.csv"])
+def test_missing_file_is_named(one_run: OneRun, name: str) -> None:
+    results, spec = one_run
+    (results / spec.path / name).unlink()
+    with pytest.raises(ResultError, match=rf"seed0/{name}: no such file"):
+        collect_one(one_run)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("training.json", '{"top1": ', "not valid JSON"),
+        ("training.json", "[]", "not a JSON object"),
+        ("structure.json", "{}", "the key 'layers' is missing"),
+        ("structure.json", '{"layers": {"a": 3}}', "damaged"),
+        ("history.csv", "", "the column 'phase' is missing"),
+        ("history.csv", "phase,epoch\nx,1\n", "the column 'event' is missing"),
+        ("history.csv", HISTORY_HEAD + "x,1,,much,,\n", "train_loss is 'much', not a number"),
+    ],
+)
+def test_damaged_file_is_named(one_run: OneRun, name: str, text: str, message: str) -> None:
+    results, spec = one_run
+    (results / spec.path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ResultError, match=rf"seed0/{name}: .*{message}"):
+        collect_one(one_run)
+
+
+@pytest.mark.parametrize("key", ["top1", "seconds", "versions"])
+def test_missing_key_is_named(one_run: OneRun, key: str) -> None:
+    path = one_run[0] / one_run[1].path / "training.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content[key]
+    write(path, content)
+    with pytest.raises(ResultError, match=rf"training\.json: the key '{key}' is missing"):
+        collect_one(one_run)
+
+
+def test_history_holds_nothing_for_empty_and_infinite_cells(one_run: OneRun) -> None:
+    results, spec = one_run
+    rows = "select,0,pruned,,40.5,\nfine_tune,1,,nan,96,inf\n"
+    (results / spec.path / "history.csv").write_text(HISTORY_HEAD + rows, encoding="utf-8")
+    assert json.loads(collect_one(one_run)["history"]) == {
+        "phase": ["select", "fine_tune"],
+        "epoch": [0.0, 1.0],
+        "event": ["pruned", ""],
+        "train_loss": [None, None],
+        "val_top1": [40.5, 96.0],
+        "test_top1": [None, None],
+    }
+
+
+def test_unmeasured_latency_leaves_no_columns(one_run: OneRun) -> None:
+    results, spec = one_run
+    (results / spec.path / "latency.json").unlink()
+    assert not [name for name in collect_one(one_run) if name.startswith("latency")]
+
+
+def entry(device_kind: str, median_ms: float) -> dict[str, Any]:
+    times = {"median_ms": median_ms, "base_median_ms": 8.0, "speedup": 8.0 / median_ms}
+    return {"device_kind": device_kind, "batch_size": 64} | times
+
+
+def test_latencies_of_cpu_and_gpu_never_share_a_column(one_run: OneRun) -> None:
+    results, spec = one_run
+    entries = [entry("cpu", 4.0), entry("cuda", 2.0)]
+    change(results / spec.path / "latency.json", entries=entries)
+    row = collect_one(one_run)
+    assert (row["latency_ms_cpu_b64"], row["latency_ms_cuda_b64"]) == (4.0, 2.0)
+    assert (row["latency_speedup_cpu_b64"], row["latency_speedup_cuda_b64"]) == (2.0, 4.0)
+
+
+def test_two_latencies_for_one_column_are_refused(one_run: OneRun) -> None:
+    results, spec = one_run
+    entries = [entry("cpu", 4.0), entry("cpu", 2.0)]
+    change(results / spec.path / "latency.json", entries=entries)
+    with pytest.raises(ResultError, match=r"latency\.json: two entries for latency_ms_cpu_b64"):
+        collect_one(one_run)
+
+
+def test_summary_figure_of_a_method_is_a_column(one_run: OneRun) -> None:
+    results, spec = one_run
+    change(results / spec.path / "training.json", summary={"mask_distance": 0.25})
+    assert collect_one(one_run)["mask_distance"] == 0.25
+
+
+@pytest.mark.parametrize("name", ["top1", "latency_ms_cpu_b1"])
+def test_summary_figure_may_not_take_a_column(one_run: OneRun, name: str) -> None:
+    results, spec = one_run
+    change(results / spec.path / "training.json", summary={name: 1.0})
+    with pytest.raises(ResultError, match=f"training.json: .*'{name}' is a column of its own"):
+        collect_one(one_run)
+
+
+def test_absent_values_are_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    write_rows(path, [{"method": "l1", "ratio": None}, {"method": "b", "extra": 2}])
+    head, first, second = path.read_text(encoding="utf-8").splitlines()
+    cells = [dict(zip(head.split(","), line.split(","), strict=True)) for line in (first, second)]
+    assert cells[0]["ratio"] == cells[0]["extra"] == cells[1]["top1"] == ""
+    assert (cells[0]["method"], cells[1]["extra"]) == ("l1", "2")
+
+
+def test_same_results_give_the_same_bytes(
+    results: tuple[Path, list[dict[str, Any]]], runs_csv: Path
+) -> None:
+    before = runs_csv.read_bytes()
+    assert collect_to_csv(results[0], "digits", results[1]) == runs_csv
+    assert runs_csv.read_bytes() == before
+
+
+def test_experiment_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="no run belongs to the experiment 'digist'"):
+        collect_to_csv(tmp_path, "digist", [{"experiment": "digits"}])
+
+
+def test_only_the_runs_of_the_experiment_are_collected(one_run: OneRun) -> None:
+    results, spec = one_run
+    other = spec.model_dump(mode="json") | {"experiment": "other"}
+    path = collect_to_csv(results, "digits", [other, spec.model_dump(mode="json")])
+    assert path == results / "digits" / "runs.csv"
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_missing_key_of_a_base_is_named(one_run: OneRun) -> None:
+    results, spec = one_run
+    write(results / spec.base.path / "training.json", {"spec_hash": spec.base.hash, "top1": 98.5})
+    with pytest.raises(ResultError, match=r"base/.*: the key 'val_top1' is missing"):
+        collect_one(one_run)

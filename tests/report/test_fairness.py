@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prunebench.report.fairness import fairness
+
+from .conftest import few_runs
+
+OTHER_RECIPE = '{"fine_tune":{"name":"short","lr":0.1}}'
+OTHER_NAME = '{"fine_tune":{"name":"same_under_another_name","lr":0.01}}'
+FRESH = {"start": "fresh", "base_hash": math.nan, "recipes": "{}", "fine_tune_epochs": math.nan}
+
+
+@pytest.mark.parametrize(
+    ("other", "level", "reason"),
+    [
+        ({"base_hash": "b1"}, "S1", "same data and network; bases differ"),
+        ({"fine_tune_epochs": 6.0}, "S2", "same base; fine-tuning epochs differ"),
+        (
+            {"recipes": OTHER_RECIPE},
+            "S3.1",
+            "same base, same fine-tuning epochs; recipes differ",
+        ),
+        ({"epochs": 20.0}, "S3.2", "same base, same fine-tuning; pruning epochs differ"),
+        (
+            {"recipes": OTHER_NAME},
+            "S4.1",
+            "same base, same fine-tuning, same pruning epochs",
+        ),
+    ],
+)
+def test_level_ends_where_two_methods_first_differ(
+    other: dict[str, Any], level: str, reason: str
+) -> None:
+    found = fairness(few_runs({}, {"method": "greg_1"} | other))
+    assert (found.level, found.reason) == (level, reason)
+
+
+def test_different_bases_hide_what_else_is_the_same() -> None:
+    both = {"method": "greg_1", "base_hash": "b1", "fine_tune_epochs": 6.0}
+    assert fairness(few_runs({}, both)).level == "S1"
+
+
+def test_seeds_have_bases_of_their_own() -> None:
+    second = {"seed": 1, "base_hash": "b1"}
+    greg = {"method": "greg_1"}
+    assert fairness(few_runs({}, second, greg, greg | second)).level == "S4.1"
+
+
+def test_unknown_bases_are_not_the_same() -> None:
+    unknown = {"base_hash": math.nan}
+    assert fairness(few_runs(unknown, {"method": "greg_1"} | unknown)).level == "S1"
+
+
+def test_methods_from_fresh_weights_stand_apart() -> None:
+    found = fairness(few_runs({}, {"method": "greg_1"}, {"method": "sfp"} | FRESH))
+    assert (found.level, found.fresh) == ("S4.1", ("sfp",))
+    assert str(found).endswith("same pruning epochs; from fresh weights, S1 only: sfp")
+
+
+def test_one_method_alone_shares_nothing() -> None:
+    found = fairness(few_runs({}, {"method": "unpruned", "epochs": 0.0}))
+    assert str(found) == "fairness S1: same data and network; no two methods share a base"
+
+
+def test_methods_without_fine_tuning_fine_tune_for_no_epochs() -> None:
+    none = {"recipes": "{}", "fine_tune_epochs": math.nan, "epochs": 3.0}
+    assert fairness(few_runs(none, {"method": "x"} | none)).level == "S4.1"
+
+
+def test_pruning_epochs_separate_regularization_from_one_shot(runs: pd.DataFrame) -> None:
+    found = fairness(runs[runs["architecture"] == "resnet20"])
+    assert found.level == "S3.2"
+    assert found.fresh == ("sfp", "asfp", "srfp", "asrfp", "scratch_e", "scratch_b")

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunebench.core.errors import ResultError
+from prunebench.report.runs import json_cells, networks, read_runs
+
+from .conftest import few_runs
+
+HEAD = "dataset,architecture,method,setting,ratio,ratio_kind,seed,spec_hash,top1\n"
+
+
+def read(tmp_path: Path, text: str) -> pd.DataFrame:
+    path = tmp_path / "runs.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_runs(path)
+
+
+def test_words_stay_words_and_empty_numbers_are_nan(tmp_path: Path) -> None:
+    run = read(tmp_path, HEAD + "digits,resnet20,l1,none,,auto,0,00123e45,\n").iloc[0]
+    assert (run["setting"], run["spec_hash"]) == ("none", "00123e45")
+    assert math.isnan(run["ratio"])
+    assert math.isnan(run["top1"])
+
+
+def test_collected_runs_are_read_in_their_order(runs: pd.DataFrame) -> None:
+    assert len(runs) == 93  # 31 cells, for two seeds and for one
+    assert runs["method"].iloc[0] == "random"
+    assert list(runs["seed"].iloc[:3]) == [0, 1, 0]
+    assert runs["ratio"].isna().sum() == 9  # epruner's
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"runs\.csv: no such file"):
+        read_runs(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a table of runs"),
+        (HEAD, "holds no runs"),
+        ("dataset,method\ndigits,l1\n", "the column 'architecture' is missing"),
+        (HEAD + "a,b,c,d,e,f,g,h,i,j,k\n" * 2 + "a,b\n" + "a" * 3 + ",b" * 20, "not a table"),
+    ],
+)
+def test_what_is_no_table_of_runs_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ResultError, match=rf"runs\.csv: {message}"):
+        read(tmp_path, text)
+
+
+def test_networks_keep_the_order_of_first_appearance() -> None:
+    runs = few_runs({"architecture": "vgg16"}, {"architecture": "alexnet"}, {"dataset": "cifar10"})
+    assert [name for name, _ in networks(runs)] == [
+        ("digits", "vgg16"),
+        ("digits", "alexnet"),
+        ("cifar10", "resnet20"),
+    ]
+
+
+def test_json_cells_are_read_and_empty_ones_are_none() -> None:
+    assert json_cells(few_runs({"stages": "[0,null]"}, {"stages": math.nan}), "stages") == [
+        [0, None],
+        None,
+    ]
+
+
+def test_damaged_json_cell_is_named() -> None:
+    with pytest.raises(ResultError, match=r"runs\.csv: stages of l1, seed 3, is not valid JSON"):
+        json_cells(few_runs({"stages": "[0,", "seed": 3}), "stages")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from prunebench.core.errors import ResultError
+from prunebench.report.summary import summarize
+
+from .conftest import few_runs
+
+
+def test_mean_and_sample_deviation_over_seeds() -> None:
+    cell = summarize(few_runs(*({"top1": y, "seed": y} for y in (96, 98, 100)))).iloc[0]
+    # deviations -2, 0, 2: the sum of squares 8, divided by n - 1 = 2
+    assert (cell["n"], cell["top1"], cell["top1_std"]) == (3, 98.0, 2.0)
+
+
+def test_one_seed_has_no_spread() -> None:
+    cell = summarize(few_runs({})).iloc[0]
+    assert cell["n"] == 1
+    assert math.isnan(cell["top1_std"])
+
+
+def test_unpruned_comes_first_then_ratios_then_methods_without_one() -> None:
+    auto = {"ratio": math.nan, "ratio_kind": "auto", "method": "epruner"}
+    rows = [auto, {"ratio": 0.75}, {"method": "greg_1"}, {}, {"method": "unpruned", "ratio": 0.0}]
+    summary = summarize(few_runs(*rows))
+    assert list(summary["method"]) == ["unpruned", "l1", "greg_1", "l1", "epruner"]
+    assert list(summary["ratio"])[:4] == [0.0, 0.5, 0.5, 0.75]
+
+
+def test_networks_are_never_averaged_together() -> None:
+    rows = [{"architecture": "vgg16", "top1": 90.0}, {"seed": 1}, {"dataset": "cifar10"}]
+    summary = summarize(few_runs(*rows))
+    assert list(summary["architecture"]) == ["vgg16", "resnet20", "resnet20"]
+    assert list(summary["n"]) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"setting": "x"}, {"ratio": 0.25}, {"ratio_kind": "macs"}, {"ratio": math.nan}]
+)
+def test_setting_ratio_and_its_kind_make_cells(other: dict[str, object]) -> None:
+    assert list(summarize(few_runs({}, other))["n"]) == [1, 1]
+
+
+def test_latencies_of_each_device_are_averaged_alone() -> None:
+    rows = [{"latency_speedup_cpu_b1": x, "seed": x, "latency_speedup_cuda_b1": 5} for x in (1, 2)]
+    cell = summarize(few_runs(*rows)).iloc[0]
+    assert (cell["latency_speedup_cpu_b1"], cell["latency_speedup_cuda_b1"]) == (1.5, 5.0)
+
+
+def test_missing_column_is_named() -> None:
+    with pytest.raises(ResultError, match="the column 'drop' is missing"):
+        summarize(few_runs({}).drop(columns="drop"))
+
+
+def test_all_cells_of_an_experiment(runs: pd.DataFrame) -> None:
+    summary = summarize(runs)
+    assert len(summary) == 62
+    assert set(summary["n"][summary["architecture"] == "resnet20"]) == {2}
+    assert set(summary["n"][summary["architecture"] != "resnet20"]) == {1}
