@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -330,3 +333,12 @@ def test_channels_last_has_the_same_groups(name):
     plain = trace(model, torch.rand(1, 3, 8, 8))
     last = trace(model.to(memory_format=torch.channels_last), torch.rand(1, 3, 8, 8))
     assert list(last.groups) == list(plain.groups)
+
+
+def test_tracing_does_not_load_the_compiler():
+    code = (
+        "import sys, torch; from prunebench.channels.trace import trace; "
+        "trace(torch.nn.Conv2d(1, 2, 1), torch.zeros(1, 1, 2, 2)); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

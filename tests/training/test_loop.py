@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,3 +220,24 @@ def test_what_is_zeroed_stays_zero_and_the_rest_is_trained(make_loop: MakeLoop) 
     assert torch.equal(after[0], torch.zeros(3, 3, 3))
     assert not torch.isclose(after[1:], before[1:]).any()
     assert loop.run.params[f"{FIRST}.weight"].shape == (3, 4, 3, 3)
+
+
+def test_training_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """It takes more than a second, in each of a hundred short jobs."""
+    code = f"""
+import sys, torch
+from pathlib import Path
+from prunebench.data.stage import prepare
+from prunebench.core.spec import BaseSpec, data_path
+from prunebench.core.recipe import Recipe
+from prunebench.training.progress import PlainProgress
+from prunebench.training.stage import train_base
+results = Path({str(tmp_path)!r})
+prepare("synthetic", Path("unused"), data_path(results, "synthetic"))
+recipe = Recipe(epochs=1, batch_size=256, lr=0.1, weight_decay=0.0)
+spec = BaseSpec(dataset="synthetic", architecture="resnet20_x0_25", recipe_name="short",
+                recipe=recipe, seed=0, threads=1)
+train_base(spec, results, device="cpu", checkpoint_seconds=0.0, progress=PlainProgress())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

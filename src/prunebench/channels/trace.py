@@ -97,6 +97,12 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.state = state
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Asked by torch, which would otherwise import its compiler at the first operation, only
+        # to switch it off: more than a second in each process.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -97,8 +97,7 @@ def structure_of(
     `sizes` holds the units of each prunable group in the original network, `kept` the units still
     there, numbered as in the original; a group that `kept` leaves out is whole.
     """
-    with torch.device("meta"):
-        whole = build(architecture, num_classes=num_classes, in_channels=image[0])
+    whole = _whole(architecture, num_classes, image[0])
     full, now = conv_widths(whole), conv_widths(model)
     labels_of = getattr(whole, "labels", None)
     labels = labels_of() if callable(labels_of) else {}
@@ -203,12 +202,7 @@ def build_pruned(structure: Structure) -> nn.Module:
     The global random state is left as it was. Raises ModelError where the structure does not fit
     the architecture.
     """
-    with torch.random.fork_rng(devices=[]):
-        model = build(
-            structure.architecture,
-            num_classes=structure.num_classes,
-            in_channels=structure.in_channels,
-        )
+    model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
     graph = trace(model, torch.zeros(1, *structure.image))
     removed: dict[str, Tensor] = {}
     for name, group in structure.groups.items():
@@ -224,6 +218,15 @@ def build_pruned(structure: Structure) -> nn.Module:
             found = structure.layers[name].kept if name in structure.layers else "nothing"
             raise ModelError(f"layer {name!r} has {found} kept, expected {width} by the groups")
     return model
+
+
+def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Build an architecture with arbitrary weights; the global random state stays as it was.
+
+    Not on the meta device: drawing weights there loads PyTorch's compiler.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, num_classes=num_classes, in_channels=in_channels)
 
 
 def export_torch(folder: Path, path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from prunebench.core.recipe import Recipe
 
@@ -14,7 +15,9 @@ class Optimizer:
     """Fused SGD over named parameters.
 
     The learning rate is a tensor on the device, so that a captured step obeys it. Momenta start
-    at zero, which gives the same bits as allocating them in the first step.
+    at zero, which gives the same bits as allocating them in the first step. The functional form
+    of PyTorch's SGD is used: the class loads PyTorch's compiler at the first step, which takes
+    longer than many a run on small images.
     """
 
     def __init__(
@@ -23,27 +26,11 @@ class Optimizer:
         recipe: Recipe,
         momenta: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.params = dict(params)
-        device = next(iter(self.params.values())).device
-        self.lr = torch.tensor(recipe.lr, device=device)
-        self.sgd = torch.optim.SGD(
-            self.params.values(),
-            lr=self.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-            fused=True,
-        )
-        for name, parameter in self.params.items():
-            buffer = torch.zeros_like(parameter)
-            if momenta and name in momenta:
-                buffer.copy_(momenta[name])
-            self.sgd.state[parameter]["momentum_buffer"] = buffer
-
-    @property
-    def momenta(self) -> dict[str, Tensor]:
-        """Return the momenta by parameter name."""
-        return {n: self.sgd.state[p]["momentum_buffer"] for n, p in self.params.items()}
+        self.params, self.recipe = dict(params), recipe
+        self.lr = torch.tensor(recipe.lr, device=next(iter(self.params.values())).device)
+        self.momenta = {name: torch.zeros_like(p) for name, p in self.params.items()}
+        for name, momentum in (momenta or {}).items():
+            self.momenta[name].copy_(momentum)
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""
@@ -51,8 +38,22 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
-        self.sgd.zero_grad(set_to_none=True)
+        for parameter in self.params.values():
+            parameter.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
-        """Update the parameters."""
-        self.sgd.step()
+        """Update the parameters that have a gradient."""
+        used = {name: p for name, p in self.params.items() if p.grad is not None}
+        sgd(
+            list(used.values()),
+            [p.grad for p in used.values() if p.grad is not None],
+            [self.momenta[name] for name in used],
+            fused=True,
+            lr=self.lr,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            nesterov=self.recipe.nesterov,
+            dampening=0.0,
+            maximize=False,
+        )
