@@ -161,14 +161,14 @@ def _panel(axes: Axes, line: _Line, base: float) -> None:
             markeredgecolor=color,
             label="pruned",
         )
-    axes.set_title(line.pick.label, loc="left")
+    axes.set_title(line.pick.label, loc="left", pad=10)  # room for the phases below
     phases = line.runs[0].phases
     if all(run.phases == phases for run in line.runs):
         for _, start, end in phases[1::2]:
             axes.axvspan(start, end, color=BAND, linewidth=0, zorder=0)
     names = list(dict.fromkeys(name for name, *_ in phases))
     axes.text(
-        0.98, 0.04, ", ".join(names), transform=axes.transAxes, ha="right", color=SOFT, fontsize=7
+        0, 1.03, ", ".join(names), transform=axes.transAxes, ha="left", color=SOFT, fontsize=6.5
     )
 
 
