@@ -4,100 +4,160 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from prunebench.cli import find
 from prunebench.core.errors import ConfigError, PrunebenchError
+from prunebench.core.names import unknown_name
 
 app = typer.Typer(
-    help="Benchmark CNN pruning: every stage of the workflow as a command.",
-    no_args_is_help=True,
+    help=(
+        "Benchmark CNN pruning. The stages, in the order in which data flow: data, base, prune, "
+        "measure, collect, tables, figures. `snakemake --cores all` runs them all; each also "
+        "works alone, and goes on where an earlier call was stopped."
+    ),
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+
+def _among(*allowed: str) -> Callable[[typer.CallbackParam, str | None], str | None]:
+    """Return the check of an option that has few values."""
+
+    def check(param: typer.CallbackParam, value: str | None) -> str | None:
+        if value is not None and value not in allowed:
+            raise ConfigError(f"{param.opts[0]}: {unknown_name('value', value, allowed)}")
+        return value
+
+    return check
+
+
 Results = Annotated[Path, typer.Option(help="Folder of all results.")]
-ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+ConfigFile = Annotated[
+    Path, typer.Option("--config", help="The configuration; experiments/ and recipes/ are beside.")
+]
 Runs = Annotated[
-    Optional[Path],  # noqa: UP045 (typer reads it at run time)
+    Path | None,
     typer.Option(help="A file written by `resolve`, instead of the configuration."),
 ]
-Experiment = Annotated[str, typer.Option(help="Name of a file in config/experiments.")]
+Experiment = Annotated[
+    str | None,
+    typer.Option(help="File in config/experiments; needed where the configuration has several."),
+]
+Dataset = Annotated[str, typer.Option(help="Name of a data set; `prunebench list datasets`.")]
+Architecture = Annotated[str, typer.Option(help="Name of a network; `prunebench list networks`.")]
+SomeDataset = Annotated[
+    str | None, typer.Option(help="Of the run; needed where there are several.")
+]
+SomeArchitecture = Annotated[
+    str | None, typer.Option(help="Network; needed where there are several.")
+]
 Expect = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(help="Hash that the specification must have; the workflow's own check."),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-CheckpointSeconds = Annotated[float, typer.Option(help="Interval between two checkpoints.")]
-Text = Optional[str]  # noqa: UP045
-Number = Optional[int]  # noqa: UP045
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to compute; without it as configured.",
+        metavar="auto|cpu|cuda",
+        callback=_among("auto", "cpu", "cuda"),
+    ),
+]
+CheckpointSeconds = Annotated[
+    float | None,
+    typer.Option(min=0, help="Between checkpoints; without it as configured."),
+]
 
 CONFIG, RESULTS = Path("config/config.yaml"), Path("results")
 
 
 @app.command()
 def resolve(
-    config: Annotated[str, typer.Option(help="The configuration file; - reads JSON.")] = str(
-        CONFIG
-    ),
+    config: Annotated[
+        str, typer.Option(help="The configuration file; - reads it from standard input as JSON.")
+    ] = str(CONFIG),
     config_dir: Annotated[
-        Path, typer.Option(help="Folder of experiments, recipes.")
-    ] = CONFIG.parent,
+        Path | None,
+        typer.Option(help="Folder of experiments/ and recipes/; without it the file's own."),
+    ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Check the configuration and write every run with its full specification."""
-    from prunebench.cli.resolve import config_from
+    """Check the configuration and write down all its runs.
+
+    The file is resolved/runs.json below the results; it holds every run's full specification.
+    """
     from prunebench.cli.resolve import resolve as resolve_all
-    from prunebench.core.config import read_config
+    from prunebench.core.config import merged_config, read_config
     from prunebench.core.resolved import RESOLVED_FILE, resolution_key, write_resolved
 
     if config == "-":
-        settings = config_from(json.load(sys.stdin), config_dir)
+        folder = config_dir or CONFIG.parent
+        settings = merged_config(_standard_input(), folder)
     else:
-        settings, config_dir = read_config(Path(config)), Path(config).parent
-    runs = resolve_all(settings, config_dir)
-    key = resolution_key(settings.model_dump(mode="json"), config_dir)
+        folder = config_dir or Path(config).parent
+        settings = read_config(Path(config))
+    runs = resolve_all(settings, folder)
+    key = resolution_key(settings.model_dump(mode="json"), folder)
     write_resolved(results / RESOLVED_FILE, runs, key)
     typer.echo(f"{len(runs)} runs · {results / RESOLVED_FILE}")
 
 
+def _standard_input() -> object:
+    try:
+        content: object = json.load(sys.stdin)
+    except ValueError as error:
+        raise ConfigError(f"standard input is not JSON ({error})") from None
+    return content
+
+
 @app.command()
 def data(
-    dataset: Annotated[str, typer.Option(help="Name of a data set.")],
-    data_dir: Annotated[Path, typer.Option(help="Folder of the sources.")] = Path("data"),
+    dataset: Dataset,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the sources; without it as configured."),
+    ] = None,
+    config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """Turn a data set's source into one file of tensors; download it where that is possible."""
+    """Make one file of tensors of a data set, downloaded where need be."""
     from prunebench.core.spec import data_path
     from prunebench.data.stage import prepare
 
-    prepare(dataset, data_dir, data_path(results, dataset))
+    source = data_dir or Path(find.settings_of(config).data_dir)
+    prepare(dataset, source, data_path(results, dataset))
     typer.echo(f"{dataset} · {data_path(results, dataset)}")
 
 
 @app.command()
 def base(
-    dataset: Annotated[str, typer.Option(help="Name of a data set.")],
-    architecture: Annotated[str, typer.Option(help="Name of a network.")],
+    dataset: Dataset,
+    architecture: Architecture,
     recipe: Annotated[str, typer.Option(help="Name of a file in config/recipes.")],
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of torch; part of the result.")] = 1,
-    device: Device = "auto",
-    checkpoint_seconds: CheckpointSeconds = 60.0,
+    device: Device = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
 ) -> None:
-    """Train a base network, or go on where an earlier call was stopped."""
+    """Train a base network, or go on with one."""
     from prunebench.core.config import read_recipe
     from prunebench.core.spec import BaseSpec
+    from prunebench.data.registry import dataset_info
+    from prunebench.models.registry import split_width
     from prunebench.training.progress import make_progress
     from prunebench.training.stage import train_base
 
+    dataset_info(dataset)
+    split_width(architecture)
     spec = BaseSpec(
         dataset=dataset,
         architecture=architecture,
@@ -106,38 +166,52 @@ def base(
         seed=seed,
         threads=threads,
     )
+    if spec.recipe.epochs is None:
+        raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
     find.check_expected(spec, expect)
+    settings = find.settings_of(config)
     with make_progress() as progress:
         train_base(
             spec,
             results,
-            device=device,
-            checkpoint_seconds=checkpoint_seconds,
+            device=device or settings.device,
+            checkpoint_seconds=_given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
         )
 
 
 @app.command()
 def prune(
-    experiment: Experiment,
     method: Annotated[str, typer.Option(help="Name of a method; `prunebench list methods`.")],
-    dataset: Text = None,
-    architecture: Text = None,
-    setting: Text = None,
-    ratio: Annotated[Text, typer.Option(help="As in results paths: 0.5, macs-0.5, auto.")] = None,
-    seed: Number = None,
-    device: Device = "auto",
-    checkpoint_seconds: CheckpointSeconds = 60.0,
+    experiment: Experiment = None,
+    dataset: SomeDataset = None,
+    architecture: SomeArchitecture = None,
+    setting: Annotated[
+        str | None, typer.Option(help="Of the method's options; needed where there are several.")
+    ] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option(help="As in results paths: 0.5, macs-0.5, auto; needed where several."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Needed where there are several."),
+    ] = None,
+    device: Device = None,
+    checkpoint_seconds: CheckpointSeconds = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
     expect: Expect = None,
 ) -> None:
-    """Run one method on one base network, or go on where an earlier call was stopped."""
+    """Run one method on one base network, or go on with it.
+
+    A run is one cell of an experiment; options that leave one cell only need not be given.
+    """
+    _known_method(method)
     from prunebench.training.progress import make_progress
     from prunebench.training.stage import train_run
 
-    _known_method(method)
     spec = find.one_run(
         find.experiment_runs(experiment, config=config, results=results, resolved=runs),
         method=method,
@@ -148,55 +222,65 @@ def prune(
         seed=seed,
     )
     find.check_expected(spec, expect)
+    settings = find.settings_of(config)
     with make_progress() as progress:
         train_run(
             spec,
             results,
-            device=device,
-            checkpoint_seconds=checkpoint_seconds,
+            device=device or settings.device,
+            checkpoint_seconds=_given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
         )
 
 
 @app.command()
 def measure(
-    experiment: Experiment,
-    only: Annotated[Text, typer.Option(help="cost or latency; both without it.")] = None,
-    dataset: Text = None,
-    architecture: Text = None,
-    device: Device = "auto",
+    experiment: Experiment = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of the two; both without it.",
+            metavar="cost|latency",
+            callback=_among("cost", "latency"),
+        ),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="All without it.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="All networks without it.")] = None,
+    device: Device = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
 ) -> None:
-    """Count operations and parameters of an experiment's runs, and time them beside their base."""
+    """Count and time finished runs.
+
+    Operations and parameters go to metrics.json; latency.json holds the times of the pruned
+    network and of its base, interleaved. What is measured already is kept.
+    """
     from prunebench.measure.experiment import measure_runs
 
-    if only not in (None, "cost", "latency"):
-        raise ConfigError(f"--only: {only!r} is not allowed; allowed: cost, latency")
-    chosen = [
-        run
-        for run in find.experiment_runs(experiment, config=config, results=results, resolved=runs)
-        if dataset in (None, run.dataset) and architecture in (None, run.architecture)
-    ]
-    if not chosen:
-        raise ConfigError(f"{experiment}: no run on {dataset} with {architecture}")
-    for line in measure_runs(chosen, results, only=only, device=device):
+    chosen = find.fitting_runs(
+        find.experiment_runs(experiment, config=config, results=results, resolved=runs),
+        dataset=dataset,
+        architecture=architecture,
+    )
+    where = device or find.settings_of(config).device
+    for line in measure_runs(chosen, results, only=only, device=where):
         typer.echo(line)
 
 
 @app.command()
 def collect(
-    experiment: Experiment,
+    experiment: Experiment = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
 ) -> None:
-    """Gather an experiment's runs into one table, runs.csv."""
+    """Gather an experiment's runs into one runs.csv."""
     from prunebench.report.collect import collect_to_csv
 
     specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
-    path = collect_to_csv(results, experiment, [spec.model_dump(mode="json") for spec in specs])
+    entries = [spec.model_dump(mode="json") for spec in specs]
+    path = collect_to_csv(results, specs[0].experiment, entries)
     typer.echo(f"{len(specs)} runs · {path}")
 
 
@@ -208,7 +292,7 @@ Out = Annotated[Path, typer.Option(help="Folder of what is written.")]
 def tables(
     runs_csv: RunsCsv,
     out: Out,
-    title: Annotated[Text, typer.Option(help="Above the table.")] = None,
+    title: Annotated[str | None, typer.Option(help="Above the table.")] = None,
 ) -> None:
     """Write the summary of a runs.csv as CSV, Markdown, LaTeX and HTML."""
     from prunebench.report.tables import write_tables
@@ -231,7 +315,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="The .pt2 file to write.")],
 ) -> None:
-    """Write a pruned network as a `torch.export` program, for any batch size."""
+    """Write a pruned network as a torch.export program."""
     from prunebench.measure.network import export_torch
 
     export_torch(run, out)
@@ -240,15 +324,24 @@ def export(
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="methods, networks, datasets, experiments, recipes.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="datasets, experiments, methods, networks, options or recipes; all without it."
+        ),
+    ] = None,
     config: ConfigFile = CONFIG,
 ) -> None:
     """List the names that configurations may use."""
     from prunebench.cli.names import LISTS
     from prunebench.core.names import look_up
 
-    for name, words in look_up("list", what, LISTS)(config.parent):
-        typer.echo(f"{name:<20} {words}".rstrip())
+    for heading in LISTS if what is None else [what]:
+        lines = look_up("list", heading, LISTS)(config.parent)
+        if what is None:
+            typer.echo(f"{heading}:")
+        for name, words in lines:
+            typer.echo(f"{'' if what else '  '}{name:<24} {words}".rstrip())
 
 
 @app.command()
@@ -259,8 +352,12 @@ def schemas(out: Out = Path("workflow/schemas")) -> None:
     from prunebench.core.recipe import Recipe
 
     for name, model in (("config", Config), ("experiment", ExperimentConfig), ("recipe", Recipe)):
-        write_json(out / f"{name}.schema.json", model.model_json_schema())
-        typer.echo(str(out / f"{name}.schema.json"))
+        path = out / f"{name}.schema.json"
+        write_json(path, {"$schema": SCHEMA_DIALECT, **model.model_json_schema()})
+        typer.echo(str(path))
+
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def _known_method(name: str) -> None:
@@ -271,3 +368,7 @@ def _known_method(name: str) -> None:
         look_up("method", name, method_paths())
     except PrunebenchError as error:
         raise ConfigError(f"{error}; `prunebench list methods` says what each does") from None
+
+
+def _given(value: float | None, configured: float) -> float:
+    return configured if value is None else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +13,19 @@ def _methods(config_dir: Path) -> Lines:
     from prunebench.methods.registry import method_class, method_paths
 
     return [(name, method_class(name).summary) for name in method_paths()]
+
+
+def _options(config_dir: Path) -> Lines:
+    from prunebench.methods.registry import method_class, method_paths
+
+    lines = []
+    for method in method_paths():
+        for name, field in method_class(method).Options.model_fields.items():
+            value = (
+                "required" if field.is_required() else json.dumps(field.get_default(), default=str)
+            )
+            lines.append((f"{method}.{name}", value))
+    return lines
 
 
 def _networks(config_dir: Path) -> Lines:
@@ -50,5 +64,6 @@ LISTS: dict[str, Callable[[Path], Lines]] = {
     "experiments": _experiments,
     "methods": _methods,
     "networks": _networks,
+    "options": _options,
     "recipes": _recipes,
 }

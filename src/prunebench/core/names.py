@@ -17,8 +17,10 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
     >>> unknown_name("method", "gerg_1", ["greg_1", "l1"])
     "unknown method 'gerg_1'; did you mean greg_1? (allowed: greg_1, l1)"
     """
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ";"
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    if not close and name:
+        close = sorted(longer for longer in known if longer.startswith(name))[:3]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
     allowed = ", ".join(sorted(known)) or "none"
     return f"unknown {kind} {name!r}{hint} (allowed: {allowed})"
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.config import Config, validate
+from prunebench.core.config import Config
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import read_json, write_json
 from prunebench.core.spec import BaseSpec, RunSpec
@@ -32,7 +32,8 @@ class Resolved:
     key
         `resolution_key` of what it was made from.
     runs, bases
-        Specifications as they stand in the file, with "path" and "hash", by path.
+        Specifications as they stand in the file, by path; "path", "hash" and a run's "base_path"
+        stand beside their own keys.
     """
 
     key: str
@@ -40,26 +41,37 @@ class Resolved:
     bases: dict[str, dict[str, Any]]
 
     @cached_property
-    def by_network(self) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-        """Return the runs by (experiment, data set, architecture)."""
-        return self._by("experiment", "dataset", "architecture")
+    def by_experiment(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the runs by experiment."""
+        grouped: dict[str, list[dict[str, Any]]] = {}
+        for run in self.runs.values():
+            grouped.setdefault(run["experiment"], []).append(run)
+        return grouped
 
     @cached_property
-    def by_experiment(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-        """Return the runs by (experiment,)."""
-        return self._by("experiment")
-
-    def _by(self, *keys: str) -> dict[Any, list[dict[str, Any]]]:
-        grouped: dict[Any, list[dict[str, Any]]] = {}
+    def by_network(self) -> dict[str, list[str]]:
+        """Return the paths of runs and of their bases by "experiment/data set/architecture"."""
+        grouped: dict[str, dict[str, None]] = {}
         for run in self.runs.values():
-            grouped.setdefault(tuple(run[key] for key in keys), []).append(run)
-        return grouped
+            place = f"{run['experiment']}/{run['dataset']}/{run['architecture']}"
+            paths = grouped.setdefault(place, {})
+            paths |= {run["path"]: None, run["base_path"]: None}
+        return {place: list(paths) for place, paths in grouped.items()}
+
+    def starts_of(self, path: str) -> list[str]:
+        """Return the paths that a run starts from: its base network, a run whose widths it takes.
+
+        Neither for a method that starts afresh with widths of its own.
+        """
+        run = self.runs[path]
+        starts = [] if run["start"] == "fresh" else [run["base_path"]]
+        return starts + ([run["widths_from"]] if run["widths_from"] else [])
 
 
 def run_specs(entries: Iterable[Mapping[str, Any]]) -> list[RunSpec]:
     """Return entries of a `Resolved` as specifications."""
     return [
-        RunSpec.model_validate({k: v for k, v in run.items() if k not in ("path", "hash")})
+        RunSpec.model_validate({key: run[key] for key in RunSpec.model_fields if key in run})
         for run in entries
     ]
 
@@ -70,7 +82,7 @@ def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
     entries = []
     for run in runs:
         bases[run.base.path] = run.base
-        entries.append(_entry(run))
+        entries.append({"base_path": run.base.path, **_entry(run)})
     content = {"key": key, "bases": [_entry(base) for base in bases.values()], "runs": entries}
     write_json(path, content)
 
@@ -116,14 +128,17 @@ def resolution_key(config: Mapping[str, Any], config_dir: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def resolved_runs(config: Mapping[str, Any], config_dir: Path, results: Path) -> Resolved:
+def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved:
     """Return the runs of a configuration; resolved in a process of its own where they are not yet.
 
     This is how the workflow, which must not import torch, gets at the runs. ConfigError is the
-    sentence that the other process ended with.
+    sentence that the other process ended with. An experiment of which runs.csv is all that is left
+    has no runs: tables and figures are drawn from that file.
     """
-    settings = validate(Config, dict(config), f"{config_dir / 'config.yaml'} with --config")
-    content = settings.model_dump(mode="json")
+    names = [name for name in settings.experiments if not only_table_left(results, name)]
+    if not names:
+        return Resolved("", {}, {})
+    content = {**settings.model_dump(mode="json"), "experiments": names}
     path, key = results / RESOLVED_FILE, resolution_key(content, config_dir)
     try:
         known = read_resolved(path)

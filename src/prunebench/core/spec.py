@@ -61,7 +61,7 @@ class BaseSpec(Settings):
     @property
     def path(self) -> str:
         """Return the folder of its results, below the results folder."""
-        return f"base/{self.dataset}/{self.architecture}/{self.recipe_name}/seed{self.seed}"
+        return base_path(self.dataset, self.architecture, self.recipe_name, self.seed)
 
 
 class RunSpec(Settings):
@@ -111,6 +111,11 @@ class RunSpec(Settings):
             self.ratio_slug,
             self.seed,
         )
+
+
+def base_path(dataset: str, architecture: str, recipe: str, seed: int) -> str:
+    """Return a base network's folder below the results folder; a test pins this form."""
+    return f"base/{dataset}/{architecture}/{recipe}/seed{seed}"
 
 
 def run_path(

@@ -1,0 +1,113 @@
+"""What must hold between the parts of an experiment, and between the runs made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from prunebench.core.config import ExperimentConfig
+from prunebench.core.errors import ConfigError, PrunebenchError
+from prunebench.core.names import unknown_name
+from prunebench.core.spec import RunSpec
+from prunebench.data.registry import dataset_info
+from prunebench.methods.registry import method_class, method_paths
+from prunebench.models.registry import split_width
+
+BASE_ROLE = "base"
+
+
+def check_names(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a data set, network, method or role that does not exist."""
+    for dataset in experiment.datasets:
+        with place(where, "datasets"):
+            dataset_info(dataset)
+    for architecture in experiment.networks:
+        with place(where, "networks"):
+            split_width(architecture)
+    for method, cell in experiment.methods.items():
+        with place(where, "methods"):
+            method_class(method)
+        for architecture in cell.by_network:
+            if architecture not in experiment.networks:
+                sentence = unknown_name(
+                    "network of this experiment", architecture, experiment.networks
+                )
+                fail(where, f"methods.{method}.by_network", sentence)
+    _check_roles(experiment, where)
+
+
+def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a role that no method has: an override that would be passed over.
+
+    A role of a method that is not in the experiment may stay, so that methods can be taken out.
+    """
+    used = {BASE_ROLE}.union(*(method_class(name).recipe_roles for name in experiment.methods))
+    places = {"recipes": experiment.recipes}
+    places |= {f"networks.{name}.recipes": n.recipes for name, n in experiment.networks.items()}
+    for key, recipes in places.items():
+        for role in recipes:
+            if role not in used and role not in _all_roles():
+                fail(where, key, unknown_name("role", role, used))
+    for method, cell in experiment.methods.items():
+        own = method_class(method).recipe_roles
+        for role in cell.recipes:
+            if role not in own:
+                fail(where, f"methods.{method}.recipes", unknown_name("role", role, own))
+
+
+def _all_roles() -> set[str]:
+    return {role for name in method_paths() for role in method_class(name).recipe_roles}
+
+
+def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
+    """Raise ConfigError where a control follows a run that the experiment does not have."""
+    followed = {run.path: run for run in runs if run.widths_from is None}
+    for run in runs:
+        if run.widths_from is not None and run.widths_from not in followed:
+            known = [
+                f"{other.method}/{other.setting}"
+                for other in followed.values()
+                if other.path == _moved(run, other).path and other.method != "unpruned"
+            ]
+            sentence = unknown_name("run", str(run.options["widths_from"]), known)
+            fail(where, f"methods.{run.method}: widths_from", f"{sentence} at {run.ratio_slug}")
+
+
+def _moved(run: RunSpec, other: RunSpec) -> RunSpec:
+    """Return `run` as it would be with the method and the setting of `other`."""
+    return run.model_copy(update={"method": other.method, "setting": other.setting})
+
+
+def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
+    """Raise ConfigError where two specifications would share one base network's folder."""
+    seen: dict[str, RunSpec] = {}
+    for run in runs:
+        other = seen.setdefault(run.base.path, run)
+        if other.base != run.base:
+            fail(
+                config_dir / "experiments" / f"{run.experiment}.yaml",
+                "threads",
+                f"{run.threads} threads here and {other.threads} in the experiment "
+                f"{other.experiment!r} would train {run.base.path} differently; give the same "
+                "number, or a recipe of another name",
+            )
+
+
+def fail(where: Path, key: str, problem: str) -> NoReturn:
+    """Raise the ConfigError of a file and a key."""
+    raise ConfigError(f"{where}: {key}: {problem}")
+
+
+class place:  # noqa: N801 (reads as a context)
+    """A block whose errors begin with the file and the key it is about."""
+
+    def __init__(self, where: Path, key: str) -> None:
+        self.where, self.key = where, key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, PrunebenchError | ValueError):
+            raise ConfigError(f"{self.where}: {self.key}: {error}") from None

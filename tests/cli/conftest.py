@@ -1,0 +1,47 @@
+"""A small configuration that tests change: stripes, a narrow ResNet-20, recipes of one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+EXPERIMENT: dict[str, Any] = {
+    "title": "Stripes",
+    "datasets": ["synthetic"],
+    "networks": {"resnet20_x0_25": {}},
+    "seeds": [0],
+    "ratios": [0.5],
+    "recipes": {"base": "one_epoch", "fine_tune": "one_epoch"},
+    "methods": {"unpruned": {}, "l1": {}},
+}
+RECIPE = {"epochs": 1, "batch_size": 64, "lr": 0.1, "weight_decay": 0.0}
+
+WriteConfig = Callable[..., Path]
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteConfig:
+    """Write config/ into an empty working folder, with `changed` keys of the experiment `tiny`.
+
+    `files` are further YAML files, by their paths below config/.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def write(changed: dict[str, Any] | None = None, files: dict[str, Any] | None = None) -> Path:
+        write_yaml(Path("config/config.yaml"), {"experiments": ["tiny"]})
+        write_yaml(Path("config/recipes/one_epoch.yaml"), RECIPE)
+        write_yaml(Path("config/experiments/tiny.yaml"), EXPERIMENT | (changed or {}))
+        for name, content in (files or {}).items():
+            write_yaml(Path("config") / name, content)
+        return Path("config")
+
+    return write

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunebench.__main__ import main
+from prunebench.data.stage import prepare
+from tests.cli.conftest import WriteConfig
+
+COMMANDS = (
+    "resolve",
+    "data",
+    "base",
+    "prune",
+    "measure",
+    "collect",
+    "tables",
+    "figures",
+    "export",
+    "list",
+    "schemas",
+)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in this process; return exit code, output and errors."""
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prunebench", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        # Python itself prints the words that it is left with, and ends with 1.
+        code = exit_.value.code
+        return (1, out, f"{err}{code}\n") if isinstance(code, str) else (code or 0, out, err)
+
+    return run
+
+
+def test_without_arguments_the_commands_are_listed(call: Any) -> None:
+    code, out, _ = call()
+    assert code == 0
+    listed = [line.split()[0] for line in out.split("Commands:\n")[1].splitlines()]
+    assert tuple(listed) == COMMANDS
+    assert "..." not in out.split("Commands:\n")[1]  # every command is said in one line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_each_of_its_options(call: Any, command: str) -> None:
+    code, out, _ = call(command, "--help")
+    options = [line for line in out.split("Options:\n")[1].splitlines() if line[:3] == "  -"]
+    assert code == 0
+    assert len(options) >= 1
+    # words stand beside the option, or where that is too long, on the next line
+    lines = out.splitlines()
+    for line in options:
+        words = line.split("  ")[2:] or lines[lines.index(line) + 1].split()
+        assert any(word.strip()[:1] not in ("", "[") for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("prune --ratio", "option '--ratio' requires an argument; `prunebench prune --help`"),
+        ("prune", "missing option '--method'; `prunebench prune --help`"),
+        ("prune --method l1 --foo", "no such option: --foo; `prunebench prune --help`"),
+        ("base --seed -1 --dataset x", "invalid value for '--seed': "),
+        ("prun", "no such command 'prun'"),
+        ("--foo", "no such option: --foo; `prunebench --help`"),
+    ],
+)
+def test_a_wrong_use_is_one_sentence(call: Any, arguments: str, words: str) -> None:
+    code, out, err = call(*arguments.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"prunebench: {words}")
+    assert err.endswith("--help` explains all\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("measure --only foo", "--only: unknown value 'foo' (allowed: cost, latency)"),
+        ("prune --method l1 --device gpu", "--device: unknown value 'gpu' (allowed: auto, cpu, cu"),
+        ("prune --method gerg_1", "unknown method 'gerg_1'; did you mean greg_1? (allowed: asfp,"),
+        ("prune --method l1 --experiment tny", "unknown experiment 'tny'; did you mean tiny? "),
+        ("prune --method l1 --ratio 0.6", "--ratio: unknown ratio '0.6' (allowed: 0.5) among"),
+        ("prune --method sfp", "--method: unknown method 'sfp' (allowed: l1, unpruned) among"),
+        ("measure --dataset digits", "--dataset: unknown dataset 'digits' (allowed: synthetic)"),
+        ("collect --runs none.json", "none.json: no such file"),
+        ("tables --runs-csv none.csv --out .", "none.csv: no such file"),
+        ("figures --runs-csv none.csv --out .", "none.csv: no such file"),
+        ("data --dataset digist", "unknown data set 'digist'; did you mean digits? (allowed: c"),
+        (
+            "base --dataset synthetik --architecture resnet20 --recipe one_epoch",
+            "unknown data set 'synthetik'; did you mean synthetic?",
+        ),
+        (
+            "base --dataset synthetic --architecture resnet200 --recipe one_epoch",
+            "unknown network 'resnet200'; did you mean resnet20",
+        ),
+        (
+            "base --dataset synthetic --architecture resnet20 --recipe one_epohc",
+            "unknown recipe 'one_epohc'; did you mean one_epoch? (allowed: one_epoch) in config/",
+        ),
+        ("list method", "unknown list 'method'; did you mean methods? (allowed: datasets,"),
+        ("resolve --config none.yaml", "none.yaml: cannot be read (No such file or directory)"),
+        ("export none --out x.pt2", "none/structure.json: no such file"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(
+    call: Any, write_config: WriteConfig, arguments: str, words: str
+) -> None:
+    write_config()
+    code, out, err = call(*arguments.split())
+    assert (code, out) == (1, "")
+    assert err.startswith(f"prunebench: {words}")
+    assert err.count("\n") == 1
+
+
+def test_a_base_network_needs_a_recipe_with_epochs(call: Any, write_config: WriteConfig) -> None:
+    endless = {"batch_size": 64, "lr": 0.1, "weight_decay": 0}
+    write_config(files={"recipes/endless.yaml": endless})
+    arguments = "base --dataset synthetic --architecture resnet20 --recipe endless"
+    _, _, err = call(*arguments.split())
+    assert err == ("prunebench: --recipe: 'endless' has no epochs, which a base network needs\n")
+
+
+def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteConfig) -> None:
+    write_config()
+    assert call("resolve") == (0, "2 runs · results/resolved/runs.json\n", "")
+    assert Path("results/resolved/runs.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("methods", "l1                       one-shot, smallest mean |w| of a filter (Li et al.;"),
+        ("networks", "resnet20                 any width"),
+        ("datasets", "cifar10                  CIFAR-10"),
+        ("options", f"{'greg_1.ceiling':<24} 1.0"),
+        ("experiments", "tiny                     Stripes"),
+        ("recipes", "one_epoch                1 epochs, batch 64, lr 0.1"),
+    ],
+)
+def test_names_are_listed_with_what_they_are(
+    call: Any, write_config: WriteConfig, what: str, line: str
+) -> None:
+    write_config()
+    code, out, _ = call("list", what)
+    assert code == 0
+    assert any(listed.startswith(line) for listed in out.splitlines())
+
+
+def test_without_a_kind_all_names_are_listed(call: Any, write_config: WriteConfig) -> None:
+    write_config()
+    _, out, _ = call("list")
+    headings = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert headings == [
+        "datasets:",
+        "experiments:",
+        "methods:",
+        "networks:",
+        "options:",
+        "recipes:",
+    ]
+
+
+def run_without(modules: list[str], arguments: str) -> None:
+    """Run the command line in a process of its own, in which `modules` cannot be imported."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({modules}))\n"
+        f"sys.argv = ['prunebench', *{arguments.split()}]\n"
+        "from prunebench.__main__ import main; main()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_training_works_where_snakemake_fvcore_and_scikit_learn_are_not_installed(
+    write_config: WriteConfig,
+) -> None:
+    write_config()
+    prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
+    base = "base --dataset synthetic --architecture resnet20_x0_25 --recipe one_epoch"
+    run_without(["snakemake", "fvcore"], "list methods")
+    run_without(["snakemake", "fvcore", "sklearn"], f"{base} --device cpu")
+    run_without(["snakemake", "fvcore", "sklearn"], "prune --method l1 --device cpu")
+    run = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")
+    assert (run / "training.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["list networks", "list datasets", "list recipes", "list experiments", "--help"]
+)
+def test_what_only_reads_starts_without_torch(write_config: WriteConfig, arguments: str) -> None:
+    write_config()
+    run_without(["torch", "pandas", "snakemake"], arguments)

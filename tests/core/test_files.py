@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from prunebench.core.errors import ResultError
+from prunebench.core.files import read_json, replacing, write_json, write_text
+
+
+def test_a_file_appears_under_its_name_with_its_folders(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "note.txt", "50 % · 2×")
+    assert (tmp_path / "a" / "b" / "note.txt").read_bytes() == "50 % · 2×".encode()
+
+
+def test_while_it_is_written_nothing_stands_under_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with replacing(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        assert not path.exists()
+        assert temporary.name == f".table.{os.getpid()}.csv"
+    assert path.read_text(encoding="utf-8") == "half"
+
+
+def write_half(path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    content = {"top1": 98.89, "kept": [0, 2], "title": "ß · ×", "none": None}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json") == content
+    assert "ß · ×" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_no_json_are_refused(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"none\.json: no such file"):
+        read_json(tmp_path / "none.json")
+
+
+def test_a_damaged_file_is_named_with_the_place(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"top1": 98.', encoding="utf-8")
+    with pytest.raises(ResultError, match=r"x\.json: not valid JSON \(.*line 1"):
+        read_json(tmp_path / "x.json")

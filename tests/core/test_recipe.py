@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from prunebench.core.recipe import Recipe, Schedule
+
+
+def recipe(**more: Any) -> Recipe:
+    return Recipe(**{"batch_size": 64, "lr": 0.1, "weight_decay": 5e-4, **more})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch", "lr"),
+    [
+        ({}, 7.5, 0.1),
+        ({"kind": "milestones", "milestones": [10, 15]}, 9.99, 0.1),
+        ({"kind": "milestones", "milestones": [10, 15]}, 10.0, 0.01),
+        ({"kind": "milestones", "milestones": [10, 15], "factor": 0.5}, 15.0, 0.025),
+        ({"kind": "exponential", "factor": 0.5}, 3.9, 0.0125),
+        ({"kind": "exponential", "factor": 0.25, "per": "step"}, 0.5, 0.05),
+        ({"kind": "cosine"}, 0.0, 0.1),
+        ({"kind": "cosine"}, 10.9, 0.05),  # per epoch: half of 20 epochs have begun
+        ({"kind": "cosine", "per": "step"}, 20.0, 0.0),
+        ({"warmup_epochs": 4}, 1.0, 0.025),
+        ({"warmup_epochs": 4, "kind": "milestones", "milestones": [2]}, 3.0, 0.0075),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(
+    schedule: dict[str, Any], epoch: float, lr: float
+) -> None:
+    assert recipe(schedule=schedule).lr_at(epoch, 20) == pytest.approx(lr, abs=1e-12)
+
+
+def test_a_cosine_needs_to_know_how_long_the_phase_is() -> None:
+    with pytest.raises(ValueError, match="cosine schedule needs a phase of known length"):
+        recipe(schedule={"kind": "cosine"}).lr_at(1, None)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"kind": "milestones"}, "milestones are given if and only if"),
+        ({"milestones": [1]}, "milestones are given if and only if"),
+        ({"kind": "milestones", "milestones": [3, 2]}, "milestones must rise"),
+    ],
+)
+def test_milestones_belong_to_their_kind_and_rise(schedule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Schedule(**schedule)
+
+
+def test_what_no_source_prints_has_no_default() -> None:
+    with pytest.raises(ValidationError) as error:
+        Recipe()  # type: ignore[call-arg]
+    missing = [entry["loc"] for entry in error.value.errors() if entry["type"] == "missing"]
+    assert missing == [("batch_size",), ("lr",), ("weight_decay",)]
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe().lr = 0.2  # type: ignore[misc]
+
+
+def test_numbers_may_come_as_text_as_yaml_reads_5e_4() -> None:
+    assert recipe(weight_decay="5e-4").weight_decay == 0.0005
