@@ -18,6 +18,8 @@ rule base:
     threads: base_threads
     resources:
         gpu=gpus,
+        device=SETTINGS.device,
+        checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
         mem_mb=4000,
         runtime=240,
     params:
@@ -27,4 +29,4 @@ rule base:
         "python -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --device {DEVICE} --checkpoint-seconds {CHECKPOINT_SECONDS} > {log} 2>&1"
+        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds} > {log} 2>&1"

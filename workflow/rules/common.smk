@@ -4,22 +4,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from prunebench.core.config import read_experiment
+from prunebench.core.config import experiment_title, merged_config
 from prunebench.core.errors import PrunebenchError
-from prunebench.core.resolved import (
-    RESOLVED_FILE,
-    Resolved,
-    only_table_left,
-    resolved_runs,
-    source_hash,
-)
-from prunebench.core.spec import run_path
+from prunebench.core.resolved import RESOLVED_FILE, resolved_runs, source_hash
+from prunebench.core.spec import base_path, run_path
 
+CONFIG_DIR = Path("config")
 RESULTS = Path("results")
-RESOLVED_RUNS = RESULTS / RESOLVED_FILE
-DATA_DIR = config.get("data_dir", "data")
-DEVICE = config.get("device", "auto")
-CHECKPOINT_SECONDS = config.get("checkpoint_seconds", 60)
 
 
 wildcard_constraints:
@@ -33,42 +24,32 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-def experiment_names():
-    names = config.get("experiments", [])
-    return [names] if isinstance(names, str) else list(names)
+try:
+    SETTINGS = merged_config(config, CONFIG_DIR)
+    TITLES = {name: experiment_title(CONFIG_DIR, name) for name in SETTINGS.experiments}
+    RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
+except PrunebenchError as error:
+    sys.exit(f"prunebench: {error}")
+
+for name in SETTINGS.experiments:
+    if name not in RUNS.by_experiment:
+        table = RESULTS / name / "runs.csv"
+        print(f"prunebench: drawing from {table}; remove it to run {name} again", file=sys.stderr)
 
 
-def read_runs():
-    """Return the resolved runs; none where only tables of earlier runs are there to draw from."""
-    if all(only_table_left(RESULTS, name) for name in experiment_names()):
-        return Resolved("", {}, {})
-    try:
-        return resolved_runs(config, Path("config"), RESULTS)
-    except PrunebenchError as error:
-        sys.exit(f"prunebench: {error}")
-
-
-RUNS = read_runs()
+def stop_for(path):
+    sys.exit(f"prunebench: results/{path} is not configured; {RESULTS / RESOLVED_FILE} lists all")
 
 
 def run_of(wildcards):
-    return RUNS.runs[
-        run_path(
-            wildcards.experiment,
-            wildcards.dataset,
-            wildcards.architecture,
-            wildcards.method,
-            wildcards.setting,
-            wildcards.ratio,
-            wildcards.seed,
-        )
-    ]
+    w = wildcards
+    path = run_path(w.experiment, w.dataset, w.architecture, w.method, w.setting, w.ratio, w.seed)
+    return RUNS.runs.get(path) or stop_for(path)
 
 
 def base_of(wildcards):
-    return RUNS.bases[
-        f"base/{wildcards.dataset}/{wildcards.architecture}/{wildcards.recipe}/seed{wildcards.seed}"
-    ]
+    path = base_path(wildcards.dataset, wildcards.architecture, wildcards.recipe, wildcards.seed)
+    return RUNS.bases.get(path) or stop_for(path)
 
 
 def run_hash(wildcards):
@@ -87,52 +68,35 @@ def base_threads(wildcards):
     return base_of(wildcards)["threads"]
 
 
-def start_of_run(wildcards):
-    """Return what a run starts from: the base network, or the run whose widths it takes over."""
-    run = run_of(wildcards)
-    starts = [] if run["start"] == "fresh" else [base_path(run)]
-    return starts + ([run["widths_from"]] if run["widths_from"] else [])
-
-
 def start_files(wildcards):
-    return [f"results/{path}/training.json" for path in start_of_run(wildcards)]
-
-
-def base_path(run):
-    base = run["base"]
-    return (
-        f"base/{base['dataset']}/{base['architecture']}/{base['recipe_name']}/seed{base['seed']}"
-    )
-
-
-def runs_of_network(wildcards):
-    key = (wildcards.experiment, wildcards.dataset, wildcards.architecture)
-    return RUNS.by_network.get(key, [])
+    return training_files(RUNS.starts_of(run_of(wildcards)["path"]))
 
 
 def network_files(wildcards):
     """Return training.json of a network's runs and of their bases."""
-    runs = runs_of_network(wildcards)
-    paths = [run["path"] for run in runs] + [base_path(run) for run in runs]
-    return [f"results/{path}/training.json" for path in dict.fromkeys(paths)]
+    place = f"{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
+    return training_files(RUNS.by_network.get(place) or stop_for(place))
+
+
+def training_files(paths):
+    return [f"results/{path}/training.json" for path in paths]
 
 
 def measured_flags(wildcards):
-    networks = [key for key in RUNS.by_network if key[0] == wildcards.experiment]
-    return [
-        f"results/{'/'.join(network)}/{what}.done"
-        for network in networks
-        for what in ("cost", "latency")
-    ]
+    if wildcards.experiment not in SETTINGS.experiments:
+        stop_for(wildcards.experiment)
+    places = [place for place in RUNS.by_network if place.startswith(f"{wildcards.experiment}/")]
+    return [f"results/{place}/{what}.done" for place in places for what in ("cost", "latency")]
 
 
 def gpus(wildcards):
     """Return how many GPUs a training job takes on this machine."""
-    return int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
+    found = SETTINGS.device == "auto" and shutil.which("nvidia-smi") is not None
+    return int(found or SETTINGS.device == "cuda")
 
 
 def table_title(wildcards):
-    return read_experiment(Path("config"), wildcards.experiment).title
+    return TITLES.get(wildcards.experiment, wildcards.experiment)
 
 
 def report_sources(wildcards):
@@ -141,16 +105,16 @@ def report_sources(wildcards):
 
 
 def all_bases(wildcards):
-    return [f"results/{path}/training.json" for path in RUNS.bases]
+    return training_files(RUNS.bases)
 
 
 def all_runs(wildcards):
-    return [f"results/{path}/training.json" for path in RUNS.runs]
+    return training_files(RUNS.runs)
 
 
 def all_tables(wildcards):
-    return [f"results/{name}/tables/summary.html" for name in experiment_names()]
+    return [f"results/{name}/tables/summary.html" for name in SETTINGS.experiments]
 
 
 def all_figures(wildcards):
-    return [f"results/{name}/figures/accuracy_speedup.svg" for name in experiment_names()]
+    return [f"results/{name}/figures/accuracy_speedup.svg" for name in SETTINGS.experiments]

@@ -9,8 +9,9 @@ rule data:
     conda:
         "../../environment.yml"
     resources:
+        data_dir=SETTINGS.data_dir,
         mem_mb=4000,
         runtime=60,
     shell:
         "python -m prunebench data --dataset {wildcards.dataset}"
-        " --data-dir {DATA_DIR} > {log} 2>&1"
+        " --data-dir {resources.data_dir:q} > {log} 2>&1"

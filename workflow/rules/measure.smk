@@ -17,10 +17,10 @@ rule measure_cost:
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only cost --runs {RESOLVED_RUNS} > {log} 2>&1"
+        " --only cost --runs results/resolved/runs.json > {log} 2>&1"
 
 
-# Alone on its machine: it takes all cores, so that nothing else runs beside it.
+# Alone on its machine: it takes more cores than there are, which Snakemake lowers to all of them.
 rule measure_latency:
     input:
         network_files,
@@ -30,15 +30,16 @@ rule measure_latency:
         "results/logs/{experiment}/{dataset}/{architecture}/measure_latency.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: 1024
     resources:
         gpu=gpus,
+        device=SETTINGS.device,
         mem_mb=4000,
         runtime=120,
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only latency --runs {RESOLVED_RUNS} --device {DEVICE} > {log} 2>&1"
+        " --only latency --runs results/resolved/runs.json --device {resources.device} > {log} 2>&1"
 
 
 localrules:
@@ -56,4 +57,4 @@ rule collect:
         "../../environment.yml"
     shell:
         "python -m prunebench collect --experiment {wildcards.experiment}"
-        " --runs {RESOLVED_RUNS} > {log} 2>&1"
+        " --runs results/resolved/runs.json > {log} 2>&1"

@@ -22,6 +22,8 @@ rule prune:
     threads: run_threads
     resources:
         gpu=gpus,
+        device=SETTINGS.device,
+        checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
         mem_mb=4000,
         runtime=240,
     params:
@@ -30,5 +32,5 @@ rule prune:
         "python -m prunebench prune --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
-        " --seed {wildcards.seed} --runs {RESOLVED_RUNS} --expect {params.spec}"
-        " --device {DEVICE} --checkpoint-seconds {CHECKPOINT_SECONDS} > {log} 2>&1"
+        " --seed {wildcards.seed} --runs results/resolved/runs.json --expect {params.spec}"
+        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds} > {log} 2>&1"

@@ -1,0 +1,97 @@
+"""Copies of the workflow in folders of their own, and one finished run of the experiment quick."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import prunebench
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(prunebench.__file__).parent
+PARTS = ("Snakefile", "environment.yml", "workflow", "profiles", "config")
+
+
+def copy_workflow(folder: Path) -> Path:
+    """Copy everything that Snakemake reads, and no result, to `folder`."""
+    folder.mkdir(exist_ok=True)
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part)
+        else:
+            shutil.copy2(source, folder / part)
+    return folder
+
+
+def snakemake(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in `folder`, targets first; output and errors come back as one text."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def planned(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Return the jobs of a dry run by rule."""
+    done = snakemake(folder, *arguments, "-n", "-q", "rules", env=env)
+    assert done.returncode == 0, done.stdout
+    rows = re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE)
+    return {rule: int(count) for rule, count in rows if rule != "total"}
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Path:
+    """A folder with the workflow and no results."""
+    return copy_workflow(tmp_path / "workflow")
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder in which the experiment `quick` has run; tests copy it before they change it.
+
+    Of several test processes the first one runs it and the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    folder, done = shared / "quick", shared / "quick.done"
+    with FileLock(shared / "quick.lock"):
+        if not done.exists():
+            copy_workflow(folder)
+            run = snakemake(folder, "--cores", "2", "--config", "experiments=quick")
+            done.write_text(f"{run.returncode}\n{run.stdout}", encoding="utf-8")
+    code, _, output = done.read_text(encoding="utf-8").partition("\n")
+    assert code == "0", output
+    return folder
+
+
+@pytest.fixture
+def quick_copy(quick: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, times of files included."""
+    return shutil.copytree(quick, tmp_path / "quick", symlinks=True)
+
+
+@pytest.fixture
+def patched_package(tmp_path: Path) -> Path:
+    """A copy of the package, for tests of what follows from an edit of it."""
+    folder = tmp_path / "package"
+    shutil.copytree(
+        PACKAGE, folder / "prunebench", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+    return folder

@@ -1,0 +1,149 @@
+"""What a dry run plans, and what it refuses, before anything has run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prunebench.cli.resolve import resolve_experiment
+from tests.workflow.conftest import ROOT, planned, snakemake
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "config" / "experiments").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_has_a_job_for_each_base_run_and_measurement(
+    workflow: Path, experiment: str
+) -> None:
+    runs = resolve_experiment(experiment, workflow / "config")
+    networks = len({(run.dataset, run.architecture) for run in runs})
+    assert planned(workflow, "--config", f"experiments={experiment}") == {
+        "data": len({run.dataset for run in runs}),
+        "base": len({run.base.path for run in runs}),
+        "prune": len(runs),
+        "measure_cost": networks,
+        "measure_latency": networks,
+        "collect": 1,
+        "write_tables": 1,
+        "draw_figures": 1,
+        "all": 1,
+    }
+
+
+QUICK = {
+    "data": 1,
+    "base": 1,
+    "prune": 3,
+    "measure_cost": 1,
+    "measure_latency": 1,
+    "collect": 1,
+    "write_tables": 1,
+    "draw_figures": 1,
+    "all": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ["experiments=[quick]", "seeds=[0]", "device=cpu"],
+        ["experiments=quick", "seeds=7", "checkpoint_seconds=0.5"],
+    ],
+)
+def test_the_command_line_says_what_is_run(workflow: Path, config: list[str]) -> None:
+    assert planned(workflow, "--config", *config) == QUICK
+
+
+def test_a_named_target_stops_earlier(workflow: Path) -> None:
+    jobs = planned(workflow, "runs", "--config", "experiments=quick")
+    assert jobs == {"data": 1, "base": 1, "prune": 3, "runs": 1}
+
+
+def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> None:
+    output = snakemake(workflow, "-n", "--config", "experiments=digits", "seeds=0").stdout
+    jobs = re.split(r"^\[.*\]$", output, flags=re.MULTILINE)
+    scratch = [job for job in jobs if "method=scratch_e, setting=default, ratio=0.5" in job]
+    inputs = [re.search(r"input: (.*)", job)[1] for job in scratch]  # type: ignore[index]
+    assert "results/digits/digits/resnet20/l1/default/0.5/seed0/training.json" in inputs[0]
+    assert "results/base" not in inputs[0]
+
+
+def test_a_target_that_is_not_configured_is_one_sentence(workflow: Path) -> None:
+    place = "results/quick/digits/resnet20/l1/default/0.7/seed0"
+    target = f"{place}/training.json"
+    done = snakemake(workflow, target, "-n", "--config", "experiments=quick")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        f"prunebench: {place} is not configured; results/resolved/runs.json lists all"
+    )
+    assert "Traceback" not in done.stdout
+
+
+QUICK_FILE = "config/experiments/quick.yaml"
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "config", "words"),
+    [
+        (
+            "config/config.yaml",
+            ("device:", "divice:"),
+            [],
+            "config/config.yaml: unknown key 'divice'; did you mean device? "
+            "(allowed: checkpoint_seconds, data_dir, device, experiments, seeds)",
+        ),
+        (
+            "config/config.yaml",
+            ("experiments:", "experiments: ["),
+            [],
+            "config/config.yaml, line ",
+        ),
+        (
+            None,
+            None,
+            ["experiments=quick", "seed=0"],
+            "config/config.yaml with --config: unknown key 'seed'; did you mean seeds? (allowed: ",
+        ),
+        (
+            None,
+            None,
+            ["experiments=quik"],
+            "config/config.yaml: experiments: unknown experiment 'quik'; did you mean quick? ",
+        ),
+        (
+            QUICK_FILE,
+            ("  l1:", "  l11:"),
+            ["experiments=quick"],
+            f"{QUICK_FILE}: methods: unknown method 'l11'; did you mean l1? (allowed: asfp, ",
+        ),
+        (
+            QUICK_FILE,
+            ("ratios: [0.5]", "ratios: [50]"),
+            ["experiments=quick"],
+            f"{QUICK_FILE}: ratios[0]: a ratio is the fraction that is removed, in [0, 1), not 50",
+        ),
+    ],
+)
+def test_a_bad_configuration_is_one_line_before_any_job(
+    workflow: Path,
+    file: str | None,
+    edit: tuple[str, str] | None,
+    config: list[str],
+    words: str,
+) -> None:
+    if file and edit:
+        content = (workflow / file).read_text(encoding="utf-8")
+        assert edit[0] in content
+        (workflow / file).write_text(content.replace(*edit), encoding="utf-8")
+    done = snakemake(workflow, "-n", *(["--config", *config] if config else []))
+    lines = [line for line in done.stdout.splitlines() if not is_snakemakes_own(line)]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"prunebench: {words}")
+    assert not (workflow / "results").exists()
+
+
+def is_snakemakes_own(line: str) -> bool:
+    return line.startswith(("Using workflow specific profile", "Config file config/config.yaml is"))

@@ -1,0 +1,128 @@
+"""The experiment `quick` from data to tables and figures, and what runs again after a change."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import planned, snakemake
+
+QUICK = ("--config", "experiments=quick")
+AFTER_A_RUN = {
+    "measure_cost": 1,
+    "measure_latency": 1,
+    "collect": 1,
+    "write_tables": 1,
+    "draw_figures": 1,
+    "all": 1,
+}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    content = path.read_text(encoding="utf-8")
+    assert old in content
+    path.write_text(content.replace(old, new), encoding="utf-8")
+
+
+def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
+    with (quick / "results/quick/runs.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["unpruned", "random", "l1"]
+    assert {row["architecture"] for row in rows.values()} == {"resnet20"}
+    assert float(rows["unpruned"]["top1"]) > 90
+    assert rows["l1"]["ratio"] == "0.5"
+    assert int(rows["l1"]["macs"]) < int(rows["unpruned"]["macs"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/digits.safetensors",
+        "resolved/runs.json",
+        "base/digits/resnet20/digits_base/seed0/model.safetensors",
+        "quick/digits/resnet20/l1/default/0.5/seed0/model.safetensors",
+        "quick/digits/resnet20/l1/default/0.5/seed0/structure.json",
+        "quick/digits/resnet20/l1/default/0.5/seed0/training.json",
+        "quick/digits/resnet20/l1/default/0.5/seed0/history.csv",
+        "quick/digits/resnet20/l1/default/0.5/seed0/metrics.json",
+        "quick/digits/resnet20/l1/default/0.5/seed0/latency.json",
+        "quick/digits/resnet20/unpruned/default/0/seed0/training.json",
+        "logs/quick/digits/resnet20/l1/default/0.5/seed0.log",
+        "benchmarks/quick/digits/resnet20/l1/default/0.5/seed0.tsv",
+        "quick/runs.csv",
+        "quick/tables/summary.csv",
+        "quick/tables/summary.md",
+        "quick/tables/summary.tex",
+        "quick/tables/summary.html",
+        "quick/figures/accuracy_speedup.svg",
+        "quick/figures/accuracy_speedup.png",
+        "quick/figures/kept_width.svg",
+        "quick/figures/accuracy_epochs.svg",
+    ],
+)
+def test_results_lie_where_they_always_did(quick: Path, name: str) -> None:
+    assert (quick / "results" / name).stat().st_size > 0
+
+
+def test_afterwards_nothing_is_left_to_do(quick_copy: Path) -> None:
+    done = snakemake(quick_copy, "-n", *QUICK)
+    assert "Using workflow specific profile profiles/default" in done.stdout
+    assert "Nothing to be done" in done.stdout
+
+
+def test_another_ratio_trains_its_own_runs_alone(quick_copy: Path) -> None:
+    edit(quick_copy / "config/experiments/quick.yaml", "ratios: [0.5]", "ratios: [0.5, 0.25]")
+    assert planned(quick_copy, *QUICK) == {"prune": 2, **AFTER_A_RUN}
+
+
+def test_another_revision_of_a_method_runs_it_again_alone(
+    quick_copy: Path, patched_package: Path
+) -> None:
+    source = patched_package / "prunebench/methods/one_shot.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n\nL1.revision += 1\n")
+    jobs = planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)})
+    assert jobs == {"prune": 1, **AFTER_A_RUN}
+
+
+def test_an_edit_of_the_training_s_code_runs_nothing_again(
+    quick_copy: Path, patched_package: Path
+) -> None:
+    source = patched_package / "prunebench/training/loop.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n")
+    assert planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)}) == {}
+
+
+def test_an_edit_of_a_plot_draws_and_trains_nothing(
+    quick_copy: Path, patched_package: Path
+) -> None:
+    source = patched_package / "prunebench/report/style.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n")
+    jobs = planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)})
+    assert jobs == {"write_tables": 1, "draw_figures": 1, "all": 1}
+
+
+def test_another_device_or_data_folder_runs_nothing_again(quick_copy: Path) -> None:
+    assert planned(quick_copy, *QUICK, "device=cpu", "data_dir=elsewhere") == {}
+
+
+def test_figures_and_tables_are_drawn_from_the_table_of_runs_alone(
+    quick: Path, workflow: Path
+) -> None:
+    table = workflow / "results/quick/runs.csv"
+    table.parent.mkdir(parents=True)
+    shutil.copy2(quick / "results/quick/runs.csv", table)
+    jobs = planned(workflow, "figures", "tables", *QUICK)
+    assert jobs == {"draw_figures": 1, "write_tables": 1, "figures": 1, "tables": 1}
+    assert not (workflow / "results/resolved").exists()
+
+
+def test_the_report_is_one_page_with_captions(quick_copy: Path) -> None:
+    done = snakemake(quick_copy, "--report", "report.html", *QUICK)
+    assert done.returncode == 0, done.stdout
+    page = (quick_copy / "report.html").read_text(encoding="utf-8")
+    for words in ("accuracy against speedup", "kept width per layer", "accuracy over epochs"):
+        assert words in page
+    assert "error bars are sample standard deviations over seeds" in page

@@ -1,0 +1,80 @@
+"""The form of the rules."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import ROOT, snakemake
+
+RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+
+
+def test_lint_finds_nothing(workflow: Path) -> None:
+    done = snakemake(workflow, "--lint", "--config", "experiments=quick")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("snakefmt") is None, reason="snakefmt is in the extra `dev`")
+def test_rules_are_formatted() -> None:
+    subprocess.run(
+        ["snakefmt", "--check", str(ROOT / "Snakefile"), str(ROOT / "workflow")],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_rules_hold_no_lambda_no_python_block_and_no_torch(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\blambda\b|^ +run:|\bimport torch\b", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_every_rule_has_a_log_and_an_environment(path: Path) -> None:
+    rules = re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    for rule in rules:
+        assert "    log:\n" in rule
+        assert "    conda:\n" in rule
+
+
+def test_only_common_and_config_import_and_only_core() -> None:
+    imports = {
+        (path.name, module)
+        for path in RULES
+        for module in re.findall(r"prunebench\.\w+", path.read_text(encoding="utf-8"))
+    }
+    assert imports == {("common.smk", "prunebench.core"), ("config.smk", "prunebench.core")}
+
+
+def test_parsing_the_workflow_imports_no_torch(workflow: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None, pandas=None)\n"
+        "from snakemake.cli import main; main()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, "-n", "-q", "--config", "experiments=quick"],
+        check=True,
+        cwd=workflow,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_runs_follow_inputs_and_specifications_and_no_edit_of_code(profile: str) -> None:
+    text = (ROOT / "profiles" / profile / "config.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["rerun-triggers"] == ["mtime", "params", "input"]
+
+
+def test_the_slurm_profile_starts_no_second_writer() -> None:
+    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)
+    assert "rerun-incomplete" not in entries
+    assert entries["retries"] == 1

@@ -1,0 +1,12 @@
+# Snakemake prints frames for a configuration that it cannot read; here it is one sentence.
+import sys
+from pathlib import Path
+
+from prunebench.core.config import read_config
+from prunebench.core.errors import PrunebenchError
+
+if Path("config/config.yaml").is_file():
+    try:
+        read_config(Path("config/config.yaml"))
+    except PrunebenchError as error:
+        sys.exit(f"prunebench: {error}")
