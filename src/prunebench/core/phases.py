@@ -82,6 +82,18 @@ class Phase:
             raise ValueError(f"phase {self.name!r}: recipe and length are given together or not")
 
 
+def is_past(share: float, t: int, epochs: float) -> bool:
+    """Whether epoch t, from 0, comes after `share` of the phase; the last one always does.
+
+    One rule for the loop, which reports epochs past a share, and for methods whose schedules end
+    there: PGMPF's t >= share * epochs. The last epoch is for phases too short to have one by it.
+
+    >>> is_past(0.95, 189, 200), is_past(0.95, 190, 200), is_past(0.95, 9, 10)
+    (False, True, True)
+    """
+    return t >= share * epochs or t + 1 >= epochs
+
+
 def training(name: str, recipe: Recipe, **more: object) -> Phase:
     """Return the phase that trains with `recipe` for the recipe's own number of epochs."""
     if recipe.epochs is None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.core.phases import Budget, Phase, training
+from prunebench.core.phases import Budget, Phase, is_past, training
 from prunebench.core.recipe import Recipe
 from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.methods.importance import unit_rows
@@ -79,17 +79,6 @@ class ASRFPOptions(SRFPOptions):
     """Options with ASRFP's defaults."""
 
     rate: Rate = "exponential"
-
-
-def is_past(share: float, t: int, epochs: float) -> bool:
-    """Whether epoch t, from 0, comes after `share` of the phase; the last one always does.
-
-    PGMPF's t >= share * epochs; the last epoch is for phases too short to have one by that rule.
-
-    >>> is_past(0.95, 189, 200), is_past(0.95, 190, 200), is_past(0.95, 9, 10)
-    (False, True, True)
-    """
-    return t >= share * epochs or t + 1 >= epochs
 
 
 def exponential_alpha(t: float, epochs: float, alpha_0: float, sigma: float) -> float:

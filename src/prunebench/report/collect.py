@@ -11,7 +11,7 @@ from typing import Any
 
 import prunebench
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, replacing
+from prunebench.core.files import read_json, write_csv
 from prunebench.core.spec import BaseSpec, RunSpec
 from prunebench.report import columns
 
@@ -45,14 +45,7 @@ def collect(results: Path, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV, atomically; an absent value is an empty cell."""
-    names = columns.ordered(name for row in rows for name in row)
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, columns.ordered(name for row in rows for name in row), rows)
 
 
 def _row(folder: Path, spec: RunSpec, base: Row) -> Row:

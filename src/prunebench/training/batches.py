@@ -25,6 +25,15 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return full + (rest > 1)
 
 
+def images_per_epoch(images: int, batch_size: int) -> int:
+    """Return the images that those batches hold.
+
+    >>> images_per_epoch(130, 64), images_per_epoch(129, 64)
+    (130, 128)
+    """
+    return images - (images % batch_size == 1)
+
+
 @dataclass(frozen=True)
 class EpochBatches:
     """The images of an epoch in their order, and what is done to each."""

@@ -10,13 +10,18 @@ from torch import Tensor
 
 from prunebench.channels.removal import slice_tensor
 from prunebench.core.errors import RunStoppedError, TrainingError
-from prunebench.core.phases import Budget, Epochs, Phase
+from prunebench.core.phases import Budget, Epochs, Phase, is_past
 from prunebench.core.recipe import Recipe
 from prunebench.data.normalization import normalization
 from prunebench.measure.accuracy import evaluate
 from prunebench.measure.modes import arithmetic
 from prunebench.methods.base import Method
-from prunebench.training.batches import EpochBatches, draw_epoch, steps_per_epoch
+from prunebench.training.batches import (
+    EpochBatches,
+    draw_epoch,
+    images_per_epoch,
+    steps_per_epoch,
+)
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.progress import Progress
@@ -245,7 +250,7 @@ class Loop:
             if val > max(earlier, default=-1.0):
                 run.keep("best")
         records.history.append(row)
-        records.epochs_trained += self.sums.images / _epoch_images(
+        records.epochs_trained += self.sums.images / images_per_epoch(
             len(run.dataset.train), recipe.batch_size
         )
         records.flush(phase.name)
@@ -280,11 +285,4 @@ def _is_reportable(phase: Phase, epoch: int, epochs: float) -> bool:
     >>> _is_reportable(soft, 189, 200), _is_reportable(soft, 190, 200), _is_reportable(soft, 9, 10)
     (False, True, True)
     """
-    if phase.reportable_from is None:
-        return False
-    return epoch >= phase.reportable_from * epochs or epoch + 1 >= epochs
-
-
-def _epoch_images(images: int, batch_size: int) -> int:
-    """Return the images of a whole epoch; a single last one is left out."""
-    return images - (images % batch_size == 1)
+    return phase.reportable_from is not None and is_past(phase.reportable_from, epoch, epochs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunebench.core.files import replacing
+from prunebench.core.files import write_csv
 
 HISTORY = (
     "phase",
@@ -67,14 +65,3 @@ class Records:
         """Write history.csv and diagnostics.csv."""
         write_csv(folder / "history.csv", HISTORY, self.history)
         write_csv(folder / "diagnostics.csv", DIAGNOSTICS, self.diagnostics)
-
-
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write rows as CSV, atomically; an absent value is an empty cell."""
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -17,7 +17,7 @@ from prunebench.core.phases import Phase
 from prunebench.data.stage import Dataset
 from prunebench.models.initialize import initialize
 from prunebench.training.records import Records
-from prunebench.training.seeds import derived_seed, generator
+from prunebench.training.seeds import derived_seed, generator, seeded
 
 Slot = Literal["best", "accepted"]
 
@@ -98,8 +98,7 @@ class RunState:
 
     def initialize(self) -> None:
         """Give every parameter of the present network a fresh start, as its architecture does."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self.seed, self.index, "initialize"))
+        with seeded(derived_seed(self.seed, self.index, "initialize")):
             initialize(self.model)
 
     def restart(self) -> None:

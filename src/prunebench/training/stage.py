@@ -26,7 +26,7 @@ from prunebench.training.loop import Loop
 from prunebench.training.progress import Progress
 from prunebench.training.result import is_finished, training_result
 from prunebench.training.run import RunState
-from prunebench.training.seeds import derived_seed
+from prunebench.training.seeds import derived_seed, seeded
 from prunebench.training.stop import listening
 
 
@@ -106,7 +106,7 @@ class _Stage:
                 stop=stop,
                 checkpoint=checkpoint,
             )
-            with _seeded(derived_seed(self.spec.seed, "run")):
+            with seeded(derived_seed(self.spec.seed, "run")):
                 loop.train()
             self._write(loop, base_hash)
             checkpoint.remove()
@@ -128,7 +128,7 @@ class _Stage:
 
     def _builder(self, num_classes: int, in_channels: int) -> Callable[[], nn.Module]:
         def fresh() -> nn.Module:
-            with _seeded(derived_seed(self.spec.seed, "init")):
+            with seeded(derived_seed(self.spec.seed, "init")):
                 return build(
                     self.spec.architecture, num_classes=num_classes, in_channels=in_channels
                 )
@@ -168,20 +168,6 @@ class _Stage:
         }
         write_json(self.folder / "training.json", result)
         self.progress.say(f"{'test':<10} {result['top1']:.2f} % · {self.folder}")
-
-
-class _seeded:  # noqa: N801 (reads as a context)
-    """A block with its own global random state on the CPU; the state before comes back."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        self.before: Tensor = torch.get_rng_state()
-        torch.default_generator.manual_seed(self.seed)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_rng_state(self.before)
 
 
 def _base_result(spec: RunSpec, results: Path) -> dict[str, Any]:

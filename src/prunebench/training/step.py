@@ -41,7 +41,7 @@ def train_step(
 ) -> None:
     """Train on one batch: forward, loss, backward, hooks and optimizer, masks.
 
-    `sums` takes the task's loss, without what the method adds to it.
+    `sums` takes the whole loss, so that a term of the method that is not finite is noticed too.
     """
     hooks = run.phase.hooks
     optimizer.zero_grad()
