@@ -188,7 +188,7 @@ def test_training_works_where_snakemake_fvcore_and_scikit_learn_are_not_installe
     write_config()
     prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
     base = "base --dataset synthetic --architecture resnet20_x0_25 --recipe one_epoch"
-    run_without(["snakemake", "fvcore"], "list methods")
+    run_without(["snakemake", "fvcore", "sklearn"], "list methods")
     run_without(["snakemake", "fvcore", "sklearn"], f"{base} --device cpu")
     run_without(["snakemake", "fvcore", "sklearn"], "prune --method l1 --device cpu")
     run = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")

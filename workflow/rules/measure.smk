@@ -9,6 +9,8 @@ rule measure_cost:
         touch("results/{experiment}/{dataset}/{architecture}/cost.done"),
     log:
         "results/logs/{experiment}/{dataset}/{architecture}/measure_cost.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_cost.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -28,6 +30,8 @@ rule measure_latency:
         touch("results/{experiment}/{dataset}/{architecture}/latency.done"),
     log:
         "results/logs/{experiment}/{dataset}/{architecture}/measure_latency.log",
+    benchmark:
+        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_latency.tsv"
     conda:
         "../../environment.yml"
     threads: 1024

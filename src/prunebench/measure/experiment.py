@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from prunebench.core.spec import RunSpec
+from prunebench.measure.device import usable_gpus
 from prunebench.measure.stage import measure_cost, measure_latency
 
 
@@ -23,8 +24,9 @@ def measure_runs(
 
     Latencies take the threads that the runs were trained with. On a GPU machine the device is the
     first that the process sees: the workflow gives a latency job all of the machine.
+    Raises ConfigError for "cuda" where there is no GPU.
     """
-    on_gpu = device != "cpu" and torch.cuda.is_available()
+    where = "cuda" if usable_gpus(device) else "cpu"
     for spec in specs:
         run, base = results / spec.path, results / spec.base.path
         words = []
@@ -33,7 +35,7 @@ def measure_runs(
             words.append(f"{cost['base_macs'] / cost['macs']:.2f}× fewer MACs")
         if only != "cost":
             torch.set_num_threads(spec.threads)
-            latency = measure_latency(run, base, spec.hash, device="cuda" if on_gpu else "cpu")
+            latency = measure_latency(run, base, spec.hash, device=where)
             words += [
                 f"{entry['speedup']:.2f}× faster at batch {entry['batch_size']}"
                 for entry in latency["entries"]

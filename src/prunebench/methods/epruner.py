@@ -21,9 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from sklearn.cluster import AffinityPropagation
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics.pairwise import euclidean_distances
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup, Member
@@ -55,6 +52,8 @@ class EPrunerOptions(MethodOptions):
 
 def similarities(rows: Floats) -> Floats:
     """Return s(i, k) = -|x_i - x_k|^2 of (filters, weights), with a zero diagonal."""
+    from sklearn.metrics.pairwise import euclidean_distances  # a second that only runs shall pay
+
     found: Floats = -euclidean_distances(rows, squared=True)
     return found
 
@@ -75,6 +74,9 @@ def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
     There is always one: where the library ends without any, the filter most similar to all
     others. Of filters that are all the same the first one stays.
     """
+    from sklearn.cluster import AffinityPropagation
+    from sklearn.exceptions import ConvergenceWarning
+
     s = similarities(rows)
     model = AffinityPropagation(
         affinity="precomputed", preference=preferences(s, beta), random_state=0

@@ -41,6 +41,15 @@ def method_paths() -> dict[str, str]:
 
 
 def method_class(name: str) -> type[Method[Any]]:
-    """Import and return a method's class; an unknown name raises ConfigError."""
-    found: type[Method[Any]] = pkgutil.resolve_name(look_up("method", name, method_paths()))
+    """Import and return a method's class; an unknown name raises ConfigError.
+
+    So does a plug-in that cannot be imported; a method of ours that cannot is a bug and says where.
+    """
+    path = look_up("method", name, method_paths())
+    try:
+        found: type[Method[Any]] = pkgutil.resolve_name(path)
+    except (ImportError, AttributeError) as error:
+        if name in METHODS:
+            raise
+        raise ConfigError(f"the plug-in {path} of the method {name!r}: {error}") from error
     return found

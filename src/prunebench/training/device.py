@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from prunebench.core.errors import ConfigError
+from prunebench.measure.device import usable_gpus
 
 LOCK_FOLDER = Path(tempfile.gettempdir()) / "prunebench-devices"
 
@@ -23,12 +23,10 @@ def claimed_device(name: str, *, wait_s: float = 1.0) -> Iterator[torch.device]:
     Snakemake limits how many jobs hold a GPU, but does not say which: jobs find out by a lock per
     device. Raises ConfigError for "cuda" where there is none.
     """
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not available):
+    available = usable_gpus(name)
+    if not available:
         yield torch.device("cpu")
         return
-    if not available:
-        raise ConfigError("device: 'cuda' is asked for and this machine has none; allowed: cpu")
     LOCK_FOLDER.mkdir(exist_ok=True)
     index, lock = _claim(available, wait_s)
     try:
