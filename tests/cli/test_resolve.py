@@ -10,10 +10,11 @@ import pytest
 from prunebench.cli.resolve import resolve, resolve_experiment
 from prunebench.core.config import read_config
 from prunebench.core.errors import ConfigError
+from prunebench.methods import registry
 from prunebench.methods.one_shot import L1
 from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
 
-METHODS = "asfp, asrfp, epruner, greg_1, l1, random, scratch_b, scratch_e, sfp, srfp, unpruned"
+METHODS = ", ".join(registry.METHODS)
 
 
 def resolve_all(config_dir: Path) -> list[Any]:
@@ -25,7 +26,12 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
     assert unpruned.path == "tiny/synthetic/resnet20_x0_25/unpruned/default/0/seed0"
     assert l1.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0"
     assert (l1.ratio_kind, l1.revision, l1.start) == ("units_per_group", L1.revision, "base")
-    assert l1.options == {"roles": ["inside"]}
+    assert l1.options == {
+        "roles": ["inside"],
+        "skip": [],
+        "layer_ratios": {},
+        "allocation": "uniform",
+    }
     assert l1.recipe_names == {"fine_tune": "one_epoch"}
     assert l1.recipes["fine_tune"].lr == 0.1
     assert l1.base.path == "base/synthetic/resnet20_x0_25/one_epoch/seed0"
@@ -42,6 +48,11 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
             ["epruner/beta0.6/auto", "epruner/beta1/auto"],
         ),
         ({"methods": {"unpruned": {"ratios": [0]}}}, ["unpruned/default/0"]),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto", "options": {"layer_ratios": {"*": 0.5}}}}},
+            ["l1/default/auto"],
+        ),
+        ({"methods": {"l1": {"ratio_kind": "macs"}}}, ["l1/default/macs-0.5"]),
     ],
 )
 def test_ratios_and_settings_become_folders(
@@ -135,7 +146,8 @@ TINY = "config/experiments/tiny.yaml: "
         ),
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
-            "methods.l1.options: unknown key 'rolls'; did you mean roles? (allowed: roles)",
+            "methods.l1.options: unknown key 'rolls'; did you mean roles? "
+            "(allowed: allocation, layer_ratios, roles, skip)",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
@@ -144,7 +156,8 @@ TINY = "config/experiments/tiny.yaml: "
         ),
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
-            "methods.l1.by_network.resnet20_x0_25: unknown key 'x' (allowed: roles)",
+            "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
+            "(allowed: allocation, layer_ratios, roles, skip)",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},
@@ -159,12 +172,25 @@ TINY = "config/experiments/tiny.yaml: "
             "methods.unpruned.ratios: unpruned allows [0.0], not [0.5]",
         ),
         (
-            {"methods": {"l1": {"ratio_kind": "params"}}},
-            "methods.l1.ratio_kind: unknown ratio_kind of l1 'params' (allowed: units_per_group)",
+            {"methods": {"sfp": {"ratio_kind": "params"}}},
+            "methods.sfp.ratio_kind: unknown ratio_kind of sfp 'params' "
+            "(allowed: units_per_group, weights)",
         ),
         (
-            {"ratio_kind": "auto"},
-            "ratio_kind: unknown ratio_kind of l1 'auto' (allowed: units_per_group)",
+            {"ratio_kind": "auto", "methods": {"sfp": {}}},
+            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: units_per_group, weights)",
+        ),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},
+            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios; give no ratio",
+        ),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto"}}},
+            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
+        ),
+        (
+            {"methods": {"l1": {"options": {"layer_ratios": {"stem": 0.5}}}}},
+            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
         ),
         ({"ratios": []}, "methods.l1.ratios: l1 needs a ratio at least, here or for all methods"),
         (

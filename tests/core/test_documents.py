@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from prunebench.core.config import Config, ExperimentConfig, MethodConfig, NetworkConfig
 from prunebench.core.recipe import Augment, Recipe, Schedule
+from prunebench.methods.base import MethodOptions
 
 ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -21,6 +22,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "## experiments/&lt;name&gt;.yaml": ExperimentConfig,
     "### A network": NetworkConfig,
     "### A method": MethodConfig,
+    "### Options of every method": MethodOptions,
     "## recipes/&lt;name&gt;.yaml": Recipe,
     "### A schedule": Schedule,
     "### An augmentation": Augment,

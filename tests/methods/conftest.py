@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunebench.channels.costs import costs_of
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, remove, slicing
-from prunebench.channels.trace import trace
+from prunebench.channels.trace import trace, untouched
 from prunebench.core.phases import Epochs, Phase
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Before, Method
+from prunebench.methods.base import Before, Method, Needs
 from prunebench.models.registry import build
 
 
@@ -33,7 +33,7 @@ class FakeRun:
         self.adopt(model)
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
-        self.base_macs = self.costs.macs()
+        self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
         self.source_kept: dict[str, Tensor] | None = None
         self.masks: dict[str, Tensor] = {}
         self.phase, self.phases = Phase(name="select"), ()
@@ -51,6 +51,19 @@ class FakeRun:
     def generator(self, *purpose: str | int) -> torch.Generator:
         words = repr((self.seed, self.phase.name, purpose)).encode()
         return torch.Generator().manual_seed(zlib.crc32(words))
+
+    def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
+        """Noise, with as many labels as the network has outputs."""
+        generator = self.generator("samples")
+        with untouched(self.model), torch.no_grad():
+            classes = self.model(self.example).flatten(1).shape[1]
+        groups: list[int | None] = list(range(classes)) if needs.by_class else [None]
+        for label in groups:
+            for start in range(0, needs.samples, needs.batch):
+                shape = (min(needs.batch, needs.samples - start), *self.example.shape[1:])
+                labels = torch.randint(classes, shape[:1], generator=generator)
+                images = torch.randn(shape, generator=generator, dtype=self.example.dtype)
+                yield images, labels if label is None else torch.full(shape[:1], label)
 
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         assert value.numel() == 1

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunebench.methods.allocation import lowest, pruned_count
+from prunebench.methods.allocation import (
+    leaving_order,
+    lowest,
+    pruned_count,
+    shortest_prefix,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +80,31 @@ def test_ties_go_to_the_lower_index() -> None:
 
 def test_lowest_none_is_an_empty_set() -> None:
     assert lowest(torch.tensor([1.0, 2.0]), 0).tolist() == []
+
+
+def test_a_shorter_beginning_of_the_order_is_a_smaller_plan() -> None:
+    scores = {"a": torch.tensor([4.0, 1.0, 3.0]), "b": torch.tensor([0.5, 2.0, 5.0, 6.0])}
+    assert leaving_order(scores, {}, "global") == ["b", "a", "b", "a", "b"]
+    # a at 1/3 and 2/3, b at 1/4, 2/4, 3/4 of its width
+    assert leaving_order(scores, {}, "uniform") == ["b", "a", "b", "a", "b"]
+
+
+def test_what_left_before_counts_in_a_uniform_order() -> None:
+    scores = {"a": torch.arange(3.0), "b": torch.arange(2.0)}
+    # b had four units: its next one is its third, at 3/4; those of a stand at 1/3 and 2/3
+    assert leaving_order(scores, {"b": 2}, "uniform") == ["a", "a", "b"]
+
+
+def test_of_no_groups_nothing_leaves() -> None:
+    assert leaving_order({}, {}, "global") == []
+
+
+@pytest.mark.parametrize(("goal", "counts"), [(0, {}), (1, {"b": 1}), (3, {"b": 2, "a": 1})])
+def test_the_shortest_beginning_that_reaches_a_target(goal: int, counts: dict[str, int]) -> None:
+    order = ["b", "a", "b"]
+    assert shortest_prefix(order, lambda c: sum(c.values()) >= goal) == counts
+
+
+def test_a_target_out_of_reach_is_an_error() -> None:
+    with pytest.raises(ValueError, match="out of reach"):
+        shortest_prefix(["a"], lambda counts: False)

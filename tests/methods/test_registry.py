@@ -57,7 +57,5 @@ def test_a_name_that_is_taken_is_refused(name: str, plug_in: list[EntryPoint]) -
 @pytest.mark.parametrize("value", ["nowhere.at_all:M", "prunebench.methods.one_shot:Missing"])
 def test_a_plug_in_that_cannot_be_imported_is_named(value: str, plug_in: list[EntryPoint]) -> None:
     plug_in.append(entry("mine", value))
-    with pytest.raises(
-        ConfigError, match=f"the plug-in {value} of the method 'mine': "
-    ):
+    with pytest.raises(ConfigError, match=f"the plug-in {value} of the method 'mine': "):
         registry.method_class("mine")

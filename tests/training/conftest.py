@@ -115,6 +115,7 @@ def make_loop(dataset: Dataset, tmp_path: Path) -> MakeLoop:
             dataset=dataset,
             build=fresh_network,
             phases=tuple(phases),
+            base_recipe=recipe(),
             source_kept=source_kept,
         )
         run.start_from(fresh_network())
@@ -125,8 +126,6 @@ def make_loop(dataset: Dataset, tmp_path: Path) -> MakeLoop:
             folder.mkdir(exist_ok=True)
             kind = EveryThirdStep if dead else CheckpointFile
             checkpoint = kind(folder, "spec", 3600.0, progress.say)
-        return Loop(
-            run, method, normalize="dataset", progress=progress, stop=stop, checkpoint=checkpoint
-        )
+        return Loop(run, method, progress=progress, stop=stop, checkpoint=checkpoint)
 
     return make

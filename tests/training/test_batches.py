@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from prunebench.core.recipe import Augment
 from prunebench.data.stage import Dataset, Split
-from prunebench.training.batches import EpochBatches, draw_epoch
+from prunebench.methods.base import Needs
+from prunebench.training.batches import EpochBatches, draw_epoch, sampled
 from prunebench.training.seeds import generator
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -45,3 +49,29 @@ def test_switching_an_augmentation_on_leaves_the_order_as_it_was(
     plain, changed = draw(dataset.train, Augment()), draw(dataset.train, Augment(**change))
     assert torch.equal(plain.order, changed.order)
     assert not torch.equal(plain.batch(0)[0], changed.batch(0)[0])
+
+
+def take(split: Split, seed: int = 0, **needs: Any) -> list[tuple[Tensor, Tensor]]:
+    own = generator(seed, 0, "samples")
+    return list(sampled(split, Needs(**needs), Augment(), mean=MEAN, std=STD, generator=own))
+
+
+def test_samples_come_in_batches_and_repeat(dataset: Dataset) -> None:
+    first, again = (take(dataset.train, samples=70, batch=32) for _ in range(2))
+    assert [len(labels) for _, labels in first] == [32, 32, 6]
+    assert all(torch.equal(x, y) for (x, _), (y, _) in zip(first, again, strict=True))
+    other = take(dataset.train, seed=1, samples=70, batch=32)
+    assert not torch.equal(first[0][0], other[0][0])
+
+
+def test_more_samples_than_images_are_all_images(dataset: Dataset) -> None:
+    found = take(dataset.train, samples=10_000, batch=100)
+    assert sum(len(labels) for _, labels in found) == len(dataset.train) == 480
+
+
+def test_samples_by_class_hold_one_class_a_batch(dataset: Dataset) -> None:
+    found = take(dataset.train, samples=20, batch=16, by_class=True)
+    assert [len(labels) for _, labels in found] == [16, 4] * 4
+    assert [labels.unique().tolist() for _, labels in found] == [
+        [c] for c in (0, 0, 1, 1, 2, 2, 3, 3)
+    ]

@@ -99,6 +99,9 @@ class _Grid:
         ratios, kind = self._ratios(method, found, cell)
         for setting, own in cell.settings.items():
             options = self._options(method, found, setting, architecture, cell, own)
+            if found.ratio_kinds != ("auto",) and (kind == "auto") != bool(options.layer_ratios):
+                problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
+                fail(self.where, f"methods.{method}", problem)
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -167,6 +170,10 @@ class _Grid:
                 fail(self.where, key, f"{method} decides by its options what leaves; give no ratio")
             return (None,), "auto"
         kind = self._ratio_kind(method, found, cell)
+        if kind == "auto":
+            if cell.ratios is not None:
+                fail(self.where, key, "ratio_kind 'auto' takes layer_ratios; give no ratio")
+            return (None,), kind
         if found.ratios is not None:
             if cell.ratios is not None and set(cell.ratios) != set(found.ratios):
                 problem = f"{method} allows {list(found.ratios)}, not {list(cell.ratios)}"

@@ -1,11 +1,18 @@
-"""How many units leave where: plain functions, so that any criterion runs with any of them."""
+"""How many units leave where: plain functions, so that any criterion runs with any of them.
+
+Every allocation is an order in which units would leave, and a budget says how far to follow it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Allocation = Literal["uniform", "global"]
 
 
 def pruned_count(n_units: int, ratio: float) -> int:
@@ -24,3 +31,63 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     """Return the indices of the `count` lowest scores, ascending; ties go to the lower index."""
     order = torch.argsort(scores, stable=True)
     return order[:count].sort().values.cpu()
+
+
+def leaving_order(
+    scores: Mapping[str, Tensor], gone: Mapping[str, int], allocation: Allocation
+) -> list[str]:
+    """Return the group of each unit in the order in which units leave; one of each group stays.
+
+    Parameters
+    ----------
+    scores
+        By group, (units,); lower leaves first.
+    gone
+        Units of each group that have left before.
+    allocation
+        "uniform": all groups lose about the same share of their first width; "global": all units
+        are ranked together. Ties go to the earlier group, then to the lower unit.
+
+    >>> two = {"a": torch.tensor([1.0, 9.0, 8.0]), "b": torch.tensor([3.0, 2.0])}
+    >>> leaving_order(two, {}, "uniform"), leaving_order(two, {}, "global")
+    (['a', 'b', 'a'], ['a', 'b', 'a'])
+    """
+    keys, groups = [], []
+    for name, group_scores in scores.items():
+        ranked = group_scores.detach().double().cpu().sort(stable=True).values[:-1]
+        if allocation == "uniform":
+            left = gone.get(name, 0)
+            ranks = torch.arange(1, len(ranked) + 1, dtype=torch.float64)
+            ranked = (left + ranks) / (left + len(group_scores))
+        keys.append(ranked)
+        groups += [name] * len(ranked)
+    order = torch.argsort(torch.cat(keys), stable=True) if keys else torch.empty(0)
+    return [groups[int(i)] for i in order]
+
+
+def counted(order: list[str]) -> dict[str, int]:
+    """Return how often each group is named."""
+    counts: dict[str, int] = {}
+    for name in order:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def shortest_prefix(order: list[str], reached: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+    """Return the counts of the shortest beginning of `order` with which a target is reached.
+
+    `reached` must stay true once it is; ValueError if the whole order does not reach it.
+
+    >>> shortest_prefix(["a", "b", "a"], lambda counts: sum(counts.values()) >= 2)
+    {'a': 1, 'b': 1}
+    """
+    if not reached(counted(order)):
+        raise ValueError("the target is out of reach")
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        if reached(counted(order[:middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return counted(order[:low])

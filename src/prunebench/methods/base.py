@@ -6,31 +6,77 @@ on. The one training loop runs them; it knows no method by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGraph, ChannelGroup
 from prunebench.channels.plan import Plan
+from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Length, Phase
 from prunebench.core.recipe import Recipe, Settings
-from prunebench.methods.allocation import lowest, pruned_count
+from prunebench.methods.allocation import (
+    Allocation,
+    leaving_order,
+    lowest,
+    pruned_count,
+    shortest_prefix,
+)
 
 Role = Literal["stem", "stream", "inside"]
+Ratio = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MethodOptions(Settings):
-    """The options that every method has; each method's own class adds its own."""
+    """The options that every method has; each method's own class adds its own.
+
+    A layer is named by its path or by a pattern of it, such as "stages.2.*".
+    """
 
     roles: tuple[Role, ...] = ("inside",)  # groups that may be pruned, by their place
+    skip: tuple[str, ...] = ()  # groups that are left alone
+    # ratio_kind auto: what leaves of each group; of several patterns that fit, the first counts
+    layer_ratios: dict[str, Ratio] = {}
+    # ratio_kind macs or params. uniform: the same share of every group; global: all ranked together
+    allocation: Allocation = "uniform"
+
+    def layer_ratio(self, group: str) -> float:
+        """Return the ratio that `layer_ratios` gives a group, 0 where it gives none."""
+        fitting = (r for pattern, r in self.layer_ratios.items() if fnmatchcase(group, pattern))
+        return next(fitting, 0.0)
 
 
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Images of the training split that a criterion asks for.
+
+    Attributes
+    ----------
+    samples
+        How many; all where there are fewer.
+    batch
+        How many at once.
+    augment
+        Whether they are augmented as in training.
+    by_class
+        `samples` of each class, and no batch with images of two classes.
+    """
+
+    samples: int
+    batch: int = 128
+    augment: bool = False
+    by_class: bool = False
 
 
 class Run(Protocol):
@@ -50,6 +96,7 @@ class Run(Protocol):
     epoch: int  # epochs begun in this phase, from 0
     epochs: float  # length of this phase
     base_macs: int  # of the network the run started from
+    base_params: int
     device: torch.device
 
     @property
@@ -58,6 +105,12 @@ class Run(Protocol):
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""
+
+    def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (n, C, h, w), normalized as in training, and labels (n,), at random.
+
+        The same ones whenever they are asked for in a phase; training does not notice.
+        """
 
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Note a diagnostic, a device tensor of one element; read once an epoch."""
@@ -86,7 +139,14 @@ class Method(Generic[O]):
     start: ClassVar[Literal["base", "fresh"]] = "base"
     revision: ClassVar[int] = 1  # raised when the method's results change
     recipe_roles: ClassVar[tuple[str, ...]] = ("fine_tune",)
-    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group",)  # "auto": it decides itself
+    # What a ratio may be of. "auto": `layer_ratios`, or alone: the method decides itself.
+    ratio_kinds: ClassVar[tuple[str, ...]] = (
+        "units_per_group",
+        "units_global",
+        "macs",
+        "params",
+        "auto",
+    )
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only ones that make sense
     takes_widths: ClassVar[bool] = False  # whether `widths_from` names the run to follow
 
@@ -111,7 +171,12 @@ class Method(Generic[O]):
     # --- what leaves
     def candidates(self, run: Run) -> dict[str, ChannelGroup]:
         """Return the groups that may lose units, in network order."""
-        return {n: g for n, g in run.graph.groups.items() if g.role in self.options.roles}
+        return {
+            name: group
+            for name, group in run.graph.groups.items()
+            if group.role in self.options.roles
+            and not any(fnmatchcase(name, pattern) for pattern in self.options.skip)
+        }
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the importance of each unit, shape (units,); higher is kept."""
@@ -123,12 +188,52 @@ class Method(Generic[O]):
 
     def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
         """Return how many units each group loses now; budgets count from the run's start."""
-        if budget.kind != "units_per_group" or budget.ratio is None:
+        ratio = budget.ratio
+        if budget.kind == "units_per_group" and ratio is not None:
+            return self._to_shares(run, dict.fromkeys(scores, ratio))
+        if budget.kind == "auto" and self.options.layer_ratios:
+            return self._to_shares(run, {name: self.options.layer_ratio(name) for name in scores})
+        if budget.kind == "weights" or ratio is None:
             raise ValueError(f"no allocation for ratio_kind {budget.kind!r}")
+        return self._to_target(run, scores, budget.kind, ratio)
+
+    def _to_shares(self, run: Run, ratios: Mapping[str, float]) -> dict[str, int]:
         return {
-            name: max(0, self.pruned_count(run.sizes[name], budget.ratio) - _gone(run, name))
-            for name in scores
+            name: max(0, self.pruned_count(run.sizes[name], ratio) - _gone(run, name))
+            for name, ratio in ratios.items()
         }
+
+    def _to_target(
+        self, run: Run, scores: Mapping[str, Tensor], kind: str, ratio: float
+    ) -> dict[str, int]:
+        """Return the fewest units, in the order of the allocation, with which `kind` has fallen.
+
+        Units of all groups: floor(ratio N), of what may leave at all. Multiply-accumulates and
+        parameters fall to (1 - ratio) of the network's that the run started from, or just below.
+        """
+        gone = {name: _gone(run, name) for name in run.sizes}
+        if kind == "units_global":
+            # A group of which one unit is left is no longer scored; it counts all the same.
+            population = sum(n for name, n in run.sizes.items() if name in scores or gone[name])
+            goal = int(ratio * population) - sum(gone.values())
+            order = leaving_order(scores, gone, "global")
+            reached = partial(_holds_units, goal)
+        else:
+            cost, base = (
+                (run.costs.macs, run.base_macs)
+                if kind == "macs"
+                else (run.costs.params, run.base_params)
+            )
+            order = leaving_order(scores, gone, self.options.allocation)
+            reached = partial(_costs_at_most, run, cost, (1 - ratio) * base)
+        try:
+            counts = shortest_prefix(order, reached)
+        except ValueError:
+            raise TrainingError(
+                f"phase {run.phase.name!r}: ratio {ratio} of {kind} is out of reach with "
+                f"one unit left in each of {len(scores)} groups; a smaller ratio, or more roles"
+            ) from None
+        return {name: counts.get(name, 0) for name in scores}
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return what leaves for `budget`: the `allocate` lowest of `score`.
@@ -181,3 +286,13 @@ class Method(Generic[O]):
 
 def _gone(run: Run, group: str) -> int:
     return run.sizes[group] - len(run.kept[group])
+
+
+def _holds_units(goal: int, counts: Mapping[str, int]) -> bool:
+    return sum(counts.values()) >= goal
+
+
+def _costs_at_most(
+    run: Run, cost: Callable[[Mapping[str, int]], int], limit: float, counts: Mapping[str, int]
+) -> bool:
+    return cost({name: len(run.kept[name]) - n for name, n in counts.items()}) <= limit

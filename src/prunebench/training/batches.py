@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from prunebench.core.recipe import Augment
 from prunebench.data.augment import AugmentDraw, augment, draw_augmentation
 from prunebench.data.stage import Split
+from prunebench.methods.base import Needs
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -48,7 +49,10 @@ class EpochBatches:
 
     def batch(self, position: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (n, C, h, w), float32, and labels (n,) of one step."""
-        here = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        return self.part(slice(position * self.batch_size, (position + 1) * self.batch_size))
+
+    def part(self, here: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return those of some places in the order."""
         index = self.order[here]
         images = augment(
             self.split.images[index],
@@ -83,3 +87,28 @@ def draw_epoch(
         generator=generator,
     )
     return EpochBatches(split, order.to(device), draw.to(device), transform, mean, std, batch_size)
+
+
+def sampled(
+    split: Split,
+    needs: Needs,
+    transform: Augment,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images and labels that a criterion needs, in batches, at random.
+
+    A class that has fewer images than are asked for gives all of them.
+    """
+    drawn = draw_epoch(
+        split, transform, mean=mean, std=std, batch_size=needs.batch, generator=generator
+    )
+    parts = [torch.arange(len(split), device=drawn.order.device)[: needs.samples]]
+    if needs.by_class:
+        labels = split.labels[drawn.order]
+        parts = [(labels == c).nonzero()[: needs.samples, 0] for c in torch.unique(labels)]
+    for places in parts:
+        for start in range(0, len(places), needs.batch):
+            yield drawn.part(places[start : start + needs.batch])

@@ -36,8 +36,6 @@ class Loop:
 
     Parameters
     ----------
-    normalize
-        Name of the normalization for accuracies before the first phase that trains.
     checkpoint
         None: the run is never saved.
     """
@@ -47,13 +45,12 @@ class Loop:
         run: RunState,
         method: Method[Any],
         *,
-        normalize: str,
         progress: Progress,
         stop: StopRequest,
         checkpoint: CheckpointFile | None = None,
     ) -> None:
         self.run, self.method, self.progress, self.stop = run, method, progress, stop
-        self.checkpoint, self.normalize = checkpoint, normalize
+        self.checkpoint = checkpoint
         self.momenta: dict[str, Tensor] = {}  # of the phase before, for `optimizer: carry`
         self.sums = Sums.zero(run.device)
         self.per_epoch = 1
@@ -103,7 +100,6 @@ class Loop:
         """Train until the phase's end; its state may be that of a checkpoint."""
         run, method = self.run, self.method
         end = self._measure_phase(phase)
-        self.normalize = recipe.normalize
         optimizer = Optimizer(run.params, recipe, self.momenta)
         handles = method.attach(run) if "attach" in phase.hooks else []
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
@@ -187,7 +183,7 @@ class Loop:
         Images are normalized as in the last phase that trained, or as for the base network.
         """
         dataset = self.run.dataset
-        own = normalization(self.normalize, dataset.info)
+        own = normalization(self.run.recipe.normalize, dataset.info)
         val, test = (
             evaluate(self.run.model, split.images, split.labels, mean=own.mean, std=own.std).percent
             if len(split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,8 +14,12 @@ from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace import trace
 from prunebench.core.phases import Phase
+from prunebench.core.recipe import Augment, Recipe
+from prunebench.data.normalization import normalization
 from prunebench.data.stage import Dataset
+from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
+from prunebench.training.batches import sampled
 from prunebench.training.records import Records
 from prunebench.training.seeds import derived_seed, generator, seeded
 
@@ -30,6 +34,8 @@ class RunState:
     ----------
     build
         Builds the whole network with fresh weights; the same ones at each call.
+    base_recipe
+        How the network was trained that the run started from.
     index
         The number of the phase.
     begun
@@ -41,6 +47,7 @@ class RunState:
     dataset: Dataset
     build: Callable[[], nn.Module]
     phases: tuple[Phase, ...]
+    base_recipe: Recipe
     source_kept: dict[str, Tensor] | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
     slots: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -58,6 +65,7 @@ class RunState:
     sizes: dict[str, int] = field(init=False)
     kept: dict[str, Tensor] = field(init=False)
     base_macs: int = field(init=False)
+    base_params: int = field(init=False)
     phase: Phase = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +76,7 @@ class RunState:
         self.adopt(model)
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
-        self.base_macs = self.costs.macs()
+        self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
 
     def adopt(self, model: nn.Module) -> None:
         """Take `model` as the present network, and find its groups again."""
@@ -87,6 +95,25 @@ class RunState:
         self.index = index
         if index < len(self.phases):
             self.phase = self.phases[index]
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the recipe of the last phase that trained: how images are made ready now."""
+        trained = [phase.recipe for phase in self.phases[: self.index + 1] if phase.recipe]
+        return trained[-1] if trained else self.base_recipe
+
+    def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images of the training split, normalized as in training, and their labels."""
+        split, recipe = self.dataset.train, self.recipe
+        own = normalization(recipe.normalize, self.dataset.info)
+        return sampled(
+            split,
+            needs,
+            recipe.augment if needs.augment else Augment(),
+            mean=own.mean,
+            std=own.std,
+            generator=self.generator("samples"),
+        )
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""

@@ -101,7 +101,6 @@ class _Stage:
             loop = Loop(
                 run,
                 self.method,
-                normalize=self.base.recipe.normalize,
                 progress=self.progress,
                 stop=stop,
                 checkpoint=checkpoint,
@@ -121,6 +120,7 @@ class _Stage:
             dataset=dataset,
             build=self._builder(dataset.info.num_classes, dataset.info.shape[0]),
             phases=self.phases,
+            base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
         )
         run.start_from(run.build() if base_hash is None else load_network(self._base_folder))

@@ -1,0 +1,112 @@
+"""Budgets that any criterion meets, on a live network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.errors import TrainingError
+from prunebench.core.phases import Budget, RatioKind
+from prunebench.methods.base import MethodOptions
+from prunebench.methods.one_shot import L1
+
+from .conftest import FakeRun
+
+
+def l1(**options: Any) -> L1:
+    return L1(MethodOptions(**options))
+
+
+def prune(run: FakeRun, kind: RatioKind, ratio: float | None, **options: Any) -> None:
+    method = l1(**options)
+    run.apply(method, method.select(run, Budget(kind=kind, ratio=ratio)))
+
+
+def is_inside(name: str) -> bool:
+    return name.startswith("stages.") and name.endswith("conv1")
+
+
+def widths(run: FakeRun) -> list[int]:
+    """Units left within the blocks of ResNet-20: three stages of three."""
+    return [len(units) for name, units in run.kept.items() if is_inside(name)]
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.8])
+def test_multiply_accumulates_fall_to_the_target(
+    resnet_run: FakeRun, ratio: float, allocation: str
+) -> None:
+    start = resnet_run.base_macs
+    prune(resnet_run, "macs", ratio, allocation=allocation)
+    left = resnet_run.costs.macs()
+    assert left <= (1 - ratio) * start
+    assert left >= (1 - ratio) * start - 0.005 * start  # a unit of ResNet-20 is less
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_parameters_fall_to_the_target(resnet_run: FakeRun, allocation: str) -> None:
+    start = resnet_run.base_params
+    prune(resnet_run, "params", 0.6, allocation=allocation)
+    assert 0.395 * start <= resnet_run.costs.params() <= 0.4 * start
+
+
+def test_a_uniform_target_keeps_the_proportions(resnet_run: FakeRun) -> None:
+    prune(resnet_run, "macs", 0.5)
+    found = widths(resnet_run)
+    assert max(found[:3]) - min(found[:3]) <= 1
+    assert abs(found[3] - 2 * found[0]) <= 2
+    assert abs(found[6] - 4 * found[0]) <= 4
+
+
+def test_a_budget_counts_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
+    start = resnet_run.base_macs
+    prune(resnet_run, "macs", 0.25)
+    prune(resnet_run, "macs", 0.5)
+    assert 0.495 * start <= resnet_run.costs.macs() <= 0.5 * start
+    before = resnet_run.costs.macs()
+    prune(resnet_run, "macs", 0.4)  # reached long ago
+    assert resnet_run.costs.macs() == before
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.5, 0.5), (0.25, 0.5), (0.95, 0.97)])
+def test_global_units_are_counted_over_all_rounds(
+    resnet_run: FakeRun, first: float, second: float
+) -> None:
+    total = 3 * (16 + 32 + 64)
+    assert total == sum(widths(resnet_run))
+    prune(resnet_run, "units_global", first)
+    assert sum(widths(resnet_run)) == total - int(first * total)
+    prune(resnet_run, "units_global", second)
+    assert sum(widths(resnet_run)) == total - int(second * total)
+    assert min(widths(resnet_run)) >= 1
+
+
+def test_global_ranking_takes_the_lowest_of_all(resnet_run: FakeRun) -> None:
+    low, *others = [name for name in resnet_run.sizes if is_inside(name)]
+    with torch.no_grad():
+        for name in others:
+            resnet_run.params[f"{name}.weight"].add_(10.0)
+    prune(resnet_run, "units_global", 15 / 336)
+    assert len(resnet_run.kept[low]) == 1
+    assert all(len(resnet_run.kept[name]) == resnet_run.sizes[name] for name in others)
+
+
+def test_ratios_by_layer(resnet_run: FakeRun) -> None:
+    ratios = {"stages.0.*": 0.75, "stages.1.0.*": 0.0, "stages.1.*": 0.5}
+    prune(resnet_run, "auto", None, layer_ratios=ratios)
+    assert widths(resnet_run) == [4, 4, 4, 32, 16, 16, 64, 64, 64]  # GReg's lists, by place
+
+
+def test_groups_that_are_skipped_stay_whole(resnet_run: FakeRun) -> None:
+    prune(resnet_run, "units_per_group", 0.5, skip=("stages.2.*",))
+    assert widths(resnet_run) == [8, 8, 8, 16, 16, 16, 64, 64, 64]
+
+
+def test_a_target_that_roles_do_not_reach_is_named(resnet_run: FakeRun) -> None:
+    sentence = (
+        r"'select': ratio 0.99 of macs is out of reach with one unit left in each of 9 groups"
+    )
+    with pytest.raises(TrainingError, match=sentence):
+        prune(resnet_run, "macs", 0.99)
