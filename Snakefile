@@ -31,8 +31,11 @@ localrules:
     figures,
 
 
+# What is deleted by hand is made again, since each step's files are asked for.
 rule all:
     input:
+        all_runs,
+        all_csvs,
         all_tables,
         all_figures,
 

@@ -79,6 +79,17 @@ def test_another_ratio_trains_its_own_runs_alone(quick_copy: Path) -> None:
     assert planned(quick_copy, *QUICK) == {"prune": 2, **AFTER_A_RUN}
 
 
+def test_a_run_that_was_deleted_is_run_again_alone(quick_copy: Path) -> None:
+    shutil.rmtree(quick_copy / "results/quick/digits/resnet20/l1")
+    assert planned(quick_copy, *QUICK) == {"prune": 1, **AFTER_A_RUN}
+
+
+def test_a_table_that_was_deleted_is_collected_again(quick_copy: Path) -> None:
+    (quick_copy / "results/quick/runs.csv").unlink()
+    jobs = planned(quick_copy, *QUICK)
+    assert jobs == {"collect": 1, "write_tables": 1, "draw_figures": 1, "all": 1}
+
+
 def test_another_revision_of_a_method_runs_it_again_alone(
     quick_copy: Path, patched_package: Path
 ) -> None:

@@ -112,6 +112,10 @@ def all_runs(wildcards):
     return training_files(RUNS.runs)
 
 
+def all_csvs(wildcards):
+    return [f"results/{name}/runs.csv" for name in SETTINGS.experiments]
+
+
 def all_tables(wildcards):
     return [f"results/{name}/tables/summary.html" for name in SETTINGS.experiments]
 

@@ -12,6 +12,7 @@ settled after the library's 200 iterations keeps the exemplars it has by then, a
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -119,6 +120,10 @@ class EPruner(Method[EPrunerOptions]):
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return select, fine_tune."""
         return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
+
+    def before_phase(self, run: Run) -> None:
+        """Load scikit-learn, so that the seconds of a selection hold none of it."""
+        importlib.import_module("sklearn.cluster")
 
     def beta_of(self, layer: int) -> float:
         """Return the beta of the layer with this number among the candidates, from 0."""
