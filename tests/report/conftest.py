@@ -190,6 +190,21 @@ def write_run(results: Path, spec: RunSpec) -> None:
     write(folder / "structure.json", {"architecture": spec.architecture, "layers": widths})
     write(folder / "latency.json", own | {"entries": _latencies(base_macs / macs, noise)})
     _write_history(folder / "history.csv", spec, phases, top1, noise)
+    _write_insides(folder / "diagnostics.csv", spec)
+
+
+def _write_insides(path: Path, spec: RunSpec) -> None:
+    rows = ["phase,step,layer,quantity,value"]
+    if spec.method == "greg_1":
+        rows += [
+            f"regularize,{step},layers.{i},{quantity},{value * (1 + i / 10)}"
+            for step in (18, 36, 54)
+            for quantity, value in (("penalty", step / 54), ("magnitude_ratio", 1.1**step))
+            for i in range(3)
+        ]
+    if spec.method == "epruner":
+        rows += [f"select,0,layers.{i},mean_cluster_size,{i + 1}.5" for i in range(3)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _latencies(speedup: float, noise: random.Random) -> list[dict[str, Any]]:
@@ -316,6 +331,9 @@ def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
         "capped": math.nan,
         "widths": '{"a":[4,8],"b":[4,16]}',
         "stages": "[0,1]",
+        "insides": json.dumps(
+            {"penalty": {"step": [8, 16], "low": [1, 1], "middle": [1, 2], "high": [1, 3]}}
+        ),
         "history": json.dumps(
             {
                 "phase": ["select", "fine_tune", "fine_tune"],

@@ -82,7 +82,9 @@ def test_base_of_another_specification_is_stale(one_run: OneRun) -> None:
         collect_one(one_run)
 
 
-@pytest.mark.parametrize("name", ["training.json", "metrics.json", "structure.json", "history.csv"])
+@pytest.mark.parametrize(
+    "name", ["training.json", "metrics.json", "structure.json", "history.csv", "diagnostics.csv"]
+)
 def test_missing_file_is_named(one_run: OneRun, name: str) -> None:
     results, spec = one_run
     (results / spec.path / name).unlink()

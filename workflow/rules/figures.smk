@@ -27,11 +27,18 @@ rule draw_figures:
             category="{experiment}",
             labels={"content": "accuracy over epochs", "form": "figure"},
         ),
+        report(
+            "results/{experiment}/figures/method_insides.svg",
+            caption="../report/method_insides.rst",
+            category="{experiment}",
+            labels={"content": "inside of methods", "form": "figure"},
+        ),
         multiext(
             "results/{experiment}/figures/",
             "accuracy_speedup.png",
             "kept_width.png",
             "accuracy_epochs.png",
+            "method_insides.png",
         ),
     log:
         "results/logs/{experiment}/figures.log",

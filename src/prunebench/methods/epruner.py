@@ -140,6 +140,8 @@ class EPruner(Method[EPrunerOptions]):
             rows = unit_rows(run.params, group).double().cpu().numpy()
             kept, converged = exemplars(rows, self.beta_of(layer))
             unsettled += not converged
+            size = torch.tensor(group.n_units / len(kept))
+            run.log(name, "mean_cluster_size", size)
             if len(kept) < group.n_units:
                 removed[name] = kept_units(group.n_units, torch.tensor(kept))
         self.state["layers_not_converged"] = unsettled

@@ -14,6 +14,7 @@ from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_csv
 from prunebench.core.spec import BaseSpec, RunSpec
 from prunebench.report import columns
+from prunebench.report.insides import read_insides
 
 Row = dict[str, Any]  # column -> value; None is an empty cell
 
@@ -70,6 +71,7 @@ def _row(folder: Path, spec: RunSpec, base: Row) -> Row:
         **_structure_columns(folder / "structure.json"),
         **_latency_columns(folder / "latency.json", spec),
         "history": _json(_history(folder / "history.csv")),
+        "insides": _json(read_insides(folder / "diagnostics.csv")),
     }
     row["drop"] = row["base_top1"] - row["top1"]
     return row

@@ -75,6 +75,7 @@ PROVENANCE: tuple[str, ...] = (
     "widths",  # JSON: {layer: [kept, full]} in network order
     "stages",  # JSON: the layers' stages, in the same order
     "history",  # JSON: one list per name in HISTORY, one entry per row of history.csv
+    "insides",  # JSON: what the method wrote down, as `insides.read_insides` shortens it
 )
 HISTORY: tuple[str, ...] = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
 TEXT: tuple[str, ...] = (

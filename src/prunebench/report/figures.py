@@ -8,12 +8,14 @@ from prunebench.report.accuracy_epochs import accuracy_epochs
 from prunebench.report.accuracy_speedup import accuracy_speedup
 from prunebench.report.canvas import save
 from prunebench.report.kept_width import kept_width
+from prunebench.report.method_insides import method_insides
 from prunebench.report.runs import read_runs
 
 FIGURES = {
     "accuracy_speedup": accuracy_speedup,
     "kept_width": kept_width,
     "accuracy_epochs": accuracy_epochs,
+    "method_insides": method_insides,
 }
 
 
