@@ -49,7 +49,7 @@ def method_insides(frame: pd.DataFrame) -> Figure:
     rows = max(1, math.ceil(len(panels) / columns))
     height = rows * _ROW_HEIGHT + 2 * _HEAD_HEIGHT + 6
     figure = new_figure(FULL_WIDTH, height, "What happens inside each method?")
-    part = figure.subfigures(1, 1)
+    part = figure.subfigures(1, 1, squeeze=False)[0, 0]
     part.suptitle(f"{name} · {words}", x=0.01, ha="left", fontsize=8, fontweight="normal")
     _draw(part, panels, (rows, columns))
     legend_below(figure, _legend(panels))
