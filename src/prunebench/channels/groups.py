@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from prunebench.channels.flow import Flow
+
 MemberRole = Literal["out", "in", "pass", "vector"]
 GroupRole = Literal["stem", "stream", "inside"]
 
@@ -46,7 +48,8 @@ class ChannelGroup:
         has "#1", "#2" ... behind it. The name survives removals.
     role
         "stream" if several layers produce the units (sums), else "stem" if the producer reads the
-        network's input, else "inside".
+        network's input, else "inside". Layers that only compute factors, as in
+        squeeze-and-excitation, do not count.
     frozen
         Why the units cannot leave; empty if they can.
     exact
@@ -129,6 +132,8 @@ class ChannelGraph:
         Shape of every parameter and buffer, under each of its names.
     trainable
         First names of the parameters that require a gradient, shared ones once.
+    flow
+        Which of the calls read which, and where paths meet.
     """
 
     groups: dict[str, ChannelGroup]
@@ -138,6 +143,7 @@ class ChannelGraph:
     batch: int
     shapes: dict[str, tuple[int, ...]]
     trainable: tuple[str, ...]
+    flow: Flow
 
     def with_frozen(self, reasons: Mapping[str, str]) -> ChannelGraph:
         """Return the graph in which these groups cannot be pruned, each with its reason."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from prunebench.channels.flow import Sources
 from prunebench.channels.groups import MemberRole
 
 
@@ -32,11 +33,14 @@ class Value:
         In words, where a tensor without layers comes from.
     parameter
         Whether it is a parameter or buffer, at most with its dimensions moved.
+    sources
+        The layers from which it comes; set by the tracer, not by the rules.
     """
 
     layers: tuple[Tensor, ...] = ()
     fixed: str = "a constant"
     parameter: bool = False
+    sources: Sources = frozenset()
 
 
 @dataclass

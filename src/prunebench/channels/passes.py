@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from prunebench.channels.flow import FlowNotes
 from prunebench.channels.groups import Call
 from prunebench.channels.ids import Ids, Value, compact, dims_of, spread
 
@@ -36,6 +37,8 @@ class Pass:
         Path and module of the calls of `forward` under way, the innermost last.
     pads
         (path, place in `padding`) of padding modules that add channels to (before, after, ids).
+    flow
+        The order of layers.
     in_chunk
         Whether `torch.chunk` is running: it divides evenly whatever there is, `split` does not.
     """
@@ -48,6 +51,7 @@ class Pass:
     calls: list[Call] = field(default_factory=list)
     running: list[tuple[str, nn.Module]] = field(default_factory=list)
     pads: dict[tuple[str, int], tuple[int, int, Tensor]] = field(default_factory=dict)
+    flow: FlowNotes = field(default_factory=FlowNotes)
     in_chunk: bool = False
 
     def __post_init__(self) -> None:

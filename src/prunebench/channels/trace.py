@@ -21,14 +21,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph
-from prunebench.channels.ids import Value
+from prunebench.channels.ids import Value, dims_of
 from prunebench.channels.moves import MOVES
 from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of
 from prunebench.channels.rules import COMPUTING, POINTWISE, pointwise, refuse
 from prunebench.channels.units import graph_of
 from prunebench.core.errors import ModelError
 
+aten = torch.ops.aten
 RULES = {**MOVES, **COMPUTING}
 
 
@@ -60,7 +62,7 @@ def trace(
     state = Pass(names, tensors, grouped)
     for leaf in tree_leaves(inputs):
         if isinstance(leaf, Tensor):
-            state.values[leaf] = Value((), INPUT)
+            state.values[leaf] = Value((), INPUT, sources=frozenset((NETWORK_INPUT,)))
     with untouched(model), torch.no_grad(), module_paths(model, state):
         try:
             with ChunkMode(state), TraceMode(state):
@@ -72,7 +74,9 @@ def trace(
             ) from error
     for leaf in tree_leaves(out):
         if isinstance(leaf, Tensor):
-            state.ids.freeze_value(state.value(leaf), "is an output of the network")
+            value = state.value(leaf)
+            state.ids.freeze_value(value, "is an output of the network")
+            state.flow.outputs |= value.sources
     batch = next(leaf.shape[0] for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
     return graph_of(state, batch)
 
@@ -112,6 +116,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         p, op = self.state, Operation(func, args, kwargs, out, strides)
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         values = [p.value(operand) for operand in operands]
+        n_calls = len(p.calls)
         rule = RULES.get(func.overloadpacket)
         result: Value | Sequence[Value]
         if not any(value.layers for value in values):
@@ -122,17 +127,49 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = pointwise(p, op)
         else:
             result = refuse(p, tuple(operands), f"{op.name}, which the tracer does not know")
-        self.note(out, result)
+        results = [result] if isinstance(result, Value) else result
+        sources = self.sources_of(op, values, results, is_layer=len(p.calls) > n_calls)
+        self.note(out, result, sources)
+        if func._schema.is_mutable and isinstance(args[0], Tensor):
+            self.written(args[0], sources)
         return out
 
-    def note(self, out: Any, result: Value | Sequence[Value]) -> None:
+    def sources_of(
+        self, op: Operation, operands: list[Value], results: Sequence[Value], is_layer: bool
+    ) -> Sources:
+        """Return the sources of the results; note layers and joins."""
+        flow, func = self.state.flow, op.func
+        each = [operand.sources for operand in operands]
+        sources = each[0].union(*each) if each else frozenset[int]()
+        if is_layer:
+            was_in_groups = getattr(self.state.module()[1], "passes_channels", False)
+            return flow.layer(sources, kind_of(func, op.args, was_in_groups))
+        if len(each) > 1:
+            if func.overloadpacket is aten.cat:
+                dim = op.arg("dim") % op.out.ndim
+                if any(dims_of(layer) == (dim,) for layer in results[0].layers):
+                    flow.join("concatenation", each)
+            elif is_pointwise(func) and (kind := join_kind(func)):
+                flow.join(kind, each)
+        return sources
+
+    def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
         """Remember what is known about the results; further ones of a rule are constants."""
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         values = [result] if isinstance(result, Value) else list(result)
         if isinstance(result, Value) and not result.layers:
             values = [result] * len(results)
         for tensor, value in zip(results, values, strict=False):
-            self.state.values[tensor] = value
+            self.state.values[tensor] = Value(value.layers, value.fixed, value.parameter, sources)
+
+    def written(self, view: Tensor, sources: Sources) -> None:
+        """Remember where a tensor comes from of which a view was written."""
+        base = view._base
+        if base is not None:
+            old = self.state.value(base)
+            self.state.values[base] = Value(
+                old.layers, old.fixed, old.parameter, old.sources | sources
+            )
 
 
 def is_pointwise(func: Any) -> bool:

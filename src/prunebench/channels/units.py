@@ -14,6 +14,7 @@ from torch import nn
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad
 from prunebench.channels.ids import Block, Ids
 from prunebench.channels.passes import Pass
+from prunebench.channels.roles import gates
 
 Ints = NDArray[np.int64]
 # (number of the block, slices per unit) in network order: what units of a group have in common.
@@ -36,6 +37,8 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         all_units(state.ids),
         key=lambda units: (first_block(units, blocks), bool(units.reason), units.signature),
     )
+    flow = state.flow.finished()
+    factors = {state.calls[number].weight for number in gates(flow)}
     groups: dict[str, ChannelGroup] = {}
     pads: dict[tuple[str, int], dict[str, torch.Tensor]] = {key: {} for key in state.pads}
     taken: dict[str, int] = {}
@@ -43,7 +46,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         path = layer_path(units, state)
         number = taken[path] = taken.get(path, -1) + 1
         name = f"{path}#{number}" if number else path
-        groups[name] = group_of(name, units, state)
+        groups[name] = group_of(name, units, state, factors)
         for number, ids in units.ids.items():
             block = blocks[number]
             if isinstance(block.owner, str) and not units.reason:
@@ -64,6 +67,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
             for tensor, names in zip(state.tensors, state.names, strict=True)
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad
         ),
+        flow=flow,
     )
 
 
@@ -162,15 +166,15 @@ def layer_path(units: Units, state: Pass) -> str:
     return path if block.role == "out" else f"{path}:in"
 
 
-def group_of(name: str, units: Units, state: Pass) -> ChannelGroup:
-    """Translate ids into slices of parameters."""
+def group_of(name: str, units: Units, state: Pass, factors: set[str]) -> ChannelGroup:
+    """Translate ids into slices of parameters; `factors` are the weights of gates."""
     members = []
     producers = []
     for number, ids in units.ids.items():
         block = state.ids.blocks[number]
         if not isinstance(block.owner, int) or block.role is None:
             continue
-        if block.role == "out":
+        if block.role == "out" and not factors.intersection(state.names[block.owner]):
             producers.append(block)
         index = torch.from_numpy(np.ascontiguousarray(ids - block.start))
         members.append(Member(state.names[block.owner], block.dim, block.role, index))
