@@ -28,7 +28,6 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
     assert (l1.ratio_kind, l1.revision, l1.start) == ("units_per_group", L1.revision, "base")
     assert l1.options == {
         "roles": ["inside"],
-        "skip": [],
         "layer_ratios": {},
         "allocation": "uniform",
     }
@@ -147,17 +146,19 @@ TINY = "config/experiments/tiny.yaml: "
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
             "methods.l1.options: unknown key 'rolls'; did you mean roles? "
-            "(allowed: allocation, layer_ratios, roles, skip)",
+            "(allowed: allocation, layer_ratios, roles)",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
-            "methods.l1.settings.all.roles[1]: unknown value 'insid'; did you mean inside? "
-            "(allowed: inside, stem, stream)",
+            "methods.l1.settings.all.roles[1]: unknown role 'insid'; did you mean inside? "
+            "(allowed: chain, convolutions, depthwise, except_shortcuts, first, "
+            "first_convolutions, full, gate, grouped, head, inside, last, linear, middle, "
+            "pointwise, shortcut, stem, stream)",
         ),
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
             "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
-            "(allowed: allocation, layer_ratios, roles, skip)",
+            "(allowed: allocation, layer_ratios, roles)",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},

@@ -100,7 +100,7 @@ def test_ratios_by_layer(resnet_run: FakeRun) -> None:
 
 
 def test_groups_that_are_skipped_stay_whole(resnet_run: FakeRun) -> None:
-    prune(resnet_run, "units_per_group", 0.5, skip=("stages.2.*",))
+    prune(resnet_run, "units_per_group", 0.5, roles=("inside", "not stages.2.*"))
     assert widths(resnet_run) == [8, 8, 8, 16, 16, 16, 64, 64, 64]
 
 

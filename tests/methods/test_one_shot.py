@@ -67,6 +67,12 @@ def test_groups_are_chosen_by_role(resnet_run: FakeRun) -> None:
     }
 
 
+def test_groups_are_chosen_by_their_place_and_name(resnet_run: FakeRun) -> None:
+    l1 = method(L1, roles=("first_convolutions", "not stages.[02].*"))
+    plan = l1.select(resnet_run, budget(0.5))
+    assert list(plan.removed) == [f"stages.1.{block}.conv1" for block in range(3)]
+
+
 def test_budgets_count_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
     l1 = method(L1)
     resnet_run.apply(l1, l1.select(resnet_run, budget(0.25)))

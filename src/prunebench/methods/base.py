@@ -13,14 +13,15 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGraph, ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.core.errors import TrainingError
+from prunebench.channels.selections import check_rule, select_groups
+from prunebench.core.errors import ConfigError, TrainingError
 from prunebench.core.phases import Budget, Length, Phase
 from prunebench.core.recipe import Recipe, Settings
 from prunebench.methods.allocation import (
@@ -31,8 +32,15 @@ from prunebench.methods.allocation import (
     shortest_prefix,
 )
 
-Role = Literal["stem", "stream", "inside"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _rule(rule: str) -> str:
+    try:
+        check_rule(rule)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return rule
 
 
 class MethodOptions(Settings):
@@ -41,8 +49,8 @@ class MethodOptions(Settings):
     A layer is named by its path or by a pattern of it, such as "stages.2.*".
     """
 
-    roles: tuple[Role, ...] = ("inside",)  # groups that may be pruned, by their place
-    skip: tuple[str, ...] = ()  # groups that are left alone
+    # groups that may be pruned, as rules of `channels.selections`
+    roles: tuple[Annotated[str, AfterValidator(_rule)], ...] = ("inside",)
     # ratio_kind auto: what leaves of each group; of several patterns that fit, the first counts
     layer_ratios: dict[str, Ratio] = {}
     # ratio_kind macs or params. uniform: the same share of every group; global: all ranked together
@@ -171,12 +179,7 @@ class Method(Generic[O]):
     # --- what leaves
     def candidates(self, run: Run) -> dict[str, ChannelGroup]:
         """Return the groups that may lose units, in network order."""
-        return {
-            name: group
-            for name, group in run.graph.groups.items()
-            if group.role in self.options.roles
-            and not any(fnmatchcase(name, pattern) for pattern in self.options.skip)
-        }
+        return select_groups(run.graph, self.options.roles)
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the importance of each unit, shape (units,); higher is kept."""
