@@ -38,6 +38,32 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class TwoBlocks(nn.Module):
+    """A residual network of two blocks, the second at stride 2; its costs fit on a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(4)
+        self.b1c1 = nn.Conv2d(4, 6, 3, padding=1, bias=False)
+        self.b1n1 = nn.BatchNorm2d(6)
+        self.b1c2 = nn.Conv2d(6, 4, 3, padding=1, bias=False)
+        self.b1n2 = nn.BatchNorm2d(4)
+        self.b2c1 = nn.Conv2d(4, 8, 3, stride=2, padding=1, bias=False)
+        self.b2n1 = nn.BatchNorm2d(8)
+        self.b2c2 = nn.Conv2d(8, 10, 3, padding=1, bias=False)
+        self.b2n2 = nn.BatchNorm2d(10)
+        self.down = nn.Conv2d(4, 10, 1, stride=2, bias=False)
+        self.down_norm = nn.BatchNorm2d(10)
+        self.fc = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem_norm(self.stem(x)).relu()
+        x = (x + self.b1n2(self.b1c2(self.b1n1(self.b1c1(x)).relu()))).relu()
+        inner = self.b2n2(self.b2c2(self.b2n1(self.b2c1(x)).relu()))
+        return self.fc((self.down_norm(self.down(x)) + inner).relu().mean((2, 3)))
+
+
 class OptionA(nn.Module):
     """Three stages of 4, 8, 16 channels; pads of 2 + 2 and 4 + 4 zero channels in the shortcuts."""
 
@@ -86,6 +112,11 @@ def flatten_net() -> nn.Module:
 @pytest.fixture
 def residual_net() -> nn.Module:
     return Residual()
+
+
+@pytest.fixture
+def two_block_net() -> nn.Module:
+    return TwoBlocks()
 
 
 @pytest.fixture

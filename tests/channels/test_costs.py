@@ -35,6 +35,63 @@ def test_params_count_trainable_ones_and_shared_ones_once(two_layer_net):
     assert costs.params({"first": 1}) == 1 + 2
 
 
+def test_output_elements_count_every_call_of_convolutions_and_linear_layers(two_block_net):
+    costs = costs_of(trace(two_block_net, torch.ones(2, 3, 8, 8)))
+    assert costs.layer_activations() == {
+        "stem.weight": 4 * 64,
+        "b1c1.weight": 6 * 64,
+        "b1c2.weight": 4 * 64,
+        "b2c1.weight": 8 * 16,
+        "b2c2.weight": 10 * 16,
+        "down.weight": 10 * 16,
+        "fc.weight": 5,
+    }
+    assert costs.activations() == 1349
+    assert costs.macs() == 51_378
+
+
+@pytest.mark.parametrize(
+    ("group", "activations", "macs"),
+    [
+        # 64 in stem and b1c2; 27·64 + 9·6·64 in those, 9·6·64 + 9·8·16 + 10·16 in the readers
+        ("stem", 128, 9952),
+        ("b1c1", 64, 4608),  # 9·4·64 in itself, 9·4·64 in b1c2
+        ("b2c1", 16, 2016),  # 9·4·16 in itself, 9·10·16 in b2c2
+        ("b2c2", 32, 1221),  # 9·8·16 in itself, 4·16 in down, 5 in fc
+    ],
+)
+def test_cost_of_a_unit(two_block_net, group, activations, macs):
+    costs = costs_of(trace(two_block_net, torch.ones(2, 3, 8, 8)))
+    found = costs.unit_cost(group)
+    assert (found.activations, found.macs) == (activations, macs)
+
+
+def test_cost_of_a_unit_shrinks_with_what_is_gone(two_block_net):
+    costs = costs_of(trace(two_block_net, torch.ones(1, 3, 8, 8)))
+    # 9·64 weights' products for each of stem's 3 left, in b1c1 itself and in b1c2
+    assert costs.unit_cost("b1c1", {"stem": 3}).macs == 2 * 9 * 3 * 64
+    assert costs.unit_cost("b1c1", {"stem": 3}).params == 2 * 9 * 3 + 2
+    assert costs.unit_cost("b1c1", {"stem": 3}).activations == 64
+
+
+@pytest.mark.parametrize("grouped", ["whole", "local"])
+def test_units_of_a_grouped_convolution_cost_what_leaves(grouped_net, grouped):
+    example = torch.ones(1, 3, 4, 4)
+    graph = trace(grouped_net, example, grouped=grouped)
+    costs = costs_of(graph)
+    smaller = costs_of(trace(remove(grouped_net, graph, {"stem": torch.tensor([1])}), example))
+    saved = costs.unit_cost("stem")
+    assert saved.macs == costs.macs() - smaller.macs()
+    assert saved.params == costs.params() - smaller.params()
+    assert saved.activations == costs.activations() - smaller.activations()
+
+
+def test_cost_of_a_unit_that_is_gone_is_refused(two_block_net):
+    costs = costs_of(trace(two_block_net, torch.ones(1, 3, 8, 8)))
+    with pytest.raises(ValueError, match="'b1c1' has no unit left"):
+        costs.unit_cost("b1c1", {"b1c1": 0})
+
+
 @pytest.mark.parametrize(
     "name", ["option_a_net", "depthwise_net", "relu_before_norm_net", "transposed_net"]
 )
@@ -46,6 +103,7 @@ def test_forecast_equals_the_count_after_removal(request, name):
     smaller = remove(net, graph, removed)
     after = costs_of(trace(smaller, example))
     assert costs_of(graph).layer_macs(kept) == after.layer_macs()
+    assert costs_of(graph).layer_activations(kept) == after.layer_activations()
     assert costs_of(graph).params(kept) == sum(p.numel() for p in smaller.parameters())
 
 

@@ -1,7 +1,9 @@
 """What a network costs, as a function of the units kept in each group.
 
 Multiply-accumulates count convolutions and linear layers only: each entry of a weight once per
-position of the output, so a pruned weight's count follows from its shape alone.
+position of the output, so a pruned weight's count follows from its shape alone. So do the elements
+of their outputs, which Group Fisher Pruning (Liu et al., arXiv 2108.00708) takes for
+memory.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from prunebench.channels.groups import Call, ChannelGraph
 
@@ -26,8 +29,17 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class UnitCost:
+    """What leaves with one unit; all whole numbers of one example."""
+
+    macs: int
+    params: int
+    activations: int
+
+
+@dataclass(frozen=True)
 class Costs:
-    """Multiply-accumulates and parameters, whatever is kept.
+    """Multiply-accumulates, parameters and output elements, whatever is kept.
 
     Attributes
     ----------
@@ -58,16 +70,75 @@ class Costs:
         units = self._units(kept)
         macs: dict[str, int] = {}
         for call in self.calls:
-            entries = (
-                self._entries(call.weight, units) if call.weight in self.extents else call.entries
-            )
-            macs[call.weight] = macs.get(call.weight, 0) + call.positions * entries
+            macs[call.weight] = macs.get(call.weight, 0) + self._call_macs(call, units)
         return {weight: total // self.batch for weight, total in macs.items()}
+
+    def activations(self, kept: Mapping[str, int] | None = None) -> int:
+        """Return the output elements of all convolutions and linear layers for one example."""
+        return sum(self.layer_activations(kept).values())
+
+    def layer_activations(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Return the output elements for one example by weight, all its calls, in network order."""
+        units = self._units(kept)
+        elements: dict[str, int] = {}
+        for call in self.calls:
+            elements[call.weight] = elements.get(call.weight, 0) + self._call_outputs(call, units)
+        return {weight: total // self.batch for weight, total in elements.items()}
 
     def params(self, kept: Mapping[str, int] | None = None) -> int:
         """Return the number of trainable parameters."""
         units = self._units(kept)
         return sum(self._entries(name, units) for name in self.trainable)
+
+    def unit_cost(self, group: str, kept: Mapping[str, int] | None = None) -> UnitCost:
+        """Return what one more unit of `group` saves when `kept` is what is left.
+
+        Exact: `costs(kept) - costs(kept without the unit)`, from the touched weights alone.
+
+        Raises
+        ------
+        ValueError
+            For an unknown group, or one that has no unit left.
+        """
+        before = self._units({group: self.units.get(group, 0), **(kept or {})})
+        if before[group] < 1:
+            raise ValueError(f"group {group!r} has no unit left")
+        after = {**before, group: before[group] - 1}
+        touched = self._touched[group]
+        calls = [call for call in self.calls if call.weight in touched]
+        return UnitCost(
+            macs=sum(self._call_macs(c, before) - self._call_macs(c, after) for c in calls)
+            // self.batch,
+            params=sum(
+                self._entries(name, before) - self._entries(name, after)
+                for name in self.trainable
+                if name in touched
+            ),
+            activations=sum(
+                self._call_outputs(c, before) - self._call_outputs(c, after) for c in calls
+            )
+            // self.batch,
+        )
+
+    @cached_property
+    def _touched(self) -> dict[str, set[str]]:
+        """Return the parameters that each group cuts."""
+        touched: dict[str, set[str]] = {group: set() for group in self.units}
+        for name, dims in self.extents.items():
+            for extent in dims:
+                for group, _ in extent.per_unit:
+                    touched[group].add(name)
+        return touched
+
+    def _call_macs(self, call: Call, units: Mapping[str, int]) -> int:
+        known = call.weight in self.extents
+        return call.positions * (self._entries(call.weight, units) if known else call.entries)
+
+    def _call_outputs(self, call: Call, units: Mapping[str, int]) -> int:
+        if call.weight not in self.extents:
+            return call.outputs
+        rows = self.extents[call.weight][call.dim]
+        return call.outputs // rows.size(self.units) * rows.size(units)
 
     def _units(self, kept: Mapping[str, int] | None) -> dict[str, int]:
         for name in kept or {}:

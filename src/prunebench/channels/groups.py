@@ -105,11 +105,17 @@ class Call:
         How often one entry of the weight is multiplied in the traced pass (whole batch).
     entries
         Entries of the weight when traced.
+    outputs
+        Elements it produces in the traced pass (whole batch).
+    dim
+        The weight's producing dimension: `outputs` grow with its size.
     """
 
     weight: str
     positions: int
     entries: int
+    outputs: int
+    dim: int
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunebench.channels.flow import FlowNotes
 from prunebench.channels.groups import Call
-from prunebench.channels.ids import Ids, Value, compact, dims_of, spread
+from prunebench.channels.ids import Ids, Value, along, compact, dims_of, spread
 
 INPUT = "the network's input"
 
@@ -83,11 +83,17 @@ class Pass:
             self.pads[key] = (before, after, self.ids.new(before + after, path, position))
         return self.pads[key][2]
 
-    def called(self, value: Value, weight: Tensor, positions: int, operation: str) -> None:
-        """Note a use of a weight for the costs."""
-        number = self.ids.block_of(value.layers[0]).owner if value.parameter else None
-        name = self.names[number][0] if isinstance(number, int) else operation
-        self.calls.append(Call(name, positions, weight.numel()))
+    def called(
+        self, value: Value, weight: Tensor, dim: int, positions: int, out: Tensor, operation: str
+    ) -> None:
+        """Note a use of a weight, whose rows lie along `dim`, for the costs."""
+        rows = along(value, dim) if value.parameter else None
+        block = None if rows is None else self.ids.block_of(rows)
+        if block is None or not isinstance(block.owner, int):
+            self.calls.append(Call(operation, positions, weight.numel(), out.numel(), dim))
+        else:  # the parameter itself may lie the other way round
+            name = self.names[block.owner][0]
+            self.calls.append(Call(name, positions, weight.numel(), out.numel(), block.dim))
 
     def settle(
         self, value: Value, layers: Sequence[Tensor | None], reason: str, parameter: bool = False

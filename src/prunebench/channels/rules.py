@@ -64,8 +64,9 @@ def convolution(p: Pass, op: Operation) -> Value:
     x, weight, bias, _, _, _, transposed, _, groups = op.args
     xv, wv = p.value(x), p.value(weight)
     places = x if transposed else op.out
-    p.called(wv, weight, places.numel() // places.shape[1], "convolution")
-    rows, columns = along(wv, int(transposed)), along(wv, 1 - int(transposed))
+    producing = int(transposed)
+    p.called(wv, weight, producing, places.numel() // places.shape[1], op.out, "convolution")
+    rows, columns = along(wv, producing), along(wv, 1 - producing)
     if not wv.parameter or rows is None or columns is None:
         return refuse(p, (x, weight, bias), "a convolution whose weight is computed")
     if transposed and groups > 1:
@@ -123,7 +124,7 @@ def product(
 ) -> Value:
     """Multiply by a weight; `dims` are its producing and its consuming dimension."""
     xv, wv = p.value(x), p.value(weight)
-    p.called(wv, weight, x.numel() // x.shape[-1], "matrix product")
+    p.called(wv, weight, dims[0], x.numel() // x.shape[-1], out, "matrix product")
     rows, columns = along(wv, dims[0]), along(wv, dims[1])
     if not wv.parameter or rows is None or columns is None:
         return refuse(p, (x, weight, bias), "a matrix product of two activations")
