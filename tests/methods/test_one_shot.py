@@ -91,11 +91,6 @@ def test_random_is_a_function_of_seed_and_group(resnet_run: FakeRun) -> None:
     assert first["stages.0.0.conv1"].tolist() != first["stages.0.1.conv1"].tolist()
 
 
-def test_other_kinds_of_budget_are_refused(resnet_run: FakeRun) -> None:
-    with pytest.raises(ValueError, match="no allocation for ratio_kind 'macs'"):
-        method(L1).select(resnet_run, Budget(kind="macs", ratio=0.5))
-
-
 def test_fine_tuning_follows_the_removal(resnet_run: FakeRun) -> None:
     l1 = method(L1)
     select, fine_tune = phases(l1)
