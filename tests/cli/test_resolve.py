@@ -74,6 +74,17 @@ def test_the_seeds_of_the_configuration_come_before_all(write_config: WriteConfi
     assert {run.seed for run in resolve_experiment("tiny", config_dir, seeds=(7,))} == {7}
 
 
+def test_a_method_may_run_on_some_of_the_networks_alone(write_config: WriteConfig) -> None:
+    networks = {"resnet20": {}, "vgg16_x0_25": {}}
+    methods = {"random": {}, "l1": {"networks": "vgg16_x0_25"}}
+    runs = resolve_all(write_config({"networks": networks, "methods": methods}))
+    assert [(run.architecture, run.method) for run in runs] == [
+        ("resnet20", "random"),
+        ("vgg16_x0_25", "random"),
+        ("vgg16_x0_25", "l1"),
+    ]
+
+
 def test_options_of_a_network_come_before_a_setting_s_and_these_before_the_method_s(
     write_config: WriteConfig,
 ) -> None:
@@ -141,6 +152,11 @@ TINY = "config/experiments/tiny.yaml: "
         (
             {"methods": {"l1": {"by_network": {"resnet20": {}}}}},
             "methods.l1.by_network: unknown network of this experiment 'resnet20'; did you mean "
+            "resnet20_x0_25? (allowed: resnet20_x0_25)",
+        ),
+        (
+            {"methods": {"l1": {"networks": ["resnet20"]}}},
+            "methods.l1.networks: unknown network of this experiment 'resnet20'; did you mean "
             "resnet20_x0_25? (allowed: resnet20_x0_25)",
         ),
         (

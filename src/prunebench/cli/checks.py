@@ -28,12 +28,13 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)
-        for architecture in cell.by_network:
-            if architecture not in experiment.networks:
-                sentence = unknown_name(
-                    "network of this experiment", architecture, experiment.networks
-                )
-                fail(where, f"methods.{method}.by_network", sentence)
+        for key in ("by_network", "networks"):
+            for architecture in getattr(cell, key) or ():
+                if architecture not in experiment.networks:
+                    sentence = unknown_name(
+                        "network of this experiment", architecture, experiment.networks
+                    )
+                    fail(where, f"methods.{method}.{key}", sentence)
     _check_roles(experiment, where)
 
 

@@ -82,6 +82,8 @@ class _Grid:
         for dataset in self.experiment.datasets:
             for architecture in self.experiment.networks:
                 for method, cell in self.experiment.methods.items():
+                    if architecture not in (cell.networks or self.experiment.networks):
+                        continue
                     yield from self._of_method(dataset, architecture, method, cell)
 
     def _of_method(

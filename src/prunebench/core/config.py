@@ -84,6 +84,7 @@ class MethodConfig(Settings):
     settings: Annotated[dict[SettingName, dict[str, Any]], Field(min_length=1)] = {"default": {}}
     recipes: RecipeNames = {}  # over the network's
     by_network: dict[str, dict[str, Any]] = {}  # options of one network, over the settings'
+    networks: Slugs | None = None  # None: all of the experiment's
 
 
 class ExperimentConfig(Settings):
