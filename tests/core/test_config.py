@@ -20,7 +20,7 @@ from prunebench.core.recipe import Recipe
 from prunebench.core.validation import validate
 
 EXPERIMENT_KEYS = "datasets, methods, networks, ratio_kind, ratios, recipes, seeds, threads, title"
-METHOD_KEYS = "by_network, options, ratio_kind, ratios, recipes, settings"
+METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, settings"
 
 
 def experiment(**changed: Any) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class ModelError(PrunebenchError):
     """A network cannot be built, traced, loaded or pruned as asked."""
 
 
+class MethodError(PrunebenchError):
+    """A method breaks its contract: a score that is not finite, a group without any unit left."""
+
+
 class TrainingError(PrunebenchError):
     """Training cannot go on: a loss that is not finite, a layer without channels."""
 

@@ -31,6 +31,7 @@ from prunebench.methods.allocation import (
     pruned_count,
     shortest_prefix,
 )
+from prunebench.methods.contract import check_scores
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
@@ -243,7 +244,9 @@ class Method(Generic[O]):
 
         A function of weights, state and seed alone, since it is repeated after a resume.
         """
-        scores = self.score(run, self.candidates(run))
+        groups = self.candidates(run)
+        scores = self.score(run, groups)
+        check_scores(self, groups, scores)
         counts = self.allocate(run, scores, budget)
         return Plan(removed={name: lowest(scores[name], n) for name, n in counts.items() if n})
 

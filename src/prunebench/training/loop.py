@@ -16,6 +16,7 @@ from prunebench.data.normalization import normalization
 from prunebench.measure.accuracy import evaluate
 from prunebench.measure.modes import arithmetic
 from prunebench.methods.base import Method
+from prunebench.methods.contract import check_plan
 from prunebench.training.batches import (
     EpochBatches,
     draw_epoch,
@@ -142,6 +143,7 @@ class Loop:
         started = time.perf_counter()
         plan = method.select(run, budget)
         seconds = time.perf_counter() - started
+        check_plan(method, run.graph, run.params, plan)
         applied = apply_plan(run, plan)
         self.momenta = {
             name: slice_tensor(buffer, applied.before.cuts.get(name, []))
