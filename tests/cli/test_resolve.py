@@ -125,6 +125,7 @@ def test_a_control_names_the_run_whose_widths_it_takes(write_config: WriteConfig
 
 
 TINY = "config/experiments/tiny.yaml: "
+PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,30 @@ TINY = "config/experiments/tiny.yaml: "
         (
             {"methods": {"l1": {}, "scratch_e": {"options": {"widths_from": "scratch_e"}}}},
             "methods.scratch_e: widths_from: unknown run 'scratch_e' (allowed: l1/default) at 0.5",
+        ),
+        (
+            {"published": PUBLISHED | {"paper": "gerg"}},
+            "published.paper: unknown paper 'gerg'; did you mean greg? "
+            "(allowed: epruner, greg, group_fisher, increg, orthoreg, srfp)",
+        ),
+        (
+            {"published": PUBLISHED | {"table": "Table 11"}},
+            "published.table: unknown table 'Table 11'; did you mean Table 1 or Table 4 or "
+            "Table 3? (allowed: Table 1, Table 2, Table 3, Table 4)",
+        ),
+        (
+            {"published": PUBLISHED | {"networks": {"resnet20_x0_25": "resnet55"}}},
+            "published.networks.resnet20_x0_25: unknown printed network 'resnet55'; did you mean "
+            "resnet56? (allowed: resnet56, vgg19)",
+        ),
+        (
+            {"published": PUBLISHED | {"rows": {"l2": "l1"}}},
+            "published.rows: unknown method 'l2' (allowed: l1, unpruned)",
+        ),
+        (
+            {"published": PUBLISHED | {"rows": {"l1": "l1/oneshot"}}},
+            "published.rows.l1: unknown row 'l1/oneshot'; did you mean l1/one_shot? (allowed: "
+            "baseline, baseline/unpruned, greg_1, greg_1/growing_reg, l1, l1/one_shot)",
         ),
         (
             {"recipes": {"base": "one_epoch"}},

@@ -9,6 +9,7 @@ import yaml
 from prunebench.core.config import (
     Config,
     ExperimentConfig,
+    PublishedConfig,
     experiment_title,
     merged_config,
     read_config,
@@ -19,7 +20,9 @@ from prunebench.core.errors import ConfigError
 from prunebench.core.recipe import Recipe
 from prunebench.core.validation import validate
 
-EXPERIMENT_KEYS = "datasets, methods, networks, ratio_kind, ratios, recipes, seeds, threads, title"
+EXPERIMENT_KEYS = (
+    "datasets, methods, networks, published, ratio_kind, ratios, recipes, seeds, threads, title"
+)
 METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, settings"
 
 
@@ -287,3 +290,23 @@ def test_an_error_in_a_file_names_it(config_dir: Path) -> None:
 def test_an_experiment_without_its_file_is_called_by_its_name(config_dir: Path) -> None:
     assert experiment_title(config_dir, "quick") == "First contact"
     assert experiment_title(config_dir, "gone") == "gone"
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        (("l1", "default", "0.5"), ("resnet56", "l1", "one_shot", None)),
+        (("greg_1", "fast", "0.5"), ("resnet56", "greg_1", None, None)),
+        (("greg_1", "fast", "auto"), ("resnet56", "greg_1", "filters", "2.55")),
+        (("random", "default", "0.5"), None),
+    ],
+)
+def test_the_closest_key_names_a_cell_s_printed_row(
+    cell: tuple[str, str, str], names: tuple[str | None, ...] | None
+) -> None:
+    rows = {"l1": "l1/one_shot", "greg_1": "greg_1", "greg_1/fast/auto": "greg_1/filters/2.55"}
+    published = PublishedConfig(
+        paper="greg", table="Table 1", networks={"resnet56_b": "resnet56"}, rows=rows
+    )
+    found = published.name_of("resnet56_b", *cell)
+    assert (found and tuple(found.values())) == names

@@ -12,7 +12,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from prunebench.core.config import Config, ExperimentConfig, MethodConfig, NetworkConfig
+from prunebench.core.config import (
+    Config,
+    ExperimentConfig,
+    MethodConfig,
+    NetworkConfig,
+    PublishedConfig,
+)
 from prunebench.core.recipe import Augment, Recipe, Schedule
 from prunebench.methods.base import MethodOptions
 
@@ -20,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SECTIONS: dict[str, type[BaseModel]] = {
     "## config.yaml": Config,
     "## experiments/&lt;name&gt;.yaml": ExperimentConfig,
+    "### A printed table": PublishedConfig,
     "### A network": NetworkConfig,
     "### A method": MethodConfig,
     "### Options of every method": MethodOptions,

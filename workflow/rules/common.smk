@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from prunebench.core.config import experiment_title, merged_config
+from prunebench.core.config import experiment_title, merged_config, published_text
 from prunebench.core.errors import PrunebenchError
 from prunebench.core.resolved import RESOLVED_FILE, resolved_runs, source_hash
 from prunebench.core.spec import base_path, run_path
@@ -27,6 +27,7 @@ wildcard_constraints:
 try:
     SETTINGS = merged_config(config, CONFIG_DIR)
     TITLES = {name: experiment_title(CONFIG_DIR, name) for name in SETTINGS.experiments}
+    PUBLISHED = {name: published_text(CONFIG_DIR, name) for name in SETTINGS.experiments}
     RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
 except PrunebenchError as error:
     sys.exit(f"prunebench: {error}")
@@ -93,6 +94,11 @@ def gpus(wildcards):
     """Return how many GPUs a training job takes on this machine."""
     found = SETTINGS.device == "auto" and shutil.which("nvidia-smi") is not None
     return int(found or SETTINGS.device == "cuda")
+
+
+def published_rows(wildcards):
+    """Return the experiment's printed table as text: a change of it is collected anew."""
+    return PUBLISHED.get(wildcards.experiment, "")
 
 
 def table_title(wildcards):

@@ -59,6 +59,8 @@ rule collect:
         "results/logs/{experiment}/collect.log",
     conda:
         "../../environment.yml"
+    params:
+        published=published_rows,
     shell:
         "python -m prunebench collect --experiment {wildcards.experiment}"
         " --runs results/resolved/runs.json > {log} 2>&1"

@@ -276,11 +276,14 @@ def collect(
     runs: Runs = None,
 ) -> None:
     """Gather an experiment's runs into one runs.csv."""
+    from prunebench.core.config import read_experiment
     from prunebench.report.collect import collect_to_csv
 
     specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
     entries = [spec.model_dump(mode="json") for spec in specs]
-    path = collect_to_csv(results, specs[0].experiment, entries)
+    name = specs[0].experiment
+    published = read_experiment(config.parent, name).published
+    path = collect_to_csv(results, name, entries, published)
     typer.echo(f"{len(specs)} runs · {path}")
 
 
@@ -294,10 +297,14 @@ def tables(
     out: Out,
     title: Annotated[str | None, typer.Option(help="Above the table.")] = None,
 ) -> None:
-    """Write the summary of a runs.csv as CSV, Markdown, LaTeX and HTML."""
+    """Write the summary of a runs.csv as CSV, Markdown, LaTeX and HTML.
+
+    Runs that belong to a printed table are put beside it: published.csv, .md, .tex, .html.
+    """
+    from prunebench.report.comparison_table import write_comparison
     from prunebench.report.tables import write_tables
 
-    for path in write_tables(runs_csv, out, title):
+    for path in [*write_tables(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
         typer.echo(str(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +13,7 @@ from prunebench.core.spec import RunSpec
 from prunebench.data.registry import dataset_info
 from prunebench.methods.registry import method_class, method_paths
 from prunebench.models.registry import split_width
+from prunebench.report.published import PAPERS, read_published, select
 
 BASE_ROLE = "base"
 
@@ -36,6 +37,32 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
                     )
                     fail(where, f"methods.{method}.{key}", sentence)
     _check_roles(experiment, where)
+    _check_published(experiment, where)
+
+
+def _check_published(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a table, a network or a row that no published CSV has."""
+    published = experiment.published
+    if published is None:
+        return
+    rows = select(read_published(), own_only=True, paper=published.paper)
+    _look_up(where, "published.paper", "paper", published.paper, PAPERS)
+    _look_up(where, "published.table", "table", published.table, {row.table for row in rows})
+    rows = select(rows, table=published.table)
+    for ours, printed in published.networks.items():
+        key = f"published.networks.{ours}"
+        _look_up(where, "published.networks", "network", ours, experiment.networks)
+        _look_up(where, key, "printed network", printed, {row.architecture for row in rows})
+    names = {row.method for row in rows} | {f"{row.method}/{row.setting}" for row in rows}
+    for ours, printed in published.rows.items():
+        key = "published.rows"
+        _look_up(where, key, "method", ours.split("/")[0], experiment.methods)
+        _look_up(where, f"{key}.{ours}", "row", "/".join(printed.split("/")[:2]), names)
+
+
+def _look_up(where: Path, key: str, kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        fail(where, key, unknown_name(kind, name, known))
 
 
 def _check_roles(experiment: ExperimentConfig, where: Path) -> None:

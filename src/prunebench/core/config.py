@@ -87,6 +87,33 @@ class MethodConfig(Settings):
     networks: Slugs | None = None  # None: all of the experiment's
 
 
+class PublishedConfig(Settings):
+    """The printed table that an experiment reproduces, and which of its rows each method is."""
+
+    paper: Slug  # a file of resources/published
+    table: str
+    networks: dict[Slug, Slug] = {}  # ours -> the paper's name, where it is another
+    # method, method/setting or method/setting/ratio (as in paths) -> the same of the printed row
+    rows: Annotated[dict[str, str], Field(min_length=1)]
+
+    def name_of(
+        self, architecture: str, method: str, setting: str, ratio: str
+    ) -> dict[str, str | None] | None:
+        """Return the printed row's names for a cell, None for what the table does not have.
+
+        Without a setting or ratio of its own the row is the one with ours.
+        """
+        path = (method, setting, ratio)
+        keys = ("/".join(path[:n]) for n in (3, 2, 1))
+        printed = next((self.rows[key] for key in keys if key in self.rows), None)
+        if printed is None:
+            return None
+        names = [*printed.split("/", 2), None, None]
+        network = self.networks.get(architecture, architecture)
+        parts = ("method", "setting", "ratio")
+        return {"architecture": network} | dict(zip(parts, names, strict=False))
+
+
 class ExperimentConfig(Settings):
     """A grid with a name: data sets × networks × methods × settings × ratios × seeds."""
 
@@ -99,6 +126,7 @@ class ExperimentConfig(Settings):
     ratios: Ratios = ()
     ratio_kind: RatioKind = "units_per_group"
     threads: Annotated[int, Field(ge=1)] = 1  # of torch; results depend on it to the bit
+    published: PublishedConfig | None = None  # the printed table beside which results are put
 
 
 class Config(Settings):
@@ -132,6 +160,14 @@ def experiment_title(config_dir: Path, name: str) -> str:
     if not (config_dir / "experiments" / f"{name}.yaml").is_file():
         return name
     return read_experiment(config_dir, name).title
+
+
+def published_text(config_dir: Path, name: str) -> str:
+    """Return an experiment's key `published` as JSON, empty where it has none or no file."""
+    if not (config_dir / "experiments" / f"{name}.yaml").is_file():
+        return ""
+    published = read_experiment(config_dir, name).published
+    return "" if published is None else published.model_dump_json()
 
 
 def read_recipe(config_dir: Path, name: str) -> Recipe:

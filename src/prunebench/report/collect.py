@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import prunebench
+from prunebench.core.config import PublishedConfig
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_csv
 from prunebench.core.spec import BaseSpec, RunSpec
@@ -19,17 +20,29 @@ from prunebench.report.insides import read_insides
 Row = dict[str, Any]  # column -> value; None is an empty cell
 
 
-def collect_to_csv(results: Path, experiment: str, runs: Sequence[Mapping[str, Any]]) -> Path:
-    """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path."""
+def collect_to_csv(
+    results: Path,
+    experiment: str,
+    runs: Sequence[Mapping[str, Any]],
+    published: PublishedConfig | None = None,
+) -> Path:
+    """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
+
+    With `published`, each row says which printed row it is.
+    """
     mine = [run for run in runs if run["experiment"] == experiment]
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
-    write_rows(path, collect(results, mine))
+    write_rows(path, collect(results, mine, published))
     return path
 
 
-def collect(results: Path, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+def collect(
+    results: Path,
+    runs: Sequence[Mapping[str, Any]],
+    published: PublishedConfig | None = None,
+) -> list[Row]:
     """Return a row per resolved run specification, in their order.
 
     ResultError names the file that is missing, damaged, or belongs to another specification.
@@ -40,7 +53,8 @@ def collect(results: Path, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
         spec = RunSpec.model_validate(run)
         if spec.base.path not in bases:
             bases[spec.base.path] = _base_columns(results, spec.base)
-        rows.append(_row(results / spec.path, spec, bases[spec.base.path]))
+        row = _row(results / spec.path, spec, bases[spec.base.path])
+        rows.append(row | _printed_columns(spec, published))
     return rows
 
 
@@ -75,6 +89,15 @@ def _row(folder: Path, spec: RunSpec, base: Row) -> Row:
     }
     row["drop"] = row["base_top1"] - row["top1"]
     return row
+
+
+def _printed_columns(spec: RunSpec, published: PublishedConfig | None) -> Row:
+    """Return the printed table, and the names of the run's row in it where it has one."""
+    if published is None:
+        return {}
+    name = published.name_of(spec.architecture, spec.method, spec.setting, spec.ratio_slug)
+    printed = None if name is None else _json(name)
+    return {"paper": published.paper, "table": published.table, "printed": printed}
 
 
 def _base_columns(results: Path, spec: BaseSpec) -> Row:

@@ -1,7 +1,8 @@
 """The columns of runs.csv: those of the published tables in their order, then ours.
 
-What differs from the published schema (resources/published): `paper` and `table` are empty,
-`task` is classification, `flops_m` are millions of multiply-accumulates, `ratio` is the fraction
+What differs from the published schema (resources/published): `paper` and `table` say beside which
+printed table the run is put, and `printed` which of its rows it is; `task` is classification,
+`flops_m` are millions of multiply-accumulates, `ratio` is the fraction
 removed of what `ratio_kind` names and empty where the method decides, and `top1_std` is empty,
 since a row is one run. `speedup_theoretical` counts zeros that are still there as saved
 (base_macs / macs_theoretical), `speedup_macs` only what was removed (base_macs / macs).
@@ -75,6 +76,7 @@ PROVENANCE: tuple[str, ...] = (
     "widths",  # JSON: {layer: [kept, full]} in network order
     "stages",  # JSON: the layers' stages, in the same order
     "history",  # JSON: one list per name in HISTORY, one entry per row of history.csv
+    "printed",  # JSON: architecture, method, setting, ratio of the printed row; null: the same
     "insides",  # JSON: what the method wrote down, as `insides.read_insides` shortens it
 )
 HISTORY: tuple[str, ...] = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
