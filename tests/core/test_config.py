@@ -21,7 +21,8 @@ from prunebench.core.recipe import Recipe
 from prunebench.core.validation import validate
 
 EXPERIMENT_KEYS = (
-    "datasets, methods, networks, published, ratio_kind, ratios, recipes, seeds, threads, title"
+    "datasets, epochs_scale, methods, networks, published, ratio_kind, ratios, recipes, seeds, "
+    "threads, title"
 )
 METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, settings"
 
@@ -183,7 +184,7 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
         (
             {"experiment": "quick"},
             "unknown key 'experiment'; did you mean experiments? "
-            "(allowed: checkpoint_seconds, data_dir, device, experiments, seeds)",
+            "(allowed: checkpoint_seconds, data_dir, device, experiments, override, seeds)",
         ),
         ({"experiments": ["quick", "quick"]}, "experiments: 'quick' is given twice"),
         (

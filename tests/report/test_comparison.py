@@ -101,6 +101,11 @@ def test_a_row_on_other_data_is_not_comparable() -> None:
     assert (one.verdict, one.reason) == ("not comparable", "digits instead of cifar10")
 
 
+def test_a_shortened_row_is_not_comparable() -> None:
+    one = of(compared(cell("l1", [0.4, 0.4], L1, epochs_scale=0.05)), "l1", 50)
+    assert (one.verdict, one.reason) == ("not comparable", "epochs × 0.05")
+
+
 def test_a_row_of_another_cost_is_not_comparable() -> None:
     one = of(compared(cell("l1", [0.4, 0.4], L1, speedup_theoretical=2.1)), "l1", 50)
     assert (one.verdict, one.reason) == ("not comparable", "speedup 2.10× instead of 1.99×")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_the_command_line_says_what_is_run(workflow: Path, config: list[str]) ->
     assert planned(workflow, "--config", *config) == QUICK
 
 
+def test_an_override_moves_an_experiment_to_other_data(workflow: Path) -> None:
+    override = 'override={"dataset": "synthetic", "epochs_scale": 0.25}'
+    assert planned(workflow, "--config", "experiments=quick", override) == QUICK
+    text = (workflow / "results/resolved/runs.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    assert content["bases"][0]["path"] == "base/synthetic/resnet20/digits_base_x0_25/seed0"
+    run = content["runs"][2]
+    assert run["path"] == "quick_on_synthetic_x0_25/synthetic/resnet20/l1/default/0.5/seed0"
+    assert run["recipes"]["fine_tune"]["epochs"] == 2
+
+
 def test_a_named_target_stops_earlier(workflow: Path) -> None:
     jobs = planned(workflow, "runs", "--config", "experiments=quick")
     assert jobs == {"data": 1, "base": 1, "prune": 3, "runs": 1}
@@ -93,7 +105,7 @@ QUICK_FILE = "config/experiments/quick.yaml"
             ("device:", "divice:"),
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
-            "(allowed: checkpoint_seconds, data_dir, device, experiments, seeds)",
+            "(allowed: checkpoint_seconds, data_dir, device, experiments, override, seeds)",
         ),
         (
             "config/config.yaml",

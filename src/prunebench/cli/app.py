@@ -282,8 +282,7 @@ def collect(
     specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
     entries = [spec.model_dump(mode="json") for spec in specs]
     name = specs[0].experiment
-    published = read_experiment(config.parent, name).published
-    path = collect_to_csv(results, name, entries, published)
+    path = collect_to_csv(results, name, entries, read_experiment(config.parent, name))
     typer.echo(f"{len(specs)} runs · {path}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from prunebench.core.config import ExperimentConfig
+from prunebench.core.config import ExperimentConfig, experiment_file
 from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.core.names import unknown_name
 from prunebench.core.spec import RunSpec
@@ -114,7 +114,7 @@ def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
         other = seen.setdefault(run.base.path, run)
         if other.base != run.base:
             fail(
-                config_dir / "experiments" / f"{run.experiment}.yaml",
+                experiment_file(config_dir, run.experiment),
                 "threads",
                 f"{run.threads} threads here and {other.threads} in the experiment "
                 f"{other.experiment!r} would train {run.base.path} differently; give the same "

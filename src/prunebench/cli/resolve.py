@@ -18,11 +18,13 @@ from prunebench.core.config import (
     Config,
     ExperimentConfig,
     MethodConfig,
+    experiment_file,
     named_file,
     read_experiment,
     read_recipe,
 )
 from prunebench.core.names import unknown_name
+from prunebench.core.override import scale_suffix
 from prunebench.core.phases import RatioKind
 from prunebench.core.recipe import Recipe
 from prunebench.core.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
@@ -37,7 +39,7 @@ def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
     """Return every run of the configured experiments; ConfigError is one sentence."""
     for name in config.experiments:
         with place(config_dir / "config.yaml", "experiments"):
-            named_file(config_dir, "experiment", name)
+            read_experiment(config_dir, name)
     runs = [
         run
         for name in config.experiments
@@ -52,7 +54,7 @@ def resolve_experiment(
 ) -> list[RunSpec]:
     """Return the runs of one experiment, in the order of its file; `seeds` overrides its own."""
     experiment = read_experiment(config_dir, name)
-    where = config_dir / "experiments" / f"{name}.yaml"
+    where = experiment_file(config_dir, name)
     if name in RESERVED_EXPERIMENTS:
         reserved = ", ".join(sorted(RESERVED_EXPERIMENTS))
         fail(where, "name", f"{name!r} is a folder of results/; not allowed: {reserved}")
@@ -156,11 +158,12 @@ class _Grid:
         if name not in self.recipes:
             with place(self.where, f"{keys[-1]}.{role}"):
                 named_file(self.config_dir, "recipe", name)
-            self.recipes[name] = read_recipe(self.config_dir, name)
+            suffix = scale_suffix(self.experiment.epochs_scale)
+            self.recipes[name] = read_recipe(self.config_dir, name + suffix)
         recipe = self.recipes[name]
         with place(self.config_dir / "recipes" / f"{name}.yaml", "normalize"):
             normalization(recipe.normalize, dataset_info(dataset))
-        return name, recipe
+        return name + scale_suffix(self.experiment.epochs_scale), recipe
 
     def _ratios(
         self, method: str, found: type[Method[Any]], cell: MethodConfig
@@ -220,7 +223,8 @@ class _Grid:
             holders = [part for part, options in parts.items() if option in options]
             return f"methods.{method}.{(holders or ['options'])[-1]}"
 
-        return validate(found.Options, merged, str(self.where), below)
+        options = validate(found.Options, merged, str(self.where), below)
+        return options.shortened(self.experiment.epochs_scale)
 
 
 def _widths_path(run: RunSpec) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
+from prunebench.core.override import MaybeOverride, Override, Scale, split_override
 from prunebench.core.phases import RatioKind
 from prunebench.core.recipe import Recipe, Settings
 from prunebench.core.unique_yaml import read_yaml
@@ -127,12 +128,14 @@ class ExperimentConfig(Settings):
     ratio_kind: RatioKind = "units_per_group"
     threads: Annotated[int, Field(ge=1)] = 1  # of torch; results depend on it to the bit
     published: PublishedConfig | None = None  # the printed table beside which results are put
+    epochs_scale: Scale = 1.0  # of the epochs of all recipes
 
 
 class Config(Settings):
     """What is run: config/config.yaml."""
 
     experiments: Slugs
+    override: MaybeOverride = None  # of all experiments; their names say so
     seeds: Seeds | None = None  # None: every experiment's own
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -141,39 +144,66 @@ class Config(Settings):
 
 def read_config(path: Path) -> Config:
     """Read config/config.yaml."""
-    return validate(Config, read_yaml(path), str(path))
+    return _overridden(validate(Config, read_yaml(path), str(path)))
 
 
 def merged_config(content: Any, config_dir: Path) -> Config:
     """Return what Snakemake has merged from config/config.yaml and its command line."""
-    return validate(Config, content, f"{config_dir / 'config.yaml'} with --config")
+    return _overridden(validate(Config, content, f"{config_dir / 'config.yaml'} with --config"))
+
+
+def _overridden(config: Config) -> Config:
+    """Return the configuration with what `override` changes in the names of its experiments."""
+    if config.override is None:
+        return config
+    names = tuple(f"{name}{config.override.suffix}" for name in config.experiments)
+    return config.model_copy(update={"experiments": names, "override": None})
 
 
 def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
-    """Read an experiment by name."""
-    path = named_file(config_dir, "experiment", name)
-    return validate(ExperimentConfig, read_yaml(path), str(path))
+    """Read an experiment by name; one on other data or shortened by a name that says so."""
+    stem, override = split_override(config_dir / "experiments", name)
+    path = named_file(config_dir, "experiment", stem)
+    experiment = validate(ExperimentConfig, read_yaml(path), str(path))
+    changed: dict[str, Any] = {}
+    words = [experiment.title]
+    if override.dataset:
+        changed["datasets"] = (override.dataset,)
+        words.append(f"{override.dataset} instead of {', '.join(experiment.datasets)}")
+    if override.epochs_scale != 1:
+        changed["epochs_scale"] = experiment.epochs_scale * override.epochs_scale
+        words.append(f"epochs × {override.epochs_scale}")
+    return experiment.model_copy(update=changed | {"title": " · ".join(words)})
+
+
+def experiment_file(config_dir: Path, name: str) -> Path:
+    """Return the file in which an experiment of that name stands."""
+    folder = config_dir / "experiments"
+    return folder / f"{split_override(folder, name)[0]}.yaml"
 
 
 def experiment_title(config_dir: Path, name: str) -> str:
     """Return an experiment's title; its name where runs.csv has outlived its file."""
-    if not (config_dir / "experiments" / f"{name}.yaml").is_file():
+    if not experiment_file(config_dir, name).is_file():
         return name
     return read_experiment(config_dir, name).title
 
 
 def published_text(config_dir: Path, name: str) -> str:
     """Return an experiment's key `published` as JSON, empty where it has none or no file."""
-    if not (config_dir / "experiments" / f"{name}.yaml").is_file():
+    if not experiment_file(config_dir, name).is_file():
         return ""
     published = read_experiment(config_dir, name).published
     return "" if published is None else published.model_dump_json()
 
 
 def read_recipe(config_dir: Path, name: str) -> Recipe:
-    """Read a recipe by name."""
-    path = named_file(config_dir, "recipe", name)
-    return validate(Recipe, read_yaml(path), str(path))
+    """Read a recipe by name; a shortened one by a name that says so."""
+    stem, override = split_override(config_dir / "recipes", name)
+    if override.dataset:
+        stem, override = name, Override()  # recipes are of no data set
+    path = named_file(config_dir, "recipe", stem)
+    return validate(Recipe, read_yaml(path), str(path)).shortened(override.epochs_scale)
 
 
 def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -60,6 +60,20 @@ class Schedule(Settings):
             raise ValueError("milestones must rise")
         return self
 
+    def shortened(self, scale: float) -> Self:
+        """Return the schedule of a phase that is shorter by `scale`.
+
+        >>> Schedule(kind="milestones", milestones=(60, 90)).shortened(0.1).milestones
+        (6.0, 9.0)
+        """
+        changed: dict[str, Any] = {
+            "milestones": tuple(scale * epoch for epoch in self.milestones),
+            "warmup_epochs": scale * self.warmup_epochs,
+        }
+        if self.kind == "exponential":
+            changed["factor"] = self.factor ** (1 / scale)
+        return self.model_copy(update=changed)
+
     def factor_at(self, epoch: float, epochs: float | None) -> float:
         """Return the factor at `epoch` (fractional, from 0) of a phase of `epochs` epochs.
 
@@ -102,6 +116,17 @@ class Recipe(Settings):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         return self
+
+    def shortened(self, scale: float) -> Self:
+        """Return the recipe with a share of its epochs, and a schedule that falls as far.
+
+        Epochs are rounded, to at least one; a recipe without a number of its own keeps none.
+        """
+        if scale == 1 or self.epochs is None:
+            return self
+        epochs = max(1, round(scale * self.epochs))
+        schedule = self.schedule.shortened(epochs / self.epochs)
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
 
     def lr_at(self, epoch: float, epochs: float | None) -> float:
         """Return the learning rate at `epoch`, counted from the start of the phase."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import AfterValidator, Field
@@ -56,6 +56,13 @@ class MethodOptions(Settings):
     layer_ratios: dict[str, Ratio] = {}
     # ratio_kind macs or params. uniform: the same share of every group; global: all ranked together
     allocation: Allocation = "uniform"
+
+    def shortened(self, scale: float) -> Self:
+        """Return the options of a run with a share of the epochs: lengths in steps shrink too.
+
+        The algorithm stays: what must grow to a ceiling grows by larger steps.
+        """
+        return self
 
     def layer_ratio(self, group: str) -> float:
         """Return the ratio that `layer_ratios` gives a group, 0 where it gives none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import prunebench
-from prunebench.core.config import PublishedConfig
+from prunebench.core.config import ExperimentConfig
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_csv
 from prunebench.core.spec import BaseSpec, RunSpec
@@ -24,24 +24,24 @@ def collect_to_csv(
     results: Path,
     experiment: str,
     runs: Sequence[Mapping[str, Any]],
-    published: PublishedConfig | None = None,
+    config: ExperimentConfig | None = None,
 ) -> Path:
     """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
 
-    With `published`, each row says which printed row it is.
+    With the experiment's file, each row says which printed row it is, and whether it is shortened.
     """
     mine = [run for run in runs if run["experiment"] == experiment]
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
-    write_rows(path, collect(results, mine, published))
+    write_rows(path, collect(results, mine, config))
     return path
 
 
 def collect(
     results: Path,
     runs: Sequence[Mapping[str, Any]],
-    published: PublishedConfig | None = None,
+    config: ExperimentConfig | None = None,
 ) -> list[Row]:
     """Return a row per resolved run specification, in their order.
 
@@ -54,7 +54,7 @@ def collect(
         if spec.base.path not in bases:
             bases[spec.base.path] = _base_columns(results, spec.base)
         row = _row(results / spec.path, spec, bases[spec.base.path])
-        rows.append(row | _printed_columns(spec, published))
+        rows.append(row | _experiment_columns(spec, config))
     return rows
 
 
@@ -91,13 +91,17 @@ def _row(folder: Path, spec: RunSpec, base: Row) -> Row:
     return row
 
 
-def _printed_columns(spec: RunSpec, published: PublishedConfig | None) -> Row:
-    """Return the printed table, and the names of the run's row in it where it has one."""
-    if published is None:
+def _experiment_columns(spec: RunSpec, config: ExperimentConfig | None) -> Row:
+    """Return the share of the epochs, the printed table, and the names of the run's row in it."""
+    if config is None:
         return {}
-    name = published.name_of(spec.architecture, spec.method, spec.setting, spec.ratio_slug)
-    printed = None if name is None else _json(name)
-    return {"paper": published.paper, "table": published.table, "printed": printed}
+    row: Row = {"epochs_scale": config.epochs_scale}
+    if config.published is not None:
+        published = config.published
+        name = published.name_of(spec.architecture, spec.method, spec.setting, spec.ratio_slug)
+        printed = None if name is None else _json(name)
+        row |= {"paper": published.paper, "table": published.table, "printed": printed}
+    return row
 
 
 def _base_columns(results: Path, spec: BaseSpec) -> Row:

@@ -58,6 +58,7 @@ NUMBERS: tuple[str, ...] = (
     "top1_masked",  # of the dense network with zeros, before removal
     "drop",  # base_top1 - top1, points
     "epochs",  # of all phases
+    "epochs_scale",  # of a shortened experiment: share of its recipes' epochs
     "fine_tune_epochs",  # of the recipe with that role
     "training_seconds",
     "selection_seconds",

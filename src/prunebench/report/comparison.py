@@ -54,10 +54,11 @@ class Ours:
     base_top1: float
     speedup: float  # in multiply-accumulates, zeros that are still there not counted
     params_reduction_pct: float
+    epochs_scale: float  # 1 unless the experiment is shortened
 
 
 _NAN = float("nan")
-NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *[_NAN] * 7)  # beside a row that was never run
+NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *[_NAN] * 8)  # beside a row that was never run
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
             base_top1=float(runs["base_top1"].mean()),
             speedup=float(runs["speedup_theoretical"].mean()),
             params_reduction_pct=float(runs["params_reduction_pct"].mean()),
+            epochs_scale=float(first.get("epochs_scale", 1.0)),
         )
         yield ours, names[runs.index[0]]
 
@@ -204,6 +206,8 @@ def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | No
 def _incomparable(row: PublishedRow, ours: Ours, drop: float | None) -> str:
     if row.dataset != ours.dataset:
         return f"{ours.dataset} instead of {row.dataset}"
+    if ours.epochs_scale < 1:
+        return f"epochs × {ours.epochs_scale:g}"
     if row.top1 is None:
         return "no accuracy is printed"
     if drop is None:

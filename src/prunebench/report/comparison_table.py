@@ -17,7 +17,7 @@ from prunebench.report.cells import DASH, Cell, number_cell
 from prunebench.report.comparison import NOTHING, Compared, compare
 from prunebench.report.fairness import fairness
 from prunebench.report.layout import Column, Line, Section, Table
-from prunebench.report.published import PublishedRow, read_published
+from prunebench.report.published import read_published
 from prunebench.report.runs import networks, read_runs
 from prunebench.report.tables import to_html, to_latex, to_markdown
 
@@ -89,7 +89,7 @@ def lay_out_comparison(
                 dataset,
                 architecture,
                 _base(here, runs),
-                _band(here, dataset) + str(fairness(runs)),
+                _band(here) + str(fairness(runs)),
                 tuple(_line(one, before) for before, one in zip([None, *here], here, strict=False)),
                 tuple(_notes(here)),
             )
@@ -203,14 +203,14 @@ def _base(here: Sequence[Compared], runs: pd.DataFrame) -> str:
     return f"base {paper}{ours}"
 
 
-def _band(here: Sequence[Compared], dataset: str) -> str:
-    """Return the warning that stands before all else where the data are not the paper's."""
-    printed: list[PublishedRow] = [one.printed for one in here if one.printed is not None]
-    others = {row.dataset for row in printed if row.dataset != dataset}
-    if not others:
+def _band(here: Sequence[Compared]) -> str:
+    """Return the warning that stands before all else where data or epochs are not the paper's."""
+    both = [(one.printed, one.ours) for one in here if one.printed and one.ours]
+    words = {f"{o.dataset} instead of {p.dataset}" for p, o in both if p.dataset != o.dataset}
+    words |= {f"epochs × {o.epochs_scale:g}" for _, o in both if o.epochs_scale < 1}
+    if not words:
         return ""
-    paper = ", ".join(sorted(others))
-    return f"{dataset} instead of {paper}: accuracies are not comparable to the paper's · "
+    return f"{', '.join(sorted(words))}: accuracies are not comparable to the paper's · "
 
 
 def _notes(here: Sequence[Compared]) -> list[str]:
