@@ -99,9 +99,9 @@ class FakeRun:
         self.phase, self.clock, self.epoch = phase, 0, 0
         self.phases = self.phases or (phase,)
         if phase.length is not None:
-            steps = phase.length.steps(self.per_epoch)
-            is_epochs = isinstance(phase.length, Epochs)
-            self.epochs = phase.length.n if is_epochs else steps / self.per_epoch
+            length = method.phase_length(self, phase)
+            steps = length.steps(self.per_epoch)
+            self.epochs = length.n if isinstance(length, Epochs) else steps / self.per_epoch
         method.before_phase(self)
 
     def train_phase(
@@ -109,11 +109,10 @@ class FakeRun:
     ) -> None:
         phase, hooks = self.phase, self.phase.hooks
         assert phase.length is not None
-        end = phase.length.steps(self.per_epoch)
+        end = method.phase_length(self, phase).steps(self.per_epoch)
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
         optimizer = torch.optim.SGD(self.params.values(), lr=recipe.lr, momentum=recipe.momentum)
-        if "attach" in hooks:
-            method.attach(self)
+        handles = method.attach(self) if "attach" in hooks else []
         while self.clock < end:
             if "decide" in hooks and self.clock % interval == 0:
                 method.decide(self)
@@ -125,12 +124,16 @@ class FakeRun:
                 method.before_optimizer_step(self)
             spy(self)
             optimizer.step()
+            if "after_optimizer_step" in hooks:
+                method.after_optimizer_step(self)
             self.clock, self.steps = self.clock + 1, self.steps + 1
             if "after_epoch" in hooks and (self.clock % self.per_epoch == 0 or self.clock == end):
                 method.after_epoch(self)
         else:
             if phase.until_finished:
                 self.ended.append(phase.name)
+        for handle in handles:
+            handle.remove()
 
     def backward(self) -> None:
         generator = torch.Generator().manual_seed(self.steps)

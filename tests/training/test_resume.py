@@ -19,10 +19,11 @@ from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
+    "group_fisher": {"interval_steps": 2},
     "asrfp": {"scope": "group", "norms": "decay"},
     "srfp": {"scope": "layer"},
 }
-ROLES = {"regularize": {"epochs": None, "lr": 0.01}}
+ROLES = {"regularize": {"epochs": None, "lr": 0.01}, "prune": {"epochs": None, "lr": 0.01}}
 
 
 def make_method(name: str) -> Method[Any]:
@@ -35,6 +36,8 @@ def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
     budget = Budget(kind="units_per_group", ratio=0.5)
     if method.ratio_kinds == ("auto",):
         budget = Budget(kind="auto", ratio=None)
+    elif budget.kind not in method.ratio_kinds:
+        budget = Budget(kind="macs", ratio=0.5)
     recipes = {role: recipe(**ROLES.get(role, {})) for role in method.recipe_roles}
     kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.takes_widths else None
     return make_loop(method, method.phases(recipes, budget), source_kept=kept, **more)

@@ -17,6 +17,7 @@ METHODS = {
     "asrfp": "prunebench.methods.soft:ASRFP",
     "epruner": "prunebench.methods.epruner:EPruner",
     "greg_1": "prunebench.methods.greg:GReg1",
+    "group_fisher": "prunebench.methods.group_fisher:GroupFisher",
     "l1": "prunebench.methods.one_shot:L1",
     "random": "prunebench.methods.one_shot:Random",
     "scratch_b": "prunebench.methods.scratch:ScratchB",

@@ -1,0 +1,313 @@
+"""Group Fisher pruning: one unit leaves every few steps, the one whose absence costs least.
+
+Source: Liu et al., Group Fisher Pruning for Practical Network Compression, ICML 2021, arXiv
+2108.00708; official code (one-stage detection) and MMRazor's. While the trained network goes on
+training, the squared gradients of each unit's mask are summed (`mask_gradients`); every d steps
+the unit with the least sum per saved memory or computation is silenced. At the target all silent
+units are removed and the network is fine-tuned.
+
+Paper and codes differ where options say so: linear layers, the last unit, memory around grouped
+convolutions. Defaults are the paper's rules, which made its numbers, except that the last unit
+stays (MMRazor's rule) and that memory and computation are what really disappears: the paper's sums
+differ from it where a unit has several channels or a layer both makes and reads it. Other
+differences cannot change a decision here, where all images are equally large: the released code
+divides by the cost of the last step alone, times its batch, MMRazor at every step; it has a number
+for silent units, which it never chooses; it stops at no target. Neither trains on a smaller last
+batch; here its images count as others do. The layers that share a mask are the coupled groups of
+`channels`, since the paper's greedy grouping depends on the order of layers. Where a grouped
+convolution has fewer groups than channels in one, a unit is the same channel of every group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from prunebench.channels.costs import Costs
+from prunebench.channels.groups import ChannelGroup, Member
+from prunebench.channels.plan import Plan
+from prunebench.core.errors import TrainingError
+from prunebench.core.phases import Budget, Length, Phase, Steps, training
+from prunebench.core.recipe import Recipe
+from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run
+from prunebench.methods.importance import producers
+from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
+
+
+class GroupFisherOptions(MethodOptions):
+    """Options of Group Fisher, with the defaults of the paper's classification experiments."""
+
+    roles: tuple[Rule, ...] = ("stem", "stream", "inside")
+    interval_steps: Annotated[int, Field(ge=1)] = 25  # d; detection: 10
+    # what a score is divided by. memory: output elements (-M, the proposed one);
+    # macs: multiply-accumulates, of the units left by then (-F); none: nothing (-U)
+    normalize: Literal["memory", "macs", "none"] = "memory"
+    coupled: bool = True  # False: only units of one producer and one reader (-I)
+    # masked: linear layers are layers as all others: the paper
+    # ignored: they have no mask and no cost: the released code
+    # protected: masked, but what they read stays: MMRazor
+    linear: Literal["masked", "ignored", "protected"] = "masked"
+    # exact: the output elements that disappear; printed: the paper's n (c / g) h w per producer,
+    # which counts one channel of a plain producer even where a whole group of channels leaves
+    memory: Literal["exact", "printed"] = "exact"
+    protect_last: bool = True  # False: a group may lose its last unit: the released code
+
+
+def least_important(scores: Tensor, delta: Tensor, kept: Tensor) -> tuple[int, float]:
+    """Return the kept unit with the least score / delta, and that number.
+
+    All are (units,); `kept` is bool. A unit whose delta is 0 saves nothing and is never chosen.
+    Ties go to the first. If no unit can be chosen the number is infinite.
+
+    >>> scores, kept = torch.tensor([8.0, 3.0, 1.0]), torch.tensor([True, True, False])
+    >>> least_important(scores, torch.tensor([4.0, 1.0, 1.0]), kept)
+    (0, 2.0)
+    """
+    normalized = torch.where(kept & (delta > 0), scores.double() / delta, math.inf)
+    value, unit = normalized.min(dim=0)
+    found = torch.stack([unit.double(), value]).tolist()
+    return int(found[0]), found[1]
+
+
+class GroupFisher(Method[GroupFisherOptions]):
+    """One unit leaves every d steps of training, until the target.
+
+    State, all groups' units side by side: `score`, summed since the last decision, and `kept`,
+    both (units,); `left`, by group, is how many units are kept.
+    """
+
+    summary = "squared mask gradients over coupled layers, one unit every d steps (Liu et al.)"
+    Options = GroupFisherOptions
+    recipe_roles = ("prune", "fine_tune")
+    ratio_kinds = ("macs", "units_global", "params")
+
+    def __init__(self, options: GroupFisherOptions) -> None:
+        super().__init__(options)
+        self.interval = Steps(options.interval_steps)
+        self.gradients: MaskGradients | None = None
+        self.columns: dict[str, Tensor] = {}  # weight -> 1 or 0, broadcast over what it reads
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return prune, fine_tune; the target ends the first."""
+        if recipes["prune"].epochs is not None:
+            raise ValueError("the target decides how long 'prune' is; its recipe must not")
+        if budget.kind not in self.ratio_kinds:
+            raise ValueError(f"ratio_kind {budget.kind!r}; allowed: {', '.join(self.ratio_kinds)}")
+        return [
+            Phase(
+                name="prune",
+                recipe=recipes["prune"],
+                length=self.interval,  # how long at most depends on the network: `phase_length`
+                until_finished=True,
+                hooks=frozenset({"attach", "decide", "after_optimizer_step", "after_epoch"}),
+                reportable_from=None,
+                then=budget,
+            ),
+            training("fine_tune", recipes["fine_tune"]),
+        ]
+
+    def phase_length(self, run: Run, phase: Phase) -> Length:
+        """Return, for prune, the step before which the last of all units could leave."""
+        if phase.name != "prune":
+            return super().phase_length(run, phase)
+        units = sum(group.n_units for group in self.candidates(run).values())
+        return Steps(units * self.options.interval_steps + 1)
+
+    def candidates(self, run: Run) -> dict[str, ChannelGroup]:
+        """Return the groups that may lose units."""
+        found = super().candidates(run)
+        return {name: group for name, group in found.items() if self._is_candidate(run, group)}
+
+    def _is_candidate(self, run: Run, group: ChannelGroup) -> bool:
+        reading, made = readers(group), producers(group)
+        if self.options.linear == "protected" and any(is_linear(run.graph, m) for m in reading):
+            return False
+        if self.options.linear == "ignored":
+            reading, made = _not_linear(run, reading), _not_linear(run, made)
+        passing = any(member.role == "pass" for member in reading)
+        is_isolated = len(reading) == len(made) == 1 and not passing
+        return bool(reading and made) and (self.options.coupled or is_isolated)
+
+    # --- between steps
+    def before_phase(self, run: Run) -> None:
+        """Start with everything kept; see that the target can be reached."""
+        if run.phase.name != "prune":
+            return
+        groups = self.candidates(run)
+        weight = next(iter(run.params.values()))
+        kept = torch.ones(sum(g.n_units for g in groups.values()), dtype=torch.bool)
+        self.state = {
+            "score": torch.zeros(len(kept), dtype=weight.dtype, device=run.device),
+            "kept": kept.to(run.device),
+            "left": {name: group.n_units for name, group in groups.items()},
+        }
+        if not self.is_reached(run, dict.fromkeys(groups, 1)):
+            budget = run.phase.then
+            assert budget is not None
+            raise TrainingError(
+                f"phase {run.phase.name!r}: ratio {budget.ratio} of {budget.kind} is out of reach "
+                f"with one unit left in each of {len(groups)} groups; a smaller ratio or more roles"
+            )
+
+    def attach(self, run: Run) -> list[RemovableHandle]:
+        """Watch the layers that read units, and lay out what is silent along their weights."""
+        groups = self.candidates(run)
+        counted = {name: readers(group) for name, group in groups.items()}
+        if self.options.linear == "ignored":
+            counted = {name: _not_linear(run, members) for name, members in counted.items()}
+        assert run.phase.recipe is not None
+        self.gradients = MaskGradients(run.model, groups, counted, run.phase.recipe.batch_size)
+        self.gradients.check_called(run.example)
+        self.columns = {}
+        for name, place in self.gradients.places.items():
+            self._silence(run, groups[name], ~self.state["kept"][place])
+        return self.gradients.watch()
+
+    def _silence(self, run: Run, group: ChannelGroup, silent: Tensor) -> None:
+        """Note that nothing reads the units, bool (units,), from now on."""
+        for member in group.members:
+            if member.role != "in":  # what a grouped convolution passes on is silenced behind it
+                continue
+            weight = run.params[member.parameters[0]]
+            shape = [1] * weight.ndim
+            shape[member.dim] = -1
+            ones = weight.new_ones(weight.shape[member.dim]).view(shape)
+            along = self.columns.setdefault(member.parameters[0], ones).view(-1)
+            index = member.index.to(silent.device)
+            along[index] *= ~silent[:, None]
+
+    def decide(self, run: Run) -> None:
+        """Silence the least important unit and start to sum up again; Algorithm 2."""
+        left, kept = self.state["left"], self.state["kept"]
+        if run.clock == 0:
+            self.after_epoch(run)
+            return
+        groups = self.candidates(run)
+        unit, value = least_important(self.state["score"], self.delta(run, groups), kept)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"phase {run.phase.name!r}, step {run.clock}: the least score of all units is "
+                f"{value}; a smaller learning rate in the recipe 'prune' may help"
+            )
+        name, place = next(
+            (name, place) for name, place in places(groups).items() if unit < place.stop
+        )
+        kept[unit] = False
+        left[name] -= 1
+        self.state["score"].zero_()
+        self._silence(run, groups[name], ~kept[place])
+        self.zero(run)
+
+    def after_epoch(self, run: Run) -> None:
+        """Log how many units each group still has."""
+        for name, left in self.state["left"].items():
+            run.log(name, "kept_units", torch.tensor(float(left), device=run.device))
+
+    def delta(self, run: Run, groups: Mapping[str, ChannelGroup]) -> Tensor:
+        """Return what a unit saves with what is left, (units,); 0 where none may leave.
+
+        In output elements or multiply-accumulates of one image.
+        """
+        left, least = self.state["left"], 1 if self.options.protect_last else 0
+        costs = self._costs(run)
+        saved = [
+            self._saved(run, costs, group) if left[name] > least else 0
+            for name, group in groups.items()
+        ]
+        sizes = torch.tensor([group.n_units for group in groups.values()])
+        return torch.tensor(saved, dtype=torch.float64).repeat_interleave(sizes).to(run.device)
+
+    def _saved(self, run: Run, costs: Costs, group: ChannelGroup) -> int:
+        if self.options.normalize == "none":
+            return 1
+        if self.options.normalize == "macs":
+            return costs.unit_cost(group.name, self.state["left"]).macs
+        if self.options.memory == "printed":
+            return printed_memory(run, costs, group)
+        return costs.unit_cost(group.name, self.state["left"]).activations
+
+    def _costs(self, run: Run) -> Costs:
+        if self.options.linear != "ignored":
+            return run.costs
+        shapes = run.graph.shapes
+        calls = tuple(c for c in run.costs.calls if len(shapes.get(c.weight, ())) != 2)
+        return replace(run.costs, calls=calls)
+
+    def finished(self, run: Run) -> bool:
+        """Whether the target is reached."""
+        return self.is_reached(run, self.state["left"])
+
+    def is_reached(self, run: Run, left: Mapping[str, int]) -> bool:
+        """Whether the budget is met with so many units left, by group.
+
+        Units: floor(ratio N) of those that may leave at all; else at most 1 - ratio of the cost.
+        """
+        budget = run.phase.then
+        assert budget is not None
+        assert budget.ratio is not None
+        if budget.kind == "units_global":
+            total = sum(run.sizes[name] for name in left)
+            return total - sum(left.values()) >= int(budget.ratio * total)
+        if budget.kind == "macs":
+            return run.costs.macs(left) <= (1 - budget.ratio) * run.base_macs
+        return run.costs.params(left) <= (1 - budget.ratio) * run.base_params
+
+    # --- inside a step
+    def after_optimizer_step(self, run: Run) -> None:
+        """Add the step's squared mask gradients; what is silent stays so."""
+        assert self.gradients is not None
+        self.gradients.add_to(self.state["score"])
+        self.zero(run)
+
+    @torch.no_grad()
+    def zero(self, run: Run) -> None:
+        """Set to zero what reads silent units."""
+        for name, columns in self.columns.items():
+            run.params[name].mul_(columns)
+
+    # --- afterwards
+    def select(self, run: Run, budget: Budget) -> Plan:
+        """Return the silent units."""
+        kept = self.state["kept"].cpu()
+        removed = {
+            name: (~kept[place]).nonzero()[:, 0]
+            for name, place in places(self.candidates(run)).items()
+        }
+        return Plan(removed={name: units for name, units in removed.items() if len(units)})
+
+    def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
+        """Forget the units; nothing is summed any more."""
+        self.state, self.gradients, self.columns = {}, None, {}
+
+    def figures(self) -> dict[str, float]:
+        """Return d, on which the results depend."""
+        return {"interval_steps": float(self.options.interval_steps)}
+
+
+def _not_linear(run: Run, members: list[Member]) -> list[Member]:
+    return [member for member in members if not is_linear(run.graph, member)]
+
+
+def printed_memory(run: Run, costs: Costs, group: ChannelGroup) -> int:
+    """Return the sum of (c / g) h w over what produces a unit, g = c in a plain layer.
+
+    c, h, w are the producer's output's; g are the groups of a grouped convolution.
+    """
+    total = 0
+    for member in group.members:
+        if member.role not in ("out", "pass"):
+            continue
+        weight = member.parameters[0]
+        channels = run.graph.shapes[weight][member.dim]
+        layer = run.model.get_submodule(weight.rpartition(".")[0])
+        groups = getattr(layer, "groups", 1)
+        positions = sum(call.outputs for call in costs.calls if call.weight == weight) // channels
+        total += positions * (channels // groups if groups > 1 else 1)
+    return total // costs.batch
