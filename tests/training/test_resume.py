@@ -36,7 +36,7 @@ def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
     if method.ratio_kinds == ("auto",):
         budget = Budget(kind="auto", ratio=None)
     recipes = {role: recipe(**ROLES.get(role, {})) for role in method.recipe_roles}
-    kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.takes_widths else None
+    kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.options.widths_from else None
     return make_loop(method, method.phases(recipes, budget), source_kept=kept, **more)
 
 

@@ -103,9 +103,7 @@ class _Grid:
         ratios, kind = self._ratios(method, found, cell)
         for setting, own in cell.settings.items():
             options = self._options(method, found, setting, architecture, cell, own)
-            if found.ratio_kinds != ("auto",) and (kind == "auto") != bool(options.layer_ratios):
-                problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
-                fail(self.where, f"methods.{method}", problem)
+            self._check_widths(method, found, options, kind)
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -132,11 +130,26 @@ class _Grid:
                             threads=self.experiment.threads,
                         ),
                     )
-                    if found.takes_widths:
+                    if options.widths_from is not None:
                         run = run.model_copy(update={"widths_from": _widths_path(run)})
                     with place(self.where, f"methods.{method}"):
                         found(options).phases(run.recipes, run.budget)
                     yield run
+
+    def _check_widths(
+        self, method: str, found: type[Method[Any]], options: MethodOptions, kind: RatioKind
+    ) -> None:
+        """Raise ConfigError where options and kind of ratio do not say once how much leaves."""
+        key, follows = f"methods.{method}", options.widths_from is not None
+        if follows and not found.takes_widths:
+            fail(self.where, key, f"{method} finds widths of its own; it takes no widths_from")
+        if follows and options.layer_ratios:
+            fail(self.where, key, "widths_from and layer_ratios exclude each other")
+        if found.ratio_kinds == ("auto",) or (follows and kind == "auto"):
+            return
+        if (kind == "auto") != bool(options.layer_ratios):
+            problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
+            fail(self.where, key, problem)
 
     def _base_recipe(
         self, named: Mapping[str, Mapping[str, str]], dataset: str
@@ -177,7 +190,11 @@ class _Grid:
         kind = self._ratio_kind(method, found, cell)
         if kind == "auto":
             if cell.ratios is not None:
-                fail(self.where, key, "ratio_kind 'auto' takes layer_ratios; give no ratio")
+                fail(
+                    self.where,
+                    key,
+                    "ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+                )
             return (None,), kind
         if found.ratios is not None:
             if cell.ratios is not None and set(cell.ratios) != set(found.ratios):

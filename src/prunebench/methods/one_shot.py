@@ -23,6 +23,8 @@ from prunebench.methods.importance import mean_magnitude, unit_rows
 class OneShot(Method[MethodOptions]):
     """Select and remove at once, then fine-tune."""
 
+    takes_widths = True
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return select, fine_tune."""
         return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]

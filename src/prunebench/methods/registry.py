@@ -23,6 +23,7 @@ METHODS = {
     "scratch_e": "prunebench.methods.scratch:ScratchE",
     "sfp": "prunebench.methods.soft:SFP",
     "srfp": "prunebench.methods.soft:SRFP",
+    "uniform_width": "prunebench.methods.scratch:UniformWidth",
     "unpruned": "prunebench.methods.unpruned:Unpruned",
 }
 
