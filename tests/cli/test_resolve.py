@@ -31,6 +31,8 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
         "layer_ratios": {},
         "allocation": "uniform",
         "widths_from": None,
+        "unit": "filter",
+        "layers": ["convolutions"],
     }
     assert l1.recipe_names == {"fine_tune": "one_epoch"}
     assert l1.recipes["fine_tune"].lr == 0.1
@@ -172,7 +174,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
             "methods.l1.options: unknown key 'rolls'; did you mean roles? "
-            "(allowed: allocation, layer_ratios, roles, widths_from)",
+            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
@@ -184,7 +186,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
             "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
-            "(allowed: allocation, layer_ratios, roles, widths_from)",
+            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},

@@ -18,7 +18,15 @@ from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "fixreg": {"fixed_steps": 9, "interval_steps": 2, "stabilize_steps": 4},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
+    "greg_2": {
+        "delta": 0.2,
+        "delta_pick": 0.1,
+        "pick_ceiling": 0.3,
+        "interval_steps": 2,
+        "stabilize_steps": 4,
+    },
     "asrfp": {"scope": "group", "norms": "decay"},
     "srfp": {"scope": "layer"},
 }
