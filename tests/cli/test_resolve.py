@@ -55,6 +55,23 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
             ["l1/default/auto"],
         ),
         ({"methods": {"l1": {"ratio_kind": "macs"}}}, ["l1/default/macs-0.5"]),
+        (
+            {
+                "methods": {
+                    "l1": {
+                        "settings": {
+                            "default": {},
+                            "weights": {
+                                "unit": "weight",
+                                "ratio_kind": "weights",
+                                "ratios": [0.75, 0.9],
+                            },
+                        }
+                    }
+                }
+            },
+            ["l1/default/0.5", "l1/weights/weights-0.75", "l1/weights/weights-0.9"],
+        ),
     ],
 )
 def test_ratios_and_settings_become_folders(
@@ -222,6 +239,20 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
         ),
         ({"ratios": []}, "methods.l1.ratios: l1 needs a ratio at least, here or for all methods"),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},
+            "methods.l1: unit 'filter' does not go with ratio_kind 'weights'",
+        ),
+        (
+            {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
+            "methods.epruner.settings.a.ratios: epruner decides by its options what leaves; give "
+            "no ratio",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratios": [1.5]}}}}},
+            "methods.l1.settings.a.ratios[0]: a ratio is the fraction that is removed, in [0, 1), "
+            "not 1.5",
+        ),
         (
             {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},
             "methods.sfp: sfp finds widths of its own; it takes no widths_from",
