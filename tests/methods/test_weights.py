@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from prunebench.channels.plan import Plan
 from prunebench.channels.removal import mask, remove
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Phase, RatioKind
@@ -246,6 +247,33 @@ def test_chosen_weights_alone_are_penalized(kind: type[Method[Any]], resnet_run:
     assert penalty[pruned].gt(0).all()
     assert penalty[~pruned].le(0).all()
     assert greg.state["ratio"] == {}  # not measured, so it stops nothing
+
+
+@pytest.mark.parametrize("kind", [L1, Random, *GREG])
+def test_ratio_zero_changes_no_weight(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+    found = method(kind)
+    (first, *others) = resnet_run.phases = tuple(phases(found, weights(0.0)))
+    resnet_run.begin(found, first)
+    assert found.select(resnet_run, weights(0.0)) == Plan()
+    resnet_run.train(found, [first, *others])
+    assert (resnet_run.masks, resnet_run.costs.macs()) == ({}, resnet_run.base_macs)
+
+
+@pytest.mark.parametrize("kind", [L1, Random, *GREG])
+@pytest.mark.parametrize("unit", ["channel", "weight"])
+def test_a_unit_of_each_layer_survives(
+    unit: str, kind: type[Method[Any]], resnet_run: FakeRun
+) -> None:
+    found, ratio = method(kind, unit=unit), 1 - 1e-9
+    budget = Budget(kind="weights" if unit == "weight" else "units_per_group", ratio=ratio)
+    resnet_run.phases = tuple(phases(found, budget))
+    resnet_run.begin(found, resnet_run.phases[0])
+    resnet_run.apply(found, found.select(resnet_run, budget))
+    if unit == "weight":
+        assert {int(keep.sum()) for keep in resnet_run.masks.values()} == {1}
+    else:
+        inside = [name for name in resnet_run.sizes if name.endswith(".conv1")]
+        assert {len(resnet_run.kept[name]) for name in inside} == {1}
 
 
 @pytest.mark.parametrize("kind", GREG)

@@ -27,7 +27,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "interval_steps": 2,
         "stabilize_steps": 4,
     },
+    "asfp": {"scope": "weight"},
     "asrfp": {"scope": "group", "norms": "decay"},
+    "random": {"unit": "weight"},
     "srfp": {"scope": "layer"},
 }
 ROLES = {"regularize": {"epochs": None, "lr": 0.01}}
@@ -40,7 +42,8 @@ def make_method(name: str) -> Method[Any]:
 
 def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
     method = make_method(name)
-    budget = Budget(kind="units_per_group", ratio=0.5)
+    is_weights = "weight" in OPTIONS.get(name, {}).values()
+    budget = Budget(kind="weights" if is_weights else "units_per_group", ratio=0.5)
     if method.ratio_kinds == ("auto",):
         budget = Budget(kind="auto", ratio=None)
     recipes = {role: recipe(**ROLES.get(role, {})) for role in method.recipe_roles}

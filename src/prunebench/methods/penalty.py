@@ -208,7 +208,7 @@ class PenalizedRemoval(Method[P]):
         pruned, penalty = self.state["pruned"], self.state["penalty"]
         if pruned:
             scores = self.units.scores(run.params, run.graph, pruned)
-            ratios = [magnitude_ratio(scores[name].double(), pruned[name]) for name in pruned]
+            ratios = [magnitude_ratio(scores[name], pruned[name]) for name in pruned]
             self.state["figures"] = {
                 "magnitude_ratio": float(torch.stack(ratios).min()),
                 "penalty": max(float(largest.max()) for largest in penalty.values()),
