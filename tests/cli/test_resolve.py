@@ -30,6 +30,9 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
         "roles": ["inside"],
         "layer_ratios": {},
         "allocation": "uniform",
+        "widths_from": None,
+        "unit": "filter",
+        "layers": ["convolutions"],
     }
     assert l1.recipe_names == {"fine_tune": "one_epoch"}
     assert l1.recipes["fine_tune"].lr == 0.1
@@ -52,6 +55,23 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
             ["l1/default/auto"],
         ),
         ({"methods": {"l1": {"ratio_kind": "macs"}}}, ["l1/default/macs-0.5"]),
+        (
+            {
+                "methods": {
+                    "l1": {
+                        "settings": {
+                            "default": {},
+                            "weights": {
+                                "unit": "weight",
+                                "ratio_kind": "weights",
+                                "ratios": [0.75, 0.9],
+                            },
+                        }
+                    }
+                }
+            },
+            ["l1/default/0.5", "l1/weights/weights-0.75", "l1/weights/weights-0.9"],
+        ),
     ],
 )
 def test_ratios_and_settings_become_folders(
@@ -124,6 +144,14 @@ def test_a_control_names_the_run_whose_widths_it_takes(write_config: WriteConfig
     assert scratch.widths_from == "tiny/synthetic/resnet20_x0_25/l1/a/0.5/seed0"
 
 
+def test_any_criterion_may_take_widths_over(write_config: WriteConfig) -> None:
+    setting = {"on_epruner": {"widths_from": "epruner"}}
+    methods = {"epruner": {}, "random": {"ratio_kind": "auto", "settings": setting}}
+    _, random = resolve_all(write_config({"methods": methods}))
+    assert random.widths_from == "tiny/synthetic/resnet20_x0_25/epruner/default/auto/seed0"
+    assert random.path == "tiny/synthetic/resnet20_x0_25/random/on_epruner/auto/seed0"
+
+
 TINY = "config/experiments/tiny.yaml: "
 PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
 
@@ -163,7 +191,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
             "methods.l1.options: unknown key 'rolls'; did you mean roles? "
-            "(allowed: allocation, layer_ratios, roles)",
+            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
@@ -175,7 +203,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
             "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
-            "(allowed: allocation, layer_ratios, roles)",
+            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},
@@ -200,7 +228,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},
-            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios; give no ratio",
+            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto"}}},
@@ -211,6 +239,33 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
         ),
         ({"ratios": []}, "methods.l1.ratios: l1 needs a ratio at least, here or for all methods"),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},
+            "methods.l1: unit 'filter' does not go with ratio_kind 'weights'",
+        ),
+        (
+            {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
+            "methods.epruner.settings.a.ratios: epruner decides by its options what leaves; give "
+            "no ratio",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratios": [1.5]}}}}},
+            "methods.l1.settings.a.ratios[0]: a ratio is the fraction that is removed, in [0, 1), "
+            "not 1.5",
+        ),
+        (
+            {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},
+            "methods.sfp: sfp finds widths of its own; it takes no widths_from",
+        ),
+        (
+            {
+                "methods": {
+                    "l1": {},
+                    "random": {"options": {"widths_from": "l1", "layer_ratios": {"*": 0.5}}},
+                }
+            },
+            "methods.random: widths_from and layer_ratios exclude each other",
+        ),
         (
             {"methods": {"l1": {}, "scratch_e": {"options": {"widths_from": "l1/defautl"}}}},
             "methods.scratch_e: widths_from: unknown run 'l1/defautl'; did you mean l1/default? "

@@ -52,6 +52,8 @@ def plain(value: Any) -> str:
     """Spell a default as YAML in one line."""
     if isinstance(value, BaseModel):
         return "{}"
+    if isinstance(value, dict):
+        value = {key: {} if isinstance(v, BaseModel) else v for key, v in value.items()}
     if isinstance(value, tuple):
         value = list(value)
     return yaml.safe_dump(value, default_flow_style=True, width=200).splitlines()[0]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench.measure.params import count_params, theoretical_macs
+from prunebench.measure.layers import count_layers
+from prunebench.measure.params import count_params, sparsity, theoretical_macs
 
 
 def test_parameters_without_buffers(small_net: nn.Module) -> None:
@@ -41,6 +42,22 @@ def test_a_shared_weight_is_masked_in_every_layer(image: Tensor) -> None:
     net[1].weight = net[0].weight
     masks = {"0.weight": torch.zeros(1, 1, 1, 1, dtype=torch.bool)}
     assert theoretical_macs(net, image, masks) == 0
+
+
+def test_sparsity_is_of_convolution_and_linear_weights(small_net: nn.Module, image: Tensor) -> None:
+    norm = torch.zeros(2, dtype=torch.bool)
+    first = torch.ones(2, 1, 3, 3, dtype=torch.bool)
+    first[0] = False  # 9 of 18 + 8 + 12 weights
+    layers = count_layers(small_net, image)
+    assert sparsity(layers, {"0.weight": first, "1.weight": norm}) == 9 / 38
+    assert sparsity(layers, {}) == 0.0
+
+
+def test_a_shared_weight_is_zero_once(image: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False))
+    net[1].weight = net[0].weight
+    masks = {"0.weight": torch.zeros(1, 1, 1, 1, dtype=torch.bool)}
+    assert sparsity(count_layers(net, image), masks) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def test_zeros_only_lower_the_theoretical_count(pruned_folder: Path, base_folder
     metrics = measure_cost(pruned_folder, base_folder, "abc")
     assert metrics["macs"] == PRUNED_MACS
     assert metrics["macs_theoretical"] == PRUNED_MACS - 8 * 9 * 64
+    weights = 144 + 6 * 2304 + 4608 + 5 * 9216 + 18_432 + 5 * 36_864 + 640 - 2 * 11 * 9 * 16
+    assert metrics["sparsity"] == 8 * 9 / weights
 
 
 def test_a_mask_of_the_wrong_shape_is_named(pruned_folder: Path, base_folder: Path) -> None:

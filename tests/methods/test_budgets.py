@@ -9,14 +9,13 @@ import torch
 
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, RatioKind
-from prunebench.methods.base import MethodOptions
 from prunebench.methods.one_shot import L1
 
 from .conftest import FakeRun
 
 
 def l1(**options: Any) -> L1:
-    return L1(MethodOptions(**options))
+    return L1(L1.Options(**options))
 
 
 def prune(run: FakeRun, kind: RatioKind, ratio: float | None, **options: Any) -> None:
@@ -102,6 +101,33 @@ def test_ratios_by_layer(resnet_run: FakeRun) -> None:
 def test_groups_that_are_skipped_stay_whole(resnet_run: FakeRun) -> None:
     prune(resnet_run, "units_per_group", 0.5, roles=("inside", "not stages.2.*"))
     assert widths(resnet_run) == [8, 8, 8, 16, 16, 16, 64, 64, 64]
+
+
+def test_widths_of_another_run_come_before_the_ratio(resnet_run: FakeRun) -> None:
+    resnet_run.source_kept = dict(resnet_run.kept) | {
+        "stages.0.0.conv1": torch.tensor([15]),
+        "stages.2.2.conv1": torch.arange(5, 50),
+    }
+    prune(resnet_run, "units_per_group", 0.5)
+    assert widths(resnet_run) == [1, 16, 16, 32, 32, 32, 64, 64, 45]
+    weight = resnet_run.params["stages.0.0.conv1.weight"]
+    assert resnet_run.kept["stages.0.0.conv1"].tolist() != [15]  # l1's choice, not the source's
+    assert len(weight) == 1
+
+
+def test_widths_are_reached_in_rounds(resnet_run: FakeRun) -> None:
+    source = dict(resnet_run.kept)
+    for left in (12, 4, 6):
+        resnet_run.source_kept = source | {"stages.0.0.conv1": torch.arange(left)}
+        prune(resnet_run, "units_per_group", 0.5)
+    assert widths(resnet_run)[0] == 4  # units do not come back
+
+
+def test_widths_of_groups_that_roles_leave_alone_are_refused(resnet_run: FakeRun) -> None:
+    resnet_run.source_kept = dict(resnet_run.kept) | {"conv1": torch.arange(8)}
+    sentence = r"has pruned 'conv1', which roles \['inside'\] leave alone here"
+    with pytest.raises(TrainingError, match=sentence):
+        prune(resnet_run, "units_per_group", 0.5)
 
 
 def test_a_target_that_roles_do_not_reach_is_named(resnet_run: FakeRun) -> None:

@@ -10,16 +10,10 @@ from torch import nn
 from prunebench.core.phases import Budget, Phase, Steps
 from prunebench.core.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count
-from prunebench.methods.base import MethodOptions
-from prunebench.methods.greg import (
-    GReg1,
-    magnitude_ratio,
-    raise_penalty,
-    smoothed,
-    updates_above,
-)
+from prunebench.methods.greg import GReg1, climb, raise_penalty
 from prunebench.methods.importance import mean_magnitude
 from prunebench.methods.one_shot import L1
+from prunebench.methods.penalty import magnitude_ratio, smoothed
 
 from .conftest import FakeRun, named, recorded
 
@@ -41,6 +35,11 @@ def begin(method: GReg1, run: FakeRun, recipe: Recipe, ratio: float = 0.5) -> No
     run.phases = tuple(phases(method, recipe, ratio))
     run.begin(method, run.phases[0])
     method.attach(run)
+
+
+def fill(method: GReg1, run: FakeRun) -> None:
+    """Let steps see penalties that a test has set."""
+    method.units.fill(method.spread, run.graph, method.state["penalty"])
 
 
 def set_filters(run: FakeRun, name: str, values: list[list[float]]) -> None:
@@ -91,7 +90,7 @@ def test_pruned_set_of_five_filters(ratio: float, pruned: list[int]) -> None:
 def test_the_filters_of_l1_are_chosen_before_training(resnet_run: FakeRun, recipe: Recipe) -> None:
     method, budget = greg(), Budget(kind="units_per_group", ratio=0.7)
     begin(method, resnet_run, recipe, ratio=0.7)
-    l1 = L1(MethodOptions()).select(resnet_run, budget).removed
+    l1 = L1(L1.Options()).select(resnet_run, budget).removed
     with torch.no_grad():
         for parameter in resnet_run.params.values():
             parameter.copy_(torch.randn_like(parameter))
@@ -112,12 +111,15 @@ def test_penalty_is_summed_up_in_float32(updates: int, value: float) -> None:
 
 
 def test_10000_updates_of_1e_4_are_the_first_above_one() -> None:
-    assert updates_above(1e-4, 1.0) == 10_000
+    assert climb(0.0, 1e-4, 1.0, beyond=True) == (10_000, pytest.approx(1.0000535, rel=1e-7))
 
 
 def test_1001_updates_of_1e_5_reach_0_01() -> None:
-    # the value after 1001 is 0.01000996, so 0.01 is exceeded there for the first time
-    assert updates_above(1e-5, 0.01) == 1001
+    assert climb(0.0, 1e-5, 0.01, beyond=False) == (1001, pytest.approx(0.01000996, rel=1e-6))
+
+
+def test_9900_updates_of_1e_4_lead_from_there_beyond_one() -> None:
+    assert climb(0.01000996, 1e-4, 1.0, beyond=True)[0] == 9900
 
 
 def test_kept_units_get_no_penalty() -> None:
@@ -128,7 +130,7 @@ def test_kept_units_get_no_penalty() -> None:
 
 def test_steps_that_float32_swallows_are_refused() -> None:
     with pytest.raises(ValueError, match="steps of 1e-09 never exceed 1"):
-        updates_above(1e-9, 1.0)
+        climb(0.0, 1e-9, 1.0, beyond=True)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_gradient_takes_penalty_and_weight_decay(
     run, method = two_filter_run, greg()
     begin(method, run, recipe)
     method.state["penalty"]["conv"].fill_(penalty)
-    method.fill(run)
+    fill(method, run)
     weight, bias = run.params["conv.weight"], run.params["conv.bias"]
     optimizer = torch.optim.SGD([weight, bias], lr=1e-3, momentum=0.9, weight_decay=decay)
     for p in run.params.values():
@@ -162,7 +164,7 @@ def test_step_with_a_penalty_of_0_3(two_filter_run: FakeRun, recipe: Recipe) -> 
     run, method = two_filter_run, greg()
     begin(method, run, recipe)
     method.state["penalty"]["conv"].fill_(0.3)
-    method.fill(run)
+    fill(method, run)
     weight = run.params["conv.weight"]
     weight.grad = torch.tensor([0.1, 0.2]).reshape(weight.shape)
     method.before_optimizer_step(run)
@@ -192,7 +194,7 @@ def test_a_weight_in_two_groups_gets_both_penalties(resnet_run: FakeRun, recipe:
     begin(method, resnet_run, recipe)
     for value, penalty in enumerate(method.state["penalty"].values(), start=1):
         penalty.fill_(value)
-    method.fill(resnet_run)
+    fill(method, resnet_run)
     along = method.spread["stages.1.0.conv2.weight"].flatten().tolist()
     assert along == [2.0] * 8 + [1.0] * 16 + [2.0] * 8
 

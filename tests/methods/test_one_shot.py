@@ -7,7 +7,7 @@ import torch
 
 from prunebench.core.phases import Budget, Epochs
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.base import Method
 from prunebench.methods.one_shot import L1, Random
 
 from .conftest import FakeRun, named
@@ -21,7 +21,7 @@ def budget(ratio: float) -> Budget:
 
 
 def method(kind: type[Method[Any]], **options: Any) -> Method[Any]:
-    return kind(MethodOptions(**options))
+    return kind(kind.Options(**options))
 
 
 @pytest.mark.parametrize(

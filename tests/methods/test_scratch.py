@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from prunebench.core.phases import Budget, Epochs, Phase
 from prunebench.core.recipe import Recipe
-from prunebench.methods.scratch import ScratchB, ScratchE, ScratchOptions, scratch_b_epochs
+from prunebench.methods.scratch import (
+    ScratchB,
+    ScratchE,
+    ScratchOptions,
+    UniformWidth,
+    scratch_b_epochs,
+)
 
 from .conftest import FakeRun
 
@@ -74,3 +82,39 @@ def test_scratch_b_s_epochs_follow_from_the_present_network(
     length = method.phase_length(resnet_run, phases(method)[1])
     assert isinstance(length, Epochs)
     assert length.n == pytest.approx(epochs)
+
+
+# --- the uniformly thinner network
+def uniform(run: FakeRun, kind: Any, ratio: float, **options: Any) -> None:
+    method = UniformWidth(UniformWidth.Options(**options))
+    run.train(method, method.phases({"base": BASE}, Budget(kind=kind, ratio=ratio))[:1])
+
+
+def test_all_layers_are_thinner_by_the_same_share(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_per_group", 0.25)
+    shapes = {tuple(p.shape[:2]) for p in resnet_run.params.values() if p.ndim == 4}
+    assert shapes == {(12, 1), (12, 12), (24, 12), (24, 24), (48, 24), (48, 48)}
+    assert resnet_run.params["fc.weight"].shape == (10, 48)
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_a_uniform_network_meets_a_budget(allocation: str, kind: str, resnet_run: FakeRun) -> None:
+    start = {"macs": resnet_run.base_macs, "params": resnet_run.base_params}[kind]
+    uniform(resnet_run, kind, 0.75, allocation=allocation)
+    left = {"macs": resnet_run.costs.macs(), "params": resnet_run.costs.params()}[kind]
+    assert 0.22 * start <= left <= 0.25 * start  # a unit of a stream is in seven layers at once
+    shares = [len(units) / resnet_run.sizes[name] for name, units in resnet_run.kept.items()]
+    assert max(shares) - min(shares) <= 1 / 8  # half of them: about half of every group
+
+
+def test_global_ranking_of_units_is_uniform_too(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_global", 0.5)
+    assert {len(u) / resnet_run.sizes[n] for n, u in resnet_run.kept.items()} == {0.5}
+
+
+def test_the_uniform_network_starts_from_fresh_weights(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_per_group", 0.5)
+    found = resnet_run.params["stages.0.0.conv2.weight"].clone()
+    resnet_run.initialize()
+    assert torch.equal(found, resnet_run.params["stages.0.0.conv2.weight"])

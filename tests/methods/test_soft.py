@@ -94,6 +94,14 @@ def test_alpha_is_zero_from_a_share_of_the_epochs(
     assert srfp.alpha_at(last + 1, epochs) == 0
 
 
+@pytest.mark.parametrize(("floor", "last"), [(0.0, 79), (1e-4, 79), (1.2e-4, 78), (0.5, 6)])
+def test_an_alpha_below_the_floor_counts_as_zero(floor: float, last: int) -> None:
+    # over 100 epochs alpha is 0.501 at 6, 0.447 at 7, 1.259e-4 at 78, 1.122e-4 at 79
+    srfp = method(SRFP, alpha_zero_from=0.8, alpha_floor=floor)
+    assert srfp.alpha_at(last, 100) == exponential_alpha(last, 100, 1.0, 1e-5)
+    assert srfp.alpha_at(last + 1, 100) == 0
+
+
 @pytest.mark.parametrize(("decay", "alpha"), [("linear", 0.375), ("cosine", 0.25)])
 def test_other_decays_halfway(decay: str, alpha: float) -> None:
     # linear: 0.5 (1 - 50/200); cosine: 0.5 (1 + cos(pi / 2)) / 2 at half of the epochs
@@ -418,6 +426,61 @@ def test_smallest_weights_of_each_convolution_become_zero(resnet_run: FakeRun) -
     assert zeros["stages.2.2.conv2.weight"] == 33_177  # int(36864 * 0.9)
     assert resnet_run.params["fc.weight"].ne(0).all()
     assert set(resnet_run.masks) == set(zeros)
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+@pytest.mark.parametrize("rate", ["constant", "exponential", "three_point", "cubic"])
+def test_every_method_ends_with_its_share_of_zero_weights(
+    rate: str, kind: type[SoftPruning], resnet_run: FakeRun
+) -> None:
+    soft = method(kind, scope="weight", rate=rate)
+    resnet_run.train(soft, phases(soft, kind="weights", ratio=0.5))
+    for name, keep in resnet_run.masks.items():
+        assert int((~keep).sum()) == keep.numel() // 2
+        assert torch.equal(resnet_run.params[name] == 0, ~keep)
+    assert len(resnet_run.masks) == 19
+    assert resnet_run.costs.macs() == resnet_run.base_macs
+
+
+@pytest.mark.parametrize(
+    ("decay", "alpha"), [("exponential", 0.1), ("linear", 0.8), ("cosine", 0.9045085)]
+)
+def test_single_weights_shrink_by_alpha(decay: str, alpha: float) -> None:
+    # epoch 20 of 100; sigma 1e-5 makes the exponential 10^(-20 / 20)
+    net = named(stem=nn.Conv2d(1, 4, 1), head=nn.Conv2d(4, 2, 1))
+    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    soft = method(SRFP, scope="weight", decay=decay)
+    run.begin(soft, phases(soft, epochs=100, kind="weights", ratio=0.5)[0])
+    with torch.no_grad():
+        run.params["stem.weight"].copy_(torch.tensor([3.0, -1.0, 2.0, 0.5]).view(4, 1, 1, 1))
+    run.epoch = 20
+    soft.after_epoch(run)
+    expected = [3.0, -alpha, 2.0, 0.5 * alpha]
+    assert run.params["stem.weight"].flatten().tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_share_of_shrunk_weights_rises_cubically() -> None:
+    net = named(stem=nn.Conv2d(1, 1000, 1), head=nn.Conv2d(1000, 2, 1))
+    torch.manual_seed(0)
+    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    soft = method(ASFP, scope="weight", rate="cubic")
+    run.begin(soft, phases(soft, epochs=200, kind="weights", ratio=0.4)[0])
+    assert int((run.params["stem.weight"] == 0).sum()) == 5  # int(1000 * 0.00597)
+    run.epoch = 99
+    soft.after_epoch(run)
+    assert int((run.params["stem.weight"] == 0).sum()) == 350  # 0.4 (1 - 0.5^3)
+
+
+def test_one_weight_of_each_layer_survives(resnet_run: FakeRun) -> None:
+    soft = method(SFP, scope="weight")
+    resnet_run.train(soft, phases(soft, kind="weights", ratio=1 - 1e-9))
+    assert {int(keep.sum()) for keep in resnet_run.masks.values()} == {1}
+
+
+def test_ratio_zero_zeroes_no_weight(resnet_run: FakeRun) -> None:
+    soft = method(ASRFP, scope="weight")
+    resnet_run.train(soft, phases(soft, kind="weights", ratio=0.0))
+    assert resnet_run.masks == {}
 
 
 def test_depthwise_filters_are_convolutions_too(depthwise_run: FakeRun) -> None:

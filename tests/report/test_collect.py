@@ -32,13 +32,14 @@ def test_accuracy_is_percent_and_the_drop_is_against_the_base_of_the_seed(one_ru
 def test_speedups_and_reductions_follow_from_the_counts(one_run: OneRun) -> None:
     results, spec = one_run
     counts = {"macs": 40, "macs_theoretical": 25, "base_macs": 100, "params": 30}
-    change(results / spec.path / "metrics.json", **counts, base_params=120)
+    change(results / spec.path / "metrics.json", **counts, base_params=120, sparsity=0.9)
     row = collect_one(one_run)
     assert row["speedup_macs"] == 2.5
     assert row["speedup_theoretical"] == 4.0  # zeros left in place do not count
     assert row["flops_reduction_pct"] == pytest.approx(60.0)
     assert row["params_reduction_pct"] == pytest.approx(75.0)
     assert row["flops_m"] == 40e-6
+    assert row["sparsity_pct"] == 90.0
 
 
 def test_specification_stands_beside_the_results(one_run: OneRun) -> None:

@@ -39,6 +39,7 @@ def test_columns_without_a_value_vanish() -> None:
         ({"setting": "beta0.9"}, "setting"),
         ({"top1_masked": 98.5}, "masked"),
         ({"macs_theoretical": 25, "speedup_theoretical": 4.0}, "theoretical"),
+        ({"sparsity_pct": 90.0}, "sparsity"),
         ({"latency_speedup_cuda_b64": 1.5}, "latency CUDA b64"),
         ({"selection_seconds": 0.5}, "selection"),
         ({"magnitude_ratio": 30.0}, "magnitude"),

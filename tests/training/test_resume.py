@@ -18,9 +18,19 @@ from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "fixreg": {"fixed_steps": 9, "interval_steps": 2, "stabilize_steps": 4},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "group_fisher": {"interval_steps": 2},
+    "greg_2": {
+        "delta": 0.2,
+        "delta_pick": 0.1,
+        "pick_ceiling": 0.3,
+        "interval_steps": 2,
+        "stabilize_steps": 4,
+    },
+    "asfp": {"scope": "weight"},
     "asrfp": {"scope": "group", "norms": "decay"},
+    "random": {"unit": "weight"},
     "srfp": {"scope": "layer"},
 }
 ROLES = {"regularize": {"epochs": None, "lr": 0.01}, "prune": {"epochs": None, "lr": 0.01}}
@@ -33,13 +43,14 @@ def make_method(name: str) -> Method[Any]:
 
 def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
     method = make_method(name)
-    budget = Budget(kind="units_per_group", ratio=0.5)
+    is_weights = "weight" in OPTIONS.get(name, {}).values()
+    budget = Budget(kind="weights" if is_weights else "units_per_group", ratio=0.5)
     if method.ratio_kinds == ("auto",):
         budget = Budget(kind="auto", ratio=None)
     elif budget.kind not in method.ratio_kinds:
         budget = Budget(kind="macs", ratio=0.5)
     recipes = {role: recipe(**ROLES.get(role, {})) for role in method.recipe_roles}
-    kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.takes_widths else None
+    kept = {"stages.0.0.conv1": torch.tensor([0, 2])} if method.options.widths_from else None
     return make_loop(method, method.phases(recipes, budget), source_kept=kept, **more)
 
 

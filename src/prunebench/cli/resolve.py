@@ -100,12 +100,10 @@ class _Grid:
         base_name, base_recipe = self._base_recipe(shared, dataset)
         named = shared | {f"methods.{method}.recipes": cell.recipes}
         recipes = {role: self._recipe(named, role, method, dataset) for role in found.recipe_roles}
-        ratios, kind = self._ratios(method, found, cell)
-        for setting, own in cell.settings.items():
-            options = self._options(method, found, setting, architecture, cell, own)
-            if found.ratio_kinds != ("auto",) and (kind == "auto") != bool(options.layer_ratios):
-                problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
-                fail(self.where, f"methods.{method}", problem)
+        for setting in cell.settings:
+            ratios, kind = self._ratios(method, found, cell, setting)
+            options = self._options(method, found, setting, architecture, cell)
+            self._check_widths(method, found, options, kind)
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -132,11 +130,26 @@ class _Grid:
                             threads=self.experiment.threads,
                         ),
                     )
-                    if found.takes_widths:
+                    if options.widths_from is not None:
                         run = run.model_copy(update={"widths_from": _widths_path(run)})
                     with place(self.where, f"methods.{method}"):
                         found(options).phases(run.recipes, run.budget)
                     yield run
+
+    def _check_widths(
+        self, method: str, found: type[Method[Any]], options: MethodOptions, kind: RatioKind
+    ) -> None:
+        """Raise ConfigError where options and kind of ratio do not say once how much leaves."""
+        key, follows = f"methods.{method}", options.widths_from is not None
+        if follows and not found.takes_widths:
+            fail(self.where, key, f"{method} finds widths of its own; it takes no widths_from")
+        if follows and options.layer_ratios:
+            fail(self.where, key, "widths_from and layer_ratios exclude each other")
+        if found.ratio_kinds == ("auto",) or (follows and kind == "auto"):
+            return
+        if (kind == "auto") != bool(options.layer_ratios):
+            problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
+            fail(self.where, key, problem)
 
     def _base_recipe(
         self, named: Mapping[str, Mapping[str, str]], dataset: str
@@ -166,18 +179,26 @@ class _Grid:
         return name + scale_suffix(self.experiment.epochs_scale), recipe
 
     def _ratios(
-        self, method: str, found: type[Method[Any]], cell: MethodConfig
+        self, method: str, found: type[Method[Any]], cell: MethodConfig, setting: str
     ) -> tuple[tuple[float | None, ...], RatioKind]:
-        """Return the ratios of a method and their kind; a method may have a knob of its own."""
-        key = f"methods.{method}.ratios"
+        """Return the ratios of a setting and their kind; a method may have a knob of its own."""
+        own = cell.settings[setting].model_dump(include={"ratios", "ratio_kind"})
+        given = {name: value for name, value in own.items() if value is not None}
+        cell = cell.model_copy(update=given)
+        prefix = f"methods.{method}.settings.{setting}" if given else f"methods.{method}"
+        key = f"{prefix}.ratios"
         if found.ratio_kinds == ("auto",):
             if cell.ratios is not None or cell.ratio_kind not in (None, "auto"):
                 fail(self.where, key, f"{method} decides by its options what leaves; give no ratio")
             return (None,), "auto"
-        kind = self._ratio_kind(method, found, cell)
+        kind = self._ratio_kind(method, found, cell, prefix)
         if kind == "auto":
             if cell.ratios is not None:
-                fail(self.where, key, "ratio_kind 'auto' takes layer_ratios; give no ratio")
+                fail(
+                    self.where,
+                    key,
+                    "ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+                )
             return (None,), kind
         if found.ratios is not None:
             if cell.ratios is not None and set(cell.ratios) != set(found.ratios):
@@ -192,12 +213,14 @@ class _Grid:
             fail(self.where, key, f"a ratio is given twice: {list(ratios)}")
         return ratios, kind
 
-    def _ratio_kind(self, method: str, found: type[Method[Any]], cell: MethodConfig) -> RatioKind:
+    def _ratio_kind(
+        self, method: str, found: type[Method[Any]], cell: MethodConfig, prefix: str
+    ) -> RatioKind:
         if found.ratios is not None and cell.ratio_kind is None:
             return "units_per_group"  # its only ratio means the same for all kinds
         kind = cell.ratio_kind or self.experiment.ratio_kind
         if kind not in found.ratio_kinds:
-            key = f"methods.{method}.ratio_kind" if cell.ratio_kind else "ratio_kind"
+            key = f"{prefix}.ratio_kind" if cell.ratio_kind else "ratio_kind"
             problem = unknown_name(f"ratio_kind of {method}", kind, found.ratio_kinds)
             fail(self.where, key, problem)
         return kind
@@ -209,12 +232,11 @@ class _Grid:
         setting: str,
         architecture: str,
         cell: MethodConfig,
-        own: Mapping[str, Any],
     ) -> MethodOptions:
         """Return the options of one setting on one network, checked and complete."""
         parts: dict[str, Mapping[str, Any]] = {
             "options": cell.options,
-            f"settings.{setting}": own,
+            f"settings.{setting}": cell.settings[setting].model_extra or {},
             f"by_network.{architecture}": cell.by_network.get(architecture, {}),
         }
         merged = {key: value for part in parts.values() for key, value in part.items()}

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     StringConstraints,
     WithJsonSchema,
@@ -76,13 +77,24 @@ class NetworkConfig(Settings):
     recipes: RecipeNames = {}  # over the experiment's
 
 
+class SettingConfig(Settings):
+    """A named choice of a method's options: the keys that are not listed here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ratios: Ratios | None = None  # None: the method's
+    ratio_kind: RatioKind | None = None  # None: the method's
+
+
 class MethodConfig(Settings):
     """One method's part of an experiment's grid."""
 
     ratios: Ratios | None = None  # None: the experiment's, or the method's own ("auto")
     ratio_kind: RatioKind | None = None  # None: the experiment's
     options: dict[str, Any] = {}  # of every setting
-    settings: Annotated[dict[SettingName, dict[str, Any]], Field(min_length=1)] = {"default": {}}
+    settings: Annotated[dict[SettingName, SettingConfig], Field(min_length=1)] = {
+        "default": SettingConfig()
+    }
     recipes: RecipeNames = {}  # over the network's
     by_network: dict[str, dict[str, Any]] = {}  # options of one network, over the settings'
     networks: Slugs | None = None  # None: all of the experiment's

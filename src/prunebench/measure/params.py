@@ -1,4 +1,4 @@
-"""Parameters, and the multiply-accumulates that remain when zeros cost nothing."""
+"""Parameters, and what zeros save: multiply-accumulates that cost nothing, sparsity."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ def theoretical_macs(model: nn.Module, example: Tensor, masks: Mapping[str, Tens
                 f"{tuple(known[name].shape)}"
             )
     return kept_macs(count_layers(model, example), masks)
+
+
+def sparsity(layers: Sequence[LayerCount], masks: Mapping[str, Tensor]) -> float:
+    """Return the share of convolution and linear weights that are zero but still there.
+
+    A weight that several layers share counts once; biases and normalization do not count.
+
+    >>> sparsity([], {})
+    0.0
+    """
+    sizes = {layer.weight: layer.weights for layer in layers if layer.macs and layer.weight}
+    zeros = sum(int((~mask).sum()) for name, mask in masks.items() if name in sizes)
+    return zeros / max(sum(sizes.values()), 1)
 
 
 def kept_macs(layers: Sequence[LayerCount], masks: Mapping[str, Tensor]) -> int:

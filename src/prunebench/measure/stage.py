@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_json
@@ -32,7 +32,7 @@ from prunebench.measure.network import (
     load_network,
     read_structure,
 )
-from prunebench.measure.params import count_params, kept_macs
+from prunebench.measure.params import count_params, kept_macs, sparsity
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> dict[str, Any
     if metrics := _existing(path, spec_hash, weights):
         return metrics
     run, base = count_structure(read_structure(run_dir)), count_structure(read_structure(base_dir))
+    masks = _checked_masks(run_dir, run)
     metrics = {
         "macs": run.macs,
         "params": run.params,
-        "macs_theoretical": _theoretical_macs(run_dir, run),
+        "macs_theoretical": kept_macs(run.layers, masks),
+        "sparsity": sparsity(run.layers, masks),
         "activations": run.activations,
         "base_macs": base.macs,
         "base_params": base.params,
@@ -143,7 +145,7 @@ def _base_network(folder: Path, weights: str) -> nn.Module:
     return load_network(folder)
 
 
-def _theoretical_macs(run_dir: Path, count: StructureCount) -> int:
+def _checked_masks(run_dir: Path, count: StructureCount) -> dict[str, Tensor]:
     masks = load_masks(run_dir)
     weights = {layer.weight: layer.weights for layer in count.layers}
     for name, mask in masks.items():
@@ -152,7 +154,7 @@ def _theoretical_macs(run_dir: Path, count: StructureCount) -> int:
                 f"{run_dir / MASKS_FILE}: {name!r} has {mask.numel()} entries, "
                 f"expected {weights[name]}"
             )
-    return kept_macs(count.layers, masks)
+    return masks
 
 
 def _weights_hash(run_dir: Path) -> str:

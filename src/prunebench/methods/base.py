@@ -56,8 +56,11 @@ class MethodOptions(Settings):
     roles: tuple[Rule, ...] = ("inside",)  # groups that may be pruned
     # ratio_kind auto: what leaves of each group; of several patterns that fit, the first counts
     layer_ratios: dict[str, Ratio] = {}
-    # ratio_kind macs or params. uniform: the same share of every group; global: all ranked together
+    # ratio_kind macs, params or weights. uniform: the same share of every group or layer; global:
+    # all ranked together
     allocation: Allocation = "uniform"
+    # method/setting: each group keeps as many units as that run's has, at the same ratio and seed
+    widths_from: str | None = None
 
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a share of the epochs: lengths in steps shrink too.
@@ -166,7 +169,7 @@ class Method(Generic[O]):
         "auto",
     )
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only ones that make sense
-    takes_widths: ClassVar[bool] = False  # whether `widths_from` names the run to follow
+    takes_widths: ClassVar[bool] = False  # whether the option `widths_from` may be given
 
     def __init__(self, options: O) -> None:
         self.options = options
@@ -200,7 +203,12 @@ class Method(Generic[O]):
         return pruned_count(n_units, ratio)
 
     def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
-        """Return how many units each group loses now; budgets count from the run's start."""
+        """Return how many units each group loses now; budgets count from the run's start.
+
+        A run that `widths_from` names comes before any budget.
+        """
+        if run.source_kept is not None:
+            return self._to_widths(run, scores, run.source_kept)
         ratio = budget.ratio
         if budget.kind == "units_per_group" and ratio is not None:
             return self._to_shares(run, dict.fromkeys(scores, ratio))
@@ -209,6 +217,18 @@ class Method(Generic[O]):
         if budget.kind == "weights" or ratio is None:
             raise ValueError(f"no allocation for ratio_kind {budget.kind!r}")
         return self._to_target(run, scores, budget.kind, ratio)
+
+    def _to_widths(
+        self, run: Run, scores: Mapping[str, Tensor], source: Mapping[str, Tensor]
+    ) -> dict[str, int]:
+        excess = {name: len(run.kept[name]) - len(units) for name, units in source.items()}
+        for name, count in excess.items():
+            if count > 0 and name not in scores:
+                raise TrainingError(
+                    f"phase {run.phase.name!r}: the run that widths_from names has pruned "
+                    f"{name!r}, which roles {list(self.options.roles)} leave alone here"
+                )
+        return {name: max(0, excess.get(name, 0)) for name in scores}
 
     def _to_shares(self, run: Run, ratios: Mapping[str, float]) -> dict[str, int]:
         return {

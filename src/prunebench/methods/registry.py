@@ -16,7 +16,9 @@ METHODS = {
     "asfp": "prunebench.methods.soft:ASFP",
     "asrfp": "prunebench.methods.soft:ASRFP",
     "epruner": "prunebench.methods.epruner:EPruner",
+    "fixreg": "prunebench.methods.greg:FixReg",
     "greg_1": "prunebench.methods.greg:GReg1",
+    "greg_2": "prunebench.methods.greg:GReg2",
     "group_fisher": "prunebench.methods.group_fisher:GroupFisher",
     "l1": "prunebench.methods.one_shot:L1",
     "random": "prunebench.methods.one_shot:Random",
@@ -24,6 +26,7 @@ METHODS = {
     "scratch_e": "prunebench.methods.scratch:ScratchE",
     "sfp": "prunebench.methods.soft:SFP",
     "srfp": "prunebench.methods.soft:SRFP",
+    "uniform_width": "prunebench.methods.scratch:UniformWidth",
     "unpruned": "prunebench.methods.unpruned:Unpruned",
 }
 

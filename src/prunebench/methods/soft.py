@@ -39,7 +39,8 @@ class SoftOptions(MethodOptions):
     """Options of the whole family; a method is a choice of `rate` and `decay`.
 
     Defaults are those of PGMPF's CIFAR script; its ImageNet scripts reach P at 0.9 and alpha = 0
-    at 0.8. `roles` count in scope "group" alone: elsewhere every convolution is pruned, as in SFP.
+    at 0.8, or earlier where convolutions' alpha is below 1e-4. `roles` count in scope "group"
+    alone: elsewhere every convolution is pruned, as in SFP.
     """
 
     # layer: each convolution's filters on their own, zeroed at the end: the papers
@@ -52,6 +53,7 @@ class SoftOptions(MethodOptions):
     alpha_0: Annotated[float, Field(ge=0, le=1)] = 1.0  # alpha at t = 0
     sigma: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # where the exponential would end
     alpha_zero_from: Share = 0.9  # share of the epochs from which alpha is 0
+    alpha_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0  # an alpha below it counts as 0
     # keep: batch norm's scale and shift of pruned filters stay: SFP
     # decay: they are multiplied by alpha too: PGMPF's ImageNet script; unknown for SRFP
     norms: Literal["keep", "decay"] = "keep"
@@ -198,10 +200,15 @@ class SoftPruning(Method[SoftOptions]):
         ]
 
     def alpha_at(self, t: int, epochs: float) -> float:
-        """Return alpha after epoch t."""
-        options = self.options
-        if is_past(options.alpha_zero_from, t, epochs):
+        """Return alpha after epoch t; 0 from `alpha_zero_from` on, and below `alpha_floor`."""
+        if is_past(self.options.alpha_zero_from, t, epochs):
             return 0.0
+        alpha = self.decayed(t, epochs)
+        return alpha if alpha >= self.options.alpha_floor else 0.0
+
+    def decayed(self, t: int, epochs: float) -> float:
+        """Return alpha as it decays; 0 without a decay."""
+        options = self.options
         match options.decay:
             case "exponential":
                 return exponential_alpha(t, epochs, options.alpha_0, options.sigma)

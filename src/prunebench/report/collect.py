@@ -148,6 +148,7 @@ def _cost_columns(path: Path, spec: RunSpec) -> Row:
     with _Keys(path):
         counted = ("macs", "params", "base_macs", "base_params", "macs_theoretical", "activations")
         row = {name: metrics[name] for name in counted}
+        row["sparsity_pct"] = 100 * metrics["sparsity"]
     row["flops_m"] = row["macs"] / 1e6
     row["params_m"] = row["params"] / 1e6
     row["flops_reduction_pct"] = 100 * (1 - row["macs"] / row["base_macs"])

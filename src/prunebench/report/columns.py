@@ -50,6 +50,7 @@ NUMBERS: tuple[str, ...] = (
     "base_params",
     "macs_theoretical",  # zeros that are still there are not counted
     "speedup_macs",  # base_macs / macs
+    "sparsity_pct",  # of the convolution and linear weights left, those that are zero
     "activations",  # elements of all convolution outputs
     "val_top1",  # percent, as all accuracies
     "base_val_top1",

@@ -92,6 +92,7 @@ def _shown_columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("top1_masked", "masked", "top-1 %", "points", True, beside="top1"),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
         Column("speedup_theoretical", "theoretical", "speedup", "speedup", beside="speedup_macs"),
+        Column("sparsity_pct", "sparsity", "%", "percent"),
         Column("params_reduction_pct", "params", "removed %", "percent"),
         *(Column(n, f"latency {_place(n)}", "speedup", "speedup", True) for n in latencies),
         Column("selection_seconds", "selection", "s", "significant"),
@@ -118,6 +119,8 @@ def _says_something(summary: pd.DataFrame, column: Column) -> bool:
     values = summary[column.name]
     if column.name == "setting":
         return bool((values != "default").any())
+    if column.name == "sparsity_pct":
+        return bool((values > 0).any())
     if column.beside:
         return bool((values.notna() & (values != summary[column.beside])).any())
     return bool(values.notna().any())

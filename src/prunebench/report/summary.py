@@ -9,7 +9,8 @@ from prunebench.report.runs import CELL, NETWORK, require
 
 UNPRUNED = "unpruned"
 _NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
-_MASKED = ("top1_masked", "speedup_theoretical")  # of networks with zeros left in place
+# of networks with zeros left in place
+_MASKED = ("top1_masked", "speedup_theoretical", "sparsity_pct")
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
 
 
