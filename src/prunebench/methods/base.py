@@ -44,6 +44,9 @@ def _rule(rule: str) -> str:
     return rule
 
 
+Rule = Annotated[str, AfterValidator(_rule)]
+
+
 class MethodOptions(Settings):
     """The options that every method has; each method's own class adds its own.
 
@@ -51,7 +54,7 @@ class MethodOptions(Settings):
     """
 
     # groups that may be pruned, as rules of `channels.selections`
-    roles: tuple[Annotated[str, AfterValidator(_rule)], ...] = ("inside",)
+    roles: tuple[Rule, ...] = ("inside",)
     # ratio_kind auto: what leaves of each group; of several patterns that fit, the first counts
     layer_ratios: dict[str, Ratio] = {}
     # ratio_kind macs or params. uniform: the same share of every group; global: all ranked together
