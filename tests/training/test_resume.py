@@ -16,13 +16,15 @@ from prunebench.methods.registry import METHODS, method_class
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 
+INCREG = {"A": 0.5, "ceiling": 1.0, "ceiling_factor": "none", "loss_eval_steps": 5}
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "increg": INCREG,
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "asrfp": {"scope": "group", "norms": "decay"},
     "srfp": {"scope": "layer"},
 }
-ROLES = {"regularize": {"epochs": None, "lr": 0.01}}
+ROLES = {"regularize": {"epochs": None, "lr": 0.01}, "loss_eval": {"epochs": None, "lr": 0.01}}
 
 
 def make_method(name: str) -> Method[Any]:

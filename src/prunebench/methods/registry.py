@@ -17,6 +17,7 @@ METHODS = {
     "asrfp": "prunebench.methods.soft:ASRFP",
     "epruner": "prunebench.methods.epruner:EPruner",
     "greg_1": "prunebench.methods.greg:GReg1",
+    "increg": "prunebench.methods.increg:IncReg",
     "l1": "prunebench.methods.one_shot:L1",
     "l1_columns": "prunebench.methods.l1_columns:L1Columns",
     "random": "prunebench.methods.one_shot:Random",
