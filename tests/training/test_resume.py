@@ -20,6 +20,7 @@ INCREG = {"A": 0.5, "ceiling": 1.0, "ceiling_factor": "none", "loss_eval_steps":
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
     "increg": INCREG,
+    "increg_accuracy": {**INCREG, "bound": 0.2},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "asrfp": {"scope": "group", "norms": "decay"},
     "srfp": {"scope": "layer"},

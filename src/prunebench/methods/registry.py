@@ -18,6 +18,7 @@ METHODS = {
     "epruner": "prunebench.methods.epruner:EPruner",
     "greg_1": "prunebench.methods.greg:GReg1",
     "increg": "prunebench.methods.increg:IncReg",
+    "increg_accuracy": "prunebench.methods.increg_accuracy:IncRegAccuracy",
     "l1": "prunebench.methods.one_shot:L1",
     "l1_columns": "prunebench.methods.l1_columns:L1Columns",
     "random": "prunebench.methods.one_shot:Random",
