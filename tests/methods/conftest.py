@@ -72,6 +72,9 @@ class FakeRun:
     def keep(self, slot: str) -> None:
         raise NotImplementedError
 
+    def validate(self) -> float:
+        raise NotImplementedError
+
     def initialize(self) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -226,7 +229,8 @@ class Operations(TorchDispatchMode):
         if name in HOST_READS:
             raise AssertionError(f"{name} reads the device")
         numbers = [arg for arg in args if isinstance(arg, int | float)]
-        self.found.append((name, repr((numbers, {k: repr(v) for k, v in (kwargs or {}).items()}))))
+        named = {k: repr(v) for k, v in (kwargs or {}).items() if not isinstance(v, Tensor)}
+        self.found.append((name, repr((numbers, named))))
         return func(*args, **(kwargs or {}))
 
 

@@ -16,9 +16,12 @@ from prunebench.methods.registry import METHODS, method_class
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 
+INCREG = {"A": 0.5, "ceiling": 1.0, "ceiling_factor": "none", "loss_eval_steps": 5}
 # Schedules short enough for a test; the algorithms are whole.
 OPTIONS: dict[str, dict[str, Any]] = {
     "fixreg": {"fixed_steps": 9, "interval_steps": 2, "stabilize_steps": 4},
+    "increg": INCREG,
+    "increg_accuracy": {**INCREG, "bound": 0.2},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "group_fisher": {"interval_steps": 2},
     "greg_2": {
@@ -33,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "random": {"unit": "weight"},
     "srfp": {"scope": "layer"},
 }
-ROLES = {"regularize": {"epochs": None, "lr": 0.01}, "prune": {"epochs": None, "lr": 0.01}}
+ROLES = {role: {"epochs": None, "lr": 0.01} for role in ("regularize", "loss_eval", "prune")}
 
 
 def make_method(name: str) -> Method[Any]:

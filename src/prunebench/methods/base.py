@@ -139,6 +139,9 @@ class Run(Protocol):
     def keep(self, slot: Literal["best", "accepted"]) -> None:
         """Keep the present structure, masks and weights for a later phase's `start`."""
 
+    def validate(self) -> float:
+        """Return the accuracy on the validation split, a fraction; TrainingError without one."""
+
     def initialize(self) -> None:
         """Give every parameter of the present network a fresh start, as its architecture does."""
 

@@ -13,10 +13,12 @@ from prunebench.channels.costs import Costs, costs_of
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace import trace
+from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Phase
 from prunebench.core.recipe import Augment, Recipe
 from prunebench.data.normalization import normalization
 from prunebench.data.stage import Dataset
+from prunebench.measure.accuracy import evaluate
 from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
@@ -122,6 +124,16 @@ class RunState:
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Note a diagnostic, a device tensor of one element; read once an epoch."""
         self.records.note(self.clock, layer, quantity, value)
+
+    def validate(self) -> float:
+        """Return the accuracy on the validation split, a fraction; TrainingError without one."""
+        split, own = self.dataset.val, normalization(self.recipe.normalize, self.dataset.info)
+        if not len(split):
+            raise TrainingError(
+                f"phase {self.phase.name!r}: the data set has no validation split to decide by"
+            )
+        counts = evaluate(self.model, split.images, split.labels, mean=own.mean, std=own.std)
+        return counts.correct / counts.total
 
     def initialize(self) -> None:
         """Give every parameter of the present network a fresh start, as its architecture does."""
