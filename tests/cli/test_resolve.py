@@ -249,11 +249,6 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "no ratio",
         ),
         (
-            {"methods": {"l1": {"settings": {"a": {"ratios": [1.5]}}}}},
-            "methods.l1.settings.a.ratios[0]: a ratio is the fraction that is removed, in [0, 1), "
-            "not 1.5",
-        ),
-        (
             {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},
             "methods.sfp: sfp finds widths of its own; it takes no widths_from",
         ),

@@ -95,6 +95,11 @@ def sentence(model: Any, content: Any) -> str:
             {"methods": {"l1": {"ratios": [50]}}},
             "methods.l1.ratios[0]: a ratio is the fraction that is removed, in [0, 1), not 50",
         ),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratios": [1.5]}}}}},
+            "methods.l1.settings.a.ratios[0]: a ratio is the fraction that is removed, in [0, 1), "
+            "not 1.5",
+        ),
         ({"ratios": [float("nan")]}, "ratios[0]: must be a finite number, not nan"),
         ({"ratios": ["half"]}, "ratios[0]: expected a number, found 'half'"),
         ({"ratios": 0.5}, "ratios: expected a list, found 0.5"),
