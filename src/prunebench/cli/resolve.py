@@ -39,7 +39,7 @@ def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
     """Return every run of the configured experiments; ConfigError is one sentence."""
     for name in config.experiments:
         with place(config_dir / "config.yaml", "experiments"):
-            read_experiment(config_dir, name)
+            named_file(config_dir, "experiment", experiment_file(config_dir, name).stem)
     runs = [
         run
         for name in config.experiments

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -41,6 +41,11 @@ class GRegOptions(PenaltyOptions):
     delta: Positive = 1e-4  # added to lambda at each update
     ratio_stop: Positive | None = 1000.0  # smoothed magnitude ratio that ends growth; None: paper
 
+    def shortened(self, scale: float) -> Self:
+        """Return options whose lambda is beyond the ceiling after a share of the updates."""
+        delta = min(self.delta / scale, self.ceiling)
+        return super().shortened(scale).model_copy(update={"delta": delta})
+
 
 class GReg2Options(GRegOptions):
     """Options of GReg-2."""
@@ -49,6 +54,11 @@ class GReg2Options(GRegOptions):
     pick_ceiling: Positive = 0.01  # tau': where lambda stands when the units are picked
     # lambda of the kept units afterwards; None: minus the recipe's weight decay, the paper
     recover: Annotated[float, Field(le=0)] | None = -1e-4
+
+    def shortened(self, scale: float) -> Self:
+        """Return options that pick after a share of the updates, too."""
+        delta_pick = min(self.delta_pick / scale, self.pick_ceiling)
+        return super().shortened(scale).model_copy(update={"delta_pick": delta_pick})
 
     @model_validator(mode="after")
     def _picking_comes_first(self) -> GReg2Options:
@@ -63,6 +73,11 @@ class FixRegOptions(PenaltyOptions):
     """Options of FixReg."""
 
     fixed_steps: Count = 50_000  # under the penalty, before K_s; official code
+
+    def shortened(self, scale: float) -> Self:
+        """Return the options of a run that is a share as long under the penalty."""
+        fixed_steps = max(1, round(scale * self.fixed_steps))
+        return super().shortened(scale).model_copy(update={"fixed_steps": fixed_steps})
 
 
 def raise_penalty(penalty: Tensor, pruned: Tensor, delta: float) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field
@@ -58,6 +58,12 @@ class GroupFisherOptions(MethodOptions):
     # which counts one channel of a plain producer even where a whole group of channels leaves
     memory: Literal["exact", "printed"] = "exact"
     protect_last: bool = True  # False: a group may lose its last unit: the released code
+
+    def shortened(self, scale: float) -> Self:
+        """Return options under which units leave after a share of the steps."""
+        return self.model_copy(
+            update={"interval_steps": max(1, round(scale * self.interval_steps))}
+        )
 
 
 def least_important(scores: Tensor, delta: Tensor, kept: Tensor) -> tuple[int, float]:

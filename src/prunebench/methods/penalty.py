@@ -8,7 +8,7 @@ lambda moves and when it stops is each method's own (`greg`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -39,6 +39,10 @@ class PenaltyOptions(WeightOptions):
     ceiling: Positive = 1.0  # tau: what lambda grows beyond
     interval_steps: Count = 10  # K_u; ImageNet: 5
     stabilize_steps: Annotated[int, Field(ge=0)] = 10_000  # K_s; ImageNet: 40,000
+
+    def shortened(self, scale: float) -> Self:
+        """Return the options of a run that settles for a share of the steps."""
+        return self.model_copy(update={"stabilize_steps": round(scale * self.stabilize_steps)})
 
 
 P = TypeVar("P", bound=PenaltyOptions)
