@@ -96,12 +96,14 @@ def test_the_seeds_of_the_configuration_come_before_all(write_config: WriteConfi
 
 def test_a_method_may_run_on_some_of_the_networks_alone(write_config: WriteConfig) -> None:
     networks = {"resnet20": {}, "vgg16_x0_25": {}}
-    methods = {"random": {}, "l1": {"networks": "vgg16_x0_25"}}
+    settings = {"default": {}, "stem": {"roles": ["stem"], "networks": "resnet20"}}
+    methods = {"random": {"settings": settings}, "l1": {"networks": "vgg16_x0_25"}}
     runs = resolve_all(write_config({"networks": networks, "methods": methods}))
-    assert [(run.architecture, run.method) for run in runs] == [
-        ("resnet20", "random"),
-        ("vgg16_x0_25", "random"),
-        ("vgg16_x0_25", "l1"),
+    assert [(run.architecture, run.method, run.setting) for run in runs] == [
+        ("resnet20", "random", "default"),
+        ("resnet20", "random", "stem"),
+        ("vgg16_x0_25", "random", "default"),
+        ("vgg16_x0_25", "l1", "default"),
     ]
 
 
@@ -182,6 +184,11 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             {"methods": {"l1": {"by_network": {"resnet20": {}}}}},
             "methods.l1.by_network: unknown network of this experiment 'resnet20'; did you mean "
             "resnet20_x0_25? (allowed: resnet20_x0_25)",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"all": {"networks": "vgg16"}}}}},
+            "methods.l1.settings.all.networks: unknown network of this experiment 'vgg16' "
+            "(allowed: resnet20_x0_25)",
         ),
         (
             {"methods": {"l1": {"networks": ["resnet20"]}}},

@@ -29,8 +29,10 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)
-        for key in ("by_network", "networks"):
-            for architecture in getattr(cell, key) or ():
+        named = {"by_network": cell.by_network, "networks": cell.networks}
+        named |= {f"settings.{name}.networks": own.networks for name, own in cell.settings.items()}
+        for key, architectures in named.items():
+            for architecture in architectures or ():
                 if architecture not in experiment.networks:
                     sentence = unknown_name(
                         "network of this experiment", architecture, experiment.networks

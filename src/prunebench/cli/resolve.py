@@ -100,7 +100,9 @@ class _Grid:
         base_name, base_recipe = self._base_recipe(shared, dataset)
         named = shared | {f"methods.{method}.recipes": cell.recipes}
         recipes = {role: self._recipe(named, role, method, dataset) for role in found.recipe_roles}
-        for setting in cell.settings:
+        for setting, own in cell.settings.items():
+            if architecture not in (own.networks or self.experiment.networks):
+                continue
             ratios, kind = self._ratios(method, found, cell, setting)
             options = self._options(method, found, setting, architecture, cell)
             self._check_widths(method, found, options, kind)

@@ -84,6 +84,7 @@ class SettingConfig(Settings):
 
     ratios: Ratios | None = None  # None: the method's
     ratio_kind: RatioKind | None = None  # None: the method's
+    networks: Slugs | None = None  # None: the method's
 
 
 class MethodConfig(Settings):
