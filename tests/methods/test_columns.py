@@ -202,23 +202,41 @@ def test_ratios_by_layer(resnet_run: FakeRun) -> None:
 
 
 @pytest.mark.parametrize("rule", ["redundancy", "uniform"])
-def test_a_ratio_of_macs_is_met(resnet_run: FakeRun, rule: str) -> None:
-    prune(resnet_run, 0.5, "macs", layer_rule=rule, roles=())
-    kept = {name: float(mask.float().mean()) for name, mask in resnet_run.masks.items()}
-    macs = resnet_run.costs.layer_macs()
-    left = sum(own * kept.get(weight, 1.0) for weight, own in macs.items())
-    # the ceil of 19 layers: less than a column of each
-    assert 0.485 * resnet_run.base_macs <= left <= 0.5 * resnet_run.base_macs
+@pytest.mark.parametrize("unit", ["column", "row"])
+@pytest.mark.parametrize("roles", [(), ("stem", "inside")])
+def test_a_ratio_of_macs_is_met(
+    resnet_run: FakeRun, rule: str, unit: str, roles: tuple[str, ...]
+) -> None:
+    prune(resnet_run, 0.5, "macs", layer_rule=rule, unit=unit, roles=roles)
+    macs, params = resnet_run.costs.layer_macs(), resnet_run.params
+    left = sum(own * float(params[w].ne(0).double().mean()) for w, own in macs.items())
+    # a row of the stem is in four layers, a hundredth of all
+    least = 0.499 if unit == "column" else 0.49
+    assert least * resnet_run.base_macs <= left <= 0.5 * resnet_run.base_macs
+
+
+def test_macs_of_removed_filters_count_in_both_layers() -> None:
+    # each of conv's filters pruned: conv and head have 1/2 of the MACs; 4 + 16 + 8 before
+    model = named(stem=nn.Conv2d(1, 4, 1), conv=nn.Conv2d(4, 4, 1), head=nn.Conv2d(4, 2, 1))
+    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    method = l1_columns(unit="row")
+    plan = method.plan(run, {"conv.weight": torch.tensor([True, False, True, False])})
+    assert method.macs_after(run, plan) == 4 + 8 + 4
+    # without removal the zeros of conv alone are saved
+    method = l1_columns(unit="row", roles=())
+    plan = method.plan(run, {"conv.weight": torch.tensor([True, False, True, False])})
+    assert method.macs_after(run, plan) == 4 + 8 + 8
 
 
 def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: FakeRun) -> None:
     macs = resnet_run.costs.layer_macs()
     convolutions = sum(macs.values()) - macs["fc.weight"]
-    method, budget = l1_columns(layer_rule="uniform"), Budget(kind="macs", ratio=0.5)
-    shares = method.layer_shares(resnet_run, budget)
+    method = l1_columns(layer_rule="uniform")
+    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.5)
     assert shares["conv1"] == pytest.approx(0.5 * resnet_run.base_macs / convolutions)
     method = l1_columns(layer_rule="uniform", count_linear=False)
-    assert method.layer_shares(resnet_run, budget)["conv1"] == pytest.approx(0.5)
+    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.5)
+    assert shares["conv1"] == pytest.approx(0.5)
 
 
 def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: FakeRun) -> None:

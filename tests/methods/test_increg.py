@@ -352,14 +352,30 @@ def test_a_target_in_macs_stops_all_layers(resnet_run: FakeRun) -> None:
     assert 0.48 <= left <= 0.5
 
 
-def test_unread_filters_become_zero_at_the_next_look() -> None:
+def test_rows_meet_a_target_in_macs(resnet_run: FakeRun) -> None:
+    method = increg(**SHORT, unit="row")
+    resnet_run.train(method, phases(method, 0.5, kind="macs")[:1])
+    macs, params = resnet_run.costs.layer_macs(), resnet_run.params
+    left = sum(own * float(params[w].ne(0).double().mean()) for w, own in macs.items())
+    # layers may overshoot by a few rows each
+    assert 0.42 * resnet_run.base_macs <= left <= 0.5 * resnet_run.base_macs
+
+
+@pytest.fixture
+def chain_run() -> FakeRun:
+    """stem 1 -> 4, a 4 -> 4, b 4 -> 2 with the weights of FOUR, head 2 -> 2."""
     torch.manual_seed(0)
     model = named(
         stem=nn.Conv2d(1, 4, 1), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1), head=nn.Conv2d(2, 2, 1)
     )
-    run, method = FakeRun(model, torch.zeros(1, 1, 2, 2)), increg(**SHORT | {"ceiling": 0.5})
+    run = FakeRun(model, torch.zeros(1, 1, 2, 2))
     with torch.no_grad():
         run.params["b.weight"].copy_(torch.tensor(FOUR).view(2, 4, 1, 1))
+    return run
+
+
+def test_unread_filters_become_zero_at_the_next_look(chain_run: FakeRun) -> None:
+    run, method = chain_run, increg(**SHORT | {"ceiling": 0.5})
     begin(method, run)
     step(method, run)  # 0.5 for the lowest of each layer is the ceiling
     assert run.params["a.weight"].flatten(1).any(dim=1).all()
@@ -368,6 +384,15 @@ def test_unread_filters_become_zero_at_the_next_look() -> None:
     assert used.tolist() == [True, False, True, True]
     assert method.state["layers"] == ["a.weight", "b.weight", "head.weight"]
     assert method.state["row_share"].flatten().tolist() == [0.25, 0.5, 0.0]
+
+
+def test_with_a_target_in_macs_unread_filters_count_at_once(chain_run: FakeRun) -> None:
+    method = increg(**SHORT | {"ceiling": 0.5}, layer_rule="uniform")
+    begin(method, chain_run, 0.5, "macs")
+    step(method, chain_run)
+    assert method.state["row_share"].flatten().tolist() == [0.25, 0.5, 0.0]
+    # 16 * 3/4 * 3/4 of a, 8 * 3/4 * 1/2 of b, 4 * 1/2 of head
+    assert float(method.macs_left()) == 4 * (9 + 3 + 2)
 
 
 def test_rows_are_pruned_as_whole_filters(resnet_run: FakeRun) -> None:

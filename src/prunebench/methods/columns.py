@@ -11,6 +11,7 @@ and batch norm make of zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeVar
 
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
+from prunebench.channels.removal import slice_tensor, slicing
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
-from prunebench.methods.allocation import pruned_count
+from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
 from prunebench.methods.base import Method, MethodOptions, Rule, Run
 from prunebench.methods.increg_ratios import (
     pca_errors,
@@ -62,6 +64,11 @@ def unit_shape(weight: Tensor, unit: Unit) -> tuple[int, ...]:
     return (1, *weight.shape[1:]) if unit == "column" else (len(weight), *[1] * (weight.ndim - 1))
 
 
+def unit_count(weight: Tensor, unit: Unit) -> int:
+    """Return the number of a weight's units."""
+    return math.prod(unit_shape(weight, unit))
+
+
 def unit_dims(weight: Tensor, unit: Unit) -> tuple[int, ...]:
     """Return the dimensions along which a unit's weights lie."""
     return (0,) if unit == "column" else tuple(range(1, weight.ndim))
@@ -99,20 +106,20 @@ def units_unused(
     every weight without one. One unit is always used.
     """
     members = [member for member in group.members if member.role == role]
-    if not all(member.parameters[0] in kept for member in members):
+    if not members or not all(member.parameters[0] in kept for member in members):
         return torch.zeros(group.n_units, dtype=torch.bool)
-    unused = torch.full((group.n_units,), bool(members))
-    for member in members:
-        mask = kept[member.parameters[0]]
-        used = mask.movedim(member.dim, 0).flatten(1).any(dim=1)
-        unused = unused.to(used.device) & ~used[member.index.to(used.device)].any(dim=1)
-    unused[0] &= ~unused.all()
-    return unused
+    masks = [kept[m.parameters[0]].movedim(m.dim, 0).flatten(1).any(dim=1) for m in members]
+    places = [m.index.to(mask.device) for m, mask in zip(members, masks, strict=True)]
+    used = [mask[index].any(dim=1) for mask, index in zip(masks, places, strict=True)]
+    anywhere = torch.stack(used).any(dim=0)
+    anywhere[0] |= ~anywhere.any()
+    return ~anywhere
 
 
 class ColumnMethod(Method[C]):
     """What methods that prune columns or rows of convolutions share."""
 
+    stops_by_macs: ClassVar[bool] = False  # whether pruning ends where a target of them is met
     ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "auto")
 
     def layers(self, run: Run) -> dict[str, str]:
@@ -136,7 +143,9 @@ class ColumnMethod(Method[C]):
         assert budget.ratio is not None
         if budget.kind == "units_per_group":
             return dict.fromkeys(layers, budget.ratio)
-        return self.shares_for_macs(run, layers, budget.ratio)
+        shares = self.shares_for_macs(run, layers, budget.ratio)
+        is_exact = self.stops_by_macs and self.options.unit == "column"
+        return shares if is_exact or not budget.ratio else self.scaled(run, shares, budget.ratio)
 
     def counted_macs(self, run: Run) -> dict[str, int]:
         """Return the multiply-accumulates of the layers that a ratio of them counts, by weight."""
@@ -178,6 +187,60 @@ class ColumnMethod(Method[C]):
                     "`layers`"
                 )
         return found
+
+    def scaled(self, run: Run, shares: Mapping[str, float], ratio: float) -> dict[str, float]:
+        """Return shares in the same proportions that save `ratio` of the MACs, to within a unit.
+
+        The rule's shares count what a layer loses itself. Filters that are removed shorten the
+        layers behind or before as well, so that less of it is needed.
+        """
+        sizes = {
+            path: unit_count(run.params[weight], self.options.unit)
+            for path, weight in self.layers(run).items()
+        }
+        times = [
+            (k / (sizes[path] * share), layer, path)
+            for layer, (path, share) in enumerate(shares.items())
+            if share
+            for k in range(1, sizes[path])
+        ]
+        goal = (1 - ratio) * sum(self.counted_macs(run).values())
+
+        def after(counts: Mapping[str, int]) -> dict[str, float]:
+            return {path: counts.get(path, 0) / sizes[path] for path in shares}
+
+        def saves_enough(counts: Mapping[str, int]) -> bool:
+            return self.macs_after(run, self.lowest_plan(run, after(counts))) <= goal
+
+        try:
+            counts = shortest_prefix([path for *_, path in sorted(times)], saves_enough)
+        except ValueError:
+            raise TrainingError(
+                f"phase {run.phase.name!r}: ratio {ratio} of macs is out of reach with one "
+                f"{self.options.unit} left in each of {len(shares)} layers; a smaller ratio, or "
+                "more `layers`"
+            ) from None
+        return after(counts)
+
+    def macs_after(self, run: Run, plan: Plan) -> float:
+        """Return the counted multiply-accumulates that a plan leaves, zeros not counted."""
+        left = {g: run.graph.groups[g].n_units - len(units) for g, units in plan.removed.items()}
+        macs, cuts = run.costs.layer_macs(left), slicing(run.graph, plan.removed)
+        kept = {
+            weight: float(slice_tensor(mask, cuts.get(weight, [])).double().mean())
+            for weight, mask in plan.zeroed.items()
+        }
+        return sum(macs[weight] * kept.get(weight, 1.0) for weight in self.counted_macs(run))
+
+    def lowest_plan(self, run: Run, shares: Mapping[str, float]) -> Plan:
+        """Return the plan for the units with the smallest norms of each layer."""
+        layers, kept = self.layers(run), {}
+        for path, share in shares.items():
+            norms = l1_norms(run.params[layers[path]], self.options.unit).flatten()
+            units = torch.ones_like(norms, dtype=torch.bool)
+            units[lowest(norms, count_to_prune(len(norms), share)).to(units.device)] = False
+            kept[layers[path]] = units
+        return self.plan(run, kept)
 
     def kept_before(self, run: Run, weight: str) -> Tensor:
         """Return which units of a layer are not zeroed yet, (units,)."""

@@ -20,7 +20,8 @@ All branches let several columns reach the ceiling together, beyond the ratio; s
 the last column of a layer stays. The weight decay goes on for all weights; the code's penalty is
 off where it is 0, here it is not. `n` of the averaged rank counts the steps of the phase: from
 zeros, every n that counts on by one gives the same order. The code's row mode does not work; here
-rows follow the same formulas. Filters that nothing reads become zero at the next look (25 steps).
+rows follow the same formulas. Filters that nothing reads become zero at the next look (25 steps),
+with a target in MACs at once.
 Retraining follows a recipe, as with every method; [multi] divides the learning rate by 10 where
 six tests (eight at first) bring no new best. No scheme of growth with a constant factor is in the
 code: `growth: constant` is the control that the comparison asks for.
@@ -30,22 +31,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.core.phases import Budget, Phase, Steps, training
+from prunebench.core.phases import Budget, HookName, Phase, Steps, training
 from prunebench.core.recipe import Recipe
 from prunebench.methods.base import Before, Run
-from prunebench.methods.columns import ColumnMethod, count_to_prune
+from prunebench.methods.columns import ColumnMethod, count_to_prune, units_unused
 from prunebench.methods.importance import producers
 from prunebench.methods.increg_ratios import macs_left
 from prunebench.methods.increg_schedule import staged_ceiling
 from prunebench.methods.increg_table import IncRegOptions, Layer, PenaltyTable, new_state
 from prunebench.methods.layers import entry_mask
 
+STEPS: tuple[HookName, ...] = ("before_optimizer_step", "after_optimizer_step")
 CAP = 30  # times ceiling / A: the last columns of a layer take longest
 RATIO_STAGE = 0.2  # x of the ceiling factor where the ratio is given; [multi]
 
@@ -61,6 +65,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
     Options = IncRegOptions
     recipe_roles = ("regularize", "loss_eval", "fine_tune")
     interval = Steps(25)
+    stops_by_macs = True
 
     table: PenaltyTable
 
@@ -84,15 +89,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
             recipe=recipes["regularize"],
             length=Steps(cap),
             until_finished=True,
-            hooks=frozenset(
-                {
-                    "attach",
-                    "decide",
-                    "before_optimizer_step",
-                    "after_optimizer_step",
-                    "after_epoch",
-                }
-            ),
+            hooks=frozenset({"attach", "decide", "after_epoch", *STEPS}),
             reportable_from=None,
             then=budget,
         )
@@ -112,11 +109,9 @@ class IncReg(ColumnMethod[IncRegOptions]):
     def ceiling_at(self, x: float) -> float:
         """Return the penalty at which a column leaves, in a stage that prunes a share x."""
         options = self.options
-        return (
-            options.ceiling
-            if options.ceiling_factor == "none"
-            else staged_ceiling(options.ceiling, x)
-        )
+        if options.ceiling_factor == "none":
+            return options.ceiling
+        return staged_ceiling(options.ceiling, x)
 
     def hold(self, recipe: Recipe, x: float) -> int:
         """Return the steps that a column needs which always stands lowest."""
@@ -161,6 +156,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
     def attach(self, run: Run) -> list[RemovableHandle]:
         """Make what steps read besides the state: views of the table, and costs."""
         self.table = PenaltyTable(self.state, self.options, run.params)
+        self.read_groups = self.groups_with_columns(run)
         counted, budget = self.counted_macs(run), self.budget(run)
         own = [counted[weight] for weight in self.table.views]
         self.layer_macs = torch.tensor(own, dtype=torch.float64, device=run.device)[:, None]
@@ -170,6 +166,20 @@ class IncReg(ColumnMethod[IncRegOptions]):
             others = sum(counted.values()) - sum(own)
             self.macs_goal = (1 - budget.ratio) * sum(counted.values()) - others
         return []
+
+    def groups_with_columns(self, run: Run) -> list[ChannelGroup]:
+        """Return the groups of which every reader may lose columns, on the run's device."""
+        if self.options.unit == "row":
+            return []
+        pruned = {**run.masks, **self.kept()}
+        return [
+            replace(
+                group,
+                members=tuple(replace(m, index=m.index.to(run.device)) for m in group.members),
+            )
+            for group in self.candidates(run).values()
+            if all(m.parameters[0] in pruned for m in group.members if m.role == "in")
+        ]
 
     # --- within a step
     def before_optimizer_step(self, run: Run) -> None:
@@ -184,6 +194,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
             reached = self.table.grow()
         self.table.prune(reached)
         if self.macs_goal is not None:
+            self.silence_unread(run)
             self.table.stop((self.macs_left() <= self.macs_goal).view(1, 1))
         for weight, (penalty, _, _) in self.table.views.items():
             parameter = run.params[weight]
@@ -197,25 +208,28 @@ class IncReg(ColumnMethod[IncRegOptions]):
         return macs_left(self.layer_macs, columns, rows).sum()
 
     @torch.no_grad()
+    def silence_unread(self, run: Run) -> None:
+        """Zero filters whose columns have gone in all layers, and note their share."""
+        kept = {**run.masks, **self.kept()}
+        for group in self.read_groups:
+            used = ~units_unused(group, kept, "in")
+            for member in producers(group):
+                filters = entry_mask(run.params[member.parameters[0]], member, used)
+                run.params[member.parameters[0]].mul_(filters)
+                if member.parameters[0] in self.table.views:
+                    row = list(self.table.views).index(member.parameters[0])
+                    self.table.state["row_share"][row] = 1 - filters.double().mean()
+
+    @torch.no_grad()
     def after_optimizer_step(self, run: Run) -> None:
         """Keep pruned columns at zero."""
         for weight, (_, _, kept) in self.table.views.items():
             run.params[weight].mul_(kept)
 
     # --- between steps
-    @torch.no_grad()
     def decide(self, run: Run) -> None:
         """Zero the filters that nothing reads any more, so that they rank no columns."""
-        if self.options.unit == "row":
-            return
-        for name, unused in self.unused(run, {**run.masks, **self.kept()}).items():
-            for member in producers(run.graph.groups[name]):
-                weight = run.params[member.parameters[0]]
-                filters = entry_mask(weight, member, ~unused.to(run.device))
-                weight.mul_(filters)
-                if member.parameters[0] in self.table.views:
-                    row = self.state["layers"].index(member.parameters[0])
-                    self.state["row_share"][row] = 1 - filters.double().mean()
+        self.silence_unread(run)
 
     def kept(self) -> dict[str, Tensor]:
         """Return what is kept of each weight, in a shape that broadcasts to the weight's."""

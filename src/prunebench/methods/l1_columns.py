@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.allocation import lowest
 from prunebench.methods.base import Run
-from prunebench.methods.columns import ColumnMethod, ColumnOptions, count_to_prune, l1_norms
+from prunebench.methods.columns import ColumnMethod, ColumnOptions
 
 
 class L1Columns(ColumnMethod[ColumnOptions]):
@@ -30,10 +27,4 @@ class L1Columns(ColumnMethod[ColumnOptions]):
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the lowest of each layer; sums rank as means do, all columns being as long."""
-        layers, kept = self.layers(run), {}
-        for path, ratio in self.layer_shares(run, budget).items():
-            norms = l1_norms(run.params[layers[path]], self.options.unit).flatten()
-            units = torch.ones_like(norms, dtype=torch.bool)
-            units[lowest(norms, count_to_prune(len(norms), ratio)).to(units.device)] = False
-            kept[layers[path]] = units
-        return self.plan(run, kept)
+        return self.lowest_plan(run, self.layer_shares(run, budget))
