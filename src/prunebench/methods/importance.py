@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup, Member, MemberRole
+from prunebench.core.errors import TrainingError
 
 
 def members_with(group: ChannelGroup, role: MemberRole) -> list[Member]:
@@ -45,3 +46,47 @@ def mean_magnitude(rows: Tensor) -> Tensor:
     tensor([1.0000, 0.2000])
     """
     return rows.abs().mean(dim=1)
+
+
+def bias_name(member: Member) -> str:
+    """Return the name that the bias of a weight's layer has, if it has one."""
+    return member.parameters[0].rpartition(".")[0] + ".bias"
+
+
+def filter_rows(values: Mapping[str, Tensor], group: ChannelGroup) -> list[Tensor]:
+    """Return, for each layer that produces the group, (units, entries): weights, then biases.
+
+    `values` holds a tensor of the parameter's shape for each weight and, where biases count, for
+    each bias.
+    """
+    found = []
+    for member in producers(group):
+        rows, bias = member_rows(values, member), values.get(bias_name(member))
+        if bias is not None:
+            rows = torch.cat([rows, bias.detach()[member.index.to(bias.device)]], dim=1)
+        found.append(rows)
+    return found
+
+
+def scale_names(model: nn.Module) -> set[str]:
+    """Return the names of the scales of all batch norms that have one."""
+    return {
+        f"{path}.weight"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine
+    }
+
+
+def scale_members(model: nn.Module, group: ChannelGroup) -> list[Member]:
+    """Return the group's batch-norm scales, in network order.
+
+    Raises
+    ------
+    TrainingError
+        If no batch norm belongs to the group.
+    """
+    names = scale_names(model)
+    found = [member for member in group.members if member.parameters[0] in names]
+    if not found:
+        raise TrainingError(f"group {group.name!r} has no batch norm whose scales could be ranked")
+    return found
