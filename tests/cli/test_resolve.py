@@ -17,6 +17,12 @@ from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
 METHODS = ", ".join(registry.METHODS)
 
 
+L1_OPTIONS = (
+    "allocation, combine, count, layer_ratios, layers, norm, protected_share, roles, rounds, "
+    "targets, thresholds, unit, widths_from, zeroed"
+)
+
+
 def resolve_all(config_dir: Path) -> list[Any]:
     return resolve(read_config(config_dir / "config.yaml"), config_dir)
 
@@ -26,14 +32,7 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
     assert unpruned.path == "tiny/synthetic/resnet20_x0_25/unpruned/default/0/seed0"
     assert l1.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0"
     assert (l1.ratio_kind, l1.revision, l1.start) == ("units_per_group", L1.revision, "base")
-    assert l1.options == {
-        "roles": ["inside"],
-        "layer_ratios": {},
-        "allocation": "uniform",
-        "widths_from": None,
-        "unit": "filter",
-        "layers": ["convolutions"],
-    }
+    assert l1.options == L1.Options().model_dump(mode="json")
     assert l1.recipe_names == {"fine_tune": "one_epoch"}
     assert l1.recipes["fine_tune"].lr == 0.1
     assert l1.base.path == "base/synthetic/resnet20_x0_25/one_epoch/seed0"
@@ -197,8 +196,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
-            "methods.l1.options: unknown key 'rolls'; did you mean roles? "
-            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
+            f"methods.l1.options: unknown key 'rolls'; did you mean roles? (allowed: {L1_OPTIONS})",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
@@ -209,8 +207,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
-            "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
-            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
+            f"methods.l1.by_network.resnet20_x0_25: unknown key 'x' (allowed: {L1_OPTIONS})",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},

@@ -13,7 +13,7 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import MethodError
 from prunebench.core.phases import Budget
-from prunebench.methods.base import MethodOptions, Run
+from prunebench.methods.base import Run
 from prunebench.methods.contract import check_plan
 from prunebench.methods.one_shot import OneShot
 
@@ -27,7 +27,7 @@ class Sloppy(OneShot):
     """Scores that a test spoils."""
 
     def __init__(self, spoil: Callable[[Scores], object]) -> None:
-        super().__init__(MethodOptions())
+        super().__init__(OneShot.Options())
         self.spoil = spoil
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> Scores:

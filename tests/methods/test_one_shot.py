@@ -8,11 +8,13 @@ import torch
 from prunebench.core.phases import Budget, Epochs
 from prunebench.core.recipe import Recipe
 from prunebench.methods.base import Method
+from prunebench.methods.gradients import DataCriterion
 from prunebench.methods.one_shot import L1, Random
+from prunebench.methods.registry import METHODS, method_class
 
 from .conftest import FakeRun, named
 
-BOTH = [L1, Random]
+ALL = [method_class(name) for name, path in METHODS.items() if "one_shot:" in path]
 FILTERS = [(1.0, -1.0), (0.1, 0.3), (-2.0, 0.5), (0.2, -0.3), (0.4, 0.4)]
 
 
@@ -21,7 +23,8 @@ def budget(ratio: float) -> Budget:
 
 
 def method(kind: type[Method[Any]], **options: Any) -> Method[Any]:
-    return kind(kind.Options(**options))
+    few = {"samples": 6, "batch": 4} if issubclass(kind.Options, DataCriterion) else {}
+    return kind(kind.Options(**few, **options))
 
 
 @pytest.mark.parametrize(
@@ -45,12 +48,12 @@ def five_filter_run() -> FakeRun:
     return run
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 def test_ratio_zero_removes_nothing(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
     assert method(kind).select(resnet_run, budget(0.0)).removed == {}
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", ALL)
 def test_every_layer_keeps_a_filter(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
     plan = method(kind).select(resnet_run, budget(0.999))
     assert {n: len(u) for n, u in plan.removed.items()} == {

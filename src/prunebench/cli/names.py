@@ -20,10 +20,10 @@ def _options(config_dir: Path) -> Lines:
 
     lines = []
     for method in method_paths():
-        for name, field in method_class(method).Options.model_fields.items():
-            value = (
-                "required" if field.is_required() else json.dumps(field.get_default(), default=str)
-            )
+        options = method_class(method).Options
+        defaults = options.model_construct().model_dump(mode="json", warnings=False)
+        for name, field in options.model_fields.items():
+            value = "required" if field.is_required() else json.dumps(defaults[name])
             lines.append((f"{method}.{name}", value))
     return lines
 

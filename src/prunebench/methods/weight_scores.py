@@ -16,12 +16,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunebench.channels.groups import ChannelGroup
+from prunebench.channels.groups import ChannelGroup, MemberRole
 from prunebench.methods.base import Run
 from prunebench.methods.criterion import Combine, Criterion, combined
 from prunebench.methods.importance import (
     mean_magnitude,
     member_rows,
+    members_with,
     producers,
     scale_members,
 )
@@ -36,9 +37,15 @@ class FilterScore(Criterion):
 
     def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the score of each unit's filters."""
+        return self.scores_of(run, groups, "out")
+
+    def scores_of(
+        self, run: Run, groups: Mapping[str, ChannelGroup], role: MemberRole
+    ) -> dict[str, Tensor]:
+        """Return the score of each unit's filters, or with role "in" of its input channels."""
         return {
             name: combined(
-                [member_rows(run.params, member) for member in producers(group)],
+                [member_rows(run.params, member) for member in members_with(group, role)],
                 self.combine,
                 self.of_rows,
             )

@@ -1,0 +1,284 @@
+"""One ranking of all units, with the bookkeeping of OrthoReg's official code as options.
+
+Lubana et al., arXiv 2009.05014. The code counts and spares differently by network; here each rule
+is an option, off by default, that an experiment switches on for a network:
+
+- VGG-13: `roles: [stem, inside]`, `protected_share: 0.05`.
+- MobileNet-V1: the same and `count: channels`.
+- ResNet-34: `zeroed: [last, shortcut]`, `targets: percent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from prunebench.channels.groups import ChannelGroup, Member
+from prunebench.channels.plan import Plan
+from prunebench.channels.selections import select_layers
+from prunebench.core.errors import TrainingError
+from prunebench.core.phases import Budget
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run
+from prunebench.methods.contract import check_scores
+from prunebench.methods.importance import bias_name
+from prunebench.methods.layers import convolutions, entry_mask, norms_behind
+
+
+class RankingOptions(MethodOptions):
+    """Options of ratio_kind units_global; the others know none of them."""
+
+    # What a ratio is a fraction of. units; channels: of every convolution, so that a unit of a
+    # depthwise convolution counts twice, as part of the layer that it reads too
+    count: Literal["units", "channels"] = "units"
+    # exact: floor(ratio x present) leave in each round; percent: as many stay as the percentage
+    # that stays, rounded down in each round, says of the first number
+    targets: Literal["exact", "percent"] = "exact"
+    # In each layer, floor(share x first width) + 1 units never leave: those of the highest
+    # indices, not the most important ones. None: the most important one stays
+    protected_share: Ratio | None = None
+    # Convolutions, as rules of `channels.selections`, that are ranked too, each on its own: what
+    # is chosen is set to zero, with scale and shift of batch norm. For layers whose channels a sum
+    # ties to others. With such rules every convolution counts, chosen from or not, as the stem is
+    zeroed: tuple[Rule, ...] = ()
+
+
+O = TypeVar("O", bound=RankingOptions)  # noqa: E741
+
+
+def protected_count(first_width: int, share: float) -> int:
+    """Return how many units of a layer never leave.
+
+    >>> [protected_count(n, 0.05) for n in (32, 64, 128, 256, 512, 1024)]
+    [2, 4, 7, 13, 26, 52]
+    """
+    return int(share * first_width) + 1
+
+
+def left_after(population: int, ratios: list[float]) -> int:
+    """Return how many stay when each round removes floor(ratio x present).
+
+    Each round may leave one more than the exact ratio would.
+
+    >>> left_after(2944, [1 / 3]), left_after(2944, [1 / 3, 1 / 4])
+    (1963, 1473)
+    """
+    for ratio in ratios:
+        population -= int(ratio * population)
+    return population
+
+
+def percent_after(ratios: list[float]) -> int:
+    """Return the whole percentage that is left, rounded down in each round.
+
+    >>> percent_after([1 / 3]), percent_after([1 / 3, 1 / 4])
+    (66, 49)
+    """
+    percent = 100
+    for ratio in ratios:
+        percent = int(percent * (1 - ratio))
+    return percent
+
+
+def free_units(scores: Tensor, gone: Tensor, protected: int) -> Tensor:
+    """Return the units of a layer that may leave, int64, ascending.
+
+    Parameters
+    ----------
+    scores, gone
+        (units,) each; what is gone is there but zero.
+    protected
+        How many of the highest indices stay; 0: the most important unit stays.
+
+    >>> free_units(torch.tensor([3.0, 5.0, 1.0]), torch.tensor([False, False, True]), 0)
+    tensor([0])
+    """
+    free = ~gone
+    if protected:
+        free[max(0, len(free) - protected) :] = False
+    elif free.any():
+        free[torch.argsort(scores.masked_fill(gone, -torch.inf), stable=True)[-1]] = False
+    return free.nonzero()[:, 0]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A layer whose units are ranked with all others.
+
+    Attributes
+    ----------
+    first_width
+        Units at the start of the run.
+    gone
+        Bool (units,): what is zero already.
+    weight
+        How often each unit counts.
+    zeroed
+        Whether what is chosen becomes zero instead of leaving.
+    """
+
+    group: ChannelGroup
+    first_width: int
+    gone: Tensor
+    weight: int = 1
+    zeroed: bool = False
+
+
+class GlobalRanking(Method[O]):
+    """A method that knows the bookkeeping above."""
+
+    def check(self, budget: Budget) -> None:
+        """Raise ValueError where options and the kind of ratio do not go together."""
+        for name, field in RankingOptions.model_fields.items():
+            is_own = name not in MethodOptions.model_fields
+            value = getattr(self.options, name)
+            if is_own and value != field.default and budget.kind != "units_global":
+                raise ValueError(
+                    f"{name} {value!r} goes with ratio_kind 'units_global', not {budget.kind!r}"
+                )
+
+    def ratios_so_far(self, run: Run, budget: Budget) -> list[float]:
+        """Return what each round up to the present one removes of the units then present."""
+        assert budget.ratio is not None
+        return [budget.ratio]
+
+    def select(self, run: Run, budget: Budget) -> Plan:
+        """Return the lowest units of all layers together where units of all are counted."""
+        if budget.kind != "units_global" or run.source_kept is not None:
+            return super().select(run, budget)
+        layers = self.ranked(run)
+        groups = {name: layer.group for name, layer in layers.items()}
+        scores = self.score(run, groups)
+        check_scores(self, groups, scores)
+        chosen = self.lowest_of_all(run, layers, scores, self.goal(run, budget, layers))
+        removed = {n: units for n, units in chosen.items() if len(units) and not layers[n].zeroed}
+        zeroed: dict[str, Tensor] = {}
+        for name, units in chosen.items():
+            if len(units) and layers[name].zeroed:
+                zeroed |= filter_masks(run, layers[name], units)
+        return Plan(removed=removed, zeroed=zeroed)
+
+    def ranked(self, run: Run) -> dict[str, Ranked]:
+        """Return the layers that may lose units."""
+        found = {
+            name: Ranked(
+                group,
+                run.sizes[name],
+                torch.zeros(group.n_units, dtype=torch.bool),
+                self.weight(group),
+            )
+            for name, group in self.candidates(run).items()
+        }
+        if self.options.zeroed:
+            chosen = select_layers(run.graph, self.options.zeroed)
+            norms = norms_behind(run.model, run.example)
+            for path, layer in self.beside(run).items():
+                if layer.producers[0] in chosen:
+                    gone = zero_filters(run, layer)
+                    whole = with_vectors(run, layer, norms.get(path))
+                    found[path] = Ranked(whole, layer.n_units, gone, zeroed=True)
+        return found
+
+    def goal(self, run: Run, budget: Budget, layers: Mapping[str, Ranked]) -> int:
+        """Return how much of the population leaves now."""
+        first, present = self.population(run, layers)
+        ratios = self.ratios_so_far(run, budget)
+        if self.options.targets == "percent":
+            return present - percent_after(ratios) * first // 100
+        return present - left_after(first, ratios)
+
+    def population(self, run: Run, layers: Mapping[str, Ranked]) -> tuple[int, int]:
+        """Return what a ratio is a fraction of: at the start, and what of it is there now."""
+        groups = {**run.graph.groups, **run.graph.frozen}
+        first = present = 0
+        for name, width in run.sizes.items():
+            # A group of which one unit is left is no longer ranked; it counts all the same.
+            is_ranked = name in layers and not layers[name].zeroed
+            if is_ranked or len(run.kept[name]) < width:
+                weight = self.weight(groups[name])
+                first += weight * width
+                present += weight * len(run.kept[name])
+        if self.options.zeroed:
+            for layer in self.beside(run).values():
+                first += layer.n_units
+                present += layer.n_units - int(zero_filters(run, layer).sum())
+        return first, present
+
+    def beside(self, run: Run) -> dict[str, ChannelGroup]:
+        """Return the convolutions, each on its own, whose channels are not removed."""
+        groups = {**run.graph.groups, **run.graph.frozen}
+        mine = [*self.candidates(run), *(n for n, k in run.kept.items() if len(k) < run.sizes[n])]
+        taken = {m.parameters[0] for n in mine for m in groups[n].members if m.role != "in"}
+        return {
+            path: layer
+            for path, layer in convolutions(run.graph).items()
+            if layer.producers[0] not in taken
+        }
+
+    def weight(self, group: ChannelGroup) -> int:
+        """Return how often each unit of a group counts."""
+        if self.options.count == "units":
+            return 1
+        return sum(m.index.shape[1] for m in group.members if m.role in ("out", "pass"))
+
+    def lowest_of_all(
+        self, run: Run, layers: Mapping[str, Ranked], scores: Mapping[str, Tensor], goal: int
+    ) -> dict[str, Tensor]:
+        """Return the units of each layer, int64, of the shortest ranking that holds `goal`."""
+        share = self.options.protected_share
+        owners, units, keys, weights = [], [], [], []
+        for number, (name, layer) in enumerate(layers.items()):
+            kept = 0 if share is None else protected_count(layer.first_width, share)
+            own = scores[name].detach().double().cpu()
+            free = free_units(own, layer.gone.cpu(), kept)
+            owners.append(torch.full_like(free, number))
+            units.append(free)
+            keys.append(own[free])
+            weights.append(torch.full_like(free, layer.weight))
+        if not layers:
+            return {}
+        order = torch.argsort(torch.cat(keys), stable=True)
+        reached = torch.cat(weights)[order].cumsum(0)
+        most = int(reached[-1]) if len(reached) else 0
+        if most < goal:
+            raise TrainingError(
+                f"phase {run.phase.name!r}: {goal} units must leave, but of {len(layers)} layers "
+                f"only {most} may; a smaller ratio, more roles, or a smaller protected_share"
+            )
+        chosen = order[: int((reached < goal).sum()) + 1] if goal > 0 else order[:0]
+        owner, unit = torch.cat(owners)[chosen], torch.cat(units)[chosen]
+        return {name: unit[owner == i].sort().values for i, name in enumerate(layers)}
+
+
+def zero_filters(run: Run, layer: ChannelGroup) -> Tensor:
+    """Return which filters of a convolution are masked, bool (units,)."""
+    weight = layer.producers[0]
+    if weight not in run.masks:
+        return torch.zeros(layer.n_units, dtype=torch.bool)
+    member = layer.members[0]
+    return ~run.masks[weight].movedim(member.dim, 0).flatten(1).any(dim=1).cpu()
+
+
+def with_vectors(run: Run, layer: ChannelGroup, norm: str | None) -> ChannelGroup:
+    """Return a convolution joined by its bias, and by scale and shift of its batch norm."""
+    names = [bias_name(layer.members[0])]
+    names += [f"{norm}.weight", f"{norm}.bias"] if norm else []
+    index = torch.arange(layer.n_units)[:, None]
+    vectors = [Member((name,), 0, "vector", index) for name in names if name in run.params]
+    return replace(layer, members=(*layer.members, *vectors))
+
+
+def filter_masks(run: Run, layer: Ranked, units: Tensor) -> dict[str, Tensor]:
+    """Return the masks that silence these filters and those that are gone.
+
+    Of weights, biases, batch norm's scale and shift.
+    """
+    kept = ~layer.gone.to(run.device)
+    kept[units.to(run.device)] = False
+    return {
+        member.parameters[0]: entry_mask(run.params[member.parameters[0]], member, kept)
+        for member in layer.group.members
+    }

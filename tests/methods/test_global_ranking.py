@@ -1,0 +1,200 @@
+"""OrthoReg's bookkeeping on live networks; E7 is an example of its notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunebench.core.errors import TrainingError
+from prunebench.core.phases import Budget
+from prunebench.core.recipe import Recipe
+from prunebench.methods.global_ranking import free_units, protected_count
+from prunebench.methods.one_shot import L1, BNScale
+from prunebench.models.registry import build
+
+from .conftest import FakeRun, named
+from .projected_resnet import resnet34, small
+
+VGG = {"roles": ("stem", "inside"), "protected_share": 0.05}
+MOBILENET = {**VGG, "count": "channels"}
+ZEROED = {"zeroed": ("last", "shortcut")}
+RESNET = {"zeroed": ("last", "shortcut"), "targets": "percent"}
+
+
+def l1(**options: Any) -> L1:
+    return L1(L1.Options(**({"norm": "sum"} | options)))
+
+
+def budget(ratio: float) -> Budget:
+    return Budget(kind="units_global", ratio=ratio)
+
+
+# --- E7: protected filters
+@pytest.mark.parametrize(
+    ("width", "protected"), [(64, [60, 61, 62, 63]), (32, [30, 31]), (512, list(range(486, 512)))]
+)
+def test_the_highest_indices_are_protected(width: int, protected: list[int]) -> None:
+    count = protected_count(width, 0.05)
+    free = free_units(torch.zeros(width), torch.zeros(width, dtype=torch.bool), count)
+    assert sorted(set(range(width)) - set(free.tolist())) == protected
+
+
+def test_protected_filters_may_be_the_least_important() -> None:
+    scores = torch.arange(19.0, -1.0, -1.0)  # 19, 18 ... 0
+    free = free_units(scores, torch.zeros(20, dtype=torch.bool), protected_count(20, 0.05))
+    assert free.tolist() == list(range(18))
+
+
+def test_protected_filters_stay_in_a_network() -> None:
+    net = named(stem=nn.Conv2d(1, 2, 1), conv=nn.Conv2d(2, 20, 1), head=nn.Conv2d(20, 2, 1))
+    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    with torch.no_grad():
+        run.params["conv.weight"].copy_(torch.arange(19.0, -1.0, -1.0).view(20, 1, 1, 1))
+    assert l1().select(run, budget(0.2)).removed["conv"].tolist() == [16, 17, 18, 19]
+    plan = l1(protected_share=0.05).select(run, budget(0.2))
+    assert plan.removed["conv"].tolist() == [14, 15, 16, 17]
+
+
+def test_a_ratio_that_protected_filters_rule_out_is_named(resnet_run: FakeRun) -> None:
+    sentence = "'select': 332 units must leave, but of 9 layers only 315 may"
+    # of 16, 32, 64 channels 1, 2, 4 stay; 336 less 3 x 7 is 315
+    with pytest.raises(TrainingError, match=sentence):
+        l1(protected_share=0.05).select(resnet_run, budget(0.99))
+
+
+# --- what a ratio is a fraction of
+@pytest.mark.parametrize(
+    ("name", "options", "population", "quarters"),
+    [
+        ("vgg13", VGG, 2944, [736, 1472, 2208]),
+        ("mobilenet_v1", MOBILENET, 10944, [2736, 5472, 8208]),
+        ("resnet34", RESNET, 8512, [2128, 4256, 6384]),
+    ],
+)
+def test_populations_of_the_papers_networks(
+    name: str, options: dict[str, Any], population: int, quarters: list[int]
+) -> None:
+    model = resnet34() if name == "resnet34" else build(name, num_classes=100, in_channels=3)
+    run = FakeRun(model, torch.zeros(1, 3, 8, 8))
+    method = l1(**options)
+    layers = method.ranked(run)
+    assert method.population(run, layers) == (population, population)
+    assert [method.goal(run, budget(r), layers) for r in (0.25, 0.5, 0.75)] == quarters
+
+
+def test_a_unit_with_a_depthwise_convolution_counts_twice() -> None:
+    torch.manual_seed(0)
+    run = FakeRun(
+        build("mobilenet_v1_x0_25", num_classes=10, in_channels=3), torch.zeros(1, 3, 8, 8)
+    )
+    plan = l1(**MOBILENET).select(run, budget(0.5))
+    # a quarter of 10944 channels; the last convolution's 256 units count once
+    once = len(plan.removed.get("stages.4.1.pointwise", []))
+    twice = sum(map(len, plan.removed.values())) - once
+    assert 2 * twice + once in (1368, 1369)
+
+
+# --- OrthoReg's ResNets: removed within blocks, zeroed where sums tie channels
+@pytest.fixture
+def projected_run() -> FakeRun:
+    """4 + 4 and 8 + 8 + 8, 8 + 8 filters in blocks and a shortcut, 4 in the stem: 52."""
+    return FakeRun(small(), torch.zeros(1, 3, 4, 4))
+
+
+def lower(run: FakeRun, conv: str, units: list[int]) -> None:
+    """Make some filters of a layer the smallest of all."""
+    with torch.no_grad():
+        run.params[f"{conv}.weight"][units] *= 1e-3
+
+
+def test_filters_outside_of_blocks_are_zeroed(projected_run: FakeRun) -> None:
+    lower(projected_run, "stages.1.0.conv1", [1])
+    lower(projected_run, "stages.1.0.conv2", [2, 5])
+    lower(projected_run, "stages.1.0.shortcut.0", [3])
+    method = l1(**ZEROED)
+    plan = method.select(projected_run, budget(4 / 52))
+    assert {n: u.tolist() for n, u in plan.removed.items()} == {"stages.1.0.conv1": [1]}
+    assert {
+        name: (~mask).nonzero()[:, 0].unique().tolist() for name, mask in plan.zeroed.items()
+    } == {
+        "stages.1.0.conv2.weight": [2, 5],
+        "stages.1.0.bn2.weight": [2, 5],
+        "stages.1.0.bn2.bias": [2, 5],
+        "stages.1.0.shortcut.0.weight": [3],
+        "stages.1.0.shortcut.1.weight": [3],
+        "stages.1.0.shortcut.1.bias": [3],
+    }
+
+
+def test_a_zeroed_channel_adds_nothing_to_the_sum(projected_run: FakeRun) -> None:
+    method = l1(**ZEROED)
+    with torch.no_grad():
+        for name in ("bn1", "bn2", "shortcut.1"):
+            projected_run.params[f"stages.1.0.{name}.bias"].normal_()
+    lower(projected_run, "stages.1.0.conv2", [2, 5])
+    projected_run.apply(method, method.select(projected_run, budget(2 / 52)))
+    seen: list[Tensor] = []
+    block = projected_run.model.stages[1][0]
+    block.bn2.register_forward_hook(lambda module, args, out: seen.append(out))
+    projected_run.model.eval()(torch.randn(2, 3, 4, 4))
+    assert seen[0][:, [2, 5]].abs().max() == 0
+    assert seen[0][:, [0, 1, 3, 4, 6, 7]].abs().amin(dim=(0, 2, 3)).min() > 0
+
+
+def test_the_stem_is_counted_and_never_chosen(projected_run: FakeRun) -> None:
+    lower(projected_run, "conv1", [0, 1, 2, 3])
+    method = l1(**ZEROED)
+    layers = method.ranked(projected_run)
+    assert method.population(projected_run, layers) == (52, 52)
+    plan = method.select(projected_run, budget(0.5))
+    assert "conv1.weight" not in plan.zeroed
+    zeroed = sum(int((~m).flatten(1).all(1).sum()) for m in plan.zeroed.values() if m.ndim > 1)
+    assert zeroed + sum(map(len, plan.removed.values())) == 26
+
+
+def test_zeroed_filters_count_as_gone_in_a_later_round(projected_run: FakeRun) -> None:
+    method = l1(rounds=2, **RESNET)
+    recipe = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
+    projected_run.phases = tuple(method.phases({"fine_tune": recipe}, budget(0.5)))
+    left = []
+    for phase in projected_run.phases[::2]:
+        projected_run.phase = phase
+        projected_run.apply(method, method.select(projected_run, phase.then))
+        layers = method.ranked(projected_run)
+        left.append(method.population(projected_run, layers))
+    # 66 and 49 percent of 52 are 34.32 and 25.48
+    assert left == [(52, 34), (52, 25)]
+
+
+def test_batch_norm_scales_rank_zeroed_filters_too(projected_run: FakeRun) -> None:
+    with torch.no_grad():
+        projected_run.params["stages.1.1.bn2.weight"][3] = 0.5
+    plan = BNScale(BNScale.Options(**ZEROED)).select(projected_run, budget(1 / 52))
+    assert (~plan.zeroed["stages.1.1.conv2.weight"]).nonzero()[:, 0].unique().tolist() == [3]
+    assert not plan.removed
+
+
+def test_rules_say_which_layers_are_zeroed(projected_run: FakeRun) -> None:
+    method = l1(roles=("inside", "not stages.0.*"), zeroed=("last", "not stages.0.*"))
+    layers = method.ranked(projected_run)
+    assert list(layers) == [
+        "stages.1.0.conv1",
+        "stages.1.1.conv1",
+        "stages.1.0.conv2",
+        "stages.1.1.conv2",
+    ]
+    assert method.population(projected_run, layers) == (52, 52)  # all count
+
+
+def test_every_layer_keeps_a_filter(projected_run: FakeRun) -> None:
+    # 52 less the stem's 4 and one of each of 7 layers: 41 may go
+    plan = l1(**ZEROED).select(projected_run, budget(41 / 52))
+    assert {n: len(u) for n, u in plan.removed.items()} == {
+        "stages.0.0.conv1": 3,
+        "stages.1.0.conv1": 7,
+        "stages.1.1.conv1": 7,
+    }
+    assert all(mask.any() for mask in plan.zeroed.values())
