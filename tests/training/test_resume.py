@@ -36,6 +36,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "asfp": {"scope": "weight"},
     "asrfp": {"scope": "group", "norms": "decay"},
     "random": {"unit": "weight"},
+    "orthoreg": {"rounds": 2, "criterion": {"fisher": {"samples": 100}}},
+    "orthoreg_from_base": {"criterion": "l2"},
     "rdt": {"samples": 100},
     "srfp": {"scope": "layer"},
     "taylor": {"samples": 100},

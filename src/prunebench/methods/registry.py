@@ -29,6 +29,8 @@ METHODS = {
     "l1": "prunebench.methods.one_shot:L1",
     "l1_columns": "prunebench.methods.l1_columns:L1Columns",
     "l2": "prunebench.methods.one_shot:L2",
+    "orthoreg": "prunebench.methods.orthoreg:OrthoReg",
+    "orthoreg_from_base": "prunebench.methods.orthoreg:OrthoRegFromBase",
     "random": "prunebench.methods.one_shot:Random",
     "rdt": "prunebench.methods.one_shot:RDT",
     "scratch_b": "prunebench.methods.scratch:ScratchB",
