@@ -144,6 +144,8 @@ def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteCo
         ("networks", "resnet20                 any width"),
         ("datasets", "cifar10                  CIFAR-10"),
         ("options", f"{'greg_1.ceiling':<24} 1.0"),
+        ("options", f'{"l1.norm":<24} "mean"'),
+        ("options", f'{"early_bird.criterion":<24} {{"bn_scale": {{"combine": "first"'),
         ("experiments", "tiny                     Stripes"),
         ("recipes", "one_epoch                1 epochs, batch 64, lr 0.1"),
     ],

@@ -22,6 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fixreg": {"fixed_steps": 9, "interval_steps": 2, "stabilize_steps": 4},
     "increg": INCREG,
     "increg_accuracy": {**INCREG, "bound": 0.2},
+    "early_bird": {"masks": 2, "distance": 1.0, "penalty": 0.01},
     "fisher": {"rounds": 2, "samples": 100},
     "grasp": {"samples": 10},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},

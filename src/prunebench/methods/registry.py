@@ -16,6 +16,7 @@ METHODS = {
     "asfp": "prunebench.methods.soft:ASFP",
     "asrfp": "prunebench.methods.soft:ASRFP",
     "bn_scale": "prunebench.methods.one_shot:BNScale",
+    "early_bird": "prunebench.methods.early_bird:EarlyBird",
     "epruner": "prunebench.methods.epruner:EPruner",
     "fisher": "prunebench.methods.one_shot:Fisher",
     "fixreg": "prunebench.methods.greg:FixReg",

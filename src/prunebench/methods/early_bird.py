@@ -1,0 +1,201 @@
+"""Early-Bird tickets: prune early in training, then train on.
+
+Source: You et al., Drawing Early-Bird Tickets, arXiv 1909.11957, and its official code: train with
+L1 on the scales of batch norm; at the start of each epoch, note which channels a pruning by |gamma|
+would keep; once the last five of these masks differ little, remove, and train on along the same
+schedule. The code compares the newest mask with each of the older ones, and a distance of exactly
+the threshold is near enough; its README speaks of distances between neighboring epochs.
+
+OrthoReg's official code (Lubana et al., arXiv 2009.05014) draws its "Early-Bird" tickets after a
+fixed 25 epochs, from the best of them, and trains the ticket with a schedule of its own:
+`draw: fixed`, `ticket: best`, `schedule: anew`, `sparsity: 0`, `initial_scale: null`; its own
+tickets with `penalty: 0.01` and `criterion: fisher`. "Best" is by the validation split here, by
+the test split there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from prunebench.channels.groups import ChannelGroup
+from prunebench.core.phases import Budget, Epochs, HookName, Phase, training
+from prunebench.core.recipe import NonNegative, Positive, Recipe
+from prunebench.methods.base import Ratio, Run
+from prunebench.methods.criteria import ChosenCriterion
+from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
+from prunebench.methods.importance import scale_names
+from prunebench.methods.orthonormality import (
+    Orthonormality,
+    PenaltyOptions,
+    log_orthogonality,
+)
+from prunebench.methods.weight_scores import BNScaleScore
+
+
+class EarlyBirdOptions(PenaltyOptions, RankingOptions):
+    """Options of Early-Bird tickets; defaults are You et al.'s for CIFAR."""
+
+    # mask_distance: when the masks agree; fixed: after all epochs of the recipe "search"
+    draw: Literal["mask_distance", "fixed"] = "mask_distance"
+    masks: Annotated[int, Field(ge=2)] = 5  # of the last epochs that must agree
+    distance: Annotated[float, Field(ge=0, le=1)] = 0.1  # to the newest, at most
+    mask_ratio: Ratio | None = None  # of the masks; None: the run's own ratio
+    sparsity: NonNegative = 1e-4  # times sign(gamma), added to the scales' gradients
+    initial_scale: Positive | None = 0.5  # of every gamma; None: as the network is made
+    criterion: ChosenCriterion = BNScaleScore()
+    penalty: NonNegative = 0.0  # OrthoReg's, while the ticket is searched for
+    ticket: Literal["last", "best"] = "last"  # epoch that the ticket is drawn from
+    # continue: optimizer, clock and schedule go on; anew: with the recipe "fine_tune"
+    schedule: Literal["continue", "anew"] = "continue"
+
+    @model_validator(mode="after")
+    def _a_schedule_goes_on_where_it_stands(self) -> EarlyBirdOptions:
+        if self.ticket == "best" and self.schedule == "continue":
+            raise ValueError("ticket 'best' goes back in time: it needs schedule 'anew'")
+        if self.draw == "fixed" and self.schedule == "continue":
+            raise ValueError("draw 'fixed' uses the recipe up: it needs schedule 'anew'")
+        return self
+
+
+def scale_mask(scales: Tensor, ratio: float) -> Tensor:
+    """Return which of the pooled |gamma|, (channels,), a pruning would keep: bool, (channels,).
+
+    Strictly more than the value at place floor(ratio n) of n: one more is off than the ratio says,
+    as in the official code.
+
+    >>> scale_mask(torch.tensor([0.9, 0.1, 0.4, 0.3]), 0.5).tolist()
+    [True, False, False, False]
+    """
+    return scales > scales.sort().values[int(ratio * len(scales))]
+
+
+def mask_distance(a: Tensor, b: Tensor) -> float:
+    """Return the share of places where two bool masks differ.
+
+    >>> mask_distance(torch.tensor([True, True]), torch.tensor([True, False]))
+    0.5
+    """
+    return float((a != b).double().mean())
+
+
+def distances_to_newest(masks: Sequence[Tensor]) -> list[float]:
+    """Return how far each mask but the newest, the last one, is from it."""
+    return [mask_distance(masks[-1], older) for older in masks[:-1]]
+
+
+class EarlyBird(GlobalRanking[EarlyBirdOptions]):
+    """Search for the ticket from random weights, remove, train on.
+
+    State: `masks`, of the last epochs, oldest first; `distance`, the largest to the newest;
+    `epochs` before it.
+    """
+
+    summary = "pruned early in training, when masks of batch-norm scales agree (You et al.)"
+    Options = EarlyBirdOptions
+    start = "fresh"
+    recipe_roles = ("search", "fine_tune")
+    interval = Epochs(1)
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return search, select where the ticket is the best epoch's, and train."""
+        options = self.options
+        self.check(budget)
+        by_masks, best = options.draw == "mask_distance", options.ticket == "best"
+        if by_masks and options.mask_ratio is None and budget.ratio is None:
+            raise ValueError("layer_ratios say no ratio of the masks: mask_ratio is missing")
+        hooks: set[HookName] = {"attach"}
+        hooks |= {"before_optimizer_step"} if options.sparsity else set()
+        searching: set[HookName] = {"decide"} if by_masks else set()
+        searching |= {"loss_term", "after_epoch"} if options.penalty else set()
+        search = training(
+            "search",
+            recipes["search"],
+            until_finished=by_masks,
+            hooks=frozenset(hooks | searching),
+            keep_best=best,
+            reportable_from=None,
+            then=None if best else budget,
+        )
+        found = [search, Phase(name="select", start="best", then=budget)] if best else [search]
+        if options.schedule == "anew":
+            return [*found, training("train", recipes["fine_tune"], hooks=frozenset(hooks))]
+        train = training(
+            "train",
+            recipes["search"],
+            optimizer="carry",
+            clock="continue",
+            hooks=frozenset(hooks),
+        )
+        return [*found, train]
+
+    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the scores of the chosen criterion."""
+        return self.options.criterion.scores(run, groups)
+
+    def before_phase(self, run: Run) -> None:
+        """Set the scales as training starts; empty the list of masks."""
+        if run.phase.name != "search":
+            return
+        self.state = {"masks": []}
+        value = self.options.initial_scale
+        if value is not None:
+            with torch.no_grad():
+                for name in scale_names(run.model):
+                    run.params[name].fill_(value)
+
+    def attach(self, run: Run) -> list[RemovableHandle]:
+        """Look up the scales, and lay the penalty out."""
+        names = scale_names(run.model)
+        self.scales = [parameter for name, parameter in run.params.items() if name in names]
+        if "loss_term" in run.phase.hooks:
+            self.penalty = Orthonormality(run, self.options)
+        return []
+
+    def decide(self, run: Run) -> None:
+        """Note the mask of the present scales, before the epoch that begins."""
+        ratio = self.options.mask_ratio
+        if ratio is None:
+            budget = next(phase.then for phase in run.phases if phase.then is not None)
+            assert budget.ratio is not None
+            ratio = budget.ratio
+        pooled = torch.cat([gamma.detach().abs() for gamma in self.scales])
+        masks = [*self.state["masks"], scale_mask(pooled, ratio)][-self.options.masks :]
+        self.state["masks"] = masks
+        self.state["epochs"] = self.state.get("epochs", -1) + 1
+        if len(masks) > 1:
+            distance = max(distances_to_newest(masks))
+            self.state["distance"] = distance
+            run.log("all", "mask_distance", torch.tensor(distance, device=run.device))
+
+    def finished(self, run: Run) -> bool:
+        """Whether there are enough masks, and none is far from the newest."""
+        is_full = len(self.state["masks"]) == self.options.masks
+        return is_full and self.state["distance"] <= self.options.distance
+
+    def loss_term(self, run: Run) -> Tensor:
+        """Return OrthoReg's lambda R."""
+        return self.penalty.term(run.params)
+
+    def before_optimizer_step(self, run: Run) -> None:
+        """Add the subgradient of the L1 norm to the scales' gradients."""
+        for gamma in self.scales:
+            assert gamma.grad is not None
+            gamma.grad.add_(gamma.detach().sign(), alpha=self.options.sparsity)
+
+    def after_epoch(self, run: Run) -> None:
+        """Log how orthogonal the layers are."""
+        log_orthogonality(run)
+
+    def figures(self) -> dict[str, float]:
+        """Return how many epochs the search took, and how far its last masks were apart.
+
+        A distance above the option's says that no ticket was found and the search was cut off.
+        """
+        names = {"ticket_epoch": "epochs", "mask_distance": "distance"}
+        return {name: float(self.state[key]) for name, key in names.items() if key in self.state}
