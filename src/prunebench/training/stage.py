@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, write_json
+from prunebench.core.files import read_json, remove_leftovers, write_json
 from prunebench.core.phases import Budget
 from prunebench.core.spec import BaseSpec, RunSpec, data_path
 from prunebench.data.stage import load
@@ -89,6 +89,7 @@ class _Stage:
         return result
 
     def _train(self, base_hash: str | None, widths: Path | None) -> None:
+        remove_leftovers(self.folder)
         torch.set_num_threads(self.spec.threads)
         with claimed_device(self.device) as device, listening() as stop:
             run = self._new_run(device, base_hash, widths)
