@@ -153,6 +153,25 @@ class Config(Settings):
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    workers: Annotated[int, Field(ge=0)] | None = None  # that read image files
+    capture: bool = True  # a step in a CUDA graph
+    auto_accumulate: bool = False  # where memory is short
+    check_base: bool = True  # against the accuracy that its recipe expects
+
+    @property
+    def machine_options(self) -> str:
+        """Return these last four as options of a training job; defaults are left out.
+
+        >>> Config(experiments=("quick",), workers=2, capture=False).machine_options
+        '--workers 2 --no-capture'
+        """
+        switches = {
+            f"--workers {self.workers}": self.workers is not None,
+            "--no-capture": not self.capture,
+            "--auto-accumulate": self.auto_accumulate,
+            "--no-check-base": not self.check_base,
+        }
+        return " ".join(option for option, is_given in switches.items() if is_given)
 
 
 def read_config(path: Path) -> Config:
