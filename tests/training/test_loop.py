@@ -142,8 +142,8 @@ def test_carried_momenta_are_cut_along(make_loop: MakeLoop) -> None:
     loop = make_loop(Momenta(phases), phases[:1])
     loop.train()
     name = f"{FIRST}.weight"
-    assert loop.momenta[name].shape == loop.run.params[name].shape == (3, 4, 3, 3)
-    assert float(loop.momenta[name].abs().sum()) > 0
+    assert loop.moments.first[name].shape == loop.run.params[name].shape == (3, 4, 3, 3)
+    assert float(loop.moments.first[name].abs().sum()) > 0
 
 
 def test_a_carried_momentum_adds_to_the_next_gradient(make_loop: MakeLoop) -> None:
@@ -151,9 +151,9 @@ def test_a_carried_momentum_adds_to_the_next_gradient(make_loop: MakeLoop) -> No
         step = Phase(name="next", recipe=PLAIN, length=Steps(1), optimizer=optimizer)
         loop = make_loop(Phases([]), [training("first", PLAIN), step])
         loop.train()
-        return loop.momenta["conv1.weight"]
+        return loop.moments.first["conv1.weight"]
 
-    first = run_through(make_loop, [training("first", PLAIN)]).momenta["conv1.weight"]
+    first = run_through(make_loop, [training("first", PLAIN)]).moments.first["conv1.weight"]
     difference = momentum_after("carry") - momentum_after("new")
     torch.testing.assert_close(difference, 0.9 * first)
 

@@ -160,18 +160,17 @@ class Config(Settings):
 
     @property
     def machine_options(self) -> str:
-        """Return these last four as options of a training job; defaults are left out.
+        """Return these last four as options of a training job.
 
         >>> Config(experiments=("quick",), workers=2, capture=False).machine_options
-        '--workers 2 --no-capture'
+        '--no-capture --no-auto-accumulate --check-base --workers 2'
         """
-        switches = {
-            f"--workers {self.workers}": self.workers is not None,
-            "--no-capture": not self.capture,
-            "--auto-accumulate": self.auto_accumulate,
-            "--no-check-base": not self.check_base,
-        }
-        return " ".join(option for option, is_given in switches.items() if is_given)
+        switches = [
+            f"--{'' if getattr(self, name) else 'no-'}{name.replace('_', '-')}"
+            for name in ("capture", "auto_accumulate", "check_base")
+        ]
+        workers = [] if self.workers is None else ["--workers", str(self.workers)]
+        return " ".join(switches + workers)
 
 
 def read_config(path: Path) -> Config:
