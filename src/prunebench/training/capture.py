@@ -53,7 +53,10 @@ class CudaGraphs:
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
         """Record a call, which does not happen meanwhile; return its repetition."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        # A loader's thread may pin memory meanwhile, which the strictest mode forbids to all.
+        with torch.cuda.graph(
+            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+        ):
             function()
         self.pool = graph.pool()
         replay: Callable[[], None] = graph.replay
