@@ -202,6 +202,21 @@ def test_a_fresh_start_has_the_first_weights_again(make_loop: MakeLoop) -> None:
     assert all(torch.equal(first[name], p) for name, p in loop.run.params.items())
 
 
+class Looking(Phases):
+    """Looks at what the stem puts out."""
+
+    def attach(self, run: Run) -> list[Any]:
+        return [run.model.conv1.register_forward_hook(lambda *_: None)]  # type: ignore[union-attr]
+
+
+def test_a_method_that_looks_into_passes_sees_whole_batches(make_loop: MakeLoop) -> None:
+    settings = recipe(accumulation=2)
+    phase = training("look", settings, hooks=frozenset({"attach"}))
+    with pytest.raises(TrainingError, match="'look' looks into passes of the network"):
+        run_through(make_loop, [phase], Looking([phase]))
+    run_through(make_loop, [training("plain", settings)], Looking([]))
+
+
 class Zeroing(Phases):
     """Zeroes the stem's first filter."""
 

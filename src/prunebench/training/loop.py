@@ -121,7 +121,12 @@ class Loop:
         end = self._measure_phase(phase)
         optimizer = Optimizer(run.params, recipe, self.moments)
         handles = method.attach(run) if "attach" in phase.hooks else []
-        step, batching = self._make_step(phase, recipe, optimizer), self._batching(recipe)
+        if handles and (self._parts(recipe) > 1 or self.parallel.world > 1):
+            raise TrainingError(
+                f"phase {phase.name!r} looks into passes of the network: they must be of whole "
+                "batches, without accumulation and in one process"
+            )
+        step, batching = self._make_step(recipe, optimizer), self._batching(recipe)
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
         stretch = recipe.epochs / run.epochs if recipe.epochs else 1.0
         known = recipe.epochs or run.epochs
@@ -157,14 +162,9 @@ class Loop:
             handle.remove()
         self.moments = optimizer.moments
 
-    def _make_step(self, phase: Phase, recipe: Recipe, optimizer: Optimizer) -> PhaseStep:
+    def _make_step(self, recipe: Recipe, optimizer: Optimizer) -> PhaseStep:
         """Return the step of a phase: compiled, over processes, recorded, as the settings say."""
         run = self.run
-        if "attach" in phase.hooks and (self._parts(recipe) > 1 or self.parallel.world > 1):
-            raise TrainingError(
-                f"phase {phase.name!r} gathers numbers of single images in one pass: no "
-                "accumulation, and one process"
-            )
         forward = torch.compile(run.model) if recipe.compile else run.model
         network = self.parallel.network(run.model, forward, run.example)
         return PhaseStep(run, self.method, optimizer, recipe, network, self.recorder)
