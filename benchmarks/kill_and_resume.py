@@ -2,13 +2,14 @@
 
     python benchmarks/kill_and_resume.py --log benchmarks/kill_and_resume.csv
 
-Each run is a base network, or a method on one: a narrow ResNet-20 on synthetic stripes. Every
-attempt at it is a process of its own, forked from this one so that PyTorch is imported once; it is
-killed by SIGKILL or ended by SIGTERM after a random time, or by SIGKILL as soon as the temporary
-file of a checkpoint is seen. A kill was inside the writing where that file is left behind. The last
-attempt is left alone and must end with the bits of the undisturbed run: weights, masks, structure,
-history, diagnostics and figures. The log has a row per kill; the command fails where a run differs
-or where fewer kills than asked for have been seen.
+Each run is a base network, or a method on one: a narrow ResNet-20 on synthetic stripes; one method
+accumulates its gradients, another trains with AdamW. Every attempt at a run is a process of its
+own, forked from this one so that PyTorch is imported once; it is killed by SIGKILL or ended by
+SIGTERM after a random time, or by SIGKILL as soon as the temporary file of a checkpoint is seen. A
+kill was inside the writing where that file is left behind. The last attempt is left alone and must
+end with the bits of the undisturbed run: weights, masks, structure, history, diagnostics and
+figures. The log has a row per kill; the command fails where a run differs or where fewer kills than
+asked for have been seen.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "srfp": {"scope": "group"},
     "asrfp": {"scope": "group"},
 }
+FINE_TUNE: dict[str, dict[str, Any]] = {
+    "l1": {"accumulation": 2, "clip_norm": 1.0},
+    "rounds": {"optimizer": "adamw", "nesterov": False, "lr": 0.002},
+}
 SUBJECTS = ("base", "greg_1", "srfp", "asrfp", "l1", "rounds")
 
 
@@ -116,7 +121,7 @@ def base_spec() -> BaseSpec:
 
 def run_spec(method: str) -> RunSpec:
     found = method_class(method)
-    roles = {"regularize": {"epochs": None, "lr": 0.01}}
+    roles = {"regularize": {"epochs": None, "lr": 0.01}, "fine_tune": FINE_TUNE.get(method, {})}
     return RunSpec(
         experiment="killed",
         dataset="synthetic",
