@@ -20,6 +20,7 @@ from prunebench.core.config import (
     PublishedConfig,
 )
 from prunebench.core.recipe import Augment, Recipe, ResizedCrop, Schedule
+from prunebench.data.folder import Description
 from prunebench.methods.base import MethodOptions
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "### A schedule": Schedule,
     "### An augmentation": Augment,
     "### A resized crop": ResizedCrop,
+    "### dataset.yaml": Description,
 }
 
 

@@ -141,3 +141,20 @@ def test_a_graph_trains_as_eager_steps_do() -> None:
     for _ in range(4):
         replay()
     assert weight.tolist() == [4.0, 4.0, 4.0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["asrfp", "greg_1", "l1"])
+def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop) -> None:
+    from prunebench.training.capture import CudaGraphs
+
+    device = torch.device("cuda")
+    losses = []
+    for record in (False, True):
+        loop = loop_of(name, make_loop, device=device)
+        loop.recorder = CudaGraphs(device) if record else None
+        loop.train()
+        rows = [row for row in loop.run.records.history if not row["event"]]
+        losses.append([row["train_loss"] for row in rows])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
