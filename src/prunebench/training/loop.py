@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.core.phases import Budget, Epochs, Phase, is_past
 from prunebench.core.recipe import Recipe
-from prunebench.data.images import evaluation_batches
 from prunebench.data.normalization import normalization
-from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.measure.modes import arithmetic
 from prunebench.methods.base import Method
 from prunebench.methods.contract import check_plan
@@ -29,6 +25,7 @@ from prunebench.training.batches import (
 )
 from prunebench.training.capture import PhaseStep, Recorder
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
+from prunebench.training.evaluation import accuracies
 from prunebench.training.memory import within_memory
 from prunebench.training.optimizer import Moments, Optimizer
 from prunebench.training.parallel import ALONE, Alone
@@ -218,30 +215,11 @@ class Loop:
         self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
 
     def accuracies(self, recipe: Recipe | None = None) -> tuple[float | None, float]:
-        """Return the percentages on the validation split (None without one) and the test split.
+        """Return the percentages on the validation split and the test split, as `evaluation` does.
 
-        Images are normalized as `recipe` says; without one, as in the last phase that trained, or
-        as for the base network. All processes call it together.
+        All processes call it together.
         """
-        dataset, rank, world = self.run.dataset, self.parallel.rank, self.parallel.world
-        own = normalization((recipe or self.run.recipe).normalize, dataset.info)
-        self.parallel.spread_buffers(self.run.model)
-        val, test = (
-            self._percent(
-                evaluation_batches(split, mean=own.mean, std=own.std, rank=rank, world=world)
-            )
-            if len(split)
-            else None
-            for split in (dataset.val, dataset.test)
-        )
-        assert test is not None
-        return val, test
-
-    def _percent(self, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-        """Return the accuracy over all processes, which have parts of the split."""
-        own = count_correct(self.run.model, batches)
-        counts = torch.tensor([own.correct, own.total], device=self.run.device)
-        return Correct(*self.parallel.total(counts).tolist()).percent
+        return accuracies(self.run, self.parallel, recipe)
 
     def _measure_phase(self, phase: Phase) -> int:
         """Set how long the phase and its epochs are; return its last step."""
