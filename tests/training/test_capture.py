@@ -42,7 +42,7 @@ def recording(loop: Loop) -> CallingRecorder:
     return recorder
 
 
-@pytest.mark.parametrize("name", ["asrfp", "greg_1", "l1"])
+@pytest.mark.parametrize("name", ["asrfp", "greg_1", "group_fisher", "l1"])
 def test_a_recorded_run_ends_with_the_bits_of_an_eager_one(name: str, make_loop: MakeLoop) -> None:
     eager, recorded = loop_of(name, make_loop), loop_of(name, make_loop)
     recorder = recording(recorded)
@@ -145,7 +145,7 @@ def test_a_graph_trains_as_eager_steps_do() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("name", ["asrfp", "greg_1", "l1"])
+@pytest.mark.parametrize("name", ["asrfp", "greg_1", "group_fisher", "l1"])
 def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop) -> None:
     from prunebench.training.capture import CudaGraphs
 
