@@ -162,8 +162,11 @@ class Loop:
     def _make_step(self, recipe: Recipe, optimizer: Optimizer) -> PhaseStep:
         """Return the step of a phase: compiled, over processes, recorded, as the settings say."""
         run = self.run
-        forward = torch.compile(run.model) if recipe.compile else run.model
-        network = self.parallel.network(run.model, forward, run.example)
+        # A shape each is compiled by itself: full batches, and the last of an epoch.
+        forward = torch.compile(run.model, dynamic=False) if recipe.compile else run.model
+        part, _ = self._batching(recipe).portion(0).parts[0]
+        example = run.example.expand(part.stop - part.start, -1, -1, -1)
+        network = self.parallel.network(run.model, forward, example)
         return PhaseStep(run, self.method, optimizer, recipe, network, self.recorder)
 
     def _parts(self, recipe: Recipe) -> int:

@@ -83,10 +83,11 @@ class Processes(Alone):
 
         ids = [self.device.index] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(_Calling(model, forward), device_ids=ids)
+        black = example.contiguous(memory_format=torch.channels_last)
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng(devices=[] if ids is None else ids):
             for _ in range(2):  # the second one sets the new order up
-                wrapped(example.expand(2, *example.shape[1:])).sum().backward()
+                wrapped(black).sum().backward()
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
