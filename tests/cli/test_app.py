@@ -9,7 +9,8 @@ import pytest
 
 from prunebench.__main__ import main
 from prunebench.data.stage import prepare
-from tests.cli.conftest import WriteConfig
+from prunebench.training.machine import Machine
+from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 
 COMMANDS = (
     "resolve",
@@ -215,3 +216,44 @@ def test_training_works_where_snakemake_fvcore_and_scikit_learn_are_not_installe
 def test_what_only_reads_starts_without_torch(write_config: WriteConfig, arguments: str) -> None:
     write_config()
     run_without(["torch", "pandas", "snakemake"], arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"workers": 3, "capture": False, "auto_accumulate": True, "check_base": True}),
+        (
+            ["--workers", "0", "--capture", "--no-auto-accumulate", "--no-check-base"],
+            {"workers": 0, "capture": True, "auto_accumulate": False, "check_base": False},
+        ),
+    ],
+)
+def test_how_the_machine_trains_is_configured_or_given(
+    call: Any,
+    write_config: WriteConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    expected: dict[str, Any],
+) -> None:
+    folder = write_config()
+    settings = {"workers": 3, "capture": False, "auto_accumulate": True, "data_dir": "here"}
+    write_yaml(folder / "config.yaml", {"experiments": ["tiny"], **settings})
+    seen: list[Machine] = []
+    monkeypatch.setattr(
+        "prunebench.training.stage.train_base", lambda *_, machine, **__: seen.append(machine)
+    )
+    named = ["--dataset", "synthetic", "--architecture", "resnet20", "--recipe", "one_epoch"]
+    code, _, err = call("base", *named, *options)
+    assert (code, err) == (0, "")
+    assert seen == [Machine(data_dir=Path("here"), **expected)]
+
+
+def test_an_augmentation_for_image_files_is_refused_for_small_images(
+    call: Any, write_config: WriteConfig
+) -> None:
+    write_config(
+        {"datasets": ["digits"]}, {"recipes/one_epoch.yaml": {**RECIPE, "augment": {"jitter": 0.4}}}
+    )
+    code, _, err = call("resolve")
+    assert code == 1
+    assert "one_epoch.yaml: augment: resized_crop and jitter are for data sets of image" in err

@@ -163,7 +163,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"datasets": ["synthetik"]},
             "datasets: unknown data set 'synthetik'; did you mean synthetic? "
-            "(allowed: cifar10, cifar100, digits, fashion_mnist, synthetic)",
+            "(allowed: cifar10, cifar100, digits, fashion_mnist, imagenet, synthetic, "
+            "tiny_imagenet)",
         ),
         (
             {"networks": {"mobilenet": {}}},
@@ -372,7 +373,7 @@ def test_an_impossible_experiment_is_one_sentence_with_file_and_key(
         (
             {},
             {"lrr": 1},
-            "config/recipes/one_epoch.yaml: unknown key 'lrr'; did you mean lr? (allowed: augment,",
+            "config/recipes/one_epoch.yaml: unknown key 'lrr'; did you mean lr? (allowed: acc",
         ),
     ],
 )

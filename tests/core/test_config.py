@@ -149,11 +149,11 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         ({"momentum": 1}, "momentum: must be below 1.0, not 1"),
         ({"epochs": True}, "epochs: true and false are no values of this key"),
         ({"nesterov": 3}, "nesterov: expected true or false, found 3"),
-        ({"batch": 64}, "unknown key 'batch'; did you mean batch_size? (allowed: augment, "),
+        ({"batch": 64}, "unknown key 'batch'; did you mean batch_size? (allowed: accumulation, "),
         (
             {"schedule": {"knd": "cosine"}},
             "schedule: unknown key 'knd'; did you mean kind? "
-            "(allowed: factor, kind, milestones, per, warmup_epochs)",
+            "(allowed: factor, kind, milestones, per, warmup, warmup_epochs, warmup_from, ",
         ),
         (
             {"schedule": {"kind": "cosin"}},
@@ -171,7 +171,7 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         (
             {"augment": {"crop": 1}},
             "augment: unknown key 'crop'; did you mean crop_padding? "
-            "(allowed: crop_padding, cutout, flip)",
+            "(allowed: crop_padding, cutout, flip, jitter, lighting, resized_crop)",
         ),
     ],
 )
@@ -189,7 +189,8 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
         (
             {"experiment": "quick"},
             "unknown key 'experiment'; did you mean experiments? "
-            "(allowed: checkpoint_seconds, data_dir, device, experiments, override, seeds)",
+            "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
+            "device, experiments, override, seeds, workers)",
         ),
         ({"experiments": ["quick", "quick"]}, "experiments: 'quick' is given twice"),
         (

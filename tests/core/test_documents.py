@@ -19,7 +19,8 @@ from prunebench.core.config import (
     NetworkConfig,
     PublishedConfig,
 )
-from prunebench.core.recipe import Augment, Recipe, Schedule
+from prunebench.core.recipe import Augment, Recipe, ResizedCrop, Schedule
+from prunebench.data.folder import Description
 from prunebench.methods.base import MethodOptions
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "## recipes/&lt;name&gt;.yaml": Recipe,
     "### A schedule": Schedule,
     "### An augmentation": Augment,
+    "### A resized crop": ResizedCrop,
+    "### dataset.yaml": Description,
 }
 
 

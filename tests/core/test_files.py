@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, replacing, write_json, write_text
+from prunebench.core.files import (
+    read_json,
+    remove_leftovers,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_under_its_name_with_its_folders(tmp_path: Path) -> None:
@@ -61,3 +67,11 @@ def test_a_damaged_file_is_named_with_the_place(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"top1": 98.', encoding="utf-8")
     with pytest.raises(ResultError, match=r"x\.json: not valid JSON \(.*line 1"):
         read_json(tmp_path / "x.json")
+
+
+def test_what_a_killed_writer_left_behind_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".resume.4711.pt", ".table.12.csv", ".lock", "resume.99.unused", "table.csv"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".lock", "resume.99.unused", "table.csv"]

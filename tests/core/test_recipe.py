@@ -26,12 +26,46 @@ def recipe(**more: Any) -> Recipe:
         ({"kind": "cosine", "per": "step"}, 20.0, 0.0),
         ({"warmup_epochs": 4}, 1.0, 0.025),
         ({"warmup_epochs": 4, "kind": "milestones", "milestones": [2]}, 3.0, 0.0075),
+        # ResNet-110 of SFP's code: 0.01 in the first epoch, then 0.1
+        ({"warmup_epochs": 1, "warmup_from": 0.1, "warmup": "constant"}, 0.9, 0.01),
+        ({"warmup_epochs": 1, "warmup_from": 0.1, "warmup": "constant"}, 1.0, 0.1),
+        # EPruner on ImageNet: five warm epochs by step, drops at 30, 60 and 80
+        ({"warmup_epochs": 5, "kind": "milestones", "milestones": [30, 60, 80]}, 2.5, 0.05),
+        ({"warmup_epochs": 5, "kind": "milestones", "milestones": [30, 60, 80]}, 80.0, 1e-4),
+        # Group Fisher's MobileNet-V2: times 0.98 at each epoch
+        ({"kind": "exponential", "factor": 0.98}, 2.7, 0.09604),
     ],
 )
 def test_the_learning_rate_follows_its_schedule(
     schedule: dict[str, Any], epoch: float, lr: float
 ) -> None:
     assert recipe(schedule=schedule).lr_at(epoch, 20) == pytest.approx(lr, abs=1e-12)
+
+
+@pytest.mark.parametrize(("step", "lr"), [(0, 1e-4), (250, 0.05005), (500, 0.1), (9000, 0.1)])
+def test_a_warmup_may_be_counted_in_steps_and_begin_above_zero(step: int, lr: float) -> None:
+    # Group Fisher's detectors: 500 steps from 0.001; halfway 0.001 + 0.999 / 2 = 0.5005
+    schedule = {"warmup_steps": 500, "warmup_from": 0.001}
+    assert recipe(schedule=schedule).lr_at(0.0, 20, step) == pytest.approx(lr, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": {"warmup_steps": 5, "warmup_epochs": 1}}, "are not given together"),
+        ({"schedule": {"warmup_epochs": 1, "warmup": "constant"}}, "needs warmup_from above 0"),
+        ({"optimizer": "adam", "nesterov": True}, "nesterov belongs to sgd, not to adam"),
+        ({"batch_size": 6, "accumulation": 4}, "batch_size 6 in 4 parts leaves less than two"),
+        ({"augment": {"resized_crop": {"scale": [1, 0.5]}}}, "scale is a range from low to high"),
+        ({"augment": {"jitter": 1}}, "augment.jitter"),
+        ({"optimizer": "sdg"}, "optimizer"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        recipe(**settings)
 
 
 def test_a_cosine_needs_to_know_how_long_the_phase_is() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torchvision
+from PIL import Image
 
 from prunebench.data import fashion_mnist
 
@@ -106,4 +107,26 @@ def small_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(source, "train_list", table[:1])
     monkeypatch.setattr(source, "test_list", table[1:])
     monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta})
+    return tmp_path / "data"
+
+
+def write_image(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (16, 12)) -> None:
+    """Write an image of one colour, width by height; its left half is darker by 40."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.broadcast_to(np.array(colour, np.uint8), (size[1], size[0], 3)).copy()
+    pixels[:, : size[0] // 2] -= 40
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """A data folder that holds `flowers`: 2 classes, 6 training and 2 test images of each."""
+    root = tmp_path / "data" / "flowers"
+    for label, name in enumerate(("rose", "tulip")):
+        for k in range(6):
+            colour = (60 + 20 * k, 200 if label else 50, 100)
+            write_image(root / "train" / name / f"{k}.png", colour, (16 + k, 12 + k))
+        for k in range(2):
+            write_image(root / "val" / name / f"{k}.png", (200, 200 if label else 50, 40))
+    (root / "dataset.yaml").write_text("{title: Flowers, size: 8, resize: 10}")
     return tmp_path / "data"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from prunebench.data.augment import (
     AugmentDraw,
     augment,
+    colour_shifts,
     cut_out,
     draw_augmentation,
     normalize,
@@ -177,3 +179,27 @@ def test_augmentation_never_waits_for_the_device(images: Tensor) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(out.cpu(), augment(images, draw(), **settings, **scale))
+
+
+def test_lighting_shifts_colours_along_the_principal_components() -> None:
+    # one deviation of the first: 0.2175 times its column, divided by the deviation of each colour
+    images = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
+    plain = AugmentDraw(*(torch.zeros(1, 2, dtype=torch.int64) for _ in range(3)))
+    lit = replace(plain, shifts=colour_shifts(torch.tensor([[1.0, 0.0, 0.0]])))
+    settings: dict[str, Any] = {"crop_padding": 0, "flip": False, "cutout": 0}
+    settings |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.125)}
+    shift = augment(images, lit, **settings) - augment(images, plain, **settings)
+    expected = torch.tensor([-0.12343 / 0.5, -0.12632 / 0.25, -0.12693 / 0.125])
+    torch.testing.assert_close(shift[0, :, 1, 1], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_asking_for_lighting_leaves_all_other_numbers_as_they_were() -> None:
+    plain, lit = draw(), draw(lighting=0.1)
+    assert plain.shifts is None
+    assert lit.shifts is not None
+    assert lit.shifts.shape == (20, 3)
+    for name in ("offsets", "flips", "centers"):
+        assert torch.equal(getattr(plain, name), getattr(lit, name))
+    part = lit.at(slice(3, 5))
+    assert part.shifts is not None
+    assert torch.equal(part.shifts, lit.shifts[3:5])

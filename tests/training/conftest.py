@@ -21,6 +21,7 @@ from prunebench.training.run import RunState
 from prunebench.training.stop import StopRequest
 
 ARCHITECTURE = "resnet20_x0_25"
+CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 8  # 480 images in batches of 64; the last one has 32
 
 
@@ -96,7 +97,7 @@ MakeLoop = Callable[..., Loop]
 
 
 @pytest.fixture
-def make_loop(dataset: Dataset, tmp_path: Path) -> MakeLoop:
+def make_loop(dataset: Dataset, data_file: Path) -> MakeLoop:
     """A function (method, phases) -> Loop; with `after` the run stops after so many steps."""
 
     def make(
@@ -107,12 +108,13 @@ def make_loop(dataset: Dataset, tmp_path: Path) -> MakeLoop:
         dead: bool = False,
         folder: Path | None = None,
         source_kept: dict[str, torch.Tensor] | None = None,
+        device: torch.device = CPU,
     ) -> Loop:
         torch.set_num_threads(1)
         run = RunState(
             seed=0,
-            device=torch.device("cpu"),
-            dataset=dataset,
+            device=device,
+            dataset=dataset if device == CPU else load(data_file, device),
             build=fresh_network,
             phases=tuple(phases),
             base_recipe=recipe(),

@@ -142,8 +142,8 @@ def test_carried_momenta_are_cut_along(make_loop: MakeLoop) -> None:
     loop = make_loop(Momenta(phases), phases[:1])
     loop.train()
     name = f"{FIRST}.weight"
-    assert loop.momenta[name].shape == loop.run.params[name].shape == (3, 4, 3, 3)
-    assert float(loop.momenta[name].abs().sum()) > 0
+    assert loop.moments.first[name].shape == loop.run.params[name].shape == (3, 4, 3, 3)
+    assert float(loop.moments.first[name].abs().sum()) > 0
 
 
 def test_a_carried_momentum_adds_to_the_next_gradient(make_loop: MakeLoop) -> None:
@@ -151,9 +151,9 @@ def test_a_carried_momentum_adds_to_the_next_gradient(make_loop: MakeLoop) -> No
         step = Phase(name="next", recipe=PLAIN, length=Steps(1), optimizer=optimizer)
         loop = make_loop(Phases([]), [training("first", PLAIN), step])
         loop.train()
-        return loop.momenta["conv1.weight"]
+        return loop.moments.first["conv1.weight"]
 
-    first = run_through(make_loop, [training("first", PLAIN)]).momenta["conv1.weight"]
+    first = run_through(make_loop, [training("first", PLAIN)]).moments.first["conv1.weight"]
     difference = momentum_after("carry") - momentum_after("new")
     torch.testing.assert_close(difference, 0.9 * first)
 
@@ -200,6 +200,21 @@ def test_a_fresh_start_has_the_first_weights_again(make_loop: MakeLoop) -> None:
     first: dict[str, Tensor] = {n: p.detach().clone() for n, p in loop.run.params.items()}
     loop.train()
     assert all(torch.equal(first[name], p) for name, p in loop.run.params.items())
+
+
+class Looking(Phases):
+    """Looks at what the stem puts out."""
+
+    def attach(self, run: Run) -> list[Any]:
+        return [run.model.conv1.register_forward_hook(lambda *_: None)]  # type: ignore[union-attr]
+
+
+def test_a_method_that_looks_into_passes_sees_whole_batches(make_loop: MakeLoop) -> None:
+    settings = recipe(accumulation=2)
+    phase = training("look", settings, hooks=frozenset({"attach"}))
+    with pytest.raises(TrainingError, match="'look' looks into passes of the network"):
+        run_through(make_loop, [phase], Looking([phase]))
+    run_through(make_loop, [training("plain", settings)], Looking([]))
 
 
 class Zeroing(Phases):

@@ -2,22 +2,29 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, TrainingError
 from prunebench.core.files import read_json
 from prunebench.core.spec import BaseSpec, RunSpec, data_path
 from prunebench.data.stage import Dataset
 from prunebench.measure.accuracy import evaluate
 from prunebench.measure.network import load_masks, load_network, read_structure
 from prunebench.methods.registry import method_class
+from prunebench.training.machine import Machine
+from prunebench.training.parallel import Alone
 from prunebench.training.progress import PlainProgress
 from prunebench.training.stage import train_base, train_run
+from prunebench.training.step import Network
 from tests.training.conftest import ARCHITECTURE, recipe
 
 HERE = {"device": "cpu", "checkpoint_seconds": 3600.0}
@@ -190,3 +197,111 @@ def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
     assert not read_structure(results / spec.path).is_smaller
     assert masks["conv1.weight"].flatten(1).all(dim=1).sum() == 2  # of 4 filters
     assert training["top1_masked"] == training["top1"]
+
+
+def given_weights(results: Path, **more: Any) -> BaseSpec:
+    """The specification of a base network whose weights are the trained one's."""
+    source = results / base_spec().path / "model.safetensors"
+    shutil.copy(source, results / "given.safetensors")
+    settings = recipe(weights="given.safetensors", **more)
+    return base_spec().model_copy(update={"recipe_name": "given", "recipe": settings})
+
+
+def test_a_base_may_be_given_and_is_evaluated_first(results: Path) -> None:
+    trained = read_json(results / base_spec().path / "training.json")
+    spec = given_weights(results, expected_top1=trained["top1"])
+    machine = Machine(data_dir=results)
+    found = train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
+    assert found["pretrained"]["weights"] == "given.safetensors"
+    assert found["top1"] == trained["top1"]
+    assert found["epochs"] == 0
+    assert train(run_spec(base=spec), results)["base_hash"] == found["weights_sha256"]
+
+
+def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> None:
+    spec = given_weights(results, expected_top1=1.0)
+    machine = Machine(data_dir=results)
+    with pytest.raises(TrainingError, match=r"given/seed0 has .* and its recipe expects 1 ± 1 %"):
+        train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
+    assert not (results / spec.path / "training.json").exists()
+    unchecked = replace(machine, check_base=False)
+    train_base(spec, results, progress=PlainProgress(), machine=unchecked, **HERE)
+    with pytest.raises(TrainingError, match="check_base: false goes on"):
+        train(run_spec(base=spec), results)
+    goes_on = {"progress": PlainProgress(), "machine": unchecked, **HERE}
+    assert train_run(run_spec(base=spec), results, **goes_on)["top1"] > 0
+
+
+def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(results: Path) -> None:
+    path = results / base_spec().path / "training.json"
+    stored = read_json(path)
+    path.write_text(json.dumps({**stored, "top1": stored["top1"] + 5}))
+    with pytest.raises(TrainingError, match="when it was stored; train it again"):
+        train(run_spec(), results)
+
+
+class Short:
+    """A network that has memory for batches of so many images only."""
+
+    def __init__(self, network: Network, most: int) -> None:
+        self.network, self.most = network, most
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return self.network.forward(x)
+
+
+@pytest.fixture
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that limits how many images fit into memory at once."""
+
+    def limit(most: int) -> None:
+        def network(self: Alone, *arguments: Any) -> Network:
+            return Network(Short(Network(arguments[1]), most).forward)
+
+        monkeypatch.setattr(Alone, "network", network)
+
+    return limit
+
+
+def test_a_batch_that_does_not_fit_is_named(
+    results: Path, memory_for: Callable[[int], None]
+) -> None:
+    memory_for(40)
+    with pytest.raises(
+        TrainingError,
+        match=r"phase 'fine_tune': a step of 64 images of 8x8 in 1 parts does not fit into cpu; "
+        r"more accumulation or a smaller batch \(CUDA out of memory.\)",
+    ):
+        train(run_spec(), results)
+
+
+def test_a_run_short_of_memory_is_tried_once_in_two_parts(
+    results: Path, memory_for: Callable[[int], None]
+) -> None:
+    halves = {"fine_tune": recipe(accumulation=2)}
+    expected = train(run_spec(recipes=halves), results)
+    shutil.rmtree(results / run_spec().path)
+    memory_for(40)
+    options = {"progress": PlainProgress(), "machine": Machine(auto_accumulate=True), **HERE}
+    found = train_run(run_spec(), results, **options)
+    assert (expected["more_parts"], found["more_parts"]) == (1, 2)
+    assert found["weights_sha256"] == expected["weights_sha256"]
+    shutil.rmtree(results / run_spec().path)
+    memory_for(20)
+    with pytest.raises(TrainingError, match="does not fit"):
+        train_run(run_spec(), results, **options)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_to_about_the_same(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = train(run_spec(), results)
+    # This backend traces forward and backward but needs no compiler of C++.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    found = train(run_spec(recipes={"fine_tune": recipe(compile=True)}), results)
+    assert found["top1"] == pytest.approx(plain["top1"], abs=2)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(results.resolve() / ".compiled")

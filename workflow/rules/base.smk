@@ -20,6 +20,8 @@ rule base:
         gpu=gpus,
         device=SETTINGS.device,
         checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
+        options=SETTINGS.machine_options,
+        data_dir=SETTINGS.data_dir,
         mem_mb=4000,
         runtime=240,
     params:
@@ -29,4 +31,5 @@ rule base:
         "python -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds} > {log} 2>&1"
+        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds}"
+        " --data-dir {resources.data_dir:q} {resources.options} > {log} 2>&1"

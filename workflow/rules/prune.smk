@@ -24,6 +24,7 @@ rule prune:
         gpu=gpus,
         device=SETTINGS.device,
         checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
+        options=SETTINGS.machine_options,
         mem_mb=4000,
         runtime=240,
     params:
@@ -33,4 +34,5 @@ rule prune:
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/runs.json --expect {params.spec}"
-        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds} > {log} 2>&1"
+        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds}"
+        " {resources.options} > {log} 2>&1"

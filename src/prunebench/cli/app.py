@@ -6,13 +6,19 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from prunebench.cli import find
 from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.core.names import unknown_name
+
+if TYPE_CHECKING:
+    from prunebench.core.config import Config
+    from prunebench.training.machine import Machine
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help=(
@@ -72,6 +78,28 @@ Device = Annotated[
 CheckpointSeconds = Annotated[
     float | None,
     typer.Option(min=0, help="Between checkpoints; without it as configured."),
+]
+
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="That read image files; without it as configured.")
+]
+Capture = Annotated[
+    bool | None,
+    typer.Option("--capture/--no-capture", help="Of steps on a GPU; without it as configured."),
+]
+AutoAccumulate = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto-accumulate/--no-auto-accumulate",
+        help="Where memory is short; without it as configured.",
+    ),
+]
+CheckBase = Annotated[
+    bool | None,
+    typer.Option(
+        "--check-base/--no-check-base",
+        help="Against its expected accuracy; without it as configured.",
+    ),
 ]
 
 CONFIG, RESULTS = Path("config/config.yaml"), Path("results")
@@ -144,11 +172,19 @@ def base(
     threads: Annotated[int, typer.Option(min=1, help="Of torch; part of the result.")] = 1,
     device: Device = None,
     checkpoint_seconds: CheckpointSeconds = None,
+    workers: Workers = None,
+    capture: Capture = None,
+    auto_accumulate: AutoAccumulate = None,
+    check_base: CheckBase = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a recipe's own weights; without it as configured."),
+    ] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
 ) -> None:
-    """Train a base network, or go on with one."""
+    """Train a base network, or go on with one, or take given weights."""
     from prunebench.core.config import read_recipe
     from prunebench.core.spec import BaseSpec
     from prunebench.data.registry import dataset_info
@@ -156,7 +192,7 @@ def base(
     from prunebench.training.progress import make_progress
     from prunebench.training.stage import train_base
 
-    dataset_info(dataset)
+    info = dataset_info(dataset)
     split_width(architecture)
     spec = BaseSpec(
         dataset=dataset,
@@ -166,8 +202,9 @@ def base(
         seed=seed,
         threads=threads,
     )
-    if spec.recipe.epochs is None:
+    if spec.recipe.epochs is None and spec.recipe.weights is None:
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
+    info.check_augmentation(spec.recipe.augment)
     find.check_expected(spec, expect)
     settings = find.settings_of(config)
     with make_progress() as progress:
@@ -177,6 +214,7 @@ def base(
             device=device or settings.device,
             checkpoint_seconds=_given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
+            machine=_machine(settings, data_dir, workers, capture, auto_accumulate, check_base),
         )
 
 
@@ -199,6 +237,10 @@ def prune(
     ] = None,
     device: Device = None,
     checkpoint_seconds: CheckpointSeconds = None,
+    workers: Workers = None,
+    capture: Capture = None,
+    auto_accumulate: AutoAccumulate = None,
+    check_base: CheckBase = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -230,6 +272,7 @@ def prune(
             device=device or settings.device,
             checkpoint_seconds=_given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
+            machine=_machine(settings, None, workers, capture, auto_accumulate, check_base),
         )
 
 
@@ -408,5 +451,25 @@ def _known_method(name: str) -> None:
         raise ConfigError(f"{error}; `prunebench list methods` says what each does") from None
 
 
-def _given(value: float | None, configured: float) -> float:
+def _given(value: T | None, configured: T) -> T:
     return configured if value is None else value
+
+
+def _machine(
+    settings: Config,
+    data_dir: Path | None,
+    workers: int | None,
+    capture: bool | None,
+    auto_accumulate: bool | None,
+    check_base: bool | None,
+) -> Machine:
+    """Return the machine's settings: what is given, else what is configured."""
+    from prunebench.training.machine import Machine
+
+    return Machine(
+        data_dir=data_dir or Path(settings.data_dir),
+        workers=settings.workers if workers is None else workers,
+        capture=_given(capture, settings.capture),
+        auto_accumulate=_given(auto_accumulate, settings.auto_accumulate),
+        check_base=_given(check_base, settings.check_base),
+    )

@@ -157,7 +157,7 @@ class _Grid:
         self, named: Mapping[str, Mapping[str, str]], dataset: str
     ) -> tuple[str, Recipe]:
         name, recipe = self._recipe(named, BASE_ROLE, "every network", dataset)
-        if recipe.epochs is None:
+        if recipe.epochs is None and recipe.weights is None:
             problem = f"the recipe {name!r} has no epochs, which a base network needs"
             fail(self.where, f"recipes.{BASE_ROLE}", problem)
         return name, recipe
@@ -176,8 +176,11 @@ class _Grid:
             suffix = scale_suffix(self.experiment.epochs_scale)
             self.recipes[name] = read_recipe(self.config_dir, name + suffix)
         recipe = self.recipes[name]
-        with place(self.config_dir / "recipes" / f"{name}.yaml", "normalize"):
+        file = self.config_dir / "recipes" / f"{name}.yaml"
+        with place(file, "normalize"):
             normalization(recipe.normalize, dataset_info(dataset))
+        with place(file, "augment"):
+            dataset_info(dataset).check_augmentation(recipe.augment)
         return name + scale_suffix(self.experiment.epochs_scale), recipe
 
     def _ratios(

@@ -153,6 +153,24 @@ class Config(Settings):
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    workers: Annotated[int, Field(ge=0)] | None = None  # that read image files
+    capture: bool = True  # a step in a CUDA graph
+    auto_accumulate: bool = False  # where memory is short
+    check_base: bool = True  # against the accuracy that its recipe expects
+
+    @property
+    def machine_options(self) -> str:
+        """Return these last four as options of a training job.
+
+        >>> Config(experiments=("quick",), workers=2, capture=False).machine_options
+        '--no-capture --no-auto-accumulate --check-base --workers 2'
+        """
+        switches = [
+            f"--{'' if getattr(self, name) else 'no-'}{name.replace('_', '-')}"
+            for name in ("capture", "auto_accumulate", "check_base")
+        ]
+        workers = [] if self.workers is None else ["--workers", str(self.workers)]
+        return " ".join(switches + workers)
 
 
 def read_config(path: Path) -> Config:

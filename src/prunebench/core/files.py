@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what writers left behind that were killed; only for who alone writes there."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\..+\.\d+\.\w+", path.name):  # as `replacing` names them
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,8 @@
 """What is done to training images on their device, a whole batch at a time.
 
-Images go uint8 -> crop -> flip -> float, normalized -> cutout. The random numbers of an epoch are
-drawn at once beforehand; the functions themselves draw nothing, read nothing back and copy
-nothing from the host, so they fit into a captured step.
+Images go uint8 -> crop -> flip -> float, normalized -> lighting -> cutout. The random numbers of
+an epoch are drawn at once beforehand; the functions themselves draw nothing, read nothing back and
+copy nothing from the host, so they fit into a captured step.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ class AugmentDraw:
     offsets: Tensor  # int64 (N, 2): row and column of the crop's corner in the padded image
     flips: Tensor  # bool (N,)
     centers: Tensor  # int64 (N, 2): row and column of the cutout's centre
+    shifts: Tensor | None = None  # float32 (N, 3): of each colour in [0, 1]; None: no lighting
 
     def at(self, index: Tensor | slice) -> AugmentDraw:
         """Return the numbers of some of the images."""
-        return AugmentDraw(self.offsets[index], self.flips[index], self.centers[index])
+        shifts = None if self.shifts is None else self.shifts[index]
+        return AugmentDraw(self.offsets[index], self.flips[index], self.centers[index], shifts)
 
     def to(self, device: torch.device | str) -> AugmentDraw:
         """Return the numbers on a device."""
-        return AugmentDraw(self.offsets.to(device), self.flips.to(device), self.centers.to(device))
+        shifts = None if self.shifts is None else self.shifts.to(device)
+        return AugmentDraw(
+            self.offsets.to(device), self.flips.to(device), self.centers.to(device), shifts
+        )
 
 
 def draw_augmentation(
@@ -40,12 +45,14 @@ def draw_augmentation(
     cutout: int,
     size: tuple[int, int],
     generator: torch.Generator,
+    lighting: float = 0.0,
 ) -> AugmentDraw:
     """Draw for `n` images of `size` (h, w) from `generator`, on the generator's device.
 
     Offsets are uniform in 0..2 * crop_padding, flips have probability 1/2, centres are uniform
     over the pixels. All are drawn whether used or not, so that switching one off leaves the
     others as they were; without `flip` no image is flipped, and without `cutout` centres are 0.
+    Shifts of `lighting` come last, where they are asked for.
     """
     device, (h, w) = generator.device, size
     offsets = torch.randint(
@@ -59,6 +66,9 @@ def draw_augmentation(
         offsets=offsets,
         flips=flips if flip else torch.zeros_like(flips),
         centers=centers if cutout else torch.zeros_like(centers),
+        shifts=colour_shifts(torch.randn(n, 3, generator=generator) * lighting)
+        if lighting
+        else None,
     )
 
 
@@ -74,13 +84,16 @@ def augment(
 ) -> Tensor:
     """Turn uint8 images (N, C, h, w) into what a network is trained on, float32.
 
-    `draw` is that of these N images; what is switched off (0, False) costs nothing.
+    `draw` is that of these N images, and says whether there is lighting; what is switched off
+    (0, False) costs nothing.
     """
     if crop_padding:
         images = random_crop(images, draw.offsets, crop_padding)
     if flip:
         images = random_flip(images, draw.flips)
     normalized = normalize(images, mean, std)
+    if draw.shifts is not None:  # added before the division by the deviation
+        normalized += draw.shifts[:, :, None, None] / per_channel(std, images.device)
     return cut_out(normalized, draw.centers, cutout) if cutout else normalized
 
 
@@ -115,6 +128,26 @@ def cut_out(images: Tensor, centers: Tensor, size: int) -> Tensor:
     in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
     square = in_rows[:, :, None] & in_columns[:, None, :]
     return images.masked_fill(square[:, None], 0)
+
+
+# Of the colours of ImageNet's images in [0, 1]: deviations along the principal components, which
+# are the columns. Krizhevsky et al. 2012, section 4.1; numbers of fb.resnet.torch.
+PRINCIPAL_DEVIATIONS = (0.2175, 0.0188, 0.0045)
+PRINCIPAL_COLOURS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+
+
+def colour_shifts(alphas: Tensor) -> Tensor:
+    """Return the shift of red, green, blue, (N, 3), for factors (N, 3) of the components.
+
+    >>> colour_shifts(torch.tensor([[1.0, 0.0, 0.0]]))
+    tensor([[-0.1234, -0.1263, -0.1269]])
+    """
+    deviations = torch.tensor(PRINCIPAL_DEVIATIONS, device=alphas.device)
+    return (alphas * deviations) @ torch.tensor(PRINCIPAL_COLOURS, device=alphas.device).T
 
 
 def normalize(images_uint8: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from prunebench.core.errors import ConfigError
+from prunebench.core.recipe import Augment
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from prunebench.data.listing import FileSplits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +25,23 @@ class RawSplits:
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+
+    def arrays(
+        self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """Return what the data stage stores, by key: training images of two kinds, test images."""
+        return {
+            "train_images": self.train_images[kept],
+            "train_labels": self.train_labels[kept],
+            "val_images": self.train_images[held_out],
+            "val_labels": self.train_labels[held_out],
+            "test_images": self.test_images,
+            "test_labels": self.test_labels,
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the data stage stores beside that: nothing."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +63,8 @@ class DatasetInfo:
         Who chose the test split, in a sentence.
     read
         Reads the source, given the folder of all data sets; raises DataError.
+    in_files
+        Whether its images stay in their files and are read while a network trains.
     """
 
     name: str
@@ -52,4 +76,15 @@ class DatasetInfo:
     validation: float
     source: str
     split: str
-    read: Callable[[Path], RawSplits] = field(repr=False, compare=False)
+    read: Callable[[Path], RawSplits | FileSplits] = field(repr=False, compare=False)
+    in_files: bool = False
+
+    def check_augmentation(self, augment: Augment) -> None:
+        """Raise ConfigError for an augmentation that these images cannot have."""
+        if not self.in_files and (augment.resized_crop is not None or augment.jitter):
+            raise ConfigError(
+                f"resized_crop and jitter are for data sets of image files, and {self.name} lies "
+                "on the device; crop_padding, flip, lighting and cutout are done there"
+            )
+        if augment.lighting and self.shape[0] != 3:
+            raise ConfigError(f"lighting is for colour images, and {self.name} is grey")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 
 from prunebench.core.names import look_up
+from prunebench.data.folder import FOLDER_PREFIX, folder_info
 from prunebench.data.info import DatasetInfo
 
 DATASETS = {
@@ -12,7 +13,9 @@ DATASETS = {
     "cifar100": "prunebench.data.cifar:CIFAR100",
     "digits": "prunebench.data.digits:DIGITS",
     "fashion_mnist": "prunebench.data.fashion_mnist:FASHION_MNIST",
+    "imagenet": "prunebench.data.imagenet:IMAGENET",
     "synthetic": "prunebench.data.synthetic:SYNTHETIC",
+    "tiny_imagenet": "prunebench.data.tiny_imagenet:TINY_IMAGENET",
 }
 
 
@@ -21,7 +24,14 @@ def names() -> list[str]:
     return sorted(DATASETS)
 
 
+def is_known(name: object) -> bool:
+    """Whether a data set has this name; `folder_<name>` is a folder of the user's."""
+    return name in DATASETS or (isinstance(name, str) and name.startswith(FOLDER_PREFIX))
+
+
 def dataset_info(name: str) -> DatasetInfo:
     """Return a data set's description; ConfigError for an unknown name."""
+    if name.startswith(FOLDER_PREFIX):
+        return folder_info(name)
     info: DatasetInfo = pkgutil.resolve_name(look_up("data set", name, DATASETS))
     return info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +44,31 @@ def evaluate(
     if len(images_uint8) != len(labels) or not len(labels):
         raise ValueError(f"{len(images_uint8)} images and {len(labels)} labels to evaluate on")
     device = next(model.parameters()).device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    with evaluating(model), torch.inference_mode(), arithmetic(device, precision):
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(labels), batch_size):
             images = images_uint8[start : start + batch_size].to(device, non_blocking=True)
             truth = labels[start : start + batch_size].to(device, non_blocking=True)
-            inputs = normalize(images, mean, std).contiguous(memory_format=torch.channels_last)
+            yield normalize(images, mean, std).contiguous(memory_format=torch.channels_last), truth
+
+    return count_correct(model, batches(), precision=precision)
+
+
+def count_correct(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    precision: Precision = "fp32",
+) -> Correct:
+    """Count the inputs (n, C, h, w), in batches, whose highest logit is that of their label (n,).
+
+    They lie on the model's device. No batches are 0 of 0.
+    """
+    device = next(model.parameters()).device
+    correct, total = torch.zeros((), dtype=torch.int64, device=device), 0
+    with evaluating(model), torch.inference_mode(), arithmetic(device, precision):
+        for inputs, labels in batches:
             logits = model(inputs)
-            correct += (logits.argmax(dim=1) == truth).sum()
-    return Correct(correct=int(correct), total=len(labels))
+            correct += (logits.argmax(dim=1) == labels).sum()
+            total += len(labels)
+    return Correct(correct=int(correct), total=total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from prunebench.core.recipe import Augment
 from prunebench.data.augment import AugmentDraw, augment, draw_augmentation
-from prunebench.data.stage import Split
+from prunebench.data.images import LabeledImages, Order, Reader
 from prunebench.methods.base import Needs
+from prunebench.training.portions import Portion, portion
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -37,25 +38,21 @@ def images_per_epoch(images: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class EpochBatches:
-    """The images of an epoch in their order, and what is done to each."""
+    """The images of an epoch in their order, in chunks, and what is done to each."""
 
-    split: Split
-    order: Tensor  # int64 (N,), on the images' device
-    draw: AugmentDraw  # of the images in that order
+    order: Order
+    reader: Reader
+    labels: Tensor  # of the images in that order, on the device
+    draw: AugmentDraw  # the same, there too
     augment: Augment
     mean: Sequence[float]
     std: Sequence[float]
-    batch_size: int
 
-    def batch(self, position: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs (n, C, h, w), float32, and labels (n,) of one step."""
-        return self.part(slice(position * self.batch_size, (position + 1) * self.batch_size))
-
-    def part(self, here: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return those of some places in the order."""
-        index = self.order[here]
+    def chunk(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs (n, C, h, w), float32, and labels (n,) of chunk k."""
+        here = self.order.chunk(k)
         images = augment(
-            self.split.images[index],
+            self.reader.read(k),
             self.draw.at(here),
             crop_padding=self.augment.crop_padding,
             flip=self.augment.flip,
@@ -63,34 +60,47 @@ class EpochBatches:
             mean=self.mean,
             std=self.std,
         )
-        return images.contiguous(memory_format=torch.channels_last), self.split.labels[index]
+        return images.contiguous(memory_format=torch.channels_last), self.labels[here]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch of `images` images is cut into batches, and those into portions."""
+
+    images: int
+    batch_size: int  # of all processes together
+    portions: Callable[[int], Portion] = portion  # of a batch of so many images
+
+    def __len__(self) -> int:
+        return steps_per_epoch(self.images, self.batch_size)
+
+    def portion(self, position: int) -> Portion:
+        """Return what this process does of a batch."""
+        return self.portions(min(self.batch_size, self.images - position * self.batch_size))
+
+    def places(self, position: int) -> slice:
+        """Return where this process's images of a batch stand in the epoch's order."""
+        start, rows = position * self.batch_size, self.portion(position).rows
+        return slice(start + rows.start, start + rows.stop)
 
 
 def draw_epoch(
-    split: Split,
+    split: LabeledImages,
     transform: Augment,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    batch_size: int,
+    batching: Batching,
     generator: torch.Generator,
 ) -> EpochBatches:
     """Draw the order and the augmentation of one epoch from `generator`, a CPU generator."""
-    device = split.images.device
-    order = torch.randperm(len(split), generator=generator)
-    draw = draw_augmentation(
-        len(split),
-        crop_padding=transform.crop_padding,
-        flip=transform.flip,
-        cutout=transform.cutout,
-        size=(split.images.shape[2], split.images.shape[3]),
-        generator=generator,
+    return _drawn(
+        split, transform, mean, std, generator, lambda _: (batching.places, len(batching))
     )
-    return EpochBatches(split, order.to(device), draw.to(device), transform, mean, std, batch_size)
 
 
 def sampled(
-    split: Split,
+    split: LabeledImages,
     needs: Needs,
     transform: Augment,
     *,
@@ -102,13 +112,41 @@ def sampled(
 
     A class that has fewer images than are asked for gives all of them.
     """
-    drawn = draw_epoch(
-        split, transform, mean=mean, std=std, batch_size=needs.batch, generator=generator
+
+    def chunks(labels: Tensor) -> tuple[Callable[[int], Tensor], int]:
+        parts = [torch.arange(len(split))[: needs.samples]]
+        if needs.by_class:
+            parts = [(labels == c).nonzero()[: needs.samples, 0] for c in torch.unique(labels)]
+        found = [chunk for places in parts for chunk in torch.split(places, needs.batch)]
+        return found.__getitem__, len(found)
+
+    drawn = _drawn(split, transform, mean, std, generator, chunks)
+    for k in range(drawn.order.chunks):
+        yield drawn.chunk(k)
+
+
+def _drawn(
+    split: LabeledImages,
+    transform: Augment,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+    chunks: Callable[[Tensor], tuple[Callable[[int], slice | Tensor], int]],
+) -> EpochBatches:
+    """Draw an order and the augmentation; `chunks` cuts it, given the labels in that order."""
+    index = torch.randperm(len(split), generator=generator)
+    draw = draw_augmentation(
+        len(split),
+        crop_padding=transform.crop_padding,
+        flip=transform.flip,
+        cutout=transform.cutout,
+        lighting=transform.lighting,
+        size=split.shape[1:],
+        generator=generator,
     )
-    parts = [torch.arange(len(split), device=drawn.order.device)[: needs.samples]]
-    if needs.by_class:
-        labels = split.labels[drawn.order]
-        parts = [(labels == c).nonzero()[: needs.samples, 0] for c in torch.unique(labels)]
-    for places in parts:
-        for start in range(0, len(places), needs.batch):
-            yield drawn.part(places[start : start + needs.batch])
+    device = split.labels.device
+    labels = split.labels[index.to(device)]
+    chunk, count = chunks(labels.cpu())
+    order = Order(index, chunk, count, generator.initial_seed())
+    reader = split.reader(order, transform)
+    return EpochBatches(order, reader, labels, draw.to(device), transform, mean, std)

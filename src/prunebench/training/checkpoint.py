@@ -15,11 +15,12 @@ from torch import Tensor
 from prunebench.core.files import replacing
 from prunebench.methods.base import Method
 from prunebench.training.optimizer import Optimizer
+from prunebench.training.parallel import ALONE, Alone
 from prunebench.training.records import Records
 from prunebench.training.run import RunState
 from prunebench.training.step import Sums
 
-FORMAT = 1
+FORMAT = 2
 _POSITION = ("index", "begun", "clock", "epoch", "epochs")
 
 
@@ -72,23 +73,33 @@ class CheckpointFile:
         self.previous.unlink(missing_ok=True)
 
 
-def pack(run: RunState, method: Method[Any], optimizer: Optimizer, sums: Sums) -> dict[str, Any]:
-    """Return everything that a resumed run needs, as tensors, numbers and containers."""
+def pack(
+    run: RunState,
+    method: Method[Any],
+    optimizer: Optimizer,
+    sums: Sums,
+    parallel: Alone = ALONE,
+) -> dict[str, Any]:
+    """Return everything that a resumed run needs, as tensors, numbers and containers.
+
+    All processes call it together: each has its own sums.
+    """
     records = {f.name: getattr(run.records, f.name) for f in fields(Records)}
+    images = torch.tensor(sums.images, device=run.device)
     return {
         "position": {name: getattr(run, name) for name in _POSITION},
         "network": run.snapshot(),
         "slots": run.slots,
-        "momenta": optimizer.momenta,
+        "moments": asdict(optimizer.moments),
         "method": method.state,
-        "sums": asdict(sums),
+        "sums": [parallel.gathered(t) for t in (sums.loss, sums.correct, images)],
         "records": records,
         "rng": _rng_state(run.device),
     }
 
 
 def unpack(content: dict[str, Any], run: RunState, method: Method[Any]) -> None:
-    """Put a run and its method where they were; the optimizer is made anew from the momenta."""
+    """Put a run and its method where they were; the optimizer is made anew from the moments."""
     for name, value in content["position"].items():
         setattr(run, name, value)
     run.go_to(run.index)
@@ -102,9 +113,19 @@ def unpack(content: dict[str, Any], run: RunState, method: Method[Any]) -> None:
         torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)
 
 
-def unpacked_sums(content: dict[str, Any], device: torch.device) -> Sums:
-    """Return the sums of the epoch that was under way."""
-    return Sums(**_to(content["sums"], device))
+def unpacked_sums(content: dict[str, Any], device: torch.device, parallel: Alone = ALONE) -> Sums:
+    """Return this process's sums of the epoch that was under way.
+
+    Where there were fewer or more processes, the first one takes all.
+    """
+    loss, correct, images = content["sums"]
+    if len(images) != parallel.world:
+        loss, correct, images = (
+            torch.cat((t.sum(0, keepdim=True), t.new_zeros(parallel.world - 1)))
+            for t in (loss, correct, images)
+        )
+    own = parallel.rank
+    return Sums(loss[own].to(device), correct[own].to(device), int(images[own]))
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:

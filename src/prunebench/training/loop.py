@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
-from torch import Tensor
+import torch
 
-from prunebench.channels.removal import slice_tensor
 from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.core.phases import Budget, Epochs, Phase, is_past
 from prunebench.core.recipe import Recipe
 from prunebench.data.normalization import normalization
-from prunebench.measure.accuracy import evaluate
 from prunebench.measure.modes import arithmetic
 from prunebench.methods.base import Method
 from prunebench.methods.contract import check_plan
 from prunebench.training.batches import (
+    Batching,
     EpochBatches,
     draw_epoch,
     images_per_epoch,
     steps_per_epoch,
 )
+from prunebench.training.capture import PhaseStep, Recorder
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
-from prunebench.training.optimizer import Optimizer
+from prunebench.training.evaluation import accuracies
+from prunebench.training.memory import within_memory
+from prunebench.training.optimizer import Moments, Optimizer
+from prunebench.training.parallel import ALONE, Alone
+from prunebench.training.portions import portion
 from prunebench.training.progress import Progress
 from prunebench.training.pruning import apply_plan
 from prunebench.training.run import RunState
-from prunebench.training.step import Sums, train_step
+from prunebench.training.step import Sums
 from prunebench.training.stop import StopRequest
 
 
@@ -39,6 +44,12 @@ class Loop:
     ----------
     checkpoint
         None: the run is never saved.
+    parallel
+        The processes that train this run together.
+    recorder
+        Records the step of a phase, so that it is replayed; None: every step is eager.
+    more_parts
+        Factor to every recipe's accumulation, where memory is short.
     """
 
     def __init__(
@@ -49,21 +60,25 @@ class Loop:
         progress: Progress,
         stop: StopRequest,
         checkpoint: CheckpointFile | None = None,
+        parallel: Alone = ALONE,
+        recorder: Recorder | None = None,
+        more_parts: int = 1,
     ) -> None:
         self.run, self.method, self.progress, self.stop = run, method, progress, stop
-        self.checkpoint = checkpoint
-        self.momenta: dict[str, Tensor] = {}  # of the phase before, for `optimizer: carry`
+        self.checkpoint, self.parallel = checkpoint, parallel
+        self.recorder, self.more_parts = recorder, more_parts
+        self.moments = Moments()  # of the phase before, for `optimizer: carry`
         self.sums = Sums.zero(run.device)
         self.per_epoch = 1
         self.since = self.row_since = time.perf_counter()
 
     def train(self) -> None:
         """Run all phases, from the checkpoint on where there is one."""
-        resumed = self.checkpoint.read() if self.checkpoint else None
+        resumed = self.parallel.from_first(self.checkpoint.read) if self.checkpoint else None
         if resumed is not None:
             unpack(resumed, self.run, self.method)
-            self.momenta = resumed["momenta"]
-            self.sums = unpacked_sums(resumed, self.run.device)
+            self.moments = Moments(**resumed["moments"])
+            self.sums = unpacked_sums(resumed, self.run.device, self.parallel)
             self.progress.say(f"continues in phase {self.run.phase.name} at step {self.run.clock}")
         self.since = self.row_since = time.perf_counter()
         while self.run.index < len(self.run.phases):
@@ -89,10 +104,10 @@ class Loop:
                 raise TrainingError(f"phase {phase.name!r} starts from {phase.start!r}: none kept")
             run.restore(run.slots[phase.start])
         if phase.optimizer == "new":
-            self.momenta = {}
+            self.moments = Moments()
         if phase.clock == "new":
             run.clock = run.epoch = 0
-        self.sums = Sums.zero(run.device)
+        self.sums.reset()
         self._measure_phase(phase)
         self.method.before_phase(run)
         run.begun = True
@@ -101,8 +116,14 @@ class Loop:
         """Train until the phase's end; its state may be that of a checkpoint."""
         run, method = self.run, self.method
         end = self._measure_phase(phase)
-        optimizer = Optimizer(run.params, recipe, self.momenta)
+        optimizer = Optimizer(run.params, recipe, self.moments)
         handles = method.attach(run) if "attach" in phase.hooks else []
+        if handles and (self._parts(recipe) > 1 or self.parallel.world > 1):
+            raise TrainingError(
+                f"phase {phase.name!r} looks into passes of the network: they must be of whole "
+                "batches, without accumulation and in one process"
+            )
+        step, batching = self._make_step(recipe, optimizer), self._batching(recipe)
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
         stretch = recipe.epochs / run.epochs if recipe.epochs else 1.0
         known = recipe.epochs or run.epochs
@@ -113,42 +134,59 @@ class Loop:
                 self._save_if_asked(optimizer)
                 if "decide" in phase.hooks and run.clock % interval == 0:
                     method.decide(run)
-                    if phase.until_finished and method.finished(run):
+                    step.may_have_changed = True
+                    if phase.until_finished and self._is_finished():
                         break
                 run.epoch, position = divmod(run.clock, self.per_epoch)
                 if batches is None or position == 0:
-                    batches = self._draw(recipe)
-                lr = recipe.lr_at(run.clock / self.per_epoch * stretch, known)
+                    batches = self._draw(recipe, batching)
+                lr = recipe.lr_at(run.clock / self.per_epoch * stretch, known, run.clock)
                 optimizer.set_lr(lr)
-                inputs, labels = batches.batch(position)
-                train_step(run, method, optimizer, recipe, inputs, labels, self.sums)
+                with within_memory(phase, recipe, run):
+                    step(*batches.chunk(position), batching.portion(position), self.sums)
                 run.clock += 1
                 if run.clock % self.per_epoch == 0:
                     self._end_epoch(phase, recipe, lr)
+                    step.may_have_changed = True
                 self.progress.step(run.clock)
             else:
                 if phase.until_finished:
                     run.records.capped.append(phase.name)
-            if self.sums.images:
+            if self.parallel.any_of([self.sums.images])[0]:
                 self._end_epoch(phase, recipe, lr=float(optimizer.lr))
         run.records.flush(phase.name)
         for handle in handles:
             handle.remove()
-        self.momenta = optimizer.momenta
+        self.moments = optimizer.moments
+
+    def _make_step(self, recipe: Recipe, optimizer: Optimizer) -> PhaseStep:
+        """Return the step of a phase: compiled, over processes, recorded, as the settings say."""
+        run = self.run
+        # A shape each is compiled by itself: full batches, and the last of an epoch.
+        forward = torch.compile(run.model, dynamic=False) if recipe.compile else run.model
+        part, _ = self._batching(recipe).portion(0).parts[0]
+        example = run.example.expand(part.stop - part.start, -1, -1, -1)
+        network = self.parallel.network(run.model, forward, example)
+        return PhaseStep(run, self.method, optimizer, recipe, network, self.recorder)
+
+    def _parts(self, recipe: Recipe) -> int:
+        return recipe.accumulation * self.more_parts
+
+    def _is_finished(self) -> bool:
+        found = self.method.finished(self.run)
+        return self.parallel.from_first(lambda: found)
 
     def prune(self, phase: Phase, budget: Budget) -> None:
         """Select for the budget, remove, and write down what it did to the accuracy."""
         run, method = self.run, self.method
         before_val, before_test = self.accuracies()
         started = time.perf_counter()
-        plan = method.select(run, budget)
+        selected = method.select(run, budget)
+        plan = self.parallel.from_first(lambda: selected)
         seconds = time.perf_counter() - started
         check_plan(method, run.graph, run.params, plan)
         applied = apply_plan(run, plan)
-        self.momenta = {
-            name: slice_tensor(buffer, applied.before.cuts.get(name, []))
-            for name, buffer in self.momenta.items()
-        }
+        self.moments = self.moments.sliced(applied.before.cuts)
         method.after_removal(run, plan, applied.before)
         val, test = self.accuracies()
         run.records.flush(phase.name)
@@ -179,21 +217,12 @@ class Loop:
         )
         self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
 
-    def accuracies(self) -> tuple[float | None, float]:
-        """Return the percentages on the validation split (None without one) and the test split.
+    def accuracies(self, recipe: Recipe | None = None) -> tuple[float | None, float]:
+        """Return the percentages on the validation split and the test split, as `evaluation` does.
 
-        Images are normalized as in the last phase that trained, or as for the base network.
+        All processes call it together.
         """
-        dataset = self.run.dataset
-        own = normalization(self.run.recipe.normalize, dataset.info)
-        val, test = (
-            evaluate(self.run.model, split.images, split.labels, mean=own.mean, std=own.std).percent
-            if len(split)
-            else None
-            for split in (dataset.val, dataset.test)
-        )
-        assert test is not None
-        return val, test
+        return accuracies(self.run, self.parallel, recipe)
 
     def _measure_phase(self, phase: Phase) -> int:
         """Set how long the phase and its epochs are; return its last step."""
@@ -206,14 +235,24 @@ class Loop:
         self.run.epochs = length.n if isinstance(length, Epochs) else end / self.per_epoch
         return end
 
-    def _draw(self, recipe: Recipe) -> EpochBatches:
+    def _batching(self, recipe: Recipe) -> Batching:
+        """Return how this process goes through an epoch."""
+        portions = partial(
+            portion,
+            accumulation=self._parts(recipe),
+            rank=self.parallel.rank,
+            world=self.parallel.world,
+        )
+        return Batching(len(self.run.dataset.train), recipe.batch_size, portions)
+
+    def _draw(self, recipe: Recipe, batching: Batching) -> EpochBatches:
         own = normalization(recipe.normalize, self.run.dataset.info)
         return draw_epoch(
             self.run.dataset.train,
             recipe.augment,
             mean=own.mean,
             std=own.std,
-            batch_size=recipe.batch_size,
+            batching=batching,
             generator=self.run.generator("epoch", self.run.epoch),
         )
 
@@ -222,7 +261,8 @@ class Loop:
         run, records = self.run, self.run.records
         if "after_epoch" in phase.hooks:
             self.method.after_epoch(run)
-        loss = float(self.sums.loss) / self.sums.images
+        images = int(self.parallel.total(torch.tensor(self.sums.images, device=run.device)))
+        loss = float(self.parallel.total(self.sums.loss)) / images
         if not math.isfinite(loss):
             raise TrainingError(
                 f"phase {phase.name!r}, epoch {run.epoch + 1}: the loss is {loss}; "
@@ -235,7 +275,7 @@ class Loop:
             "step": run.clock,
             "lr": lr,
             "train_loss": loss,
-            "train_top1": 100.0 * int(self.sums.correct) / self.sums.images,
+            "train_top1": 100.0 * int(self.parallel.total(self.sums.correct)) / images,
             "val_top1": val,
             "test_top1": test,
             "macs": run.costs.macs(),
@@ -248,11 +288,11 @@ class Loop:
             if val > max(earlier, default=-1.0):
                 run.keep("best")
         records.history.append(row)
-        records.epochs_trained += self.sums.images / images_per_epoch(
+        records.epochs_trained += images / images_per_epoch(
             len(run.dataset.train), recipe.batch_size
         )
         records.flush(phase.name)
-        self.sums = Sums.zero(run.device)
+        self.sums.reset()
         self.progress.epoch(row)
 
     def _spend(self, phase: Phase) -> None:
@@ -268,12 +308,20 @@ class Loop:
         return round(lap, 4)
 
     def _save_if_asked(self, optimizer: Optimizer) -> None:
-        asked = self.stop.take_save()
-        if self.checkpoint is not None and (asked or self.checkpoint.is_due()):
+        """Save, and stop, where a signal or the interval asks for it; all processes alike."""
+        if self.run.clock % self.parallel.agree_every:
+            return
+        due = self.stop.take_save() or (self.checkpoint is not None and self.checkpoint.is_due())
+        save, number = self.parallel.any_of([due, self.stop.signal or 0])
+        if self.checkpoint is not None and save:
             self._spend(self.run.phase)
-            self.checkpoint.write(pack(self.run, self.method, optimizer, self.sums))
-        if self.stop.signal is not None:
-            raise RunStoppedError(self.stop.signal, self.run.phase.name, self.run.clock)
+            content = pack(self.run, self.method, optimizer, self.sums, self.parallel)
+            if self.parallel.rank == 0:
+                self.checkpoint.write(content)
+            self.checkpoint.written_at = time.monotonic()
+            self.parallel.wait()
+        if number:
+            raise RunStoppedError(number, self.run.phase.name, self.run.clock)
 
 
 def _is_reportable(phase: Phase, epoch: int, epochs: float) -> bool:

@@ -1,36 +1,87 @@
-"""SGD whose learning rate is a tensor and whose momenta are kept by parameter name."""
+"""SGD and Adam whose learning rate is a tensor and whose moments are kept by parameter name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from prunebench.channels.removal import slice_tensor
 from prunebench.core.recipe import Recipe
 
 
-class Optimizer:
-    """Fused SGD over named parameters.
+@dataclass
+class Moments:
+    """What an optimizer remembers, by parameter name; `first` alone belongs to SGD.
 
-    The learning rate is a tensor on the device, so that a captured step obeys it. Momenta start
-    at zero, which gives the same bits as allocating them in the first step. The functional form
-    of PyTorch's SGD is used: the class loads PyTorch's compiler at the first step, which takes
-    longer than many a run on small images.
+    Attributes
+    ----------
+    first
+        Momenta, of the parameter's shape.
+    second
+        Adam's moments of squares, of the parameter's shape.
+    steps
+        Adam's number of steps, float32 ().
+    """
+
+    first: dict[str, Tensor] = field(default_factory=dict)
+    second: dict[str, Tensor] = field(default_factory=dict)
+    steps: dict[str, Tensor] = field(default_factory=dict)
+
+    def sliced(self, cuts: Mapping[str, Sequence[tuple[int, Tensor]]]) -> Moments:
+        """Return the moments of what a removal leaves: kept indices by parameter and dimension."""
+        first, second = (
+            {name: slice_tensor(moment, list(cuts.get(name, []))) for name, moment in of.items()}
+            for of in (self.first, self.second)
+        )
+        return Moments(first, second, self.steps)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield all tensors."""
+        for of in (self.first, self.second, self.steps):
+            yield from of.values()
+
+
+class Optimizer:
+    """A fused optimizer over named parameters.
+
+    The learning rate is a tensor on the device, so that a captured step obeys it. Moments start
+    at zero, which gives the same bits as allocating them in the first step; those of another kind
+    of optimizer are not taken over. The functional form of PyTorch's optimizers is used: the
+    classes load PyTorch's compiler at the first step, which takes longer than many a run on small
+    images.
     """
 
     def __init__(
         self,
         params: Mapping[str, nn.Parameter],
         recipe: Recipe,
-        momenta: Mapping[str, Tensor] | None = None,
+        moments: Moments | None = None,
     ) -> None:
         self.params, self.recipe = dict(params), recipe
-        self.lr = torch.tensor(recipe.lr, device=next(iter(self.params.values())).device)
-        self.momenta = {name: torch.zeros_like(p) for name, p in self.params.items()}
-        for name, momentum in (momenta or {}).items():
-            self.momenta[name].copy_(momentum)
+        self.device = next(iter(self.params.values())).device
+        self.lr = torch.tensor(recipe.lr, device=self.device)
+        self.moments = self._zeros()
+        before = moments or Moments()
+        if bool(before.second) == bool(self.moments.second):
+            for own, taken in (
+                (self.moments.first, before.first),
+                (self.moments.second, before.second),
+                (self.moments.steps, before.steps),
+            ):
+                for name, moment in taken.items():
+                    own[name].copy_(moment)
+
+    def _zeros(self) -> Moments:
+        zeros = Moments({name: torch.zeros_like(p) for name, p in self.params.items()})
+        if self.recipe.optimizer != "sgd":
+            zeros.second = {name: torch.zeros_like(p) for name, p in self.params.items()}
+            zeros.steps = {name: torch.zeros((), device=self.device) for name in self.params}
+        return zeros
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the steps to come."""
@@ -41,19 +92,47 @@ class Optimizer:
         for parameter in self.params.values():
             parameter.grad = None
 
+    def clip(self) -> None:
+        """Scale all gradients down together to the recipe's norm, where they are longer."""
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.params.values(), self.recipe.clip_norm)
+
     @torch.no_grad()
     def step(self) -> None:
         """Update the parameters that have a gradient."""
         used = {name: p for name, p in self.params.items() if p.grad is not None}
-        sgd(
-            list(used.values()),
-            [p.grad for p in used.values() if p.grad is not None],
-            [self.momenta[name] for name in used],
-            fused=True,
-            lr=self.lr,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            nesterov=self.recipe.nesterov,
-            dampening=0.0,
-            maximize=False,
-        )
+        params = list(used.values())
+        grads = [p.grad for p in params if p.grad is not None]
+        first = [self.moments.first[name] for name in used]
+        recipe = self.recipe
+        if recipe.optimizer == "sgd":
+            sgd(
+                params,  # type: ignore[arg-type]
+                grads,
+                first,  # type: ignore[arg-type]
+                fused=True,
+                lr=self.lr,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+                nesterov=recipe.nesterov,
+                dampening=0.0,
+                maximize=False,
+            )
+        else:
+            adam(
+                params,  # type: ignore[arg-type]
+                grads,
+                first,
+                [self.moments.second[name] for name in used],
+                [],
+                [self.moments.steps[name] for name in used],
+                fused=True,
+                lr=self.lr,
+                beta1=recipe.betas[0],
+                beta2=recipe.betas[1],
+                eps=recipe.eps,
+                weight_decay=recipe.weight_decay,
+                decoupled_weight_decay=recipe.optimizer == "adamw",
+                amsgrad=False,
+                maximize=False,
+            )

@@ -109,6 +109,13 @@ class PlainProgress:
         return (time.monotonic() - self.started) / done * (self.steps - clock)
 
 
+class SilentProgress(PlainProgress):
+    """Nothing, for all processes of a run but the first."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+
 class BarProgress:
     """A bar per phase, for terminals."""
 

@@ -51,6 +51,8 @@ def training_result(loop: Loop) -> dict[str, Any]:
         "resumed_at": records.resumed_at,
         "device": _device_name(loop.run.device),
         "threads": torch.get_num_threads(),
+        "processes": loop.parallel.world,
+        "more_parts": loop.more_parts,
         "data_sha256": loop.run.dataset.sha256,
         "versions": versions(),
         "commit": commit(),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, write_json
-from prunebench.core.phases import Budget
+from prunebench.core.errors import ResultError, TrainingError
+from prunebench.core.files import read_json, remove_leftovers, write_json
+from prunebench.core.phases import Budget, Phase
 from prunebench.core.spec import BaseSpec, RunSpec, data_path
 from prunebench.data.stage import load
 from prunebench.measure.network import load_network, read_structure, save_network, structure_of
@@ -19,42 +22,76 @@ from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.registry import method_class
 from prunebench.methods.unpruned import Base
 from prunebench.models.registry import build
+from prunebench.training.capture import CudaGraphs
 from prunebench.training.checkpoint import CheckpointFile
 from prunebench.training.device import claimed_device
 from prunebench.training.lock import only_writer
 from prunebench.training.loop import Loop
-from prunebench.training.progress import Progress
+from prunebench.training.machine import Machine
+from prunebench.training.memory import MemoryShortError
+from prunebench.training.parallel import (
+    Alone,
+    is_first_process,
+    processes,
+    started_by_torchrun,
+)
+from prunebench.training.pretrained import check_accuracy, load_pretrained
+from prunebench.training.progress import Progress, SilentProgress
 from prunebench.training.result import is_finished, training_result
 from prunebench.training.run import RunState
 from prunebench.training.seeds import derived_seed, seeded
-from prunebench.training.stop import listening
+from prunebench.training.stop import StopRequest, listening
+
+PLAIN = Machine()
 
 
 def train_base(
-    spec: BaseSpec, results: Path, *, device: str, checkpoint_seconds: float, progress: Progress
+    spec: BaseSpec,
+    results: Path,
+    *,
+    device: str,
+    checkpoint_seconds: float,
+    progress: Progress,
+    machine: Machine = PLAIN,
 ) -> dict[str, Any]:
-    """Train a base network below `results`; return its training.json."""
-    method = Base(MethodOptions())
-    phases = method.phases({"base": spec.recipe}, Budget(kind="auto", ratio=None))
-    stage = _Stage(spec, spec, method, phases, results, device, checkpoint_seconds, progress)
+    """Train a base network below `results`, or take the weights its recipe names.
+
+    Returns its training.json.
+    """
+    stage = _Stage(spec, spec, results, device, checkpoint_seconds, progress, machine)
     return stage.run(None, None)
 
 
 def train_run(
-    spec: RunSpec, results: Path, *, device: str, checkpoint_seconds: float, progress: Progress
+    spec: RunSpec,
+    results: Path,
+    *,
+    device: str,
+    checkpoint_seconds: float,
+    progress: Progress,
+    machine: Machine = PLAIN,
 ) -> dict[str, Any]:
     """Run a method on a base network below `results`; return its training.json.
 
     ResultError where the base network, or the run whose widths are taken over, is missing or of
     another specification.
     """
-    found = method_class(spec.method)
-    method = found(found.Options.model_validate(spec.options))
-    phases = method.phases(spec.recipes, spec.budget)
     base = None if spec.start == "fresh" else _base_result(spec, results)
     widths = None if spec.widths_from is None else results / spec.widths_from
-    stage = _Stage(spec, spec.base, method, phases, results, device, checkpoint_seconds, progress)
+    stage = _Stage(spec, spec.base, results, device, checkpoint_seconds, progress, machine)
     return stage.run(base, widths)
+
+
+def _method(spec: BaseSpec | RunSpec) -> tuple[Method[Any], list[Phase]]:
+    """Return a specification's method and its phases."""
+    if isinstance(spec, RunSpec):
+        found = method_class(spec.method)
+        method = found(found.Options.model_validate(spec.options))
+        return method, method.phases(spec.recipes, spec.budget)
+    base = Base(MethodOptions())
+    if spec.recipe.weights is not None:
+        return base, []
+    return base, base.phases({"base": spec.recipe}, Budget(kind="auto", ratio=None))
 
 
 class _Stage:
@@ -64,67 +101,150 @@ class _Stage:
         self,
         spec: BaseSpec | RunSpec,
         base: BaseSpec,
-        method: Method[Any],
-        phases: list[Any],
         results: Path,
         device: str,
         checkpoint_seconds: float,
         progress: Progress,
+        machine: Machine,
     ) -> None:
-        self.spec, self.base, self.method, self.phases = spec, base, method, tuple(phases)
+        self.spec, self.base, self.machine = spec, base, machine
         self.results, self.folder = results, results / spec.path
-        self.device, self.checkpoint_seconds, self.progress = device, checkpoint_seconds, progress
+        self.device, self.checkpoint_seconds = device, checkpoint_seconds
+        self.progress = progress if is_first_process() else SilentProgress()
 
     def run(self, base: dict[str, Any] | None, widths: Path | None) -> dict[str, Any]:
         """Train unless the result is there; `base` is the base network's training.json."""
-        base_hash = None if base is None else base["weights_sha256"]
-        with only_writer(self.folder, self.progress.say):
-            if is_finished(self.folder, self.spec.hash, base_hash):
+        _method(self.spec)  # what is wrong with its options is said before anything is locked
+        first = is_first_process()
+        with only_writer(self.folder, self.progress.say) if first else nullcontext():
+            if not started_by_torchrun() and self._is_finished(base):
                 self.progress.say(f"{self.folder}: finished already")
             else:
-                if base is not None:
-                    self._say_base(base)
-                self._train(base_hash, widths)
+                self._train(base, widths)
             result: dict[str, Any] = read_json(self.folder / "training.json")
         return result
 
-    def _train(self, base_hash: str | None, widths: Path | None) -> None:
+    def _is_finished(self, base: dict[str, Any] | None) -> bool:
+        return is_finished(self.folder, self.spec.hash, _hash_of(base))
+
+    def _train(self, base: dict[str, Any] | None, widths: Path | None) -> None:
         torch.set_num_threads(self.spec.threads)
-        with claimed_device(self.device) as device, listening() as stop:
-            run = self._new_run(device, base_hash, widths)
-            checkpoint = CheckpointFile(
-                self.folder,
-                f"{self.spec.hash} {base_hash}",
-                self.checkpoint_seconds,
-                self.progress.say,
+        with (
+            claimed_device(self.device) as device,
+            processes(device) as parallel,
+            listening() as stop,
+        ):
+            if parallel.world > 1 and parallel.from_first(lambda: self._is_finished(base)):
+                self.progress.say(f"{self.folder}: finished already")
+                return
+            attempt = partial(self._attempt, device, parallel, stop, base, widths)
+            try:
+                attempt(more_parts=1)
+            except MemoryShortError as error:
+                # Another process that still has memory would wait for this one.
+                if not self.machine.auto_accumulate or parallel.world > 1:
+                    raise
+                self.progress.say(f"{error}; once more, with each batch in two parts")
+            else:
+                return
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            attempt(more_parts=2)
+
+    def _attempt(
+        self,
+        device: torch.device,
+        parallel: Alone,
+        stop: StopRequest,
+        base: dict[str, Any] | None,
+        widths: Path | None,
+        *,
+        more_parts: int,
+    ) -> None:
+        if parallel.rank == 0:
+            remove_leftovers(self.folder)
+        method, phases = _method(self.spec)
+        run, pretrained = self._new_run(device, phases, base, widths)
+        checkpoint = CheckpointFile(
+            self.folder,
+            f"{self.spec.hash} {_hash_of(base)}",
+            self.checkpoint_seconds,
+            self.progress.say,
+        )
+        captures = device.type == "cuda" and self.machine.capture and parallel.world == 1
+        loop = Loop(
+            run,
+            method,
+            progress=self.progress,
+            stop=stop,
+            checkpoint=checkpoint,
+            parallel=parallel,
+            recorder=CudaGraphs(device) if captures else None,
+            more_parts=more_parts,
+        )
+        if any(phase.recipe is not None and phase.recipe.compile for phase in phases):
+            # PyTorch's own place is a temporary folder: shared by jobs of one machine only.
+            os.environ.setdefault(
+                "TORCHINDUCTOR_CACHE_DIR", str(self.results.resolve() / ".compiled")
             )
-            loop = Loop(
-                run,
-                self.method,
-                progress=self.progress,
-                stop=stop,
-                checkpoint=checkpoint,
+        with seeded(derived_seed(self.spec.seed, "run")):
+            self._check_start(loop, base, pretrained)
+            loop.train()
+            if parallel.rank == 0:
+                self._write(loop, base, pretrained)
+                checkpoint.remove()
+            else:
+                loop.accuracies()  # the first process evaluates with all
+            parallel.wait()
+
+    def _check_start(
+        self, loop: Loop, base: dict[str, Any] | None, pretrained: dict[str, Any] | None
+    ) -> None:
+        """Evaluate a network that was trained elsewhere or before, and compare."""
+        if base is not None:
+            self._say_base(base)
+        if (base is None and pretrained is None) or not self.machine.check_base:
+            return
+        assert loop.checkpoint is not None
+        if loop.parallel.from_first(loop.checkpoint.path.exists):
+            return  # it was checked when the run began
+        recipe, what = self.base.recipe, f"the base network {self.base.path}"
+        _, top1 = loop.accuracies(recipe)
+        check_accuracy(top1, recipe, what)
+        if base is not None and abs(top1 - base["top1"]) > recipe.expected_within:
+            raise TrainingError(
+                f"{what} has {top1:.2f} % on the test split, and had {base['top1']:.2f} % when it "
+                "was stored; train it again, or check_base: false goes on"
             )
-            with seeded(derived_seed(self.spec.seed, "run")):
-                loop.train()
-            self._write(loop, base_hash)
-            checkpoint.remove()
 
     def _new_run(
-        self, device: torch.device, base_hash: str | None, widths: Path | None
-    ) -> RunState:
-        dataset = load(data_path(self.results, self.spec.dataset), device)
+        self,
+        device: torch.device,
+        phases: list[Phase],
+        base: dict[str, Any] | None,
+        widths: Path | None,
+    ) -> tuple[RunState, dict[str, Any] | None]:
+        """Return the run at its start, and where its weights come from if not trained here."""
+        dataset = load(
+            data_path(self.results, self.spec.dataset),
+            device,
+            workers=self.machine.reading_processes,
+        )
         run = RunState(
             seed=self.spec.seed,
             device=device,
             dataset=dataset,
             build=self._builder(dataset.info.num_classes, dataset.info.shape[0]),
-            phases=self.phases,
+            phases=tuple(phases),
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
         )
-        run.start_from(run.build() if base_hash is None else load_network(self._base_folder))
-        return run
+        model = run.build() if base is None else load_network(self._base_folder)
+        pretrained = None
+        if isinstance(self.spec, BaseSpec) and self.spec.recipe.weights is not None:
+            pretrained = load_pretrained(model, self.spec.recipe, self.machine.data_dir)
+        run.start_from(model)
+        return run, pretrained
 
     def _builder(self, num_classes: int, in_channels: int) -> Callable[[], nn.Module]:
         def fresh() -> nn.Module:
@@ -145,7 +265,9 @@ class _Stage:
             f"(seed {self.spec.seed}, {base['weights_sha256'][:8]})"
         )
 
-    def _write(self, loop: Loop, base_hash: str | None) -> None:
+    def _write(
+        self, loop: Loop, base: dict[str, Any] | None, pretrained: dict[str, Any] | None
+    ) -> None:
         """Write all files; training.json comes last, since it says that the others are whole."""
         run, info = loop.run, loop.run.dataset.info
         structure = structure_of(
@@ -161,13 +283,18 @@ class _Stage:
         run.records.write(self.folder)
         result = {
             "spec_hash": self.spec.hash,
-            "base_hash": base_hash,
+            "base_hash": _hash_of(base),
             "weights_sha256": weights,
+            "pretrained": pretrained,
             **training_result(loop),
             "spec": self.spec.model_dump(mode="json"),
         }
         write_json(self.folder / "training.json", result)
         self.progress.say(f"{'test':<10} {result['top1']:.2f} % · {self.folder}")
+
+
+def _hash_of(base: dict[str, Any] | None) -> str | None:
+    return None if base is None else base["weights_sha256"]
 
 
 def _base_result(spec: RunSpec, results: Path) -> dict[str, Any]:

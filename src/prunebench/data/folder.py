@@ -1,0 +1,91 @@
+"""A folder of the user's own images as a data set, under the name `folder_<name>`.
+
+`<name>/train/<class>/` below the data folder holds the training images, `<name>/test/<class>/`
+or `<name>/val/<class>/` those for testing. What differs from ImageNet's habits stands in
+`<name>/dataset.yaml`. The images stay in their files.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from prunebench.core.errors import ConfigError, DataError
+from prunebench.core.recipe import Positive, Settings
+from prunebench.core.unique_yaml import read_yaml
+from prunebench.core.validation import validate
+from prunebench.data import normalization
+from prunebench.data.info import DatasetInfo
+
+if TYPE_CHECKING:
+    from prunebench.data.listing import FileSplits
+
+FOLDER_PREFIX = "folder_"
+Side = Annotated[int, Field(ge=8)]
+Colours = tuple[float, float, float]
+PositiveColours = tuple[Positive, Positive, Positive]
+
+
+class Description(Settings):
+    """What dataset.yaml may say."""
+
+    title: str | None = None  # None: the folder's name
+    size: Side = 224  # of the square that networks see, pixels
+    resize: Side | None = None  # shorter side before the centre is cut out; None: 8/7 of the size
+    mean: Colours = normalization.IMAGENET.mean  # type: ignore[assignment]
+    std: PositiveColours = normalization.IMAGENET.std  # type: ignore[assignment]
+
+
+def folder_info(name: str) -> DatasetInfo:
+    """Return what is known of `folder_<name>` before its folder is read.
+
+    The number of classes is 0 and the size ImageNet's until then.
+    """
+    folder = name.removeprefix(FOLDER_PREFIX)
+    if not folder:
+        raise ConfigError(f"data set {name!r}: the name of a folder in data_dir is missing")
+    return DatasetInfo(
+        name=name,
+        title=folder,
+        num_classes=0,
+        shape=(3, 224, 224),
+        mean=normalization.IMAGENET.mean,
+        std=normalization.IMAGENET.std,
+        validation=0.1,
+        source=f"the folder {folder}",
+        split="its folder test, or val where there is none",
+        read=partial(read, folder),
+        in_files=True,
+    )
+
+
+def read(folder: str, data_dir: Path) -> FileSplits:
+    """List the files of a folder; DataError names what is missing."""
+    from prunebench.data.listing import FileSplits, list_classes, list_images  # NumPy
+
+    root = data_dir / folder
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    file = root / "dataset.yaml"
+    description = validate(Description, read_yaml(file) or {} if file.exists() else {}, str(file))
+    classes = list_classes(root / "train")
+    test = root / "test" if (root / "test").is_dir() else root / "val"
+    if odd := set(list_classes(test)) ^ set(classes):
+        raise DataError(f"{root}: the class {min(odd)!r} is not in both train and {test.name}")
+    size = description.size
+    return FileSplits(
+        folder=root,
+        classes=classes,
+        train=list_images(root, [root / "train" / name for name in classes]),
+        test=list_images(root, [test / name for name in classes]),
+        resize=description.resize or size * 8 // 7,
+        described={
+            "title": description.title or folder,
+            "shape": [3, size, size],
+            "mean": list(description.mean),
+            "std": list(description.std),
+        },
+    )

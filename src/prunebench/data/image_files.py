@@ -1,0 +1,166 @@
+"""Images in files, read by workers while a network trains.
+
+What a worker does to an image (a crop of random area and shape, jitter of its colours) depends on
+the epoch's seed and the image's place in it: not on the number of workers, nor on where a run was
+stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunebench.core.errors import DataError
+from prunebench.core.recipe import Augment
+from prunebench.data.images import Order
+from prunebench.data.listing import unpacked
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """A split whose images lie in files.
+
+    Attributes
+    ----------
+    names, sizes
+        As in `listing.FileList`, on the CPU.
+    resize
+        The shorter side before the centre is cut out for evaluation, pixels.
+    workers
+        Processes that read; 0: this one does.
+    """
+
+    root: Path
+    names: Tensor  # uint8 (N, longest)
+    sizes: Tensor  # int64 (N,)
+    labels: Tensor  # int64 (N,), on the device
+    shape: tuple[int, int, int]
+    resize: int
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def reader(self, order: Order, augment: Augment | None) -> FileReader:
+        """Return a reader of an order."""
+        return FileReader(self, order, augment)
+
+    def read(self, image: int) -> Any:
+        """Return an image in RGB; DataError names a file that is missing, changed or damaged."""
+        from PIL import Image, UnidentifiedImageError
+
+        path = self.root / unpacked(self.names[image].numpy())
+        again = "run the data stage again, or put the file back"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+        if len(content) != self.sizes[image]:
+            expected = int(self.sizes[image])
+            raise DataError(f"{path}: has {len(content)} bytes, expected {expected}; {again}")
+        try:
+            return Image.open(io.BytesIO(content)).convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise DataError(f"{path}: is no image that can be decoded ({error})") from None
+
+
+@dataclass
+class FileReader:
+    """Reads chunks ahead in workers; a chunk out of turn makes it begin there."""
+
+    split: FileSplit
+    order: Order
+    augment: Augment | None
+    following: int = field(default=-1, init=False)
+    batches: Iterator[Any] = field(default_factory=lambda: iter(()), init=False)
+
+    def read(self, k: int) -> Tensor:
+        """Return chunk k, uint8 (n, 3, h, w), on the device."""
+        if k != self.following:
+            self.batches = iter(self._loader(k))
+        self.following = k + 1
+        images = next(self.batches)
+        if isinstance(images, DataError):
+            raise images
+        result: Tensor = images.to(self.split.labels.device, non_blocking=True)
+        return result
+
+    def _loader(self, first: int) -> torch.utils.data.DataLoader[Any]:
+        places = torch.arange(len(self.order.index))
+        chunks = [places[self.order.chunk(k)].tolist() for k in range(first, self.order.chunks)]
+        return torch.utils.data.DataLoader(
+            _Decoded(self.split, self.order, self.augment),
+            batch_sampler=chunks,
+            num_workers=self.split.workers,
+            collate_fn=_stacked,
+            pin_memory=self.split.labels.device.type == "cuda",
+            generator=torch.Generator(),  # its own: the global one belongs to the run
+        )
+
+
+class _Decoded(torch.utils.data.Dataset[Any]):
+    """Images by their places in an order, ready for a batch."""
+
+    def __init__(self, split: FileSplit, order: Order, augment: Augment | None) -> None:
+        self.split, self.order = split, order
+        self.transform = make_transform(split.shape[1:], split.resize, augment)
+
+    def __getitem__(self, place: int) -> Tensor | DataError:
+        """Return uint8 (3, h, w); errors are values, since a worker would wrap them."""
+        from torchvision.transforms.v2.functional import pil_to_tensor
+
+        try:
+            image = self.split.read(int(self.order.index[place]))
+        except DataError as error:
+            return error
+        with _seeded(image_seed(self.order.seed, place)):
+            tensor: Tensor = pil_to_tensor(self.transform(image))
+        return tensor
+
+
+def make_transform(size: tuple[int, int], resize: int, augment: Augment | None) -> Any:
+    """Return what is done to an image before it joins a batch of `size` (h, w).
+
+    With a resized crop: that, and jitter of its colours. Otherwise the shorter side becomes
+    `resize`, and the centre is cut out.
+    """
+    from torchvision.transforms import v2
+
+    steps: list[Any] = [v2.Resize(resize), v2.CenterCrop(size)]
+    if augment is not None and augment.resized_crop is not None:
+        crop = augment.resized_crop
+        steps = [v2.RandomResizedCrop(size, scale=crop.scale, ratio=crop.ratio)]
+    if augment is not None and augment.jitter:
+        steps.append(v2.ColorJitter(augment.jitter, augment.jitter, augment.jitter))
+    return v2.Compose(steps)
+
+
+def image_seed(seed: int, place: int) -> int:
+    """Return a number below 2**63 that depends on an epoch's seed and a place in it."""
+    digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _stacked(images: list[Tensor | DataError]) -> Tensor | DataError:
+    tensors = [image for image in images if isinstance(image, Tensor)]
+    errors = [image for image in images if isinstance(image, DataError)]
+    return errors[0] if errors else torch.stack(tensors)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Run a block with its own random state on the CPU; torchvision draws from the global one."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)

@@ -1,0 +1,128 @@
+"""Data sets of image files as they are found: names, sizes and labels, nothing decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.core.errors import DataError
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
+
+
+@dataclass(frozen=True)
+class FileList:
+    """Files below a folder, their bytes and labels; names are UTF-8, padded with zeros."""
+
+    names: NDArray[np.uint8]  # (N, longest)
+    sizes: NDArray[np.int64]  # (N,)
+    labels: NDArray[np.int64]  # (N,)
+
+    def at(self, index: NDArray[np.int64]) -> FileList:
+        """Return some of the files."""
+        return FileList(self.names[index], self.sizes[index], self.labels[index])
+
+
+def list_classes(folder: Path) -> tuple[str, ...]:
+    """Return the folders of a folder, sorted: a class each."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it holds a folder of images for each class")
+    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    if not classes:
+        raise DataError(f"{folder}: holds no folder; there must be one for each class")
+    return classes
+
+
+def list_images(root: Path, folders: Sequence[Path]) -> FileList:
+    """Return the images in folders below `root`, sorted by name; folder k holds class k."""
+    names: list[str] = []
+    sizes: list[int] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; every class needs one")
+        found = sorted(
+            (entry.name, entry.stat().st_size)
+            for entry in os.scandir(folder)
+            if Path(entry.name).suffix.lower() in SUFFIXES
+        )
+        if not found:
+            raise DataError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        names += [str((folder / name).relative_to(root)) for name, _ in found]
+        sizes += [size for _, size in found]
+        labels += [label] * len(found)
+    return FileList(packed(names), np.array(sizes, np.int64), np.array(labels, np.int64))
+
+
+def packed(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return names as rows of bytes, padded with zeros.
+
+    >>> packed(["ab", "c"]).tolist()
+    [[97, 98], [99, 0]]
+    """
+    rows = np.array([name.encode() for name in names])
+    return rows.view(np.uint8).reshape(len(names), rows.itemsize)
+
+
+def unpacked(row: NDArray[np.uint8]) -> str:
+    """Return the name in a row."""
+    return row.tobytes().rstrip(b"\0").decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSplits:
+    """A source whose images stay in their files.
+
+    Attributes
+    ----------
+    folder
+        What the names are below.
+    classes
+        Names of the classes, by label.
+    resize
+        The shorter side before the centre is cut out for evaluation, pixels.
+    described
+        What is to be said of this source instead of in its `DatasetInfo`, by field.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    train: FileList
+    test: FileList
+    resize: int
+    described: dict[str, Any]
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Return the labels of the training images."""
+        return self.train.labels
+
+    def arrays(
+        self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """Return what the data stage stores, by key: training images of two kinds, test images."""
+        parts = {"train": self.train.at(kept), "val": self.train.at(held_out), "test": self.test}
+        return {
+            f"{split}_{kind}": array
+            for split, files in parts.items()
+            for kind, array in (
+                ("files", files.names),
+                ("bytes", files.sizes),
+                ("labels", files.labels),
+            )
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what the data stage stores beside that."""
+        return {
+            "folder": str(self.folder.resolve()),
+            "classes": list(self.classes),
+            "resize": self.resize,
+            "described": self.described,
+        }

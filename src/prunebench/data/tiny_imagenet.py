@@ -1,0 +1,100 @@
+"""Tiny-ImageNet: 110 000 photographs of 200 classes, 64x64 pixels.
+
+Of Stanford's course CS231n. The folder `tiny-imagenet-200` is looked for in the data folder. Its
+training images lie in a folder for each class, `train/<class>/images/`; its validation images all
+in `val/images/`, and `val/val_annotations.txt` says the class of each. The official test images
+have no labels: the validation images are our test split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunebench.core.errors import DataError
+from prunebench.data import normalization
+from prunebench.data.info import DatasetInfo, RawSplits
+
+FOLDER = "tiny-imagenet-200"
+SHAPE = (3, 64, 64)
+
+
+def read(data_dir: Path) -> RawSplits:
+    """Decode all images; raise DataError that names a missing or damaged one."""
+    root = data_dir / FOLDER
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; unpack {FOLDER}.zip of CS231n there")
+    classes = read_lines(root / "wnids.txt")
+    number = {name: label for label, name in enumerate(sorted(classes))}
+    train: list[tuple[Path, int]] = []
+    for name, label in number.items():
+        folder = root / "train" / name / "images"
+        found = sorted(folder.glob("*.JPEG"))
+        if not found:
+            raise DataError(f"{folder}: holds no .JPEG")
+        train += [(path, label) for path in found]
+    test = read_annotations(root / "val", number)
+    return RawSplits(
+        train_images=decode([path for path, _ in train]),
+        train_labels=np.array([label for _, label in train], dtype=np.int64),
+        test_images=decode([path for path, _ in test]),
+        test_labels=np.array([label for _, label in test], dtype=np.int64),
+    )
+
+
+def read_annotations(folder: Path, number: dict[str, int]) -> list[tuple[Path, int]]:
+    """Return the validation images and their labels.
+
+    A line is the file, its class, and four numbers of a box, with tabs between.
+    """
+    path = folder / "val_annotations.txt"
+    found = []
+    for line in read_lines(path):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if wnid not in number:
+            raise DataError(f"{path}: {name!r} is of class {wnid!r}, which wnids.txt has not")
+        found.append((folder / "images" / name, number[wnid]))
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not empty."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def decode(paths: list[Path]) -> NDArray[np.uint8]:
+    """Decode images, some of which are grey, as uint8 (N, 3, 64, 64)."""
+    from PIL import Image
+
+    images = np.empty((len(paths), *SHAPE), dtype=np.uint8)
+    for place, path in enumerate(paths):
+        try:
+            with Image.open(path) as file:
+                pixels = np.asarray(file.convert("RGB"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error})") from None
+        if pixels.shape != (*SHAPE[1:], SHAPE[0]):
+            h, w = pixels.shape[:2]
+            raise DataError(f"{path}: has {h}x{w} pixels, expected {SHAPE[1]}x{SHAPE[2]}")
+        images[place] = pixels.transpose(2, 0, 1)
+    return images
+
+
+TINY_IMAGENET = DatasetInfo(
+    name="tiny_imagenet",
+    title="Tiny-ImageNet",
+    num_classes=200,
+    shape=SHAPE,
+    mean=normalization.IMAGENET.mean,
+    std=normalization.IMAGENET.std,
+    validation=0.1,
+    source="the folder tiny-imagenet-200 of Stanford's CS231n",
+    split="the official 10 000 validation images; the official test images have no labels",
+    read=read,
+)

@@ -1,0 +1,132 @@
+"""Base networks that were trained elsewhere: torchvision's weights by name, or a file.
+
+A file is opened only after its checksum was found right, and nothing in it is executed: it is
+safetensors, or a pickle of tensors alone (PyTorch's `weights_only`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.core.recipe import Recipe
+from prunebench.measure.network import file_hash
+
+FILES = (".pt", ".pth", ".safetensors")
+# Where training scripts keep the weights within a checkpoint: PyTorch's examples, OpenMMLab, timm.
+CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
+
+
+def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> dict[str, Any]:
+    """Load the weights that a recipe names into `model`; return what they are, to be recorded.
+
+    ConfigError for an entry or a file that does not exist, ModelError where they do not fit.
+    """
+    name = recipe.weights
+    assert name is not None
+    if name.endswith(FILES):
+        path, record = data_dir / name, {"weights": name}
+    else:
+        path, record = torchvision_file(name)
+    if not path.is_file():
+        raise ConfigError(f"weights {name!r}: no such file: {path}")
+    record["sha256"] = file_hash(path)
+    if recipe.weights_sha256 not in (None, record["sha256"]):
+        raise ModelError(f"{path}: SHA-256 is {record['sha256']}, expected {recipe.weights_sha256}")
+    load_into(model, read_tensors(path), path)
+    return record
+
+
+def torchvision_file(name: str) -> tuple[Path, dict[str, Any]]:
+    """Return the file of an entry such as ResNet50_Weights.IMAGENET1K_V1, and what it is.
+
+    It is downloaded where PyTorch's folder has it not yet. The name ends in the first digits of
+    the file's SHA-256, which are compared whether it was or not.
+    """
+    from torchvision.models import get_weight
+
+    try:
+        entry = get_weight(name)
+    except (ValueError, AttributeError, KeyError):
+        raise ConfigError(
+            f"weights {name!r}: no entry of torchvision, such as ResNet50_Weights.IMAGENET1K_V1, "
+            f"and no file {', '.join(FILES)}"
+        ) from None
+    path = fetch(entry.url)
+    return path, {"weights": str(entry), "url": entry.url}
+
+
+def fetch(url: str) -> Path:
+    """Return the file of an address in PyTorch's folder, downloaded where need be, checked."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    matched = re.search(r"-([0-9a-f]{8,})\.[^.]+$", path.name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise ConfigError(
+                f"{url}: the download failed ({error}); put the file into {path.parent}"
+            ) from None
+    if matched and not file_hash(path).startswith(matched[1]):
+        raise ModelError(
+            f"{path}: SHA-256 is {file_hash(path)}, expected {matched[1]}...; delete the file "
+            "to have it downloaded again"
+        )
+    return path
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; ModelError where it holds anything else."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damage does to a pickle
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path}: cannot be loaded as weights alone ({reason})") from None
+    for container in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ModelError(f"{path}: holds no tensors by name, at its top or in {CONTAINERS}")
+    # of a network that was trained within DataParallel
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load all of a network's parameters and buffers; ModelError names what does not fit.
+
+    A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none.
+    """
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors and not name.endswith("num_batches_tracked"):
+            raise ModelError(f"{path}: {name!r} is missing, which the network has")
+        if name in tensors and tensors[name].shape != tensor.shape:
+            found, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
+            raise ModelError(f"{path}: {name!r} has shape {found}, the network's has {wanted}")
+    for name in tensors:
+        if name not in own:
+            raise ModelError(f"{path}: {name!r} does not belong to the network")
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:
+    """Raise TrainingError where an accuracy in percent is not what the recipe expects."""
+    if (expected := recipe.expected_top1) is None:
+        return
+    if abs(top1 - expected) > recipe.expected_within:
+        raise TrainingError(
+            f"{what} has {top1:.2f} % on the test split, and its recipe expects {expected:g} "
+            f"± {recipe.expected_within:g} %; another expected_top1, or check_base: false goes on"
+        )

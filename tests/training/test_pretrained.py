@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.training.pretrained import check_accuracy, fetch, load_pretrained, read_tensors
+from tests.training.conftest import recipe
+
+
+def network() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+
+
+def other() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+
+
+SAVES: dict[str, Callable[[dict[str, Any], Path], None]] = {
+    "plain.pt": torch.save,
+    "weights.safetensors": safetensors.torch.save_file,
+    "example.pth": lambda state, path: torch.save({"epoch": 3, "state_dict": state}, path),
+    "parallel.pth": lambda state, path: torch.save(
+        {"model": {f"module.{name}": tensor for name, tensor in state.items()}}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_a_file_of_weights_is_loaded(name: str, tmp_path: Path) -> None:
+    expected, model = network().state_dict(), other()
+    SAVES[name](expected, tmp_path / name)
+    record = load_pretrained(model, recipe(weights=name), tmp_path)
+    assert all(torch.equal(model.state_dict()[key], expected[key]) for key in expected)
+    assert record == {
+        "weights": name,
+        "sha256": hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(),
+    }
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("executed",)
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ModelError, match=r"evil.pt: cannot be loaded as weights alone"):
+        load_pretrained(other(), recipe(weights="evil.pt"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("1.bias"), "'1.bias' is missing, which the network has"),
+        (lambda s: s.update(head=torch.zeros(1)), "'head' does not belong to the network"),
+        (
+            lambda s: s.update({"0.weight": torch.zeros(3, 3, 1, 1)}),
+            r"'0.weight' has shape \(3, 3, 1, 1\), the network's has \(2, 3, 1, 1\)",
+        ),
+    ],
+)
+def test_weights_of_another_network_are_named(
+    change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path
+) -> None:
+    state = dict(network().state_dict())
+    change(state)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=message):
+        load_pretrained(other(), recipe(weights="w.pt"), tmp_path)
+
+
+def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
+    state = dict(network().state_dict())
+    del state["1.num_batches_tracked"]
+    torch.save(state, tmp_path / "old.pt")
+    load_pretrained(other(), recipe(weights="old.pt"), tmp_path)
+
+
+def test_a_checksum_is_compared_before_the_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match=r"w.pt: SHA-256 is .*, expected 0000"):
+        load_pretrained(other(), recipe(weights="w.pt", weights_sha256="0" * 64), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ResNet50_Weights.IMAGENET1K_V9", "resnet50", "Nothing.V1"])
+def test_an_entry_that_torchvision_has_not_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"weights '{name}': no entry of torchvision"):
+        load_pretrained(other(), recipe(weights=name), tmp_path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"weights 'w.pt': no such file: .*w.pt"):
+        load_pretrained(other(), recipe(weights="w.pt"), tmp_path)
+
+
+def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="holds no tensors by name"):
+        read_tensors(tmp_path / "list.pt")
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a file named by its checksum; PyTorch's own folder is new."""
+    source = tmp_path / "source.pth"
+    torch.save(network().state_dict(), source)
+    digits = hashlib.sha256(source.read_bytes()).hexdigest()[:8]
+    named = source.rename(tmp_path / f"net-{digits}.pth")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    return named.as_uri()
+
+
+def test_an_entry_is_fetched_once_and_checked(address: str, tmp_path: Path) -> None:
+    path = fetch(address)
+    assert path.parent == tmp_path / "hub" / "checkpoints"
+    assert read_tensors(path).keys() == network().state_dict().keys()
+    (tmp_path / path.name).unlink()
+    assert fetch(address) == path  # not asked for again
+    path.write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=r"SHA-256 is .*\.\.\.; delete the file to have it"):
+        fetch(address)
+
+
+def test_a_failed_download_says_where_the_file_belongs(address: str, tmp_path: Path) -> None:
+    (tmp_path / address.rpartition("/")[2]).unlink()
+    with pytest.raises(ConfigError, match=r"the download failed .*; put the file into .*hub"):
+        fetch(address)
+
+
+def test_the_entry_and_its_address_are_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    entry = ResNet18_Weights.IMAGENET1K_V1
+    state = resnet18().state_dict()
+    torch.save(state, folder / entry.url.rpartition("/")[2])
+    stand_in = "prunebench.training.pretrained.file_hash"
+    monkeypatch.setattr(stand_in, lambda path: "f37072fd" + "0" * 56)  # as the file's name says
+    record = load_pretrained(resnet18(), recipe(weights=str(entry)), tmp_path)
+    assert record["weights"] == "ResNet18_Weights.IMAGENET1K_V1"
+    assert record["url"] == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+
+
+def test_a_base_far_from_what_is_expected_is_refused() -> None:
+    expecting = recipe(expected_top1=93.0, expected_within=0.5)
+    check_accuracy(93.5, expecting, "base")
+    check_accuracy(10.0, recipe(), "base")
+    with pytest.raises(TrainingError, match=r"base has 92.40 % .* expects 93 ± 0.5 %"):
+        check_accuracy(92.4, expecting, "base")
