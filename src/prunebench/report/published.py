@@ -22,8 +22,6 @@ from prunebench.core.files import write_csv
 from prunebench.core.recipe import Settings
 from prunebench.core.validation import validate
 
-PAPERS = ("epruner", "greg", "group_fisher", "increg", "orthoreg", "srfp")
-DATASETS = ("cifar10", "cifar100", "coco", "imagenet", "tiny_imagenet")
 COST_COLUMNS = (
     "flops_m",
     "flops_reduction_pct",
@@ -52,7 +50,7 @@ class PublishedRow(Settings):
     than ours of that name.
     """
 
-    paper: Literal["epruner", "greg", "group_fisher", "increg", "orthoreg", "srfp"]
+    paper: Slug
     table: Annotated[str, Field(min_length=1)]
     task: Literal["classification", "detection"]
     dataset: Literal["cifar10", "cifar100", "coco", "imagenet", "tiny_imagenet"]
@@ -149,6 +147,11 @@ def _read_file(path: Path) -> Iterable[PublishedRow]:
             yield validate(
                 PublishedRow, {_RENAMED.get(key, key): value for key, value in line.items()}, where
             )
+
+
+def papers(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
+    """Return the papers of some rows, in their order."""
+    return tuple(dict.fromkeys(row.paper for row in rows))
 
 
 def select(
