@@ -146,9 +146,9 @@ def kept_units(groups: Mapping[str, int], thinned: Sequence[Thinned]) -> dict[st
             raise ModelError(f"no channel group is called {', '.join(entry.groups)}")
     kept = {}
     for name, units in groups.items():
-        entry = next((entry for entry in thinned if _fits(name, entry.groups)), None)
-        if entry is not None:
-            kept[name] = max(1, _kept(units, entry))
+        fitting = [entry for entry in thinned if _fits(name, entry.groups)]
+        if fitting:
+            kept[name] = max(1, _kept(units, fitting[0]))
     return kept
 
 

@@ -213,7 +213,8 @@ def swapped(value: Decimal) -> Decimal:
     Decimal('24.3')
     """
     sign, digits, exponent = value.as_tuple()
-    return Decimal((sign, (*digits[:-2], digits[-1], digits[-2]), exponent))
+    assert isinstance(exponent, int)
+    return Decimal((sign, (*digits[:-2], *digits[:-3:-1]), exponent))
 
 
 def spread(printed: Decimal, quantum: Decimal, digits: Digits) -> tuple[float, float]:

@@ -63,11 +63,15 @@ def wanted(
 
 
 def compare(
-    rows: Sequence[PublishedRow], structures: Mapping[str, PaperStructures], counts: Counts
+    rows: Sequence[PublishedRow],
+    structures: Mapping[str, PaperStructures],
+    counts: Counts,
+    neighbours: Sequence[PublishedRow] = (),
 ) -> list[CostCell]:
     """Return every printed cost cell of the rows, in their order, with its status.
 
-    `counts` holds each quantity of what `wanted` returned.
+    `counts` holds each quantity of what `wanted` returned; `neighbours` are the rows that rules
+    may read, without them `rows` themselves.
     """
     cells = []
     for row in rows:
@@ -81,7 +85,9 @@ def compare(
                 reason = f"its entry in structures/{row.paper}.yaml has no rule for the column"
                 cells.append(_unexplained(row, column, printed, reason))
             else:
-                cells.append(_Judge(row, entry, file, rows, counts).judge(column, printed))
+                cells.append(
+                    _Judge(row, entry, file, neighbours or rows, counts).judge(column, printed)
+                )
     return cells
 
 
