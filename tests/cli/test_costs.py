@@ -51,7 +51,9 @@ def test_cells_of_a_paper(call: Any, tmp_path: Path, paper: str) -> None:
     assert (code, err) == (0, "")
     cells = [c for c in read(tmp_path / "costs.csv") if c["column"] in COST_COLUMNS]
     assert tallied(cells) == {paper: STATUSES[paper]}
-    assert out.splitlines()[-3:] == [str(tmp_path / f"costs.{f}") for f in ("csv", "md", "html")]
+    written = ("costs.csv", "costs.md", "costs.html", "costs_bases.csv")
+    assert out.splitlines()[-4:] == [str(tmp_path / name) for name in written]
+    assert {base["paper"] for base in read(tmp_path / "costs_bases.csv")} == {paper}
 
 
 @pytest.mark.slow
@@ -61,6 +63,7 @@ def test_cells_of_all_papers(call: Any, tmp_path: Path) -> None:
     cells = read(tmp_path / "costs.csv")
     assert tallied([c for c in cells if c["column"] in COST_COLUMNS]) == STATUSES
     assert tallied([c for c in cells if c["column"] not in COST_COLUMNS]) == NOTED
+    assert cells == read(ROOT / "results" / "reference" / "costs" / "costs.csv")
     # what is left open, so that a change of it is noticed
     left = Counter(
         (c["paper"], c["architecture"], c["method"], c["column"], c["printed"])

@@ -102,6 +102,19 @@ def test_resnet34_of_greg_skips_five_blocks() -> None:
     assert count(structure)["macs"] == 2_782_269_440
 
 
+@pytest.mark.parametrize(
+    ("architecture", "quantity", "flops"),
+    [
+        ("vgg13", "ptflops_modules", 229_437_440),  # its ReLUs and pools are modules
+        ("mobilenet_v1", "ptflops", 47_269_888),
+        ("resnet34_cifar", "ptflops", 1_161_496_576),
+    ],
+)
+def test_base_networks_of_orthoreg(architecture: str, quantity: str, flops: int) -> None:
+    structure = CountedStructure(architecture=architecture, num_classes=100, image=(3, 32, 32))
+    assert count(structure)[quantity] == flops
+
+
 def test_a_closed_form_counts_convolutions_only() -> None:
     formula = Formula(name="sfp_cifar", depth=56, keep=0.6)
     counted = count(CountedStructure(**RESNET56, formula=formula))
@@ -143,8 +156,7 @@ def test_params_per_call_count_a_shared_layer_twice() -> None:
 def test_quantities_on_a_network_counted_by_hand(small_net: nn.Module, image: Tensor) -> None:
     layers = count_layers(small_net, image)
     counted = {name: of(layers) for name, of in structures.OF_LAYERS.items()}
-    # conv 288 and 32, linear 12; bias 16; norm 32 elements; 3 outputs; average pool of 4 elements
-    assert counted["linear_bias_macs"] == 288 + 32 + 12 + 3
+    # conv 288 and 32; norm 32 elements; linear 3 outputs; average pool of 4 elements, 4 outputs
     assert counted["norm2_conv_macs"] == 288 + 32 + 2 * 32
     assert counted["thop2_average_free"] == counted["thop2"] - 4 * 4
     assert counted["outputs"] == 2 * 16 + 4 * 4 + 3

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from prunebench.core.structure import QUANTITIES, CountedStructure
 from prunebench.report.cost_tables import (
     NAMES,
     as_row,
+    base_rows,
     computed,
     tally_rows,
     to_html,
@@ -38,6 +40,23 @@ CELLS = [
     cell(status="unexplained", reason="no rule yields the printed digits", row=OTHER),
     cell(status="undetermined", value=None, convention=""),
 ]
+
+
+NETWORK = CountedStructure(architecture="resnet20", num_classes=10, image=(3, 32, 32))
+BASES = base_rows({("srfp", "cifar10/resnet20"): NETWORK}, {NETWORK: dict.fromkeys(QUANTITIES, 7)})
+
+
+def test_a_base_network_has_every_count() -> None:
+    assert [
+        {
+            "paper": "srfp",
+            "data": "cifar10",
+            "printed_as": "resnet20",
+            "network": "resnet20",
+            "image": "3x32x32",
+            **dict.fromkeys(QUANTITIES, "7"),
+        }
+    ] == BASES
 
 
 def test_a_cell_is_found_by_what_is_printed() -> None:
@@ -77,7 +96,7 @@ def test_cells_are_counted_per_paper_and_in_all() -> None:
 
 
 def test_markdown_has_a_table_per_printed_table() -> None:
-    text = to_markdown(CELLS)
+    text = to_markdown(CELLS, BASES)
     lines = [line for line in text.splitlines() if line.startswith("| resnet56")]
     assert "## greg · Table 1" in text
     assert [part.strip() for part in lines[0].split("|")[1:-1]] == [
@@ -93,10 +112,11 @@ def test_markdown_has_a_table_per_printed_table() -> None:
         "–",
     ]
     assert len(lines) == 3
+    assert "| srfp  | cifar10 | resnet20   |" in text.split("## Base networks")[1]
 
 
 def test_html_escapes_and_marks_the_status() -> None:
-    page = to_html(CELLS)
+    page = to_html(CELLS, BASES)
     assert "two &lt;per&gt; MAC" in page
     assert page.count('<td class="text agree">agree</td>') == 1
     assert page.count('<td class="text unexplained">unexplained</td>') == 1
@@ -104,9 +124,16 @@ def test_html_escapes_and_marks_the_status() -> None:
     assert "http" not in page
 
 
-def test_three_files_are_written(tmp_path: Path) -> None:
-    paths = write_costs(CELLS, tmp_path)
-    assert [path.name for path in paths] == ["costs.csv", "costs.md", "costs.html"]
+def test_four_files_are_written(tmp_path: Path) -> None:
+    paths = write_costs(CELLS, BASES, tmp_path)
+    assert [path.name for path in paths] == [
+        "costs.csv",
+        "costs.md",
+        "costs.html",
+        "costs_bases.csv",
+    ]
     with paths[0].open(encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
     assert read == [as_row(cell) for cell in CELLS]
+    with paths[3].open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == BASES

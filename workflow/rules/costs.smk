@@ -8,6 +8,7 @@ localrules:
 rule write_costs:
     output:
         csv="results/costs.csv",
+        bases="results/costs_bases.csv",
         markdown="results/costs.md",
         html=report(
             "results/costs.html",

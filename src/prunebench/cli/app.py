@@ -334,11 +334,12 @@ def costs(
 ) -> None:
     """Compare the papers' printed costs with recomputed ones.
 
-    Writes costs.csv, costs.md and costs.html: a line per printed cell. Nothing is trained.
+    Writes costs.csv, costs.md and costs.html, a line per printed cell, and costs_bases.csv, a line
+    per base network. Nothing is trained.
     """
     from prunebench.measure.structures import count_all
-    from prunebench.report.cost_tables import tally_rows, write_costs
-    from prunebench.report.costs import compare, wanted
+    from prunebench.report.cost_tables import base_rows, tally_rows, write_costs
+    from prunebench.report.costs import base_networks, compare, wanted
     from prunebench.report.published import papers, read_published, select
     from prunebench.report.structures import read_structures
 
@@ -347,10 +348,12 @@ def costs(
     if paper is not None:
         _known_paper(paper, papers(rows))
     chosen = select(rows, paper=paper)
-    cells = compare(chosen, entries, count_all(wanted(chosen, entries), workers), rows)
+    bases = base_networks({name: entries[name] for name in papers(chosen)})
+    counts = count_all([*wanted(chosen, entries), *bases.values()], workers)
+    cells = compare(chosen, entries, counts, rows)
     for line in tally_rows(cells):
         typer.echo(f"{line[0]:<14}" + "".join(f"{text:>14}" for text in line[1:]))
-    for path in write_costs(cells, out):
+    for path in write_costs(cells, base_rows(bases, counts), out):
         typer.echo(str(path))
 
 

@@ -31,12 +31,12 @@ OF_LAYERS: dict[str, Callable[[Layers], float]] = {
     "macs": counting.macs,
     "two_per_mac": counting.two_per_mac,
     "conv_macs": counting.conv_only,
-    "linear_bias_macs": lambda layers: counting.macs(layers) + _linear_outputs(layers),
     "thop4": counting.thop,
     "thop2": lambda layers: counting.thop(layers, norm_factor=2),
     "thop2_average_free": lambda layers: counting.thop(layers, norm_factor=2, pool_window=False),
     "norm2_conv_macs": lambda layers: counting.conv_only(layers) + 2 * _norm_outputs(layers),
     "ptflops": lambda layers: counting.ptflops(layers, relu_and_pooling=False),
+    "ptflops_modules": lambda layers: counting.ptflops(layers, relu_and_pooling=True),
     "outputs": lambda layers: counting.activations(layers) + _linear_outputs(layers),
 }
 OF_MODELS: dict[str, Callable[[nn.Module, Tensor], float]] = {

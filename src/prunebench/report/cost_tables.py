@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prunebench.core.files import write_csv, write_text
+from prunebench.core.structure import QUANTITIES, CountedStructure
 from prunebench.report.cells import DASH
 from prunebench.report.cost_rules import quantum_of
-from prunebench.report.costs import STATUSES, CostCell, tally
+from prunebench.report.costs import STATUSES, CostCell, Counts, tally
 from prunebench.report.tables import markdown_table
 
 TITLE = "The papers' printed costs against recomputed ones"
@@ -38,13 +39,30 @@ NAMES = (
 NUMBERS = ("printed", "computed")
 
 
-def write_costs(cells: Sequence[CostCell], out: Path) -> list[Path]:
-    """Write costs.csv, .md and .html into `out` and return their paths."""
-    rows = [as_row(cell) for cell in cells]
-    write_csv(out / "costs.csv", NAMES, rows)
-    write_text(out / "costs.md", to_markdown(cells))
-    write_text(out / "costs.html", to_html(cells))
-    return [out / f"costs.{form}" for form in ("csv", "md", "html")]
+BASE_NAMES = ("paper", "data", "printed_as", "network", "image", *QUANTITIES)
+Bases = Sequence[Mapping[str, str]]
+
+
+def write_costs(cells: Sequence[CostCell], bases: Bases, out: Path) -> list[Path]:
+    """Write costs.csv, .md, .html and costs_bases.csv into `out` and return their paths."""
+    write_csv(out / "costs.csv", NAMES, [as_row(cell) for cell in cells])
+    write_text(out / "costs.md", to_markdown(cells, bases))
+    write_text(out / "costs.html", to_html(cells, bases))
+    write_csv(out / "costs_bases.csv", BASE_NAMES, bases)
+    return [out / f"costs{end}" for end in (".csv", ".md", ".html", "_bases.csv")]
+
+
+def base_rows(
+    networks: Mapping[tuple[str, str], CountedStructure], counts: Counts
+) -> list[dict[str, str]]:
+    """Return what each base network costs in every convention, as texts by column."""
+    rows = []
+    for (paper, name), network in networks.items():
+        data, _, printed_as = name.partition("/")
+        row = {"paper": paper, "data": data, "printed_as": printed_as}
+        row |= {"network": network.architecture, "image": "x".join(map(str, network.image))}
+        rows.append(row | {of: f"{counts[network][of]:.0f}" for of in QUANTITIES})
+    return rows
 
 
 def as_row(cell: CostCell) -> dict[str, str]:
@@ -86,8 +104,8 @@ def tally_rows(cells: Sequence[CostCell]) -> list[list[str]]:
     return lines
 
 
-def to_markdown(cells: Sequence[CostCell]) -> str:
-    """Return the counts and, per paper and table, every cell."""
+def to_markdown(cells: Sequence[CostCell], bases: Bases) -> str:
+    """Return the counts, every cell per paper and table, and the base networks."""
     parts = [f"# {TITLE}\n", LEGEND + "\n", markdown_table(tally_rows(cells), numbers=range(1, 6))]
     shown = [name for name in NAMES if name not in ("paper", "table")]
     numbers = [shown.index(name) for name in NUMBERS]
@@ -96,10 +114,13 @@ def to_markdown(cells: Sequence[CostCell]) -> str:
         parts.append(f"## {paper} · {table}\n")
         lines = [shown, *([row[name] or DASH for name in shown] for row in rows)]
         parts.append(markdown_table(lines, numbers=numbers))
+    parts.append("## Base networks\n")
+    lines = [[*BASE_NAMES], *([base[name] for name in BASE_NAMES] for base in bases)]
+    parts.append(markdown_table(lines, numbers=range(5, len(BASE_NAMES))))
     return "\n".join(parts)
 
 
-def to_html(cells: Sequence[CostCell]) -> str:
+def to_html(cells: Sequence[CostCell], bases: Bases) -> str:
     """Return one self-contained page."""
     environment = Environment(
         loader=PackageLoader("prunebench.report"),
@@ -120,4 +141,6 @@ def to_html(cells: Sequence[CostCell]) -> str:
         tallies=list(tally(cells).items()),
         papers=papers,
         names=NAMES[1:],
+        bases=bases,
+        base_names=BASE_NAMES,
     )

@@ -62,6 +62,17 @@ def wanted(
     return list(found)
 
 
+def base_networks(
+    structures: Mapping[str, PaperStructures],
+) -> dict[tuple[str, str], CountedStructure]:
+    """Return every network of the files, whole, by paper and the paper's name for it."""
+    return {
+        (paper, name): CountedStructure.model_validate(network.model_dump())
+        for paper, file in structures.items()
+        for name, network in file.networks.items()
+    }
+
+
 def compare(
     rows: Sequence[PublishedRow],
     structures: Mapping[str, PaperStructures],
