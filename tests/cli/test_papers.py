@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from prunebench.channels.selections import select_groups
+from prunebench.channels.trace import trace
 from prunebench.cli.resolve import resolve_experiment
 from prunebench.core.config import read_experiment
 from prunebench.core.spec import RunSpec
@@ -97,3 +99,54 @@ def test_every_printed_row_of_a_method_has_its_runs(experiment: str) -> None:
     assert len(printed) == len(cells) > 0
     if config.published.table == "Table 1":
         assert {(row.method, float(row.ratio_printed or 0) / 100) for row in printed} == cells
+
+
+EPRUNER = ("googlenet", "resnet110", "resnet56", "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("vgg16", {"beta": 0.73, "beta_deep": 0.92, "deep_from": 8, "reset_all": True}),
+        ("googlenet", {"beta": 0.65, "beta_deep": None, "reset_all": False}),
+        ("resnet56", {"beta": 0.76, "beta_deep": None, "reset_all": False}),
+        ("resnet110", {"beta": 0.6, "beta_deep": None, "reset_all": False}),
+    ],
+)
+def test_epruner_has_its_readme_s_beta(network: str, options: dict[str, object]) -> None:
+    specs = [r for r in runs(f"epruner_cifar10_{network}") if r.method == "epruner"]
+    assert {r.options["initialization"] for r in specs} == {
+        "centroids",
+        "random",
+        "random_project",
+    }
+    for spec in specs:
+        assert {name: spec.options[name] for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("network", "groups"), [("vgg16", 13), ("googlenet", 27), ("resnet56", 27), ("resnet110", 54)]
+)
+def test_epruner_clusters_the_layers_of_its_code(network: str, groups: int) -> None:
+    specs = runs(f"epruner_cifar10_{network}")
+    with torch.random.fork_rng():
+        graph = trace(build(network, num_classes=10), torch.zeros(1, 3, 32, 32))
+    roles = {r.method: tuple(r.options["roles"]) for r in specs if r.method != "unpruned"}
+    assert len(select_groups(graph, roles["epruner"])) == groups
+    assert set(roles.values()) == {roles["epruner"]}  # the controls prune the same layers
+
+
+@pytest.mark.parametrize("network", EPRUNER)
+def test_epruner_is_trained_as_its_readme_says(network: str) -> None:
+    spec = next(r for r in runs(f"epruner_cifar10_{network}") if r.method == "epruner")
+    recipe = spec.recipes["fine_tune"]
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (150, 256, 0.01)
+    assert (recipe.weight_decay, recipe.schedule.milestones) == (5e-3, (50, 100))
+    assert recipe.normalize == spec.base.recipe.normalize == "epruner_cifar10"
+    config = read_experiment(CONFIG, f"epruner_cifar10_{network}")
+    assert config.published is not None
+    printed = select(
+        read_published(), paper="epruner", table=config.published.table, architecture=network
+    )
+    named = {f"{row.method}/{row.setting}" for row in printed}
+    assert set(config.published.rows.values()) == named
