@@ -145,7 +145,10 @@ def test_an_unknown_paper_is_named(call: Any, tmp_path: Path) -> None:
         assert "--paper: unknown paper 'gerg'; did you mean greg?" in err
 
 
-def test_published_rows_are_listed_and_counted(call: Any) -> None:
+def test_published_rows_are_listed_and_counted(
+    call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no experiments
     code, out, _ = call("published", "--paper", "greg", "--table", "Table 3", "--method", "greg_2")
     lines = out.splitlines()
     assert code == 0
@@ -173,6 +176,22 @@ def test_rows_are_exported(call: Any, tmp_path: Path) -> None:
     assert out == f"14 of 439 rows · {path}\n"
     assert {row["architecture"] for row in read(path)} == {"vgg16"}
     assert {row["own"] for row in read(path)} == {"yes", "no"}
+
+
+def test_a_row_names_its_experiment(call: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "greg_table1_vgg19" / "cifar100" / "vgg19" / "l1" / "default"
+    (folder / "0.9" / "seed0").mkdir(parents=True)
+    (folder / "0.9" / "seed0" / "training.json").write_text("{}")
+    options = [
+        "--config",
+        str(ROOT / "config" / "config.yaml"),
+        "--results",
+        str(folder.parents[4]),
+    ]
+    choice = ["--paper", "greg", "--table", "Table 1", "--architecture", "vgg19", "--method", "l1"]
+    _, out, _ = call("published", *choice, *options)
+    ends = [line.rpartition(" · ")[2] for line in out.splitlines()[:-1]]
+    assert ends == ["greg_table1_vgg19, not run"] * 4 + ["greg_table1_vgg19, run on cifar100 (1)"]
 
 
 def test_listing_imports_no_torch() -> None:

@@ -155,12 +155,13 @@ def test_rows_are_selected_by_columns() -> None:
 
 def test_an_export_holds_what_was_read_and_marks_context(tmp_path: Path) -> None:
     rows = [*select(ROWS, paper="srfp")[:2]]
-    write_published(rows, tmp_path / "rows.csv")
+    write_published(rows, ["mine, not run", ""], tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         exported = list(csv.DictReader(file))
     with (published_dir() / "srfp.csv").open(encoding="utf-8", newline="") as file:
         original = list(csv.DictReader(file))[:2]
     assert [row.pop("own") for row in exported] == ["yes", "no"]
+    assert [row.pop("state") for row in exported] == ["mine, not run", ""]
     assert exported == original
 
 

@@ -369,8 +369,13 @@ def published(
     out: Annotated[
         Path | None, typer.Option(help="A CSV file to write the rows to, instead of listing them.")
     ] = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
 ) -> None:
-    """List or export the rows that the papers print."""
+    """List or export the rows that the papers print.
+
+    Behind a row stands the experiment that has it, and the data on which it was run (seeds).
+    """
     from prunebench.report.published import (
         one_line,
         papers,
@@ -378,6 +383,7 @@ def published(
         select,
         write_published,
     )
+    from prunebench.report.published_state import states
 
     rows = read_published(published_dir)
     if paper is not None:
@@ -391,11 +397,12 @@ def published(
         architecture=architecture,
         method=method,
     )
+    found = states(chosen, config.parent, results)
     if out is None:
-        for row in chosen:
-            typer.echo(one_line(row))
+        for row, state in zip(chosen, found, strict=True):
+            typer.echo(" · ".join(part for part in (one_line(row), str(state)) if part))
     else:
-        write_published(chosen, out)
+        write_published(chosen, found, out)
     typer.echo(f"{len(chosen)} of {len(rows)} rows" + (f" · {out}" if out else ""))
 
 

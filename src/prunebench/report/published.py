@@ -169,15 +169,16 @@ def select(
     )
 
 
-EXPORTED = ("paper", "table", "own", *FILE_COLUMNS[2:])
+EXPORTED = ("paper", "table", "own", "state", *FILE_COLUMNS[2:])
 
 
-def write_published(rows: Iterable[PublishedRow], path: Path) -> None:
-    """Write rows as CSV, with a column `own` that is no for context rows.
+def write_published(rows: Iterable[PublishedRow], states: Iterable[object], path: Path) -> None:
+    """Write rows as CSV, with `own`, which is no for context rows, and `state` in words.
 
     The printed ratio keeps its name in the files: in an export, as there, it is the paper's.
     """
-    write_csv(path, EXPORTED, (_exported(row) for row in rows))
+    pairs = zip(rows, states, strict=True)
+    write_csv(path, EXPORTED, (_exported(row) | {"state": str(state)} for row, state in pairs))
 
 
 def _exported(row: PublishedRow) -> dict[str, object]:
