@@ -21,6 +21,7 @@ include: "workflow/rules/prune.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/costs.smk"
 
 
 localrules:
@@ -29,6 +30,7 @@ localrules:
     runs,
     tables,
     figures,
+    costs,
 
 
 # What is deleted by hand is made again, since each step's files are asked for.
@@ -58,3 +60,8 @@ rule tables:
 rule figures:
     input:
         all_figures,
+
+
+rule costs:
+    input:
+        "results/costs.html",

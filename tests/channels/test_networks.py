@@ -44,6 +44,57 @@ def test_masked_equals_removed(name, in_channels, size):
     assert list(trace(smaller, example).groups) == list(graph.groups)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "googlenet_x0_1",
+        "mobilenet_v2_x0_1",
+        "regnetx_0_2gf_x0_5",
+        "resnet18_x0_1",
+        "resnet20_projection",
+        "resnet34_cifar_x0_1",
+        "resnet50_caffe_x0_1",
+        "resnext50_32x4d_x0_5",
+        "vgg16_imagenet_x0_0625",
+    ],
+)
+def test_masked_equals_removed_in_the_larger_networks(name):
+    net, example = randomized(build(name, 3), 0), torch.rand(2, 3, 64, 64).double()
+    graph = trace(net, example)
+    plan = random_plan(graph, seed=1)
+    assert {group.frozen for group in graph.frozen.values()} == FROZEN
+    assert largest_difference(mask(net, graph, plan), remove(net, graph, plan), example) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [("convnet", FROZEN), ("lenet5", FROZEN)],
+)
+def test_masked_equals_removed_in_caffe_s_networks(name, frozen):
+    net, example = randomized(build(name, 3), 0), torch.rand(2, 3, 32, 32).double()
+    graph = trace(net, example)
+    plan = random_plan(graph, seed=1)
+    assert {group.frozen for group in graph.frozen.values()} == frozen
+    assert largest_difference(mask(net, graph, plan), remove(net, graph, plan), example) < 1e-9
+
+
+def test_response_norm_across_channels_freezes_what_it_reads():
+    graph = trace(build("alexnet_x0_1", 3), torch.rand(1, 3, 67, 67))
+    assert "stages.0.0.conv" not in graph.groups
+    assert "stages.2.0.conv" in graph.groups
+
+
+@pytest.mark.parametrize("name", ["retinanet_r50_fpn", "atss_r50_fpn", "faster_rcnn_r50_fpn"])
+def test_detectors_have_group_fisher_s_groups(name):
+    graph = trace(build(name, 3), torch.rand(1, 3, 64, 64))
+    streams = {g.n_units for g in graph.groups.values() if g.role == "stream"}
+    assert {256, 512, 1024, 2048} <= streams
+    outputs = {f"pyramid.outputs.{level}.weight" for level in range(3)}
+    (laterals,) = (g for g in graph.groups.values() if "pyramid.laterals.0.weight" in g.producers)
+    read = {n for m in laterals.members if m.role == "in" for n in m.parameters}
+    assert outputs <= read
+
+
 @pytest.mark.parametrize("name", ["resnet20_x0_0625", "mobilenet_v1_x0_03125"])
 def test_networks_of_one_channel_are_traced(name):
     report = verify(build(name, 1), torch.rand(1, 1, 8, 8))

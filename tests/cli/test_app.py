@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from prunebench.__main__ import main
 from prunebench.data.stage import prepare
 from prunebench.training.machine import Machine
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
@@ -21,27 +20,13 @@ COMMANDS = (
     "collect",
     "tables",
     "figures",
+    "costs",
+    "published",
     "export",
     "groups",
     "list",
     "schemas",
 )
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the command line in this process; return exit code, output and errors."""
-
-    def run(*arguments: str) -> tuple[Any, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prunebench", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        # Python itself prints the words that it is left with, and ends with 1.
-        code = exit_.value.code
-        return (1, out, f"{err}{code}\n") if isinstance(code, str) else (code or 0, out, err)
-
-    return run
 
 
 def test_without_arguments_the_commands_are_listed(call: Any) -> None:

@@ -12,6 +12,7 @@ from prunebench.core.config import read_config
 from prunebench.core.errors import ConfigError
 from prunebench.methods import registry
 from prunebench.methods.one_shot import L1
+from prunebench.models.registry import names
 from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
 
 METHODS = ", ".join(registry.METHODS)
@@ -168,8 +169,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"networks": {"mobilenet": {}}},
-            "networks: unknown network 'mobilenet'; did you mean mobilenet_v1? "
-            "(allowed: mobilenet_v1, resnet110, resnet20, resnet32, resnet56, vgg13, vgg16, vgg19)",
+            "networks: unknown network 'mobilenet'; did you mean mobilenet_v2 or mobilenet_v1? "
+            f"(allowed: {', '.join(names())})",
         ),
         (
             {"networks": {"resnet20_x0": {}}},

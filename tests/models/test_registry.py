@@ -9,7 +9,12 @@ from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError
 from prunebench.models.labels import LayerLabel
-from prunebench.models.registry import MODELS, build, names, split_width
+from prunebench.models.registry import DETECTORS, MODELS, build, names, split_width
+
+OF_ONE_SIZE = ("alexnet", "convnet", "lenet5")  # their kernels do not fit into smaller images
+ANY_SIZE = [name for name in names() if name not in OF_ONE_SIZE]
+IN_EIGHTS = "mobilenet_v2"  # its widths are multiples of 8
+SMALLEST = {"alexnet": 39, "convnet": 8, "lenet5": 13}  # side of the image, pixels
 
 
 def test_networks_are_listed_in_order() -> None:
@@ -63,10 +68,14 @@ def test_a_width_scales_every_layer() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_the_narrowest_network_keeps_a_channel_per_layer(name: str) -> None:
+def test_the_narrowest_network_keeps_a_channel_per_layer_and_group(name: str) -> None:
     model = build(f"{name}_x0_01", num_classes=3)
-    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
-    assert min(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)) == 1
+    side = max(32, SMALLEST.get(name, 1))
+    assert model(torch.zeros(2, 3, side, side)).shape == (2, 3)
+    per_group = [m.out_channels // m.groups for m in model.modules() if isinstance(m, nn.Conv2d)]
+    narrowest = min(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d))
+    assert min(per_group) == 1
+    assert narrowest == {IN_EIGHTS: 8, "alexnet": 2}.get(name, 1)
 
 
 @pytest.mark.parametrize("classes", [0, -1])
@@ -80,12 +89,31 @@ def test_a_network_without_input_channels_is_refused() -> None:
         build("vgg16", num_classes=10, in_channels=0)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", ANY_SIZE)
 @pytest.mark.parametrize("image", [(1, 1, 1), (1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 5, 7)])
 def test_images_of_any_size_pass(name: str, image: tuple[int, int, int]) -> None:
     model = build(f"{name}_x0_1", num_classes=7, in_channels=image[0]).eval()
     with torch.inference_mode():
         assert model(torch.randn(2, *image)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "side"), SMALLEST.items())
+def test_a_network_of_one_size_takes_others_down_to_its_kernels(name: str, side: int) -> None:
+    model = build(f"{name}_x0_1", num_classes=7).eval()
+    assert model(torch.zeros(2, 3, side, side)).shape == (2, 7)
+    with pytest.raises(RuntimeError, match=r"too small|can't be greater"):
+        model(torch.zeros(2, 3, side - 1, side - 1))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_is_built_but_no_name_of_an_experiment(name: str) -> None:
+    assert name not in names()
+    with pytest.raises(ConfigError, match=f"unknown network '{name}'"):
+        split_width(name)
+    with torch.device("meta"):  # shapes suffice
+        model = build(name, num_classes=3)
+        outputs = model(torch.zeros(1, 3, 64, 64))
+    assert [o[0].shape[1] % 3 for o in outputs[:4]] == [0] * 4
 
 
 @pytest.mark.parametrize("name", names())
@@ -104,7 +132,8 @@ def test_every_module_without_children_is_called_once(name: str) -> None:
     leaves = [module for module in model.modules() if not list(module.children())]
     for leaf in leaves:
         leaf.register_forward_hook(lambda module, args, out: calls.append(module))
-    model(torch.zeros(1, 3, 32, 32))
+    side = max(32, SMALLEST.get(name, 1))
+    model(torch.zeros(1, 3, side, side))
     assert sorted(map(id, calls)) == sorted(map(id, leaves))
 
 

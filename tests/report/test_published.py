@@ -13,9 +13,9 @@ from prunebench.core.errors import ConfigError, ResultError
 from prunebench.report.published import (
     COST_COLUMNS,
     FILE_COLUMNS,
-    PAPERS,
     PublishedRow,
     one_line,
+    papers,
     published_dir,
     read_published,
     select,
@@ -47,7 +47,7 @@ def write(folder: Path, **changes: str) -> Path:
 
 
 def test_every_row_of_every_file_is_read() -> None:
-    assert {path.stem for path in published_dir().glob("*.csv")} == set(PAPERS)
+    assert {path.stem for path in published_dir().glob("*.csv")} == set(papers(ROWS))
     assert Counter(row.paper for row in ROWS) == {
         "epruner": 78,
         "greg": 71,
@@ -155,12 +155,13 @@ def test_rows_are_selected_by_columns() -> None:
 
 def test_an_export_holds_what_was_read_and_marks_context(tmp_path: Path) -> None:
     rows = [*select(ROWS, paper="srfp")[:2]]
-    write_published(rows, tmp_path / "rows.csv")
+    write_published(rows, ["mine, not run", ""], tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         exported = list(csv.DictReader(file))
     with (published_dir() / "srfp.csv").open(encoding="utf-8", newline="") as file:
         original = list(csv.DictReader(file))[:2]
     assert [row.pop("own") for row in exported] == ["yes", "no"]
+    assert [row.pop("state") for row in exported] == ["mine, not run", ""]
     assert exported == original
 
 
@@ -173,7 +174,7 @@ def test_a_row_in_one_line(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_listed_per_paper() -> None:
     text = (published_dir() / "MISSING.md").read_text(encoding="utf-8")
-    for paper in PAPERS:
+    for paper in papers(ROWS):
         section = text.split(f"## {paper} ")[1].split("\n## ")[0]
         assert section.count("\n- ") >= 2
 

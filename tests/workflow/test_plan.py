@@ -160,3 +160,7 @@ def test_a_bad_configuration_is_one_line_before_any_job(
 
 def is_snakemakes_own(line: str) -> bool:
     return line.startswith(("Using workflow specific profile", "Config file config/config.yaml is"))
+
+
+def test_printed_costs_are_one_job_without_data(workflow: Path) -> None:
+    assert planned(workflow, "costs") == {"costs": 1, "write_costs": 1}

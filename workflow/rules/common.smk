@@ -110,6 +110,11 @@ def report_sources(wildcards):
     return source_hash("report")
 
 
+def cost_sources(wildcards):
+    """Identify what counts and compares: rows, structures, networks, conventions."""
+    return [source_hash(part) for part in ("resources", "models", "channels", "measure", "report")]
+
+
 def all_bases(wildcards):
     return training_files(RUNS.bases)
 

@@ -13,7 +13,7 @@ from prunebench.core.spec import RunSpec
 from prunebench.data.registry import dataset_info
 from prunebench.methods.registry import method_class, method_paths
 from prunebench.models.registry import split_width
-from prunebench.report.published import PAPERS, read_published, select
+from prunebench.report.published import papers, read_published, select
 
 BASE_ROLE = "base"
 
@@ -47,8 +47,9 @@ def _check_published(experiment: ExperimentConfig, where: Path) -> None:
     published = experiment.published
     if published is None:
         return
-    rows = select(read_published(), own_only=True, paper=published.paper)
-    _look_up(where, "published.paper", "paper", published.paper, PAPERS)
+    rows = read_published()
+    _look_up(where, "published.paper", "paper", published.paper, papers(rows))
+    rows = select(rows, own_only=True, paper=published.paper)
     _look_up(where, "published.table", "table", published.table, {row.table for row in rows})
     rows = select(rows, table=published.table)
     for ours, printed in published.networks.items():

@@ -34,13 +34,14 @@ def activations(layers: Iterable[LayerCount]) -> int:
     return sum(layer.outputs for layer in layers if layer.kind == "conv")
 
 
-def thop(layers: Iterable[LayerCount], *, norm_factor: int = 4) -> int:
+def thop(layers: Iterable[LayerCount], *, norm_factor: int = 4, pool_window: bool = True) -> int:
     """EPruner's figures, counted with thop.
 
     Convolution: multiply-accumulates, plus one per output where there is a bias; linear:
     (2 in - 1) out; normalization: `norm_factor` per element; average pooling: its window plus one
     per output. Tables of EPruner mix releases of thop with factor 4 (all rows but one) and 2
-    (ResNet-50 with beta 0.81).
+    (ResNet-50 with beta 0.81). Later releases count a plain average pooling by its outputs alone
+    (`pool_window` false): CLR-RNF's figure for GoogLeNet, whose pooling is one of a fixed size.
     """
     total = 0
     for layer in layers:
@@ -52,7 +53,7 @@ def thop(layers: Iterable[LayerCount], *, norm_factor: int = 4) -> int:
             case "norm":
                 total += norm_factor * layer.outputs
             case "avg_pool":
-                total += (layer.window + 1) * layer.outputs
+                total += (layer.window * pool_window + 1) * layer.outputs
     return total
 
 

@@ -2,8 +2,9 @@
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385, section 4.2,
 with its shortcuts without parameters ("option A"), as in the codes of GReg, EPruner and SFP.
-OrthoReg's ResNet-56 has convolutions in its shortcuts: another network. Weights are drawn as in
-GReg's code; EPruner's leaves the linear layer to the framework's default.
+OrthoReg's ResNet-56 has a 1x1 convolution and batch norm in each shortcut that changes the shape
+("option B"): another network, `resnet56_projection`. Weights are drawn as in GReg's code; EPruner's
+leaves the linear layer to the framework's default.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ class Subsample(nn.Module):
 class BasicBlock(nn.Module):
     """Two convolutions beside a shortcut."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, *, projection: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(c_out)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(c_out)
-        self.shortcut = nn.Identity() if stride == 1 else Subsample(c_in, c_out)
+        self.shortcut = shortcut(c_in, c_out, stride, projection=projection)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,19 +53,37 @@ class BasicBlock(nn.Module):
         return out
 
 
+def shortcut(c_in: int, c_out: int, stride: int, *, projection: bool) -> nn.Module:
+    """Return the way around a block; only where the shape changes it is not the identity."""
+    if stride == 1:
+        return nn.Identity()
+    if not projection:
+        return Subsample(c_in, c_out)
+    conv = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out))
+
+
 class CifarResNet(nn.Module):
     """Stem, three stages of `blocks` blocks with 16, 32, 64 channels, average, classifier."""
 
-    def __init__(self, blocks: int, *, num_classes: int, in_channels: int, width: float) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        *,
+        num_classes: int,
+        in_channels: int,
+        width: float,
+        projection: bool = False,
+    ) -> None:
         super().__init__()
         widths = [scaled(channels, width) for channels in (16, 32, 64)]
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu1 = nn.ReLU()
         self.stages = nn.Sequential(
-            stage(widths[0], widths[0], blocks, stride=1),
-            stage(widths[0], widths[1], blocks, stride=2),
-            stage(widths[1], widths[2], blocks, stride=2),
+            stage(widths[0], widths[0], blocks, stride=1, projection=projection),
+            stage(widths[0], widths[1], blocks, stride=2, projection=projection),
+            stage(widths[1], widths[2], blocks, stride=2, projection=projection),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
@@ -89,10 +108,11 @@ class CifarResNet(nn.Module):
         return label_layers(self, self.stages)
 
 
-def stage(c_in: int, c_out: int, blocks: int, *, stride: int) -> nn.Sequential:
+def stage(c_in: int, c_out: int, blocks: int, *, stride: int, projection: bool) -> nn.Sequential:
     """Return a stage; only its first block has a stride and changes the width."""
-    first = BasicBlock(c_in, c_out, stride)
-    return nn.Sequential(first, *(BasicBlock(c_out, c_out, 1) for _ in range(blocks - 1)))
+    first = BasicBlock(c_in, c_out, stride, projection=projection)
+    rest = (BasicBlock(c_out, c_out, 1, projection=projection) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)
 
 
 def resnet20(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
@@ -113,3 +133,31 @@ def resnet56(*, num_classes: int, in_channels: int, width: float) -> CifarResNet
 def resnet110(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
     """Build ResNet-110: eighteen blocks per stage."""
     return CifarResNet(18, num_classes=num_classes, in_channels=in_channels, width=width)
+
+
+def resnet20_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-20 with 1x1 convolutions in its shortcuts."""
+    return CifarResNet(
+        3, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
+    )
+
+
+def resnet32_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-32 with 1x1 convolutions in its shortcuts."""
+    return CifarResNet(
+        5, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
+    )
+
+
+def resnet56_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-56 with 1x1 convolutions in its shortcuts."""
+    return CifarResNet(
+        9, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
+    )
+
+
+def resnet110_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
+    """Build ResNet-110 with 1x1 convolutions in its shortcuts."""
+    return CifarResNet(
+        18, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
+    )

@@ -17,14 +17,44 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS = {
+    "alexnet": "prunebench.models.caffe:alexnet",
+    "convnet": "prunebench.models.caffe:convnet",
+    "googlenet": "prunebench.models.googlenet:googlenet",
+    "lenet5": "prunebench.models.caffe:lenet5",
     "mobilenet_v1": "prunebench.models.mobilenet:mobilenet_v1",
+    "mobilenet_v2": "prunebench.models.mobilenet_v2:mobilenet_v2",
+    "regnetx_0_2gf": "prunebench.models.regnet:regnetx_0_2gf",
+    "regnetx_0_4gf": "prunebench.models.regnet:regnetx_0_4gf",
+    "regnetx_0_8gf": "prunebench.models.regnet:regnetx_0_8gf",
+    "regnetx_1_6gf": "prunebench.models.regnet:regnetx_1_6gf",
+    "regnetx_3_2gf": "prunebench.models.regnet:regnetx_3_2gf",
+    "resnet101": "prunebench.models.resnet:resnet101",
     "resnet110": "prunebench.models.cifar_resnet:resnet110",
+    "resnet110_projection": "prunebench.models.cifar_resnet:resnet110_projection",
+    "resnet152": "prunebench.models.resnet:resnet152",
+    "resnet18": "prunebench.models.resnet:resnet18",
     "resnet20": "prunebench.models.cifar_resnet:resnet20",
+    "resnet20_projection": "prunebench.models.cifar_resnet:resnet20_projection",
     "resnet32": "prunebench.models.cifar_resnet:resnet32",
+    "resnet32_projection": "prunebench.models.cifar_resnet:resnet32_projection",
+    "resnet34": "prunebench.models.resnet:resnet34",
+    "resnet34_cifar": "prunebench.models.resnet:resnet34_cifar",
+    "resnet50": "prunebench.models.resnet:resnet50",
+    "resnet50_caffe": "prunebench.models.resnet:resnet50_caffe",
     "resnet56": "prunebench.models.cifar_resnet:resnet56",
+    "resnet56_projection": "prunebench.models.cifar_resnet:resnet56_projection",
+    "resnext50_32x4d": "prunebench.models.resnet:resnext50_32x4d",
     "vgg13": "prunebench.models.vgg:vgg13",
     "vgg16": "prunebench.models.vgg:vgg16",
+    "vgg16_imagenet": "prunebench.models.vgg_imagenet:vgg16_imagenet",
     "vgg19": "prunebench.models.vgg:vgg19",
+}
+# Built, traced and counted; not to be trained here yet, so not among the names of experiments.
+DETECTORS = {
+    "atss_r50_fpn": "prunebench.models.detectors:atss_r50_fpn",
+    "faster_rcnn_r50_fpn": "prunebench.models.detectors:faster_rcnn_r50_fpn",
+    "fsaf_r50_fpn": "prunebench.models.detectors:fsaf_r50_fpn",
+    "retinanet_r50_fpn": "prunebench.models.detectors:retinanet_r50_fpn",
 }
 
 
@@ -53,14 +83,18 @@ def split_width(name: str) -> tuple[str, float]:
 
 
 def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
-    """Build a network by name, with fresh weights from torch's global generator.
+    """Build a network or detector by name, with fresh weights from torch's global generator.
 
     Raises ConfigError for an unknown name and ModelError for a count below one.
     """
-    slug, width = split_width(name)
+    paths = MODELS
+    if name in DETECTORS:
+        paths, slug, width = DETECTORS, name, 1.0
+    else:
+        slug, width = split_width(name)
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
-    builder = pkgutil.resolve_name(MODELS[slug])
+    builder = pkgutil.resolve_name(paths[slug])
     model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
     return model

@@ -22,8 +22,6 @@ from prunebench.core.files import write_csv
 from prunebench.core.recipe import Settings
 from prunebench.core.validation import validate
 
-PAPERS = ("epruner", "greg", "group_fisher", "increg", "orthoreg", "srfp")
-DATASETS = ("cifar10", "cifar100", "coco", "imagenet", "tiny_imagenet")
 COST_COLUMNS = (
     "flops_m",
     "flops_reduction_pct",
@@ -52,7 +50,7 @@ class PublishedRow(Settings):
     than ours of that name.
     """
 
-    paper: Literal["epruner", "greg", "group_fisher", "increg", "orthoreg", "srfp"]
+    paper: Slug
     table: Annotated[str, Field(min_length=1)]
     task: Literal["classification", "detection"]
     dataset: Literal["cifar10", "cifar100", "coco", "imagenet", "tiny_imagenet"]
@@ -151,6 +149,11 @@ def _read_file(path: Path) -> Iterable[PublishedRow]:
             )
 
 
+def papers(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
+    """Return the papers of some rows, in their order."""
+    return tuple(dict.fromkeys(row.paper for row in rows))
+
+
 def select(
     rows: Sequence[PublishedRow], *, own_only: bool = False, **wanted: str | None
 ) -> tuple[PublishedRow, ...]:
@@ -166,15 +169,16 @@ def select(
     )
 
 
-EXPORTED = ("paper", "table", "own", *FILE_COLUMNS[2:])
+EXPORTED = ("paper", "table", "own", "state", *FILE_COLUMNS[2:])
 
 
-def write_published(rows: Iterable[PublishedRow], path: Path) -> None:
-    """Write rows as CSV, with a column `own` that is no for context rows.
+def write_published(rows: Iterable[PublishedRow], states: Iterable[object], path: Path) -> None:
+    """Write rows as CSV, with `own`, which is no for context rows, and `state` in words.
 
     The printed ratio keeps its name in the files: in an export, as there, it is the paper's.
     """
-    write_csv(path, EXPORTED, (_exported(row) for row in rows))
+    pairs = zip(rows, states, strict=True)
+    write_csv(path, EXPORTED, (_exported(row) | {"state": str(state)} for row, state in pairs))
 
 
 def _exported(row: PublishedRow) -> dict[str, object]:

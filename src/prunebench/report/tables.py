@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -48,10 +49,16 @@ def to_markdown(table: Table) -> str:
 
 
 def _markdown_table(columns: tuple[Column, ...], lines: tuple[Line, ...]) -> str:
-    rows = [[_markdown_text(_head(column)) for column in columns]]
-    rows += [[_markdown_text(str(cell)) for cell in line.cells] for line in lines]
-    widths = [max(4, *(len(row[i]) for row in rows)) for i in range(len(columns))]
-    right = [column.style != "text" for column in columns]
+    rows = [[_head(column) for column in columns]]
+    rows += [[str(cell) for cell in line.cells] for line in lines]
+    return markdown_table(rows, [i for i, c in enumerate(columns) if c.style != "text"])
+
+
+def markdown_table(lines: Sequence[Sequence[str]], numbers: Collection[int]) -> str:
+    """Return a pipe table, its first line the heads; columns in `numbers` are set to the right."""
+    rows = [[_markdown_text(text) for text in line] for line in lines]
+    widths = [max(4, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
+    right = [i in numbers for i in range(len(widths))]
     rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
     padded = [
         [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]

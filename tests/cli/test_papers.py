@@ -1,0 +1,152 @@
+"""The papers' experiments: what leaves, how long, and which printed rows they belong to."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunebench.channels.selections import select_groups
+from prunebench.channels.trace import trace
+from prunebench.cli.resolve import resolve_experiment
+from prunebench.core.config import read_experiment
+from prunebench.core.spec import RunSpec
+from prunebench.data.registry import dataset_info
+from prunebench.methods.registry import method_class
+from prunebench.models.registry import build
+from prunebench.report.published import read_published, select
+from tests.methods.conftest import FakeRun
+
+CONFIG = Path(__file__).parents[2] / "config"
+GREG = (
+    "greg_table1_resnet56",
+    "greg_table1_vgg19",
+    "greg_table2_resnet56",
+    "greg_table2_vgg19",
+)
+
+
+@cache
+def runs(experiment: str) -> tuple[RunSpec, ...]:
+    return tuple(resolve_experiment(experiment, CONFIG))
+
+
+def run_of(experiment: str, method: str, ratio: str) -> RunSpec:
+    (found,) = (
+        r
+        for r in runs(experiment)
+        if (r.method, r.path.split("/")[-2], r.seed) == (method, ratio, 0)
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "ratio", "macs"),
+    [
+        ("greg_table1_resnet56", "0.7", 34_929_280),
+        ("greg_table1_resnet56", "0.925", 8_258_176),
+        ("greg_table1_vgg19", "0.9", 8_745_756),
+        ("greg_table2_resnet56", "auto", 49_121_920),  # 2.5546 times fewer
+        ("greg_table2_vgg19", "0.7", 44_784_324),
+    ],
+)
+def test_what_leaves_costs_what_the_paper_counts(experiment: str, ratio: str, macs: int) -> None:
+    spec, greg = run_of(experiment, "l1", ratio), run_of(experiment, "greg_1", ratio)
+    # GReg-1 takes the filters that L1 takes, and removes them later.
+    assert (greg.budget, greg.options["layer_ratios"]) == (
+        spec.budget,
+        spec.options["layer_ratios"],
+    )
+    torch.manual_seed(0)
+    classes = dataset_info(spec.dataset).num_classes
+    run = FakeRun(build(spec.architecture, num_classes=classes), torch.zeros(1, 3, 32, 32))
+    kind = method_class(spec.method)
+    plan = kind(kind.Options.model_validate(spec.options)).select(run, spec.budget)
+    kept = {name: run.sizes[name] - len(units) for name, units in plan.removed.items()}
+    assert run.costs.macs(kept) == macs
+
+
+@pytest.mark.parametrize(
+    ("experiment", "batch"), [("greg_table1_resnet56", 128), ("greg_table1_vgg19", 256)]
+)
+def test_greg_is_trained_as_its_readme_says(experiment: str, batch: int) -> None:
+    spec = runs(experiment)[-1]
+    base, regularize = spec.base.recipe, spec.recipes["regularize"]
+    fine_tune = spec.recipes["fine_tune"]
+    assert [r.batch_size for r in (base, regularize, fine_tune)] == [batch] * 3
+    assert [r.lr for r in (base, regularize, fine_tune)] == [0.1, 1e-3, 0.01]
+    assert [r.epochs for r in (base, regularize, fine_tune)] == [200, None, 120]
+    assert [r.weight_decay for r in (base, regularize, fine_tune)] == [5e-4] * 3
+    assert base.schedule.milestones == (100, 150)
+    assert fine_tune.schedule.milestones == (60, 90)
+    assert regularize.lr_at(250, None) == 1e-3
+    assert (spec.options["interval_steps"], spec.options["stabilize_steps"]) == (10, 10_000)
+
+
+@pytest.mark.parametrize("experiment", GREG)
+def test_every_printed_row_of_a_method_has_its_runs(experiment: str) -> None:
+    config = read_experiment(CONFIG, experiment)
+    assert config.published is not None
+    named = {value.split("/")[0] for value in config.published.rows.values()}
+    printed = [
+        row
+        for row in select(read_published(), paper="greg", table=config.published.table)
+        if row.architecture in config.networks and row.method in named
+    ]
+    cells = {(r.method, r.ratio) for r in runs(experiment) if r.method in config.published.rows}
+    assert len(printed) == len(cells) > 0
+    if config.published.table == "Table 1":
+        assert {(row.method, float(row.ratio_printed or 0) / 100) for row in printed} == cells
+
+
+EPRUNER = ("googlenet", "resnet110", "resnet56", "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("vgg16", {"beta": 0.73, "beta_deep": 0.92, "deep_from": 8, "reset_all": True}),
+        ("googlenet", {"beta": 0.65, "beta_deep": None, "reset_all": False}),
+        ("resnet56", {"beta": 0.76, "beta_deep": None, "reset_all": False}),
+        ("resnet110", {"beta": 0.6, "beta_deep": None, "reset_all": False}),
+    ],
+)
+def test_epruner_has_its_readme_s_beta(network: str, options: dict[str, object]) -> None:
+    specs = [r for r in runs(f"epruner_cifar10_{network}") if r.method == "epruner"]
+    assert {r.options["initialization"] for r in specs} == {
+        "centroids",
+        "random",
+        "random_project",
+    }
+    for spec in specs:
+        assert {name: spec.options[name] for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("network", "groups"), [("vgg16", 13), ("googlenet", 27), ("resnet56", 27), ("resnet110", 54)]
+)
+def test_epruner_clusters_the_layers_of_its_code(network: str, groups: int) -> None:
+    specs = runs(f"epruner_cifar10_{network}")
+    with torch.random.fork_rng():
+        graph = trace(build(network, num_classes=10), torch.zeros(1, 3, 32, 32))
+    roles = {r.method: tuple(r.options["roles"]) for r in specs if r.method != "unpruned"}
+    assert len(select_groups(graph, roles["epruner"])) == groups
+    assert set(roles.values()) == {roles["epruner"]}  # the controls prune the same layers
+
+
+@pytest.mark.parametrize("network", EPRUNER)
+def test_epruner_is_trained_as_its_readme_says(network: str) -> None:
+    spec = next(r for r in runs(f"epruner_cifar10_{network}") if r.method == "epruner")
+    recipe = spec.recipes["fine_tune"]
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (150, 256, 0.01)
+    assert (recipe.weight_decay, recipe.schedule.milestones) == (5e-3, (50, 100))
+    assert recipe.normalize == spec.base.recipe.normalize == "epruner_cifar10"
+    config = read_experiment(CONFIG, f"epruner_cifar10_{network}")
+    assert config.published is not None
+    printed = select(
+        read_published(), paper="epruner", table=config.published.table, architecture=network
+    )
+    named = {f"{row.method}/{row.setting}" for row in printed}
+    assert set(config.published.rows.values()) == named
