@@ -1,10 +1,12 @@
-"""Torch-Pruning couples the same output channels, wherever both libraries follow a network.
+"""Torch-Pruning couples the same channels, wherever both libraries follow a network.
 
 Left out are grouped convolutions, whose units are another choice there, and operations it does not
 follow: channel shuffles, zero-padded shortcuts.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import pytest
 import torch
@@ -19,42 +21,48 @@ from tests.channels.conftest import Concat, Residual
 
 tp = pytest.importorskip("torch_pruning")
 
-Channel = tuple[str, int]  # path of a convolution or linear layer, number of its output
+Channel = tuple[str, Literal["out", "in"], int]  # of a convolution or linear layer, by its path
 LAYERS = (nn.Conv2d, nn.Linear)
 
 
 def ours(graph: ChannelGraph) -> set[frozenset[Channel]]:
-    """Return the sets of output channels that leave together, those that cannot leave included."""
+    """Return the sets of channels that leave together, those that cannot leave included."""
     groups = [*graph.groups.values(), *graph.frozen.values()]
     return {
         frozenset(
-            (member.parameters[0].removesuffix(".weight"), int(row))
+            (member.parameters[0].removesuffix(".weight"), side, int(place))
             for member in group.members
-            if member.role in ("out", "pass")
-            for row in member.index[unit]
+            for side in ("out", "in")
+            if member.role == side or (member.role, side) == ("pass", "out")
+            for place in member.index[unit]
         )
         for group in groups
         for unit in range(group.n_units)
-    } - {frozenset()}
+        if any(member.role in ("out", "pass") for member in group.members)
+    }
 
 
 def theirs(model: nn.Module, example: torch.Tensor) -> set[frozenset[Channel]]:
-    """Return the same of Torch-Pruning: what leaves with each channel, from every layer's side."""
-    names = {module: path for path, module in model.named_modules() if isinstance(module, LAYERS)}
+    """Return the same of Torch-Pruning: what leaves with each output, from every layer's side."""
     graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
-    sets = DisjointSet(
-        (path, row) for module, path in names.items() for row in range(module.weight.shape[0])
-    )
+    # Auxiliary classifiers do not run in eval mode.
+    run = set(graph.module2node)
+    names = {m: path for path, m in model.named_modules() if isinstance(m, LAYERS) and m in run}
+    sets: DisjointSet[Channel] = DisjointSet()
     for module, path in names.items():
+        channels = list(range(module.weight.shape[0]))
+        for channel in channels:
+            sets.add((path, "out", channel))
         prune = graph.get_pruner_of_module(module).prune_out_channels
-        group = graph.get_pruning_group(module, prune, list(range(module.weight.shape[0])))
-        for item in group.items:
-            # A depthwise convolution's inputs are its outputs.
-            if item.dep.target.module in names and graph.is_out_channel_pruning_fn(
-                item.dep.handler
-            ):
-                for root, index in zip(item.root_idxs, item.idxs, strict=True):
-                    sets.merge((path, root), (names[item.dep.target.module], index))
+        for item in graph.get_pruning_group(module, prune, channels).items:
+            other = item.dep.target.module
+            if other not in names:
+                continue
+            is_out = graph.is_out_channel_pruning_fn(item.dep.handler)
+            for root, place in zip(item.root_idxs, item.idxs, strict=True):
+                channel = (names[other], "out" if is_out else "in", place)
+                sets.add(channel)
+                sets.merge((path, "out", root), channel)
     return {frozenset(subset) for subset in sets.subsets()}
 
 
@@ -107,5 +115,6 @@ def test_large_classifiers_are_coupled_the_same(name: str) -> None:
 def test_chains_have_nothing_to_couple() -> None:
     model, example = registry.build("vgg13_x0_25", num_classes=4), torch.rand(1, 3, 32, 32)
     found = ours(trace(model, example))
-    assert {len(channels) for channels in found} == {1}
+    outputs = [sum(side == "out" for _, side, _ in channels) for channels in found]
+    assert set(outputs) == {1}
     assert found == theirs(model.eval(), example)
