@@ -21,6 +21,7 @@ COMMANDS = (
     "tables",
     "figures",
     "export",
+    "groups",
     "list",
     "schemas",
 )
@@ -111,6 +112,17 @@ def test_a_wrong_use_is_one_sentence(call: Any, arguments: str, words: str) -> N
         ("list method", "unknown list 'method'; did you mean methods? (allowed: datasets,"),
         ("resolve --config none.yaml", "none.yaml: cannot be read (No such file or directory)"),
         ("export none --out x.pt2", "none/structure.json: no such file"),
+        ("groups resnet21", "unknown network 'resnet21'; did you mean resnet32 or resnet20"),
+        ("groups resnet20 --image 32", "--image: '32' is not channels, height and width, as in 3x"),
+        ("groups resnet20 --grouped half", "--grouped: unknown value 'half' (allowed: auto, local"),
+        ("groups no_such_module:net", "network 'no_such_module:net' cannot be imported: No module"),
+        ("groups torch.nn:Conf2d", "network 'torch.nn:Conf2d' cannot be imported: module 'torch.n"),
+        ("groups torch.nn:Conv2d", "network 'torch.nn:Conv2d' cannot be built: "),
+        ("groups builtins:dict", "'builtins:dict' returns dict, no network"),
+        (
+            "groups torchvision.models:squeezenet1_1 --image 3x4x4",
+            "the network does not run on an input of [(1, 3, 4, 4)]: ",
+        ),
     ],
 )
 def test_what_is_not_there_is_one_sentence(

@@ -140,6 +140,8 @@ class ChannelGraph:
         First names of the parameters that require a gradient, shared ones once.
     flow
         Which of the calls read which, and where paths meet.
+    unknown
+        Operations on channels that the tracer does not know, so that it froze them.
     """
 
     groups: dict[str, ChannelGroup]
@@ -150,6 +152,7 @@ class ChannelGraph:
     shapes: dict[str, tuple[int, ...]]
     trainable: tuple[str, ...]
     flow: Flow
+    unknown: tuple[str, ...]
 
     def with_frozen(self, reasons: Mapping[str, str]) -> ChannelGraph:
         """Return the graph in which these groups cannot be pruned, each with its reason."""

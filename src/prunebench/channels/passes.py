@@ -39,6 +39,8 @@ class Pass:
         (path, place in `padding`) of padding modules that add channels to (before, after, ids).
     flow
         The order of layers.
+    unknown
+        Operations on channels that have no rule, each once.
     in_chunk
         Whether `torch.chunk` is running: it divides evenly whatever there is, `split` does not.
     """
@@ -52,6 +54,7 @@ class Pass:
     running: list[tuple[str, nn.Module]] = field(default_factory=list)
     pads: dict[tuple[str, int], tuple[int, int, Tensor]] = field(default_factory=dict)
     flow: FlowNotes = field(default_factory=FlowNotes)
+    unknown: dict[str, None] = field(default_factory=dict)
     in_chunk: bool = False
 
     def __post_init__(self) -> None:

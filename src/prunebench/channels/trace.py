@@ -126,6 +126,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif isinstance(out, Tensor) and is_pointwise(func):
             result = pointwise(p, op)
         else:
+            p.unknown[op.name] = None
             result = refuse(p, tuple(operands), f"{op.name}, which the tracer does not know")
         results = [result] if isinstance(result, Value) else result
         sources = self.sources_of(op, values, results, is_layer=len(p.calls) > n_calls)

@@ -68,6 +68,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad
         ),
         flow=flow,
+        unknown=tuple(state.unknown),
     )
 
 
