@@ -6,7 +6,17 @@ import pytest
 import torch
 import torchvision
 
-from prunebench.channels.drawing import ALONE, COLORS, FROZEN, ROWS, colors_of, draw, nodes_of
+from prunebench.channels.drawing import (
+    ALONE,
+    COLORS,
+    FROZEN,
+    ROWS,
+    colors_of,
+    column_starts,
+    draw,
+    nodes_of,
+)
+from prunebench.channels.layout import lay_out
 from prunebench.channels.trace import trace
 from tests.channels.conftest import named
 
@@ -73,6 +83,18 @@ def test_a_deep_network_goes_on_in_further_columns(densenet):
         if rect.get("x"):
             assert 0 <= float(rect.get("x")) <= width - float(rect.get("width"))
             assert 0 <= float(rect.get("y")) <= height - float(rect.get("height"))
+
+
+def test_columns_start_where_one_line_leads():
+    branches = [(node, node + k) for node in range(0, 200, 5) for k in (1, 2, 3, 4)]
+    joins = [(node + k, node + 5) for node in range(0, 200, 5) for k in (1, 2, 3, 4)]
+    layout = lay_out(201, branches + joins)
+    assert layout.rows == 81
+    starts = column_starts(layout)
+    assert len(starts) == 3
+    # rows of joins are even; four lines lead into each, and one joint leads to all that follow
+    assert all(start % 2 == 1 for start in starts[1:])
+    assert all(abs(start - even) <= 5 for start, even in zip(starts, (0, 27, 54), strict=True))
 
 
 def test_pictures_of_the_same_network_are_the_same(residual_net):

@@ -8,6 +8,7 @@ have a color; all others are white, what cannot leave is grey.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,7 @@ BOX, HEIGHT, PITCH = 168.0, 22.0, 38.0  # width and height of a layer, distance 
 LANE = BOX + 16.0  # of a node, with the space beside it
 GUTTER, MARGIN = 36.0, 14.0
 ROWS = 36  # of a column; a deeper network goes on beside it
+SLACK = 5  # rows by which a column may be longer or shorter than even parts
 SIGNS = {"sum": "+", "product": "×", "concatenation": "‖"}
 LEGEND = 8  # groups named above the picture
 
@@ -43,14 +45,14 @@ def draw(graph: ChannelGraph, title: str) -> str:
     shapes, edges = nodes_of(graph)
     layout = lay_out(len(shapes), edges)
     colors = colors_of(graph)
-    columns = math.ceil(layout.rows / ROWS)
-    rows = math.ceil(layout.rows / columns)
+    starts = column_starts(layout)
+    columns, rows = len(starts), max(b - a for a, b in pairwise([*starts, layout.rows]))
     legend = [*legend_of(graph, colors)]
     head = 30.0 + 18.0 * math.ceil(len(legend) / 2) + 12.0
     width = max(
         2 * MARGIN + columns * layout.width * LANE + (columns - 1) * GUTTER, 2 * MARGIN + 640.0
     )
-    canvas = Canvas(layout, rows, head)
+    canvas = Canvas(layout, starts, head)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" '
         f'height="{head + rows * PITCH + MARGIN:.0f}" font-family="DejaVu Sans, sans-serif" '
@@ -156,17 +158,33 @@ def swatch(x: float, y: float, color: str, words: str) -> str:
     )
 
 
+def column_starts(layout: Layout) -> list[int]:
+    """Return the row with which each column starts: near even parts, where few lines cross."""
+    crossing: list[set[float]] = [set() for _ in range(layout.rows)]  # where lines come from
+    for line in layout.lines.values():
+        for (x, _), (_, row) in pairwise(line):
+            crossing[row].add(x)
+    columns = math.ceil(layout.rows / ROWS)
+    starts = [0]
+    for number in range(1, columns):
+        even = round(number * layout.rows / columns)
+        near = range(max(even - SLACK, starts[-1] + 1), min(even + SLACK + 1, layout.rows))
+        starts.append(min(near, key=lambda row: (len(crossing[row]), abs(row - even))))
+    return starts
+
+
 @dataclass(frozen=True)
 class Canvas:
-    """A layout on paper: rows beyond `rows` go on in a further column."""
+    """A layout on paper, folded into columns that start with the rows `starts`."""
 
     layout: Layout
-    rows: int
+    starts: list[int]
     head: float
 
     def point(self, x: float, row: int) -> tuple[float, float]:
         """Return the middle of a place in pixels."""
-        column, row = divmod(row, self.rows)
+        column = bisect_right(self.starts, row) - 1
+        row -= self.starts[column]
         left = MARGIN + column * (self.layout.width * LANE + GUTTER)
         return left + x * LANE, self.head + (row + 0.5) * PITCH
 
