@@ -97,7 +97,8 @@ class Ids:
 
     def block_of(self, ids: Tensor) -> Block:
         """Return the block of the first of these ids."""
-        return self.blocks[bisect.bisect_right(self.starts, int(ids.reshape(-1)[0])) - 1]
+        first = int(ids[(0,) * ids.ndim])  # a reshape would spell an expanded tensor out
+        return self.blocks[bisect.bisect_right(self.starts, first) - 1]
 
     def set_role(self, ids: Tensor, role: MemberRole) -> None:
         """Say what the parameter's dimension that has these ids does; it can do one thing only."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
 from prunebench.channels.passes import INPUT, Operation, Pass, Rule, fixed_of
@@ -20,7 +19,7 @@ aten = torch.ops.aten
 
 def pointwise(p: Pass, op: Operation) -> Value:
     """Tie the channels at the same place of the operands."""
-    tensors = [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Tensor)]
+    tensors = op.operands
     values = [p.value(tensor) for tensor in tensors]
     merged: list[Tensor] = []
     for tensor, value in zip(tensors, values, strict=True):

@@ -25,7 +25,7 @@ from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.ids import Value, dims_of
 from prunebench.channels.moves import MOVES
-from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of
+from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, tensors_in
 from prunebench.channels.rules import COMPUTING, POINTWISE, pointwise, refuse
 from prunebench.channels.units import graph_of
 from prunebench.core.errors import ModelError
@@ -85,12 +85,19 @@ def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]
     """Return every parameter and buffer once, with all its names."""
     tensors: dict[int, Tensor] = {}
     names: dict[int, list[str]] = {}
-    for named in (model.named_parameters, model.named_buffers):
-        for name, tensor in named(remove_duplicate=False):
-            if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
-                raise ModelError(f"{name!r} has no shape yet; run the network once before tracing")
-            tensors[id(tensor)] = tensor
-            names.setdefault(id(tensor), []).append(name)
+    modules = list(model.named_modules(remove_duplicate=False))
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules:
+            for key, tensor in getattr(module, kind).items():
+                if tensor is None:
+                    continue
+                name = f"{path}.{key}" if path else key
+                if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                    raise ModelError(
+                        f"{name!r} has no shape yet; run the network once before tracing"
+                    )
+                tensors[id(tensor)] = tensor
+                names.setdefault(id(tensor), []).append(name)
     return list(tensors.values()), [tuple(many) for many in names.values()]
 
 
@@ -113,8 +120,8 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **kwargs)
-        p, op = self.state, Operation(func, args, kwargs, out, strides)
-        operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        operands = tuple(tensors_in(*args, *kwargs.values()))
+        p, op = self.state, Operation(func, args, kwargs, out, strides, operands)
         values = [p.value(operand) for operand in operands]
         n_calls = len(p.calls)
         rule = RULES.get(func.overloadpacket)
@@ -127,7 +134,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = pointwise(p, op)
         else:
             p.unknown[op.name] = None
-            result = refuse(p, tuple(operands), f"{op.name}, which the tracer does not know")
+            result = refuse(p, operands, f"{op.name}, which the tracer does not know")
         results = [result] if isinstance(result, Value) else result
         sources = self.sources_of(op, values, results, is_layer=len(p.calls) > n_calls)
         self.note(out, result, sources)
@@ -156,7 +163,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
         """Remember what is known about the results; further ones of a rule are constants."""
-        results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        results = list(tensors_in(out))
         values = [result] if isinstance(result, Value) else list(result)
         if isinstance(result, Value) and not result.layers:
             values = [result] * len(results)
@@ -198,17 +205,21 @@ class ChunkMode(TorchFunctionMode):
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Run in eval mode; put modes and buffers back."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    model.eval()
+    # Walking over modules and setting their attributes is slow: done once, and where it changes.
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules if module.training]
+    held = [buffer for module in modules for buffer in module._buffers.values()]
+    buffers = [(b, b._version, b.detach().clone()) for b in held if b is not None]
+    for module, _ in modes:
+        module.training = False
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
         with torch.no_grad():
-            for buffer, before in buffers:
-                if buffer._version and not torch.equal(buffer, before):
+            for buffer, version, before in buffers:
+                if buffer._version != version:
                     buffer.copy_(before)
 
 

@@ -88,14 +88,23 @@ def all_units(ids: Ids) -> list[Units]:
     order = np.lexsort((flat, block_of, label_of))
     flat, block_of, label_of = flat[order], block_of[order], label_of[order]
     starts = np.flatnonzero(np.r_[True, label_of[1:] != label_of[:-1]])
-    by_kind: dict[tuple[bytes, str], list[Ints]] = {}
-    for first, last in zip(starts, np.r_[starts[1:], len(flat)], strict=True):
-        key = (block_of[first:last].tobytes(), reasons.get(int(label_of[first]), ""))
-        by_kind.setdefault(key, []).append(flat[first:last])
-    return [
-        units_of(np.frombuffer(kind, dtype=block_of.dtype), reason, np.stack(rows), ids.blocks)
-        for (kind, reason), rows in by_kind.items()
-    ]
+    sizes = np.diff(np.r_[starts, len(flat)])
+    words = list(dict.fromkeys(["", *reasons.values()]))
+    numbers_of_words = {word: number for number, word in enumerate(words)}
+    reason_of = np.zeros(labels.max() + 1, np.int64)
+    reason_of[list(reasons)] = [numbers_of_words[word] for word in reasons.values()]
+    found = []
+    # Components of one size are rows of a matrix, of which equal ones are one kind.
+    for size in np.unique(sizes).tolist():
+        firsts = starts[sizes == size]
+        places = firsts[:, None] + np.arange(size)
+        kinds = np.c_[reason_of[label_of[firsts]], block_of[places]]
+        as_bytes = kinds.view(np.dtype((np.void, kinds.strides[0])))[:, 0]  # compared at once
+        _, first, kind_of = np.unique(as_bytes, return_index=True, return_inverse=True)
+        for number, kind in enumerate(kinds[first]):
+            rows = flat[places[kind_of == number]]
+            found.append(units_of(kind[1:], words[int(kind[0])], rows, ids.blocks))
+    return found
 
 
 def is_bound(block: Block) -> bool:
