@@ -142,7 +142,7 @@ def test_output_channels_are_frozen(two_layer_net):
         (lambda x: x.softmax(1), 4, "mixed across its channels by aten._softmax"),
         (lambda x: F.layer_norm(x, x.shape[1:]), 4, "normalized over its channels"),
         (lambda x: x + torch.ones(1, 4, 1, 1), 4, "combined with a constant, whose size is fixed"),
-        (lambda x: x.reshape(len(x), 2, -1, 2).sum(3, keepdim=True), 2, "divided"),
+        (lambda x: x.reshape(len(x), 2, -1, 2).sum(3, keepdim=True), 2, "another dimension"),
         (lambda x: x.transpose(1, 2), 4, "reads its channels as another dimension"),
         (lambda x: F.group_norm(x, 2), 4, "groups are written in the code"),
         (lambda x: torch.cat([x.new_zeros(len(x), 4, 2, 4), x], 2), 4, "joined with a constant"),

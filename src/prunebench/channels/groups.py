@@ -94,6 +94,25 @@ class Pad:
 
 
 @dataclass(frozen=True)
+class Width:
+    """A normalization module without tensors that repeats the number of its channels.
+
+    Attributes
+    ----------
+    module
+        Its path.
+    size
+        The number.
+    index
+        Group name to (units, slices per unit), its channels; those of frozen units are not listed.
+    """
+
+    module: str
+    size: int
+    index: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Call:
     """One use of a convolution's or linear layer's weight.
 
@@ -130,6 +149,8 @@ class ChannelGraph:
         Those that cannot be pruned, with the reason.
     pads
         Padding modules that add channels.
+    widths
+        Normalization modules without tensors.
     calls
         Uses of convolution and linear weights, in network order.
     batch
@@ -140,16 +161,21 @@ class ChannelGraph:
         First names of the parameters that require a gradient, shared ones once.
     flow
         Which of the calls read which, and where paths meet.
+    unused
+        First names of the parameters that the traced pass has not used: heads that run in training
+        only would not be cut along.
     """
 
     groups: dict[str, ChannelGroup]
     frozen: dict[str, ChannelGroup]
     pads: tuple[Pad, ...]
+    widths: tuple[Width, ...]
     calls: tuple[Call, ...]
     batch: int
     shapes: dict[str, tuple[int, ...]]
     trainable: tuple[str, ...]
     flow: Flow
+    unused: tuple[str, ...]
 
     def with_frozen(self, reasons: Mapping[str, str]) -> ChannelGraph:
         """Return the graph in which these groups cannot be pruned, each with its reason."""

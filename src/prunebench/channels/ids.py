@@ -45,11 +45,11 @@ class Value:
 
 @dataclass
 class Block:
-    """A run of ids: one dimension of a parameter, the two sides of a pad, or loose constants."""
+    """A run of ids: a parameter's dimension, both sides of a pad, a module's width, constants."""
 
     start: int
     size: int
-    owner: int | str | None  # number of the parameter, path of the padding module
+    owner: int | str | None  # number of the parameter, path of the module
     dim: int = 0
     role: MemberRole | None = None
     reads_input: bool = False  # of a producer: what it reads is the network's input

@@ -1,11 +1,13 @@
 """Rules for operations that move elements: the ids move in the same way.
 
-Cutting channels at a number written in the code (slice, select, split, index) freezes them: after
-a removal the number would cut elsewhere. `torch.chunk` divides whatever is left and is followed.
+Cutting channels at a number written in the code (slice, select, split, index, view) freezes them:
+after a removal the number would cut elsewhere. What divides whatever is left is followed: the parts
+lose the same places together.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,10 @@ from prunebench.channels.passes import Operation, Pass, Rule
 aten = torch.ops.aten
 CUT = "cut along its channels at places written in the code"
 DIVIDED = "divided along its channels by a view"
+WRITTEN = "reshaped to sizes written in the code"
 PADDED = "padded along its channels by a number written in the code"
 SINGLE = "spread from one channel over several"
+INDEX = "used as an index"
 
 
 def same(p: Pass, op: Operation) -> Value:
@@ -35,9 +39,20 @@ def like(p: Pass, op: Operation) -> Value:
     return Value(value.layers, value.fixed)
 
 
-def constant(p: Pass, op: Operation) -> Value:
-    """Return no channels: `new_zeros` and the like have a shape written in the code."""
-    return Value()
+def new(p: Pass, op: Operation) -> Value:
+    """Give a new tensor that torch itself makes the operand's channels where sizes agree.
+
+    It reads the sizes from the operand: for dropout of whole channels, circular padding ...
+    """
+    value, shape = p.value(op.args[0]), op.out.shape
+    if value.parameter or not p.request.internal or len(shape) != op.args[0].ndim:
+        return Value()
+    kept = [
+        resized(layer, shape)
+        for layer in value.layers
+        if all(shape[d] == layer.shape[d] for d in dims_of(layer))
+    ]
+    return Value(tuple(kept))
 
 
 def moved(p: Pass, op: Operation) -> Value:
@@ -74,27 +89,61 @@ def expand(p: Pass, op: Operation) -> Value:
     return p.settle(value, layers, SINGLE, value.parameter)
 
 
-def cut(p: Pass, op: Operation) -> Value:
-    """Take a part along one dimension; not followed if channels lie there."""
+def select(p: Pass, op: Operation) -> Value:
+    """Take one place along a dimension; not followed if channels lie there."""
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
-    whole = op.func.overloadpacket is aten.slice and op.out.shape == op.args[0].shape
+    layers = [None if dim in dims_of(layer) else layer.select(dim, 0) for layer in value.layers]
+    return p.settle(value, layers, CUT, value.parameter)
+
+
+def index_select(p: Pass, op: Operation) -> Value:
+    """Take some places along a dimension; not followed if channels lie there."""
+    value = p.value(op.args[0])
+    dim = op.arg("dim") % op.args[0].ndim
+    p.ids.freeze_value(p.value(op.arg("index")), INDEX)
     layers = [
-        None if dim in dims_of(layer) and not whole else op.func(layer, *op.args[1:], **op.kwargs)
-        for layer in value.layers
+        None if dim in dims_of(layer) else resized(layer, op.out.shape) for layer in value.layers
     ]
     return p.settle(value, layers, CUT, value.parameter)
 
 
+def slice_(p: Pass, op: Operation) -> Value:
+    """Take a run along one dimension: all of it, or one of several even parts of its channels."""
+    value, x = p.value(op.args[0]), op.args[0]
+    dim = op.arg("dim") % x.ndim
+    size, length = x.shape[dim], op.out.shape[dim]
+    layers: list[Tensor | None] = []
+    for layer in value.layers:
+        part = op.func(layer, *op.args[1:], **op.kwargs)
+        if dim not in dims_of(layer) or length == size:
+            layers.append(part)
+            continue
+        ids = along(Value((layer,)), dim)
+        is_even = ids is not None and length and size % length == 0 and op.arg("step") == 1
+        if not is_even or not p.request.cuts_follow or (op.arg("start") or 0) % length:
+            layers.append(None)
+            continue
+        tie_columns(p, ids.reshape(-1, length))  # type: ignore[union-attr]
+        layers.append(part)
+    return p.settle(value, layers, CUT, value.parameter)
+
+
+def tie_columns(p: Pass, rows: Tensor) -> None:
+    """Note that the same places of all rows leave together, so that rows stay of equal length."""
+    p.ids.tie(rows[:1], rows)
+
+
 def split(p: Pass, op: Operation) -> list[Value]:
-    """Cut into parts; the parts of an even `torch.chunk` lose the same places together."""
+    """Cut into parts; even parts at places that follow lose the same places together."""
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
+    is_even = len({part.shape for part in op.out}) == 1
     parts: list[list[Tensor | None]] = [[] for _ in op.out]
     for layer in value.layers:
         chunks: list[Tensor] = list(op.func(layer, *op.args[1:], **op.kwargs))
         followed = dim not in dims_of(layer)
-        if not followed and p.in_chunk and len({part.shape[dim] for part in op.out}) == 1:
+        if not followed and p.request.cuts_follow and is_even:
             followed = True
             for chunk in chunks[1:]:
                 p.ids.tie(compact(chunks[0]), compact(chunk))
@@ -104,8 +153,11 @@ def split(p: Pass, op: Operation) -> list[Value]:
 
 
 def index(p: Pass, op: Operation) -> Value:
-    """Index by tensors; not followed if channels lie on an indexed dimension."""
+    """Index by tensors; not followed if channels lie on an indexed dimension or in an index."""
     value = p.value(op.args[0])
+    for chosen in op.args[1]:
+        if chosen is not None:
+            p.ids.freeze_value(p.value(chosen), INDEX)
     dims = {d for d, chosen in enumerate(op.args[1]) if chosen is not None}
     # The result's dimensions are where they were only if one dimension is indexed by a vector.
     plain = len(dims) == 1 and op.out.ndim == op.args[0].ndim
@@ -114,6 +166,26 @@ def index(p: Pass, op: Operation) -> Value:
         for layer in value.layers
     ]
     return p.settle(value, layers, CUT)
+
+
+def index_put(p: Pass, op: Operation) -> Value:
+    """Write rows into some places along the first dimension; their channels leave together."""
+    base, chosen, written = op.args[:3]
+    value, source = p.value(base), p.value(written)
+    for place in chosen:
+        if place is not None:
+            p.ids.freeze_value(p.value(place), INDEX)
+    rows = len(chosen) == 1 and chosen[0].ndim == 1
+    on = {d for layer in (*value.layers, *source.layers) for d in dims_of(layer)}
+    same_dims = {dims_of(la) for la in value.layers} == {dims_of(la) for la in source.layers}
+    if rows and 0 not in on and (written.numel() == 1 or (same_dims and written.ndim == base.ndim)):
+        for layer, other in itertools.product(value.layers, source.layers):
+            if dims_of(layer) == dims_of(other):
+                p.ids.tie(compact(layer), compact(other))
+        return value
+    for used in (value, source):
+        p.ids.freeze_value(used, "written into places of a tensor")
+    return Value((), "a tensor written to at places")
 
 
 def repeat(p: Pass, op: Operation) -> Value:
@@ -133,14 +205,22 @@ def repeat(p: Pass, op: Operation) -> Value:
 
 
 def view(p: Pass, op: Operation) -> Value:
-    """Merge and divide dimensions; channels may be merged with others, not divided."""
+    """Merge and divide dimensions; what the code says of the sizes decides what is followed."""
     value = p.value(op.args[0])
-    layers = [reshaped(layer, tuple(op.out.shape)) for layer in value.layers]
-    return p.settle(value, layers, DIVIDED, value.parameter)
+    sizes = p.request.sizes if p.request.sizes and len(p.request.sizes) == op.out.ndim else None
+    layers = [reshaped(p, layer, tuple(op.out.shape), sizes) for layer in value.layers]
+    return p.settle(value, layers, DIVIDED if sizes is None else WRITTEN, value.parameter)
 
 
-def reshaped(layer: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """Return the layer in another shape, or None if that divides a dimension it lies on."""
+def reshaped(
+    p: Pass, layer: Tensor, shape: tuple[int, ...], sizes: tuple[bool, ...] | None
+) -> Tensor | None:
+    """Return the layer in another shape, or None if its channels cannot be followed.
+
+    Channels are divided into a written number of parts, which stay of equal length: the same places
+    of all parts leave together. `sizes` says which sizes change with the channels; where that is
+    not known, channels may be merged with others, not divided.
+    """
     if layer.numel() == 0:
         return None
     on = set(dims_of(layer))
@@ -156,15 +236,29 @@ def reshaped(layer: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     spelled = layer.as_strided(full, layer.stride()).reshape(target).contiguous()
     for _, outs in touched:
         large = [d for d in outs if shape[d] > 1]
-        vary = [d for d in large if not bool((spelled == spelled.narrow(d, 0, 1)).all())]
+        vary = [d for d in large if differs(spelled, d)]
+        if sizes is not None:
+            written = [d for d in large if not sizes[d]]
+            if large and written == large:
+                return None
+            for d in written:
+                p.ids.tie(spelled.narrow(d, 0, 1), spelled)
+                spelled = spelled.narrow(d, 0, 1)
+            vary = [d for d in vary if d not in written]
         if not vary:  # a single channel: its dimension keeps size 1 if there is one
             lies += ([d for d in outs if shape[d] == 1] or large)[:1]
-        elif vary == large[-1:]:  # the same channels again and again, as in instance norm
-            lies += vary
+        elif len(vary) == 1 and (sizes is not None or vary == large[-1:]):
+            lies += vary  # the same channels again and again, as in instance norm
         else:
             return None
+    spelled = spelled.contiguous()
     strides = [max(spelled.stride(d), 1) if d in lies else 0 for d in range(len(shape))]
     return spelled.as_strided(shape, strides)
+
+
+def differs(ids: Tensor, dim: int) -> bool:
+    """Whether ids differ along a dimension."""
+    return not bool((ids == ids.narrow(dim, 0, 1)).all())
 
 
 def aligned(
@@ -329,13 +423,16 @@ MOVES: dict[Any, Rule] = {
     aten.fill_: same,
     aten.full_like: like,
     aten.index: index,
-    aten.index_select: cut,
+    aten.index_put: index_put,
+    aten.index_put_: index_put,
+    aten.index_select: index_select,
     aten.lift_fresh: same,
     aten.native_channel_shuffle: channel_shuffle,
-    aten.new_empty: constant,
-    aten.new_full: constant,
-    aten.new_ones: constant,
-    aten.new_zeros: constant,
+    aten.native_dropout: same,
+    aten.new_empty: new,
+    aten.new_full: new,
+    aten.new_ones: new,
+    aten.new_zeros: new,
     aten.ones_like: like,
     aten.permute: moved,
     aten.pixel_shuffle: pixel_shuffle,
@@ -343,8 +440,8 @@ MOVES: dict[Any, Rule] = {
     aten.rand_like: like,
     aten.randn_like: like,
     aten.repeat: repeat,
-    aten.select: cut,
-    aten.slice: cut,
+    aten.select: select,
+    aten.slice: slice_,
     aten.split: split,
     aten.split_with_sizes: split,
     aten.squeeze: moved,

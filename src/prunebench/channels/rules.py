@@ -6,6 +6,7 @@ two activations; what removing a channel does there is not what zeroing its cons
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -197,8 +198,12 @@ def batch_norm(p: Pass, op: Operation) -> Value:
     """Bind affine parameters and statistics to the channels."""
     value = p.value(op.args[0])
     ids = channels(p, value, 1, "batch norm")
-    for tensor in op.args[1:5]:
-        vector(p, ids, tensor if isinstance(tensor, Tensor) else None)
+    held = [tensor for tensor in op.args[1:5] if isinstance(tensor, Tensor)]
+    for tensor in held:
+        vector(p, ids, tensor)
+    module = p.module()[1]
+    if not held and ids is not None and isinstance(module, nn.modules.batchnorm._NormBase):
+        p.width(ids, module.num_features)
     return Value(value.layers, value.fixed)
 
 
@@ -212,9 +217,10 @@ def group_norm(p: Pass, op: Operation) -> Value:
     vector(p, ids, bias)
     if ids is None:
         return Value(value.layers, value.fixed)
-    # Without a weight removal would not find the module whose `num_groups` it must correct.
-    if weight is None or not isinstance(module, nn.GroupNorm) or module.num_groups != groups:
+    if not isinstance(module, nn.GroupNorm) or module.num_groups != groups:
         p.ids.freeze(ids, "used by a group norm whose groups are written in the code")
+    elif weight is None:
+        p.width(ids, module.num_channels)
     by_group = ids.reshape(groups, -1)
     p.ids.tie(by_group[:, :1], by_group)
     return Value(value.layers, value.fixed)
@@ -274,6 +280,38 @@ def across(p: Pass, op: Operation) -> Value:
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
 
+def glu(p: Pass, op: Operation) -> Value:
+    """Tie the two halves, of which one gates the other."""
+    value = p.value(op.args[0])
+    dim = op.arg("dim") % op.out.ndim
+    layers = []
+    for layer in value.layers:
+        first, second = layer.chunk(2, dim) if dim in dims_of(layer) else (layer, layer)
+        p.ids.tie(compact(first), compact(second))
+        layers.append(resized(first, op.out.shape))
+    return p.settle(value, layers, "gated")
+
+
+def unpool(p: Pass, op: Operation) -> Value:
+    """Put pooled elements back at their places; the places have channels as well."""
+    value, places = p.value(op.args[0]), p.value(op.args[1])
+    for layer, other in itertools.product(value.layers, places.layers):
+        p.ids.tie(compact(layer), compact(other))
+    if bool(value.layers) != bool(places.layers):
+        return refuse(p, op.args[:2], op.name + " of different channels")
+    return spatial(2 if op.out.ndim == 4 else 3)(p, op)
+
+
+def sampled(p: Pass, op: Operation) -> Value:
+    """Sample an activation at computed places, as region pooling and grid sampling do."""
+    value = p.value(op.args[0])
+    p.ids.freeze_value(p.value(op.args[1]), f"gives {op.name} its places")
+    layers = [
+        resized(layer, op.out.shape) if dims_of(layer) == (1,) else None for layer in value.layers
+    ]
+    return p.settle(value, layers, f"mixed across its channels by {op.name}")
+
+
 # Work place by place without being tagged so.
 POINTWISE = {
     aten._prelu_kernel,
@@ -318,6 +356,17 @@ COMPUTING: dict[Any, Rule] = {
     aten.mm: mm,
     aten.native_group_norm: group_norm,
     aten.native_layer_norm: layer_norm,
+    aten.argmax: reduction,
+    aten.argmin: reduction,
+    aten.glu: glu,
+    aten.grid_sampler_2d: sampled,
+    aten.grid_sampler_3d: sampled,
+    aten.max: reduction,
+    aten.max_unpool2d: unpool,
+    aten.max_unpool3d: unpool,
+    aten.min: reduction,
+    aten.norm: reduction,
+    aten.prod: reduction,
     aten.roll: across,
     aten.std: reduction,
     aten.sum: reduction,
@@ -327,3 +376,6 @@ COMPUTING: dict[Any, Rule] = {
     **{getattr(aten, name): spatial(n) for n, names in SPATIAL.items() for name in names
        if hasattr(aten, name)},
 }  # fmt: skip
+
+# By name: they exist once the library that brings them is imported.
+FOREIGN: dict[str, Rule] = {"torchvision.roi_align": sampled, "torchvision.roi_pool": sampled}

@@ -11,9 +11,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
 from prunebench.channels.ids import Block, Ids
-from prunebench.channels.passes import Pass
+from prunebench.channels.passes import WIDTH, Pass
 from prunebench.channels.roles import gates
 
 Ints = NDArray[np.int64]
@@ -40,7 +40,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
     flow = state.flow.finished()
     factors = {state.calls[number].weight for number in gates(flow)}
     groups: dict[str, ChannelGroup] = {}
-    pads: dict[tuple[str, int], dict[str, torch.Tensor]] = {key: {} for key in state.pads}
+    modules: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
     taken: dict[str, int] = {}
     for units in ordered:
         path = layer_path(units, state)
@@ -50,14 +50,19 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         for number, ids in units.ids.items():
             block = blocks[number]
             if isinstance(block.owner, str) and not units.reason:
-                pads[block.owner, block.dim][name] = torch.from_numpy(ids - block.start)
+                index = torch.from_numpy(ids - block.start)
+                modules.setdefault((block.owner, block.dim), {})[name] = index
     named = {name: t for t, names in zip(state.tensors, state.names, strict=True) for name in names}
     return ChannelGraph(
         groups={name: group for name, group in groups.items() if not group.frozen},
         frozen={name: group for name, group in groups.items() if group.frozen},
         pads=tuple(
-            Pad(path, place, before, after, pads[path, place])
+            Pad(path, place, before, after, modules.get((path, place), {}))
             for (path, place), (before, after, _) in state.pads.items()
+        ),
+        widths=tuple(
+            Width(path, len(ids), modules.get((path, WIDTH), {}))
+            for path, ids in state.widths.items()
         ),
         calls=tuple(state.calls),
         batch=batch,
@@ -68,6 +73,11 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad
         ),
         flow=flow,
+        unused=tuple(
+            names[0]
+            for tensor, names in zip(state.tensors, state.names, strict=True)
+            if isinstance(tensor, nn.Parameter) and tensor not in state.values
+        ),
     )
 
 
@@ -98,7 +108,7 @@ def all_units(ids: Ids) -> list[Units]:
 
 
 def is_bound(block: Block) -> bool:
-    """Whether a block is something to cut: a dimension with a role, or a pad."""
+    """Whether a block is something to cut: a dimension with a role, a pad or a width."""
     return block.role is not None or isinstance(block.owner, str)
 
 
