@@ -11,7 +11,7 @@ from torch import nn
 from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError
 from prunebench.models import registry
-from tests.channels.conftest import named
+from tests.channels.conftest import Between, named
 
 
 def sizes(groups):
@@ -32,19 +32,6 @@ def written_through_view(x):
     out = torch.zeros(4, 4, 4)
     out.unsqueeze(0).copy_(x)
     return out.unsqueeze(0)
-
-
-class Between(nn.Module):
-    """conv 3 -> 4, a function, conv `c_in` -> 2; the function decides what can leave."""
-
-    def __init__(self, function, c_in=4):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
-        self.function = function
-        self.head = nn.Conv2d(c_in, 2, 1)
-
-    def forward(self, x):
-        return self.head(self.function(self.conv(x)))
 
 
 def test_group_lists_the_slices_that_leave_together(two_layer_net):

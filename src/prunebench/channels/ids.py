@@ -65,6 +65,7 @@ class Ids:
     left: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     frozen: list[tuple[Tensor, str]] = field(default_factory=list)
+    proportional: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Tensor:
         """Return (size,) fresh ids."""
@@ -85,6 +86,10 @@ class Ids:
         a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
         self.left.append(a.reshape(-1))
         self.right.append(b.reshape(-1))
+
+    def keep_proportional(self, a: Tensor, b: Tensor) -> None:
+        """Note that `a` and `b` must lose the same share: one is divided by the other's number."""
+        self.proportional.append((compact(a).reshape(-1), compact(b).reshape(-1)))
 
     def freeze(self, ids: Tensor, reason: str) -> None:
         """Note that these channels cannot leave."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
-from prunebench.channels.passes import Operation, Pass, Rule
+from prunebench.channels.passes import Operation, Pass, Rule, Size
 
 aten = torch.ops.aten
 CUT = "cut along its channels at places written in the code"
@@ -121,10 +121,12 @@ def slice_(p: Pass, op: Operation) -> Value:
             continue
         ids = along(Value((layer,)), dim)
         is_even = ids is not None and length and size % length == 0 and op.arg("step") == 1
-        if not is_even or not p.request.cuts_follow or (op.arg("start") or 0) % length:
+        if not is_even or p.request.cuts is None or (op.arg("start") or 0) % length:
             layers.append(None)
             continue
         tie_columns(p, ids.reshape(-1, length))  # type: ignore[union-attr]
+        for count in p.request.cuts:
+            p.ids.keep_proportional(count, layer)
         layers.append(part)
     return p.settle(value, layers, CUT, value.parameter)
 
@@ -143,10 +145,12 @@ def split(p: Pass, op: Operation) -> list[Value]:
     for layer in value.layers:
         chunks: list[Tensor] = list(op.func(layer, *op.args[1:], **op.kwargs))
         followed = dim not in dims_of(layer)
-        if not followed and p.request.cuts_follow and is_even:
+        if not followed and p.request.cuts is not None and is_even:
             followed = True
             for chunk in chunks[1:]:
                 p.ids.tie(compact(chunks[0]), compact(chunk))
+            for count in p.request.cuts:
+                p.ids.keep_proportional(count, layer)
         for part, chunk in zip(parts, chunks, strict=True):
             part.append(chunk if followed else None)
     return [p.settle(value, part, CUT) for part in parts]
@@ -213,7 +217,7 @@ def view(p: Pass, op: Operation) -> Value:
 
 
 def reshaped(
-    p: Pass, layer: Tensor, shape: tuple[int, ...], sizes: tuple[bool, ...] | None
+    p: Pass, layer: Tensor, shape: tuple[int, ...], sizes: tuple[Size, ...] | None
 ) -> Tensor | None:
     """Return the layer in another shape, or None if its channels cannot be followed.
 
@@ -238,13 +242,16 @@ def reshaped(
         large = [d for d in outs if shape[d] > 1]
         vary = [d for d in large if differs(spelled, d)]
         if sizes is not None:
-            written = [d for d in large if not sizes[d]]
+            written = [d for d in large if sizes[d] is False]
             if large and written == large:
                 return None
             for d in written:
                 p.ids.tie(spelled.narrow(d, 0, 1), spelled)
                 spelled = spelled.narrow(d, 0, 1)
             vary = [d for d in vary if d not in written]
+            for d in vary:
+                if isinstance(count := sizes[d], Tensor):
+                    p.ids.keep_proportional(count, layer)
         if not vary:  # a single channel: its dimension keeps size 1 if there is one
             lies += ([d for d in outs if shape[d] == 1] or large)[:1]
         elif len(vary) == 1 and (sizes is not None or vary == large[-1:]):

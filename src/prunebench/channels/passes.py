@@ -17,6 +17,10 @@ INPUT = "the network's input"
 WIDTH = -1  # in place of a dimension: the block is a module's number of channels
 
 
+# Ids of the channels a size is proportional to, True if it is what is left, False if written.
+Size = Tensor | bool
+
+
 @dataclass(frozen=True)
 class Request:
     """What the call of a torch function under way says about sizes.
@@ -24,15 +28,15 @@ class Request:
     Attributes
     ----------
     sizes
-        Per size asked for, whether it changes with the channels; None if the call names none.
-    cuts_follow
-        Whether all places at which channels are cut change with the channels.
+        The sizes asked for; None if the call names none.
+    cuts
+        What the places of cuts are proportional to; None if they are written in the code.
     internal
         Whether what runs now is called by torch itself, which reads sizes from its operands.
     """
 
-    sizes: tuple[bool, ...] | None = None
-    cuts_follow: bool = False
+    sizes: tuple[Size, ...] | None = None
+    cuts: tuple[Tensor, ...] | None = None
     internal: bool = False
 
 

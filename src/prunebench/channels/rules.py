@@ -127,6 +127,8 @@ def product(
     xv, wv = p.value(x), p.value(weight)
     p.called(wv, weight, dims[0], x.numel() // x.shape[-1], out, "matrix product")
     rows, columns = along(wv, dims[0]), along(wv, dims[1])
+    if isinstance(p.module()[1], nn.MultiheadAttention):  # it compares sizes with its own
+        return refuse(p, (x, weight, bias), "attention")
     if not wv.parameter or rows is None or columns is None:
         return refuse(p, (x, weight, bias), "a matrix product of two activations")
     ids = channels(p, xv, x.ndim - 1, "a linear layer")

@@ -16,48 +16,63 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from prunebench.channels.ids import Value, along, dims_of, spread
-from prunebench.channels.passes import Pass, Request
+from prunebench.channels.passes import Pass, Request, Size
 
 
 class ChannelCount(int):
     """A number of channels read from a tensor, or a multiple, part or sum of such numbers.
 
-    `ids` are those of the channels counted, None after arithmetic.
+    `of` holds the ids of the channels it is proportional to.
 
-    >>> type(ChannelCount(8) // 2 * 3).__name__, type(ChannelCount(8) + 1).__name__
+    >>> eight = ChannelCount(8, torch.arange(8))
+    >>> type(eight // 2 * 3).__name__, type(eight + 1).__name__
     ('ChannelCount', 'int')
     """
 
-    ids: Tensor | None
+    of: Tensor
 
-    def __new__(cls, number: int, ids: Tensor | None = None) -> Self:
-        """Return a count of these channels."""
+    def __new__(cls, number: int, of: Tensor) -> Self:
+        """Return a number that is proportional to these channels."""
         count = super().__new__(cls, number)
-        count.ids = ids
+        count.of = of
         return count
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChannelCount, (int(self), self.of)
+
     def __mul__(self, other: Any) -> Any:
-        return _counted(int(self) * other, not isinstance(other, ChannelCount))
+        product = int(self) * (int(other) if isinstance(other, ChannelCount) else other)
+        return ChannelCount(product, self.of) if is_number(other) else product
 
     def __floordiv__(self, other: Any) -> Any:
-        return _counted(int(self) // other, not isinstance(other, ChannelCount))
+        part = int(self) // other
+        return ChannelCount(part, self.of) if is_number(other) else part
 
     def __add__(self, other: Any) -> Any:
-        return _counted(int(self) + other, isinstance(other, ChannelCount))
+        return self._plus(other, int(self) + other)
 
     def __sub__(self, other: Any) -> Any:
-        return _counted(int(self) - other, isinstance(other, ChannelCount))
+        return self._plus(other, int(self) - other)
+
+    def _plus(self, other: Any, result: Any) -> Any:
+        if isinstance(other, ChannelCount):
+            return ChannelCount(result, torch.cat([self.of, other.of]))
+        return self if is_number(other) and other == 0 else result  # `sum` starts from 0
 
     __rmul__ = __mul__
+    __radd__ = __add__
 
 
-def _counted(number: Any, is_count: bool) -> Any:
-    return ChannelCount(number) if is_count and type(number) is int else number
+def is_number(other: Any) -> bool:
+    """Whether this is a whole number that does not change with any channels."""
+    return isinstance(other, int) and not isinstance(other, ChannelCount)
 
 
-def follows(size: Any) -> bool:
-    """Whether a requested size changes with the channels there are; -1 takes what is left."""
-    return isinstance(size, ChannelCount) or (isinstance(size, int) and size == -1)
+def size_of(size: Any) -> Size:
+    """Return what a requested size is proportional to; -1 takes what is left."""
+    if isinstance(size, ChannelCount):
+        return size.of
+    return isinstance(size, int) and size == -1
 
 
 class SizeMode(TorchFunctionMode):
@@ -88,7 +103,8 @@ class SizeMode(TorchFunctionMode):
 def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) -> Any:
     """Return a shape, or its size along `dim`, with channel counts where channels lie."""
     value = state.value(x)
-    on = {d: along(value, d) for layer in value.layers for d in dims_of(layer)}
+    found = {d: along(value, d) for layer in value.layers for d in dims_of(layer)}
+    on = {d: ids for d, ids in found.items() if ids is not None}
     if isinstance(sizes, torch.Size):
         return torch.Size([ChannelCount(n, on[d]) if d in on else n for d, n in enumerate(sizes)])
     place = None if dim is None else dim % x.ndim
@@ -105,9 +121,10 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
     """Return the channels of a new tensor, whose sizes may have been read from others."""
     if len(sizes) != out.ndim:
         return Value()
-    counts = {d: n.ids for d, n in enumerate(sizes) if isinstance(n, ChannelCount)}
-    known = {d: ids for d, ids in counts.items() if ids is not None}
-    return Value(tuple(spread(ids, out.shape, (d,)) for d, ids in known.items()))
+    counts = {d: n.of for d, n in enumerate(sizes) if isinstance(n, ChannelCount)}
+    return Value(
+        tuple(spread(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d])
+    )
 
 
 VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
@@ -121,24 +138,26 @@ NARROWS = {torch.narrow, Tensor.narrow}
 def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
     """Return what a call of a function of torch says about sizes."""
     if func in VIEWS:
-        return Request(sizes=tuple(map(follows, listed(args[1:], kwargs))))
+        return Request(sizes=tuple(map(size_of, listed(args[1:], kwargs))))
     if func in CREATIONS:
         return Request()
     if func in CHUNKS:
-        return Request(cuts_follow=True)
+        return Request(cuts=())
     if func in SPLITS:
-        return Request(cuts_follow=all_follow([*args[1:2], *kwargs.values()][:1]))
+        return Request(cuts=cuts_of([*args[1:2], *kwargs.values()][:1]))
     if func in NARROWS:
-        return Request(cuts_follow=all_follow([*args[2:], *kwargs.values()]))
+        return Request(cuts=cuts_of([*args[2:], *kwargs.values()]))
     if func is Tensor.__getitem__:
         places = args[1] if isinstance(args[1], tuple) else (args[1],)
-        cuts = [place for place in places if isinstance(place, slice)]
-        return Request(cuts_follow=all_follow([n for cut in cuts for n in (cut.start, cut.stop)]))
+        runs = [place for place in places if isinstance(place, slice)]
+        return Request(cuts=cuts_of([n for run in runs for n in (run.start, run.stop)]))
     return Request(internal=True)
 
 
-def all_follow(places: Sequence[Any]) -> bool:
-    """Whether there are cuts, and all of them at places that change with the channels."""
+def cuts_of(places: Sequence[Any]) -> tuple[Tensor, ...] | None:
+    """Return what the places of cuts are proportional to; None if one is written in the code."""
     flat = [n for place in places for n in (place if isinstance(place, Sequence) else [place])]
-    cuts = [n for n in flat if n is not None and not (type(n) is int and n == 0)]
-    return bool(cuts) and all(isinstance(n, ChannelCount) for n in cuts)
+    cuts = [n for n in flat if n is not None and not (is_number(n) and n == 0)]
+    if not cuts or not all(isinstance(n, ChannelCount) for n in cuts):
+        return None
+    return tuple(n.of for n in cuts)

@@ -32,6 +32,8 @@ from prunebench.core.errors import ModelError
 
 aten = torch.ops.aten
 RULES = {**MOVES, **COMPUTING}
+# What a network raises on an input that does not fit.
+FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 def trace(
@@ -85,7 +87,7 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
         try:
             with SizeMode(state), TraceMode(state):
                 return model(*inputs)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        except FAILURES as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             raise ModelError(
                 f"the network does not run on an input of {shapes}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,6 +145,8 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
     for some, reason in ids.frozen:
         for label in np.unique(labels[some.numpy()]).tolist():
             reasons.setdefault(label, reason)
+    for label in out_of_proportion(ids, labels):
+        reasons.setdefault(label, "divided by the number of other channels")
     # A parameter that is tied to channels without a role would not be cut with them.
     unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
     sizes = np.bincount(labels, minlength=1)
@@ -153,6 +156,18 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
             for label in np.unique(mine).tolist():
                 reasons.setdefault(label, "coupled with a parameter whose use is not understood")
     return reasons
+
+
+def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
+    """Yield components that are not the same share of two sets that must lose the same share."""
+    for a, b in ids.proportional:
+        found_a, count_a = np.unique(labels[a.numpy()], return_counts=True)
+        found_b, count_b = np.unique(labels[b.numpy()], return_counts=True)
+        share_a = dict(zip(found_a.tolist(), (count_a * len(b)).tolist(), strict=True))
+        share_b = dict(zip(found_b.tolist(), (count_b * len(a)).tolist(), strict=True))
+        for label in share_a.keys() | share_b.keys():
+            if share_a.get(label) != share_b.get(label):
+                yield label
 
 
 def first_of(signature: Signature, blocks: list[Block]) -> int:
