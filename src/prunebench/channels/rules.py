@@ -7,6 +7,7 @@ two activations; what removing a channel does there is not what zeroing its cons
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -294,7 +295,7 @@ def glu(p: Pass, op: Operation) -> Value:
     return p.settle(value, layers, "gated")
 
 
-def unpool(p: Pass, op: Operation) -> Value:
+def unpool(p: Pass, op: Operation) -> Value | Sequence[Value]:
     """Put pooled elements back at their places; the places have channels as well."""
     value, places = p.value(op.args[0]), p.value(op.args[1])
     for layer, other in itertools.product(value.layers, places.layers):

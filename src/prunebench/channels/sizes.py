@@ -131,7 +131,7 @@ VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
 FREE = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 CREATIONS = FREE | {Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full}
 CHUNKS = {torch.chunk, Tensor.chunk}
-SPLITS = {torch.split, Tensor.split, torch.split_with_sizes, Tensor.split_with_sizes}
+SPLITS: set[Any] = {torch.split, Tensor.split, torch.split_with_sizes, Tensor.split_with_sizes}
 NARROWS = {torch.narrow, Tensor.narrow}
 
 
