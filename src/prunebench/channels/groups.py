@@ -11,6 +11,8 @@ from torch import Tensor
 from prunebench.channels.flow import Flow
 
 MemberRole = Literal["out", "in", "pass", "vector"]
+# Units of grouped convolutions: whole groups, or the same place in all of them.
+Grouping = Literal["auto", "whole", "local"]
 GroupRole = Literal["stem", "stream", "inside"]
 
 

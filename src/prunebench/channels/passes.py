@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from prunebench.channels.flow import FlowNotes
-from prunebench.channels.groups import Call
+from prunebench.channels.groups import Call, Grouping
 from prunebench.channels.ids import Ids, Value, along, compact, dims_of, spread
 
 INPUT = "the network's input"
@@ -73,7 +73,7 @@ class Pass:
 
     names: list[tuple[str, ...]]
     tensors: list[Tensor]
-    grouped: str
+    grouped: Grouping
     ids: Ids = field(default_factory=Ids)
     values: Any = field(default_factory=WeakTensorKeyDictionary)
     calls: list[Call] = field(default_factory=list)

@@ -166,9 +166,10 @@ def correct_attributes(module: nn.Module, passes: bool) -> None:
         rows, columns = module.weight.shape[:2]
         if module.transposed:
             rows, columns = columns, rows
+        if passes or module.groups > 1:
+            module.passes_channels = passes  # type: ignore[assignment]
         if passes:
             module.groups = module.groups * rows // module.out_channels
-            module.passes_channels = True  # type: ignore[assignment]
         module.out_channels, module.in_channels = rows, columns * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape

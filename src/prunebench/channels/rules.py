@@ -75,9 +75,7 @@ def convolution(p: Pass, op: Operation) -> Value:
         return refuse(p, (x, weight, bias), "a transposed convolution in groups")
     ids = channels(p, xv, 1, "a convolution")
     module = p.module()[1]
-    # Removal leaves this mark: with one group left the shapes no longer tell.
-    passes = groups > 1 or getattr(module, "passes_channels", False)
-    if passes and as_whole_groups(p, weight, groups):
+    if passes_whole_groups(p, module, weight, groups):
         if not isinstance(module, nn.modules.conv._ConvNd) or module.groups != groups:
             return refuse(p, (x, weight, bias), "a convolution with groups written in the code")
         p.ids.set_role(rows, "pass")
@@ -98,10 +96,16 @@ def convolution(p: Pass, op: Operation) -> Value:
     return Value((spread(rows, op.out.shape, (1,)),))
 
 
-def as_whole_groups(p: Pass, weight: Tensor, groups: int) -> bool:
-    """Whether units are whole groups of a grouped convolution, or one place in all of them."""
+def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, groups: int) -> bool:
+    """Whether units are whole groups of a grouped convolution, or one place in all of them.
+
+    Removal leaves the answer on the module: afterwards the shapes may say otherwise.
+    """
+    mark: bool | None = getattr(module, "passes_channels", None)
+    if mark is not None:
+        return mark
     if weight.shape[1] == 1 or groups == 1:
-        return True
+        return groups > 1
     return p.grouped == "whole" or (p.grouped == "auto" and groups >= weight.shape[1])
 
 

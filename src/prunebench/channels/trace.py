@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
-from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.ids import Value, dims_of
 from prunebench.channels.moves import MOVES
 from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of
@@ -40,7 +40,7 @@ def trace(
     model: nn.Module,
     example: Tensor | tuple[Any, ...],
     *,
-    grouped: Literal["auto", "whole", "local"] = "auto",
+    grouped: Grouping = "auto",
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
 ) -> ChannelGraph:
     """Find which slices of which parameters leave together.
@@ -53,7 +53,8 @@ def trace(
         An input, or a tuple of arguments; a small one will do.
     grouped
         Units of grouped convolutions: "whole" groups, or the same "local" place in all groups;
-        "auto" takes whole groups where there are at least as many groups as places in one.
+        "auto" takes whole groups where there are at least as many groups as places in one. A
+        convolution that has lost units keeps the way in which it lost them.
     modes
         In which modes to run it; costs are those of the first. Layers that run in training only,
         such as auxiliary heads, are cut along with what they read if "train" is among them;

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace import FAILURES, trace
 from prunebench.core.errors import ModelError
@@ -58,7 +58,7 @@ def verify(
     example: Tensor | tuple[Any, ...],
     *,
     seed: int = 0,
-    grouped: Literal["auto", "whole", "local"] = "auto",
+    grouped: Grouping = "auto",
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
     watch: Sequence[str] = (),
 ) -> VerifyReport:
