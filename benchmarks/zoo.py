@@ -86,7 +86,9 @@ def build(name: str) -> nn.Module:
     if name in DETECTORS and not name.startswith("ssd"):
         options.update(min_size=96, max_size=128)
     if "rcnn" in name:  # a few regions show the same as a thousand
-        options.update(rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_test=10)
+        options.update(
+            rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_test=10, box_detections_per_img=5
+        )
     network = torchvision.models.get_model(name, weights=None, **options)
     return network.eval()
 

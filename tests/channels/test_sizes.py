@@ -88,6 +88,10 @@ SINGLE = [[0], [1], [2], [3]]
         (lambda x: x + torch.ones(x.shape[1], 1, 1), 4, SINGLE),
         (lambda x: torch.cat([x, x.new_zeros(x.shape)], 2), 4, SINGLE),
         (lambda x: x.roll(1, 2), 4, SINGLE),
+        (lambda x: x.expand(x.shape), 4, SINGLE),
+        (lambda x: x.repeat_interleave(2, 1), 8, SINGLE),
+        (lambda x: x.expand(3, -1, -1, -1, -1)[1], 4, SINGLE),
+        (lambda x: x.data * 2 + x.detach(), 4, SINGLE),
     ],
 )
 def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
@@ -108,6 +112,9 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x[:, torch.tensor([2, 0, 1])], 3, "cut along"),
         (lambda x: x.index_select(1, torch.tensor([2, 0])), 2, "cut along"),
         (lambda x: x.roll(1, 1), 4, "mixed across its channels by aten.roll"),
+        (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
+        (lambda x: x.expand(len(x), 4, 4, 4), 4, "sizes written"),
+        (lambda x: x.tensor_split(2, 1)[0], 2, "cut along"),
         (lambda x: x.flip(1), 4, "mixed across its channels by aten.flip"),
         (lambda x: x + torch.ones(4, 1, 1), 4, "combined with a constant"),
         (lambda x: torch.cat([x, x.new_zeros(len(x), 4, 4, 4)], 2), 4, "joined with a constant"),

@@ -82,11 +82,20 @@ def expand(p: Pass, op: Operation) -> Value:
     """Repeat along dimensions of size 1, which loses a layer that lies there."""
     value = p.value(op.args[0])
     offset = op.out.ndim - op.args[0].ndim
+    sizes = p.request.sizes or ()
+    written = {d for d, size in enumerate(sizes) if size is False}
     layers: list[Tensor | None] = []
+    reason = SINGLE
     for layer in value.layers:
-        spreads = any(layer.shape[d] != op.out.shape[d + offset] for d in dims_of(layer))
-        layers.append(None if spreads else layer.expand(op.out.shape))
-    return p.settle(value, layers, SINGLE, value.parameter)
+        places = [d + offset for d in dims_of(layer)]
+        if any(layer.shape[d - offset] != op.out.shape[d] for d in places):
+            layers.append(None)
+        elif written & set(places):
+            layers.append(None)
+            reason = WRITTEN
+        else:
+            layers.append(layer.expand(op.out.shape))
+    return p.settle(value, layers, reason, value.parameter)
 
 
 def select(p: Pass, op: Operation) -> Value:
@@ -418,6 +427,7 @@ MOVES: dict[Any, Rule] = {
     aten._to_copy: same,
     aten._unsafe_view: view,
     aten.alias: same,
+    aten.bernoulli: same,
     aten.bernoulli_: same,
     aten.cat: cat,
     aten.channel_shuffle: channel_shuffle,
@@ -441,6 +451,7 @@ MOVES: dict[Any, Rule] = {
     aten.new_full: new,
     aten.new_ones: new,
     aten.new_zeros: new,
+    aten.normal_: same,
     aten.ones_like: like,
     aten.permute: moved,
     aten.pixel_shuffle: pixel_shuffle,
@@ -460,6 +471,7 @@ MOVES: dict[Any, Rule] = {
     aten.transpose: moved,
     aten.unbind: split,
     aten.unsqueeze: unsqueeze,
+    aten.uniform_: same,
     aten.view: view,
     aten.zero_: same,
     aten.zeros_like: like,

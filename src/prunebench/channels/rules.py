@@ -282,7 +282,8 @@ def across(p: Pass, op: Operation) -> Value:
     """Pass on what does not lie along the dimensions that softmax and its like mix."""
     value = p.value(op.args[0])
     chosen = op.arg("dim") if op.arg("dims") is None else op.arg("dims")
-    dims = {d % op.out.ndim for d in ([chosen] if isinstance(chosen, int) else chosen)}
+    chosen = [chosen] if isinstance(chosen, int) else chosen
+    dims = {d % op.out.ndim for d in chosen} or set(range(op.out.ndim))  # roll: all as one
     layers = [None if dims & set(dims_of(layer)) else layer for layer in value.layers]
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
@@ -339,7 +340,7 @@ SPATIAL = {
         "reflection_pad2d", "replication_pad2d", "upsample_bicubic2d", "upsample_bilinear2d",
         "upsample_nearest2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa"),
     3: ("_adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d_with_indices",
-        "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
+        "reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
 }  # fmt: skip
 
 NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",

@@ -88,6 +88,11 @@ class SizeMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__self__", None) is Tensor.shape or func is Tensor.size:
             return counted_sizes(self.state, args[0], func(*args, **kwargs), *args[1:], **kwargs)
+        if getattr(func, "__self__", None) is Tensor.data and func.__name__ == "__get__":
+            # Not dispatched: the tensor would look like a constant.
+            out = func(*args, **kwargs)
+            self.state.values[out] = self.state.value(args[0])
+            return out
         outer, self.state.request = self.state.request, request_of(func, args, kwargs)
         try:
             out = func(*args, **kwargs)
@@ -127,7 +132,7 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
     )
 
 
-VIEWS = {Tensor.view, Tensor.reshape, torch.reshape}
+VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
 FREE = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 CREATIONS = FREE | {Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full}
 CHUNKS = {torch.chunk, Tensor.chunk}
