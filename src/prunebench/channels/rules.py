@@ -288,18 +288,6 @@ def across(p: Pass, op: Operation) -> Value:
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
 
-def glu(p: Pass, op: Operation) -> Value:
-    """Tie the two halves, of which one gates the other."""
-    value = p.value(op.args[0])
-    dim = op.arg("dim") % op.out.ndim
-    layers = []
-    for layer in value.layers:
-        first, second = layer.chunk(2, dim) if dim in dims_of(layer) else (layer, layer)
-        p.ids.tie(compact(first), compact(second))
-        layers.append(resized(first, op.out.shape))
-    return p.settle(value, layers, "gated")
-
-
 def unpool(p: Pass, op: Operation) -> Value | Sequence[Value]:
     """Put pooled elements back at their places; the places have channels as well."""
     value, places = p.value(op.args[0]), p.value(op.args[1])
@@ -366,7 +354,6 @@ COMPUTING: dict[Any, Rule] = {
     aten.native_layer_norm: layer_norm,
     aten.argmax: reduction,
     aten.argmin: reduction,
-    aten.glu: glu,
     aten.grid_sampler_2d: sampled,
     aten.grid_sampler_3d: sampled,
     aten.max: reduction,
