@@ -8,7 +8,7 @@ fails on networks whose `forward` looks at data, and needs rules per operation a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -204,6 +204,12 @@ def is_pointwise(func: Any) -> bool:
     return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE
 
 
+def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    """Put the random states of the model's devices back afterwards."""
+    devices = {parameter.device for parameter in model.parameters()}
+    return torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"])
+
+
 @contextmanager
 def untouched(model: nn.Module, training: bool = False) -> Iterator[None]:
     """Run in eval or train mode; put modes, buffers and, for dropout, random states back."""
@@ -211,7 +217,7 @@ def untouched(model: nn.Module, training: bool = False) -> Iterator[None]:
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     model.train(training)
     try:
-        with torch.random.fork_rng(enabled=training):
+        with own_randomness(model) if training else nullcontext():
             yield
     finally:
         for module, mode in modes:

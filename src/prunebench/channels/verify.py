@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
-from prunebench.channels.trace import FAILURES, trace
+from prunebench.channels.trace import FAILURES, own_randomness, trace
 from prunebench.core.errors import ModelError
 
 TOLERANCE = 1e-9  # float64, relative to the largest output; sums in another order give 1e-15
@@ -217,7 +217,7 @@ def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
     ]
     inputs = check.inputs if isinstance(check.inputs, tuple) else (check.inputs,)
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), own_randomness(model):
             torch.manual_seed(seed)
             out = model.train(check.training)(*inputs)
     finally:
