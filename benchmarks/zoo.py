@@ -52,7 +52,7 @@ TIMM = [
         "densenet121", "dla46x_c", "dpn48b", "efficientnet_lite0", "ese_vovnet19b_dw",
         "fasternet_t0", "fbnetc_100", "ghostnet_050", "hardcorenas_a", "hgnetv2_b0",
         "hrnet_w18_small", "inception_next_atto", "inception_resnet_v2", "inception_v4",
-        "lcnetv2_small", "legacy_seresnet18", "legacy_xception", "mambaout_femto",
+        "lcnetv2_small", "legacy_seresnet18", "legacy_xception", 
         "mobilenetv3_small_050", "nf_regnet_b0", "pnasnet5large", "rdnet_tiny", "regnetx_002",
         "repghostnet_050", "repvgg_a0", "repvit_m0_9", "res2net50_48w_2s", "resnest14d",
         "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "skresnet18", "starnet_s1",
