@@ -63,7 +63,7 @@ OWN = [f"prunebench/{name}" for name in ("resnet20", "resnet56", "vgg16", "mobil
 ALL = [*OWN, *TORCHVISION, *VIDEO, *SEGMENTATION, *DETECTORS, *TIMM]
 
 # Larger images where a network's pooling needs them.
-SIZES = {"alexnet": 80, "inception_v3": 96, "timm/inception_v4": 96,
+SIZES = {"alexnet": 80, "inception_v3": 96, "s3d": 224, "timm/inception_v4": 96,
          "timm/inception_resnet_v2": 96, "timm/pnasnet5large": 96}  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def example(name: str) -> tuple[Any, ...]:
     if name in DETECTORS:
         return ([torch.rand(3, 96, 128, **options), torch.rand(3, 96, 96, **options)],)
     if name in VIDEO:
-        return (torch.rand(1, 3, 16, 48, 48, **options),)
+        size = SIZES.get(name, 48)
+        return (torch.rand(1, 3, 16, size, size, **options),)
     size = 32 if name in OWN else SIZES.get(name, 64)
     return (torch.rand(2, 3, size, size, **options),)
 
