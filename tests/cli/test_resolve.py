@@ -30,6 +30,7 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
         "roles": ["inside"],
         "layer_ratios": {},
         "allocation": "uniform",
+        "grouped": "auto",
         "widths_from": None,
         "unit": "filter",
         "layers": ["convolutions"],
@@ -198,7 +199,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
             "methods.l1.options: unknown key 'rolls'; did you mean roles? "
-            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
+            "(allowed: allocation, grouped, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
@@ -210,7 +211,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
             "methods.l1.by_network.resnet20_x0_25: unknown key 'x' "
-            "(allowed: allocation, layer_ratios, layers, roles, unit, widths_from)",
+            "(allowed: allocation, grouped, layer_ratios, layers, roles, unit, widths_from)",
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},

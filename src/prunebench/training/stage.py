@@ -122,6 +122,7 @@ class _Stage:
             phases=self.phases,
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
+            grouped=self.method.options.grouped,
         )
         run.start_from(run.build() if base_hash is None else load_network(self._base_folder))
         return run
@@ -156,6 +157,7 @@ class _Stage:
             image=info.shape,
             sizes=run.sizes,
             kept=run.kept,
+            grouped=run.grouped,
         )
         weights = save_network(self.folder, run.model, structure, run.masks)
         run.records.write(self.folder)
