@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from prunebench.channels.trace import trace
+from prunebench.channels.verify import verify
 
 
 def count_up(model: nn.Module) -> nn.Module:
@@ -19,6 +24,44 @@ def count_up(model: nn.Module) -> nn.Module:
 
 def named(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
+
+
+class Between(nn.Module):
+    """conv 3 -> 4, a function, conv `c_in` -> 2; the function decides what can leave."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], c_in: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.function = function
+        self.head = nn.Conv2d(c_in, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.function(self.conv(x)))
+
+
+class Wired(nn.Module):
+    """Layers, and a function of them and the inputs that says how they are connected."""
+
+    def __init__(self, wiring: Callable[..., Any], **layers: Any) -> None:
+        super().__init__()
+        self.wiring = wiring
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.wiring(self, *inputs)
+
+
+def units_of(net: nn.Module, example: Any, **options: Any) -> dict[str, list[list[int]]]:
+    """Prove that masked = removed; return the rows of each group's first producer, unit by unit."""
+    report = verify(net, example, **options)
+    assert report.broken == {}
+    assert report.largest < 1e-9
+    graph = trace(net, example, **{k: v for k, v in options.items() if k in ("grouped", "modes")})
+    return {
+        name: next(m.index.tolist() for m in group.members if m.role == "out")
+        for name, group in graph.groups.items()
+    }
 
 
 class Residual(nn.Module):

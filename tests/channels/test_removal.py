@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
 from prunebench.channels.trace import trace
-from prunebench.channels.verify import largest_difference, randomized
+from prunebench.channels.verify import largest_difference, randomized, verify
 from prunebench.core.errors import ModelError
+from tests.channels.conftest import named
 
 NETS = [
     "residual_net",
@@ -240,3 +242,55 @@ def test_impossible_units_are_refused(two_layer_net, operation, removed, message
     graph = trace(two_layer_net, torch.ones(1, 1, 1, 1))
     with pytest.raises(ValueError, match=message):
         operation(two_layer_net, graph, removed)
+
+
+@pytest.mark.parametrize(
+    ("groups", "in_group", "group", "removed", "sizes"),
+    [
+        (4, 3, "first", [0, 1], {"first": 2}),  # whole groups: 2 of them left, with 3 places each
+        (3, 4, "first", [1, 2], {"first": 2, "layer": 2}),  # the same place in 3 groups
+        (3, 4, "first", [0, 1, 3], {"first": 1, "layer": 2}),  # a single place is left in each
+    ],
+)
+def test_grouped_convolution_keeps_its_kind_of_units(groups, in_group, group, removed, sizes):
+    net = named(
+        first=nn.Conv2d(3, groups * in_group, 1),
+        layer=nn.Conv2d(groups * in_group, 2 * groups, 3, groups=groups),
+        last=nn.Conv2d(2 * groups, 2, 1),
+    )
+    x = torch.rand(1, 3, 5, 5)
+    smaller = remove(net, trace(net, x), {group: units(*removed)})
+    graph = trace(smaller, x)
+    assert {name: g.n_units for name, g in graph.groups.items()} == sizes
+    assert verify(smaller, x).broken == {}
+
+
+def test_a_step_of_the_smaller_network_leaves_the_original_alone(net, example):
+    graph = trace(net, example)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    smaller = remove(net, graph, every_second(graph)).train()
+    optimizer = torch.optim.SGD(smaller.parameters(), lr=0.1, momentum=0.9)
+    smaller(example).square().sum().backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(
+            smaller.state_dict().values(),
+            remove(net, graph, every_second(graph)).state_dict().values(),
+            strict=True,
+        )
+    )
+
+
+def test_optimizer_state_is_cut_like_its_parameter(two_layer_net):
+    graph = trace(two_layer_net, torch.ones(1, 1, 1, 1))
+    state = {name: torch.rand_like(p) for name, p in two_layer_net.named_parameters()}
+    cuts = slicing(graph, {"first": units(1)})
+    cut = {name: slice_tensor(buffer, cuts.get(name, [])) for name, buffer in state.items()}
+    smaller = remove(two_layer_net, graph, {"first": units(1)})
+    assert {name: b.shape for name, b in cut.items()} == {
+        name: p.shape for name, p in smaller.named_parameters()
+    }
+    assert torch.equal(cut["second.weight"], state["second.weight"][:, [0, 2]])

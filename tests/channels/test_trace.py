@@ -11,7 +11,7 @@ from torch import nn
 from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError
 from prunebench.models import registry
-from tests.channels.conftest import named
+from tests.channels.conftest import Between, named
 
 
 def sizes(groups):
@@ -32,19 +32,6 @@ def written_through_view(x):
     out = torch.zeros(4, 4, 4)
     out.unsqueeze(0).copy_(x)
     return out.unsqueeze(0)
-
-
-class Between(nn.Module):
-    """conv 3 -> 4, a function, conv `c_in` -> 2; the function decides what can leave."""
-
-    def __init__(self, function, c_in=4):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
-        self.function = function
-        self.head = nn.Conv2d(c_in, 2, 1)
-
-    def forward(self, x):
-        return self.head(self.function(self.conv(x)))
 
 
 def test_group_lists_the_slices_that_leave_together(two_layer_net):
@@ -142,7 +129,7 @@ def test_output_channels_are_frozen(two_layer_net):
         (lambda x: x.softmax(1), 4, "mixed across its channels by aten._softmax"),
         (lambda x: F.layer_norm(x, x.shape[1:]), 4, "normalized over its channels"),
         (lambda x: x + torch.ones(1, 4, 1, 1), 4, "combined with a constant, whose size is fixed"),
-        (lambda x: x.reshape(len(x), 2, -1, 2).sum(3, keepdim=True), 2, "divided"),
+        (lambda x: x.reshape(len(x), 2, -1, 2).sum(3, keepdim=True), 2, "another dimension"),
         (lambda x: x.transpose(1, 2), 4, "reads its channels as another dimension"),
         (lambda x: F.group_norm(x, 2), 4, "groups are written in the code"),
         (lambda x: torch.cat([x.new_zeros(len(x), 4, 2, 4), x], 2), 4, "joined with a constant"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench.channels.removal import remove
+from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError, ResultError
+from prunebench.measure import network
 from prunebench.measure.network import (
     Structure,
     build_pruned,
@@ -181,3 +185,35 @@ def test_an_exported_network_gives_the_same_output(tmp_path: Path, pruned_folder
     model = load_network(pruned_folder).eval()
     for images in (torch.randn(1, 1, 8, 8), torch.randn(5, 1, 8, 8)):
         torch.testing.assert_close(program(images), model(images))
+
+
+def test_units_of_grouped_convolutions_are_rebuilt_as_they_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def grouped_net(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
+        layers = {
+            "stem": nn.Conv2d(in_channels, 8, 1),
+            "grouped": nn.Conv2d(8, 12, 3, groups=4),  # auto would take the groups whole
+            "head": nn.Conv2d(12, num_classes, 1),
+        }
+        return nn.Sequential(OrderedDict(layers))
+
+    monkeypatch.setattr(network, "build", grouped_net)
+    model = grouped_net("any", num_classes=2, in_channels=1)
+    graph = trace(model, torch.zeros(1, 1, 8, 8), grouped="local")
+    smaller = remove(model, graph, {"grouped": torch.tensor([0, 2])})
+    structure = structure_of(
+        smaller,
+        architecture="any",
+        dataset="digits",
+        num_classes=2,
+        image=(1, 8, 8),
+        sizes={name: group.n_units for name, group in graph.groups.items()},
+        kept={"grouped": torch.tensor([1])},
+        grouped="local",
+    )
+    save_network(tmp_path, smaller, structure, {})
+    assert read_structure(tmp_path).grouped == "local"
+    again = load_network(tmp_path).get_submodule("grouped")
+    assert again.weight.shape == (4, 2, 3, 3)
+    assert again.groups == 4

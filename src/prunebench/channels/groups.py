@@ -11,6 +11,8 @@ from torch import Tensor
 from prunebench.channels.flow import Flow
 
 MemberRole = Literal["out", "in", "pass", "vector"]
+# Units of grouped convolutions: whole groups, or the same place in all of them.
+Grouping = Literal["auto", "whole", "local"]
 GroupRole = Literal["stem", "stream", "inside"]
 
 
@@ -94,6 +96,25 @@ class Pad:
 
 
 @dataclass(frozen=True)
+class Width:
+    """A normalization module without tensors that repeats the number of its channels.
+
+    Attributes
+    ----------
+    module
+        Its path.
+    size
+        The number.
+    index
+        Group name to (units, slices per unit), its channels; those of frozen units are not listed.
+    """
+
+    module: str
+    size: int
+    index: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Call:
     """One use of a convolution's or linear layer's weight.
 
@@ -130,6 +151,8 @@ class ChannelGraph:
         Those that cannot be pruned, with the reason.
     pads
         Padding modules that add channels.
+    widths
+        Normalization modules without tensors.
     calls
         Uses of convolution and linear weights, in network order.
     batch
@@ -142,17 +165,22 @@ class ChannelGraph:
         Which of the calls read which, and where paths meet.
     unknown
         Operations on channels that the tracer does not know, so that it froze them.
+    unused
+        First names of the parameters that the traced pass has not used: heads that run in training
+        only would not be cut along.
     """
 
     groups: dict[str, ChannelGroup]
     frozen: dict[str, ChannelGroup]
     pads: tuple[Pad, ...]
+    widths: tuple[Width, ...]
     calls: tuple[Call, ...]
     batch: int
     shapes: dict[str, tuple[int, ...]]
     trainable: tuple[str, ...]
     flow: Flow
     unknown: tuple[str, ...]
+    unused: tuple[str, ...]
 
     def with_frozen(self, reasons: Mapping[str, str]) -> ChannelGraph:
         """Return the graph in which these groups cannot be pruned, each with its reason."""

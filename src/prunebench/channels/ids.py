@@ -45,11 +45,11 @@ class Value:
 
 @dataclass
 class Block:
-    """A run of ids: one dimension of a parameter, the two sides of a pad, or loose constants."""
+    """A run of ids: a parameter's dimension, both sides of a pad, a module's width, constants."""
 
     start: int
     size: int
-    owner: int | str | None  # number of the parameter, path of the padding module
+    owner: int | str | None  # number of the parameter, path of the module
     dim: int = 0
     role: MemberRole | None = None
     reads_input: bool = False  # of a producer: what it reads is the network's input
@@ -65,6 +65,7 @@ class Ids:
     left: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     frozen: list[tuple[Tensor, str]] = field(default_factory=list)
+    proportional: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Tensor:
         """Return (size,) fresh ids."""
@@ -85,6 +86,10 @@ class Ids:
         a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
         self.left.append(a.reshape(-1))
         self.right.append(b.reshape(-1))
+
+    def keep_proportional(self, a: Tensor, b: Tensor) -> None:
+        """Note that `a` and `b` must lose the same share: one is divided by the other's number."""
+        self.proportional.append((compact(a).reshape(-1), compact(b).reshape(-1)))
 
     def freeze(self, ids: Tensor, reason: str) -> None:
         """Note that these channels cannot leave."""

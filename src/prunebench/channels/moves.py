@@ -1,8 +1,4 @@
-"""Rules for operations that move elements: the ids move in the same way.
-
-Cutting channels at a number written in the code (slice, select, split, index) freezes them: after
-a removal the number would cut elsewhere. `torch.chunk` divides whatever is left and is followed.
-"""
+"""Rules for operations that move or join whole tensors: the ids move in the same way."""
 
 from __future__ import annotations
 
@@ -13,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.parts import DIVIDED, PARTS, WRITTEN
 from prunebench.channels.passes import Operation, Pass, Rule
 
 aten = torch.ops.aten
-CUT = "cut along its channels at places written in the code"
-DIVIDED = "divided along its channels by a view"
 PADDED = "padded along its channels by a number written in the code"
 SINGLE = "spread from one channel over several"
 
@@ -35,9 +30,20 @@ def like(p: Pass, op: Operation) -> Value:
     return Value(value.layers, value.fixed)
 
 
-def constant(p: Pass, op: Operation) -> Value:
-    """Return no channels: `new_zeros` and the like have a shape written in the code."""
-    return Value()
+def new(p: Pass, op: Operation) -> Value:
+    """Give a new tensor that torch itself makes the operand's channels where sizes agree.
+
+    It reads the sizes from the operand: for dropout of whole channels, circular padding ...
+    """
+    value, shape = p.value(op.args[0]), op.out.shape
+    if value.parameter or not p.request.internal or len(shape) != op.args[0].ndim:
+        return Value()
+    kept = [
+        resized(layer, shape)
+        for layer in value.layers
+        if all(shape[d] == layer.shape[d] for d in dims_of(layer))
+    ]
+    return Value(tuple(kept))
 
 
 def moved(p: Pass, op: Operation) -> Value:
@@ -67,53 +73,20 @@ def expand(p: Pass, op: Operation) -> Value:
     """Repeat along dimensions of size 1, which loses a layer that lies there."""
     value = p.value(op.args[0])
     offset = op.out.ndim - op.args[0].ndim
+    sizes = p.request.sizes or ()
+    written = {d for d, size in enumerate(sizes) if size is False}
     layers: list[Tensor | None] = []
+    reason = SINGLE
     for layer in value.layers:
-        spreads = any(layer.shape[d] != op.out.shape[d + offset] for d in dims_of(layer))
-        layers.append(None if spreads else layer.expand(op.out.shape))
-    return p.settle(value, layers, SINGLE, value.parameter)
-
-
-def cut(p: Pass, op: Operation) -> Value:
-    """Take a part along one dimension; not followed if channels lie there."""
-    value = p.value(op.args[0])
-    dim = op.arg("dim") % op.args[0].ndim
-    whole = op.func.overloadpacket is aten.slice and op.out.shape == op.args[0].shape
-    layers = [
-        None if dim in dims_of(layer) and not whole else op.func(layer, *op.args[1:], **op.kwargs)
-        for layer in value.layers
-    ]
-    return p.settle(value, layers, CUT, value.parameter)
-
-
-def split(p: Pass, op: Operation) -> list[Value]:
-    """Cut into parts; the parts of an even `torch.chunk` lose the same places together."""
-    value = p.value(op.args[0])
-    dim = op.arg("dim") % op.args[0].ndim
-    parts: list[list[Tensor | None]] = [[] for _ in op.out]
-    for layer in value.layers:
-        chunks: list[Tensor] = list(op.func(layer, *op.args[1:], **op.kwargs))
-        followed = dim not in dims_of(layer)
-        if not followed and p.in_chunk and len({part.shape[dim] for part in op.out}) == 1:
-            followed = True
-            for chunk in chunks[1:]:
-                p.ids.tie(compact(chunks[0]), compact(chunk))
-        for part, chunk in zip(parts, chunks, strict=True):
-            part.append(chunk if followed else None)
-    return [p.settle(value, part, CUT) for part in parts]
-
-
-def index(p: Pass, op: Operation) -> Value:
-    """Index by tensors; not followed if channels lie on an indexed dimension."""
-    value = p.value(op.args[0])
-    dims = {d for d, chosen in enumerate(op.args[1]) if chosen is not None}
-    # The result's dimensions are where they were only if one dimension is indexed by a vector.
-    plain = len(dims) == 1 and op.out.ndim == op.args[0].ndim
-    layers = [
-        resized(layer, op.out.shape) if plain and not dims & set(dims_of(layer)) else None
-        for layer in value.layers
-    ]
-    return p.settle(value, layers, CUT)
+        places = [d + offset for d in dims_of(layer)]
+        if any(layer.shape[d - offset] != op.out.shape[d] for d in places):
+            layers.append(None)
+        elif written & set(places):
+            layers.append(None)
+            reason = WRITTEN
+        else:
+            layers.append(layer.expand(op.out.shape))
+    return p.settle(value, layers, reason, value.parameter)
 
 
 def repeat(p: Pass, op: Operation) -> Value:
@@ -130,67 +103,6 @@ def repeat(p: Pass, op: Operation) -> Value:
         ids = layer.as_strided((layer.shape[dims[0]],), (layer.stride(dims[0]),))
         layers.append(spread(ids.repeat(op.args[1][place]), op.out.shape, (place,)))
     return p.settle(value, layers, DIVIDED, value.parameter)
-
-
-def view(p: Pass, op: Operation) -> Value:
-    """Merge and divide dimensions; channels may be merged with others, not divided."""
-    value = p.value(op.args[0])
-    layers = [reshaped(layer, tuple(op.out.shape)) for layer in value.layers]
-    return p.settle(value, layers, DIVIDED, value.parameter)
-
-
-def reshaped(layer: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """Return the layer in another shape, or None if that divides a dimension it lies on."""
-    if layer.numel() == 0:
-        return None
-    on = set(dims_of(layer))
-    full = [1] * layer.ndim  # sizes where the reshape has to spell the ids out
-    target = [1] * len(shape)
-    lies: list[int] = []
-    touched = [(i, o) for i, o in aligned(tuple(layer.shape), shape) if on & set(i)]
-    for ins, outs in touched:
-        for d in ins:
-            full[d] = layer.shape[d]
-        for d in outs:
-            target[d] = shape[d]
-    spelled = layer.as_strided(full, layer.stride()).reshape(target).contiguous()
-    for _, outs in touched:
-        large = [d for d in outs if shape[d] > 1]
-        vary = [d for d in large if not bool((spelled == spelled.narrow(d, 0, 1)).all())]
-        if not vary:  # a single channel: its dimension keeps size 1 if there is one
-            lies += ([d for d in outs if shape[d] == 1] or large)[:1]
-        elif vary == large[-1:]:  # the same channels again and again, as in instance norm
-            lies += vary
-        else:
-            return None
-    strides = [max(spelled.stride(d), 1) if d in lies else 0 for d in range(len(shape))]
-    return spelled.as_strided(shape, strides)
-
-
-def aligned(
-    before: tuple[int, ...], after: tuple[int, ...]
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pair the dimensions of two shapes of as many elements, in the smallest runs that agree.
-
-    >>> aligned((2, 8, 3, 3), (2, 72))
-    [((0,), (0,)), ((1, 2, 3), (1,))]
-    """
-    pairs = []
-    i = o = 0
-    while i < len(before) and o < len(after):
-        first_i, first_o = i, o
-        size_i, size_o = before[i], after[o]
-        i, o = i + 1, o + 1
-        while size_i != size_o:
-            if size_i < size_o:
-                size_i, i = size_i * before[i], i + 1
-            else:
-                size_o, o = size_o * after[o], o + 1
-        pairs.append((tuple(range(first_i, i)), tuple(range(first_o, o))))
-    if pairs:  # what is left has size 1
-        ins, outs = pairs.pop()
-        pairs.append((ins + tuple(range(i, len(before))), outs + tuple(range(o, len(after)))))
-    return pairs
 
 
 def cat(p: Pass, op: Operation) -> Value:
@@ -269,57 +181,13 @@ def channel_padding(padding: Sequence[int], from_last: int) -> tuple[int, int]:
     return (padding[place], padding[place + 1]) if place < len(padding) else (0, 0)
 
 
-def pixel_shuffle(p: Pass, op: Operation) -> Value:
-    """Tie the channels that become the pixels of one channel."""
-    value = p.value(op.args[0])
-    dim = op.out.ndim - 3
-    layers: list[Tensor | None] = []
-    for layer in value.layers:
-        ids = along(Value((layer,)), dim)
-        if ids is None:
-            layers.append(None)
-            continue
-        rows = ids.reshape(op.out.shape[dim], -1)
-        p.ids.tie(rows[:, :1], rows)
-        layers.append(spread(rows[:, 0], op.out.shape, (dim,)))
-    return p.settle(value, layers, DIVIDED)
-
-
-def pixel_unshuffle(p: Pass, op: Operation) -> Value:
-    """Give the channels that were pixels of one channel its id."""
-    value = p.value(op.args[0])
-    dim = op.out.ndim - 3
-    layers: list[Tensor | None] = []
-    for layer in value.layers:
-        ids = along(Value((layer,)), dim)
-        if ids is not None:
-            ids = spread(ids.repeat_interleave(op.args[1] ** 2), op.out.shape, (dim,))
-        layers.append(ids)
-    return p.settle(value, layers, DIVIDED)
-
-
-def channel_shuffle(p: Pass, op: Operation) -> Value:
-    """Tie the same place of all groups, so that the groups stay as large as each other."""
-    value = p.value(op.args[0])
-    layers: list[Tensor | None] = []
-    for layer in value.layers:
-        ids = along(Value((layer,)), 1)
-        if ids is not None:
-            rows = ids.reshape(op.args[1], -1)
-            p.ids.tie(rows[:1], rows)
-            ids = spread(rows.t().reshape(-1), op.out.shape, (1,))
-        layers.append(ids)
-    return p.settle(value, layers, DIVIDED)
-
-
 MOVES: dict[Any, Rule] = {
-    aten._reshape_alias: view,
+    **PARTS,
     aten._to_copy: same,
-    aten._unsafe_view: view,
     aten.alias: same,
+    aten.bernoulli: same,
     aten.bernoulli_: same,
     aten.cat: cat,
-    aten.channel_shuffle: channel_shuffle,
     aten.clone: same,
     aten.constant_pad_nd: constant_pad,
     aten.contiguous: same,
@@ -328,32 +196,27 @@ MOVES: dict[Any, Rule] = {
     aten.expand: expand,
     aten.fill_: same,
     aten.full_like: like,
-    aten.index: index,
-    aten.index_select: cut,
     aten.lift_fresh: same,
-    aten.native_channel_shuffle: channel_shuffle,
-    aten.new_empty: constant,
-    aten.new_full: constant,
-    aten.new_ones: constant,
-    aten.new_zeros: constant,
+    aten.log_sigmoid_forward: same,
+    aten.native_dropout: same,
+    aten.new_empty: new,
+    aten.new_full: new,
+    aten.new_ones: new,
+    aten.new_zeros: new,
+    aten.normal_: same,
     aten.ones_like: like,
     aten.permute: moved,
-    aten.pixel_shuffle: pixel_shuffle,
-    aten.pixel_unshuffle: pixel_unshuffle,
     aten.rand_like: like,
     aten.randn_like: like,
     aten.repeat: repeat,
-    aten.select: cut,
-    aten.slice: cut,
-    aten.split: split,
-    aten.split_with_sizes: split,
+    aten.rrelu_with_noise: same,
+    aten.rrelu_with_noise_: same,
     aten.squeeze: moved,
     aten.stack: stack,
     aten.t: moved,
     aten.transpose: moved,
-    aten.unbind: split,
     aten.unsqueeze: unsqueeze,
-    aten.view: view,
+    aten.uniform_: same,
     aten.zero_: same,
     aten.zeros_like: like,
 }

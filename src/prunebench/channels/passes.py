@@ -10,10 +10,34 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunebench.channels.flow import FlowNotes
-from prunebench.channels.groups import Call
+from prunebench.channels.groups import Call, Grouping
 from prunebench.channels.ids import Ids, Value, along, compact, dims_of, spread
 
 INPUT = "the network's input"
+WIDTH = -1  # in place of a dimension: the block is a module's number of channels
+
+
+# Ids of the channels a size is proportional to, True if it is what is left, False if written.
+Size = Tensor | bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the call of a torch function under way says about sizes.
+
+    Attributes
+    ----------
+    sizes
+        The sizes asked for; None if the call names none.
+    cuts
+        What the places of cuts are proportional to; None if they are written in the code.
+    internal
+        Whether what runs now is called by torch itself, which reads sizes from its operands.
+    """
+
+    sizes: tuple[Size, ...] | None = None
+    cuts: tuple[Tensor, ...] | None = None
+    internal: bool = False
 
 
 class Values:
@@ -59,13 +83,17 @@ class Pass:
         The order of layers.
     unknown
         Operations on channels that have no rule, each once.
-    in_chunk
-        Whether `torch.chunk` is running: it divides evenly whatever there is, `split` does not.
+    widths
+        Path of normalization modules without tensors, which repeat the number of channels, to ids.
+    request
+        What the call under way says about sizes.
+    is_counting
+        Whether uses of weights are noted, which is so in the first mode.
     """
 
     names: list[tuple[str, ...]]
     tensors: list[Tensor]
-    grouped: str
+    grouped: Grouping
     ids: Ids = field(default_factory=Ids)
     values: Values = field(default_factory=Values)
     calls: list[Call] = field(default_factory=list)
@@ -73,7 +101,9 @@ class Pass:
     pads: dict[tuple[str, int], tuple[int, int, Tensor]] = field(default_factory=dict)
     flow: FlowNotes = field(default_factory=FlowNotes)
     unknown: dict[str, None] = field(default_factory=dict)
-    in_chunk: bool = False
+    widths: dict[str, Tensor] = field(default_factory=dict)
+    request: Request = Request()
+    is_counting: bool = True
 
     def __post_init__(self) -> None:
         self.numbers = {id(tensor): number for number, tensor in enumerate(self.tensors)}
@@ -104,10 +134,19 @@ class Pass:
             self.pads[key] = (before, after, self.ids.new(before + after, path, position))
         return self.pads[key][2]
 
+    def width(self, channels: Tensor, n_channels: int) -> None:
+        """Note that the running module repeats the number of these channels, but has no tensor."""
+        path, _ = self.module()
+        if path not in self.widths:
+            self.widths[path] = self.ids.new(n_channels, path, WIDTH)
+        self.ids.tie(self.widths[path].repeat(len(channels) // n_channels), channels)
+
     def called(
         self, value: Value, weight: Tensor, dim: int, positions: int, out: Tensor, operation: str
     ) -> None:
         """Note a use of a weight, whose rows lie along `dim`, for the costs."""
+        if not self.is_counting:
+            return
         rows = along(value, dim) if value.parameter else None
         block = None if rows is None else self.ids.block_of(rows)
         if block is None or not isinstance(block.owner, int):

@@ -150,6 +150,7 @@ def remove(
         prefix = f"{path}." if path else ""
         correct_attributes(smaller.get_submodule(path), f"{prefix}weight" in passing)
     correct_pads(smaller, graph, removed)
+    correct_widths(smaller, graph, removed)
     return smaller
 
 
@@ -168,21 +169,39 @@ def correct_attributes(module: nn.Module, passes: bool) -> None:
         rows, columns = module.weight.shape[:2]
         if module.transposed:
             rows, columns = columns, rows
+        if passes or module.groups > 1:
+            module.passes_channels = passes  # type: ignore[assignment]
         if passes:
             module.groups = module.groups * rows // module.out_channels
-            module.passes_channels = True  # type: ignore[assignment]
         module.out_channels, module.in_channels = rows, columns * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.GroupNorm):
-        n_channels = module.weight.shape[0]
-        module.num_groups = module.num_groups * n_channels // module.num_channels
-        module.num_channels = n_channels
-    elif isinstance(module, nn.modules.batchnorm._NormBase):
+    elif isinstance(module, nn.GroupNorm | nn.modules.batchnorm._NormBase):
         held = module.weight if module.weight is not None else module.running_mean
-        module.num_features = len(held) if held is not None else module.num_features
+        correct_norm(module, len(held))
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
+
+
+def correct_norm(module: nn.Module, n_channels: int) -> None:
+    """Correct the number of channels of a normalization module."""
+    if isinstance(module, nn.GroupNorm):
+        module.num_groups = module.num_groups * n_channels // module.num_channels
+        module.num_channels = n_channels
+    else:
+        module.num_features = n_channels  # type: ignore[assignment]
+
+
+def correct_widths(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
+    """Correct normalization modules that have no tensor whose shape tells."""
+    for width in graph.widths:
+        n_gone = sum(
+            width.index[name][units.cpu()].numel()
+            for name, units in removed.items()
+            if name in width.index
+        )
+        if n_gone:
+            correct_norm(model.get_submodule(width.module), width.size - n_gone)
 
 
 def correct_pads(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:

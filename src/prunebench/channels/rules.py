@@ -6,6 +6,8 @@ two activations; what removing a channel does there is not what zeroing its cons
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,9 +74,7 @@ def convolution(p: Pass, op: Operation) -> Value:
         return refuse(p, (x, weight, bias), "a transposed convolution in groups")
     ids = channels(p, xv, 1, "a convolution")
     module = p.module()[1]
-    # Removal leaves this mark: with one group left the shapes no longer tell.
-    passes = groups > 1 or getattr(module, "passes_channels", False)
-    if passes and as_whole_groups(p, weight, groups):
+    if passes_whole_groups(p, module, weight, groups):
         if not isinstance(module, nn.modules.conv._ConvNd) or module.groups != groups:
             return refuse(p, (x, weight, bias), "a convolution with groups written in the code")
         p.ids.set_role(rows, "pass")
@@ -95,10 +95,16 @@ def convolution(p: Pass, op: Operation) -> Value:
     return Value((spread(rows, op.out.shape, (1,)),))
 
 
-def as_whole_groups(p: Pass, weight: Tensor, groups: int) -> bool:
-    """Whether units are whole groups of a grouped convolution, or one place in all of them."""
+def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, groups: int) -> bool:
+    """Whether units are whole groups of a grouped convolution, or one place in all of them.
+
+    Removal leaves the answer on the module: afterwards the shapes may say otherwise.
+    """
+    mark: bool | None = getattr(module, "passes_channels", None)
+    if mark is not None:
+        return mark
     if weight.shape[1] == 1 or groups == 1:
-        return True
+        return groups > 1
     return p.grouped == "whole" or (p.grouped == "auto" and groups >= weight.shape[1])
 
 
@@ -125,6 +131,8 @@ def product(
     xv, wv = p.value(x), p.value(weight)
     p.called(wv, weight, dims[0], x.numel() // x.shape[-1], out, "matrix product")
     rows, columns = along(wv, dims[0]), along(wv, dims[1])
+    if isinstance(p.module()[1], nn.MultiheadAttention):  # it compares sizes with its own
+        return refuse(p, (x, weight, bias), "attention")
     if not wv.parameter or rows is None or columns is None:
         return refuse(p, (x, weight, bias), "a matrix product of two activations")
     ids = channels(p, xv, x.ndim - 1, "a linear layer")
@@ -196,8 +204,12 @@ def batch_norm(p: Pass, op: Operation) -> Value:
     """Bind affine parameters and statistics to the channels."""
     value = p.value(op.args[0])
     ids = channels(p, value, 1, "batch norm")
-    for tensor in op.args[1:5]:
-        vector(p, ids, tensor if isinstance(tensor, Tensor) else None)
+    held = [tensor for tensor in op.args[1:5] if isinstance(tensor, Tensor)]
+    for tensor in held:
+        vector(p, ids, tensor)
+    module = p.module()[1]
+    if not held and ids is not None and isinstance(module, nn.modules.batchnorm._NormBase):
+        p.width(ids, module.num_features)
     return Value(value.layers, value.fixed)
 
 
@@ -211,9 +223,10 @@ def group_norm(p: Pass, op: Operation) -> Value:
     vector(p, ids, bias)
     if ids is None:
         return Value(value.layers, value.fixed)
-    # Without a weight removal would not find the module whose `num_groups` it must correct.
-    if weight is None or not isinstance(module, nn.GroupNorm) or module.num_groups != groups:
+    if not isinstance(module, nn.GroupNorm) or module.num_groups != groups:
         p.ids.freeze(ids, "used by a group norm whose groups are written in the code")
+    elif weight is None:
+        p.width(ids, module.num_channels)
     by_group = ids.reshape(groups, -1)
     p.ids.tie(by_group[:, :1], by_group)
     return Value(value.layers, value.fixed)
@@ -268,8 +281,29 @@ def across(p: Pass, op: Operation) -> Value:
     """Pass on what does not lie along the dimensions that softmax and its like mix."""
     value = p.value(op.args[0])
     chosen = op.arg("dim") if op.arg("dims") is None else op.arg("dims")
-    dims = {d % op.out.ndim for d in ([chosen] if isinstance(chosen, int) else chosen)}
+    chosen = [chosen] if isinstance(chosen, int) else chosen
+    dims = {d % op.out.ndim for d in chosen} or set(range(op.out.ndim))  # roll: all as one
     layers = [None if dims & set(dims_of(layer)) else layer for layer in value.layers]
+    return p.settle(value, layers, f"mixed across its channels by {op.name}")
+
+
+def unpool(p: Pass, op: Operation) -> Value | Sequence[Value]:
+    """Put pooled elements back at their places; the places have channels as well."""
+    value, places = p.value(op.args[0]), p.value(op.args[1])
+    for layer, other in itertools.product(value.layers, places.layers):
+        p.ids.tie(compact(layer), compact(other))
+    if bool(value.layers) != bool(places.layers):
+        return refuse(p, op.args[:2], op.name + " of different channels")
+    return spatial(2 if op.out.ndim == 4 else 3)(p, op)
+
+
+def sampled(p: Pass, op: Operation) -> Value:
+    """Sample an activation at computed places, as region pooling and grid sampling do."""
+    value = p.value(op.args[0])
+    p.ids.freeze_value(p.value(op.args[1]), f"gives {op.name} its places")
+    layers = [
+        resized(layer, op.out.shape) if dims_of(layer) == (1,) else None for layer in value.layers
+    ]
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
 
@@ -293,7 +327,7 @@ SPATIAL = {
         "reflection_pad2d", "replication_pad2d", "upsample_bicubic2d", "upsample_bilinear2d",
         "upsample_nearest2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa"),
     3: ("_adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d_with_indices",
-        "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
+        "reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
 }  # fmt: skip
 
 NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
@@ -317,6 +351,16 @@ COMPUTING: dict[Any, Rule] = {
     aten.mm: mm,
     aten.native_group_norm: group_norm,
     aten.native_layer_norm: layer_norm,
+    aten.argmax: reduction,
+    aten.argmin: reduction,
+    aten.grid_sampler_2d: sampled,
+    aten.grid_sampler_3d: sampled,
+    aten.max: reduction,
+    aten.max_unpool2d: unpool,
+    aten.max_unpool3d: unpool,
+    aten.min: reduction,
+    aten.norm: reduction,
+    aten.prod: reduction,
     aten.roll: across,
     aten.std: reduction,
     aten.sum: reduction,
@@ -326,3 +370,6 @@ COMPUTING: dict[Any, Rule] = {
     **{getattr(aten, name): spatial(n) for n, names in SPATIAL.items() for name in names
        if hasattr(aten, name)},
 }  # fmt: skip
+
+# By name: they exist once the library that brings them is imported.
+FOREIGN: dict[str, Rule] = {"torchvision.roi_align": sampled, "torchvision.roi_pool": sampled}

@@ -8,7 +8,7 @@ fails on networks whose `forward` looks at data, and needs rules per operation a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -17,28 +17,31 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
-from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.ids import Value, dims_of
 from prunebench.channels.moves import MOVES
 from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, tensors_in
-from prunebench.channels.rules import COMPUTING, POINTWISE, pointwise, refuse
+from prunebench.channels.rules import COMPUTING, FOREIGN, POINTWISE, pointwise, refuse
+from prunebench.channels.sizes import SizeMode
 from prunebench.channels.units import graph_of
 from prunebench.core.errors import ModelError
 
 aten = torch.ops.aten
 RULES = {**MOVES, **COMPUTING}
+# What a network raises on an input that does not fit.
+FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 def trace(
     model: nn.Module,
     example: Tensor | tuple[Any, ...],
     *,
-    grouped: Literal["auto", "whole", "local"] = "auto",
+    grouped: Grouping = "auto",
+    modes: Sequence[Literal["eval", "train"]] = ("eval",),
 ) -> ChannelGraph:
     """Find which slices of which parameters leave together.
 
@@ -50,7 +53,12 @@ def trace(
         An input, or a tuple of arguments; a small one will do.
     grouped
         Units of grouped convolutions: "whole" groups, or the same "local" place in all groups;
-        "auto" takes whole groups where there are at least as many groups as places in one.
+        "auto" takes whole groups where there are at least as many groups as places in one. A
+        convolution that has lost units keeps the way in which it lost them.
+    modes
+        In which modes to run it; costs are those of the first. Layers that run in training only,
+        such as auxiliary heads, are cut along with what they read if "train" is among them;
+        `ChannelGraph.unused` names parameters that no mode has used.
 
     Raises
     ------
@@ -63,22 +71,36 @@ def trace(
     for leaf in tree_leaves(inputs):
         if isinstance(leaf, Tensor):
             state.values[leaf] = Value((), INPUT, sources=frozenset((NETWORK_INPUT,)))
-    with untouched(model), torch.no_grad(), module_paths(model, state):
+    for mode in modes:
+        out = run(model, inputs, state, training=mode == "train")
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                value = state.value(leaf)
+                state.ids.freeze_value(value, "is an output of the network")
+                state.flow.outputs |= value.sources
+        state.is_counting = False
+    return graph_of(state, n_examples(inputs))
+
+
+def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: bool) -> Any:
+    """Run the network once under the tracer and return what it does."""
+    with untouched(model, training), torch.no_grad(), module_paths(model, state):
         try:
-            with ChunkMode(state), TraceMode(state):
-                out = model(*inputs)
-        except (RuntimeError, ValueError, TypeError) as error:
+            with SizeMode(state), TraceMode(state):
+                return model(*inputs)
+        except FAILURES as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             raise ModelError(
                 f"the network does not run on an input of {shapes}: {error}"
             ) from error
-    for leaf in tree_leaves(out):
-        if isinstance(leaf, Tensor):
-            value = state.value(leaf)
-            state.ids.freeze_value(value, "is an output of the network")
-            state.flow.outputs |= value.sources
-    batch = next(leaf.shape[0] for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
-    return graph_of(state, batch)
+
+
+def n_examples(inputs: tuple[Any, ...]) -> int:
+    """Return the batch size: of the first tensor, or the length of a list of images."""
+    first = next(part for part in inputs if tree_leaves(part))
+    if isinstance(first, list | tuple):
+        return len(first)
+    return int(next(leaf.shape[0] for leaf in tree_leaves(first) if isinstance(leaf, Tensor)))
 
 
 def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]]:
@@ -124,7 +146,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         p, op = self.state, Operation(func, args, kwargs, out, strides, operands)
         values = [p.value(operand) for operand in operands]
         n_calls = len(p.calls)
-        rule = RULES.get(func.overloadpacket)
+        rule = RULES.get(func.overloadpacket) or FOREIGN.get(op.name)
         result: Value | Sequence[Value]
         if not any(value.layers for value in values):
             result = Value((), fixed_of(values))
@@ -146,6 +168,8 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, op: Operation, operands: list[Value], results: Sequence[Value], is_layer: bool
     ) -> Sources:
         """Return the sources of the results; note layers and joins."""
+        if not self.state.is_counting:
+            return frozenset()
         flow, func = self.state.flow, op.func
         each = [operand.sources for operand in operands]
         sources = each[0].union(*each) if each else frozenset[int]()
@@ -162,12 +186,15 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sources
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
-        """Remember what is known about the results; further ones of a rule are constants."""
+        """Remember what is known about the results; one value goes for all of the first's shape."""
         results = list(tensors_in(out))
-        values = [result] if isinstance(result, Value) else list(result)
-        if isinstance(result, Value) and not result.layers:
-            values = [result] * len(results)
-        for tensor, value in zip(results, values, strict=False):
+        if isinstance(result, Value):
+            shape = results[0].shape if results else ()
+            is_like = [tensor.shape == shape or not result.layers for tensor in results]
+            values: Sequence[Value] = [result if like else Value() for like in is_like]
+        else:
+            values = result
+        for tensor, value in zip(results, values, strict=True):
             self.state.values[tensor] = Value(value.layers, value.fixed, value.parameter, sources)
 
     def written(self, view: Tensor, sources: Sources) -> None:
@@ -185,38 +212,29 @@ def is_pointwise(func: Any) -> bool:
     return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE
 
 
-class ChunkMode(TorchFunctionMode):
-    """Notice `torch.chunk`, which is an ordinary split by the time it is dispatched."""
-
-    def __init__(self, state: Pass) -> None:
-        super().__init__()
-        self.state = state
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        self.state.in_chunk = func in (torch.chunk, Tensor.chunk)
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            self.state.in_chunk = False
+def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
+    """Put the random states of the model's devices back afterwards."""
+    devices = {parameter.device for parameter in model.parameters()}
+    return torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"])
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode; put modes and buffers back."""
+def untouched(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """Run in eval or train mode; put modes, buffers and, for dropout, random states back."""
     # Walking over modules and setting their attributes is slow: done once, and where it changes.
     modules = list(model.modules())
-    modes = [(module, module.training) for module in modules if module.training]
+    modes = [(module, module.training) for module in modules]
     held = [buffer for module in modules for buffer in module._buffers.values()]
     buffers = [(b, b._version, b.detach().clone()) for b in held if b is not None]
-    for module, _ in modes:
-        module.training = False
+    if any(mode != training for _, mode in modes):
+        model.train(training)
     try:
-        yield
+        with own_randomness(model) if training else nullcontext():
+            yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         with torch.no_grad():
             for buffer, version, before in buffers:
                 if buffer._version != version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
 from prunebench.channels.ids import Block, Ids
-from prunebench.channels.passes import Pass
+from prunebench.channels.passes import WIDTH, Pass
 from prunebench.channels.roles import gates
 
 Ints = NDArray[np.int64]
@@ -40,7 +41,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
     flow = state.flow.finished()
     factors = {state.calls[number].weight for number in gates(flow)}
     groups: dict[str, ChannelGroup] = {}
-    pads: dict[tuple[str, int], dict[str, torch.Tensor]] = {key: {} for key in state.pads}
+    modules: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
     taken: dict[str, int] = {}
     for units in ordered:
         path = layer_path(units, state)
@@ -50,14 +51,19 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         for number, ids in units.ids.items():
             block = blocks[number]
             if isinstance(block.owner, str) and not units.reason:
-                pads[block.owner, block.dim][name] = torch.from_numpy(ids - block.start)
+                index = torch.from_numpy(ids - block.start)
+                modules.setdefault((block.owner, block.dim), {})[name] = index
     named = {name: t for t, names in zip(state.tensors, state.names, strict=True) for name in names}
     return ChannelGraph(
         groups={name: group for name, group in groups.items() if not group.frozen},
         frozen={name: group for name, group in groups.items() if group.frozen},
         pads=tuple(
-            Pad(path, place, before, after, pads[path, place])
+            Pad(path, place, before, after, modules.get((path, place), {}))
             for (path, place), (before, after, _) in state.pads.items()
+        ),
+        widths=tuple(
+            Width(path, len(ids), modules.get((path, WIDTH), {}))
+            for path, ids in state.widths.items()
         ),
         calls=tuple(state.calls),
         batch=batch,
@@ -69,6 +75,11 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         ),
         flow=flow,
         unknown=tuple(state.unknown),
+        unused=tuple(
+            names[0]
+            for tensor, names in zip(state.tensors, state.names, strict=True)
+            if isinstance(tensor, nn.Parameter) and state.values.get(tensor) is None
+        ),
     )
 
 
@@ -108,7 +119,7 @@ def all_units(ids: Ids) -> list[Units]:
 
 
 def is_bound(block: Block) -> bool:
-    """Whether a block is something to cut: a dimension with a role, or a pad."""
+    """Whether a block is something to cut: a dimension with a role, a pad or a width."""
     return block.role is not None or isinstance(block.owner, str)
 
 
@@ -144,6 +155,8 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
     for some, reason in ids.frozen:
         for label in np.unique(labels[some.numpy()]).tolist():
             reasons.setdefault(label, reason)
+    for label in out_of_proportion(ids, labels):
+        reasons.setdefault(label, "divided by the number of other channels")
     # A parameter that is tied to channels without a role would not be cut with them.
     unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
     sizes = np.bincount(labels, minlength=1)
@@ -153,6 +166,18 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
             for label in np.unique(mine).tolist():
                 reasons.setdefault(label, "coupled with a parameter whose use is not understood")
     return reasons
+
+
+def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
+    """Yield components that are not the same share of two sets that must lose the same share."""
+    for a, b in ids.proportional:
+        found_a, count_a = np.unique(labels[a.numpy()], return_counts=True)
+        found_b, count_b = np.unique(labels[b.numpy()], return_counts=True)
+        share_a = dict(zip(found_a.tolist(), (count_a * len(b)).tolist(), strict=True))
+        share_b = dict(zip(found_b.tolist(), (count_b * len(a)).tolist(), strict=True))
+        for label in share_a.keys() | share_b.keys():
+            if share_a.get(label) != share_b.get(label):
+                yield label
 
 
 def first_of(signature: Signature, blocks: list[Block]) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace import FAILURES, own_randomness, trace
 from prunebench.core.errors import ModelError
 
 TOLERANCE = 1e-9  # float64, relative to the largest output; sums in another order give 1e-15
@@ -38,22 +38,56 @@ class VerifyReport:
     broken: dict[str, str]
 
 
-def verify(model: nn.Module, example: Tensor | tuple[Any, ...], *, seed: int = 0) -> VerifyReport:
+@dataclass(frozen=True)
+class Check:
+    """Inputs, the mode in which two networks are compared on them, and whose outputs count.
+
+    Attributes
+    ----------
+    watch
+        Paths of modules whose outputs are compared; without any, the network's own output is.
+    """
+
+    inputs: Any
+    training: bool
+    watch: tuple[str, ...]
+
+
+def verify(
+    model: nn.Module,
+    example: Tensor | tuple[Any, ...],
+    *,
+    seed: int = 0,
+    grouped: Grouping = "auto",
+    modes: Sequence[Literal["eval", "train"]] = ("eval",),
+    watch: Sequence[str] = (),
+) -> VerifyReport:
     """Compare removal with masking, group by group and for several whole plans.
 
-    Works on a float64 copy with random normalization statistics and affine parameters, in eval and
-    (without dropout) train mode, on the example and on a batch of another size.
+    Works on a float64 copy with random normalization statistics and affine parameters, in eval
+    mode, and in train mode too where two runs agree (without dropout, a detector without targets
+    does not run at all), on the example and on a batch of another size.
+
+    Parameters
+    ----------
+    grouped, modes
+        As `trace` takes them.
+    watch
+        Paths of modules whose outputs are compared instead of the network's: the heads of a
+        detector, since what follows them (the best k, suppression of overlaps) is not continuous.
 
     Raises
     ------
     ModelError
         If a plan over all groups that hold alone breaks, or the network does not run.
     """
-    graph = trace(model, example)
-    probe = randomized(model, seed)
-    checks = [(False, as_float64(example)), (False, as_float64(larger_batch(example)))]
-    if not any(isinstance(module, nn.modules.dropout._DropoutNd) for module in probe.modules()):
-        checks.append((True, checks[1][1]))
+    graph = trace(model, example, grouped=grouped, modes=modes)
+    probe = without_dropout(randomized(model, seed))
+    paths = tuple(watch)
+    other = as_float64(larger_batch(example))
+    checks = [Check(as_float64(example), False, paths), Check(other, False, paths)]
+    if repeats_in_training(probe, checks[1]):
+        checks.append(Check(other, True, paths))
     largest, broken = 0.0, {}
     for name, units in single_plans(graph, seed):
         if name in broken:
@@ -66,30 +100,54 @@ def verify(model: nn.Module, example: Tensor | tuple[Any, ...], *, seed: int = 0
     for plan in whole_plans(graph.with_frozen(broken), seed):
         difference, failure = compare(probe, graph, plan, checks)
         if failure:
-            raise ModelError(f"removing units of all groups at once {failure}")
+            raise ModelError(f"removing units of all groups at once {failure}{unused(graph)}")
         largest = max(largest, difference)
     return VerifyReport(largest, broken)
 
 
+def unused(graph: ChannelGraph) -> str:
+    """Return a hint at parameters that the trace has not seen in use, if there are any."""
+    names = ", ".join(graph.unused)
+    return f"; no traced mode uses {names}" if names else ""
+
+
 def compare(
-    model: nn.Module,
-    graph: ChannelGraph,
-    removed: Mapping[str, Tensor],
-    checks: list[tuple[bool, Any]],
+    model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor], checks: Sequence[Check]
 ) -> tuple[float, str]:
     """Return the largest relative difference, and what is wrong if removal breaks something."""
     masked, smaller = mask(model, graph, removed), remove(model, graph, removed)
     largest = 0.0
-    for training, inputs in checks:
-        expected = outputs(masked.train(training), inputs)
+    for check in checks:
+        mode = "in training" if check.training else "in evaluation"
+        expected = outputs(masked, check)
         try:
-            found = outputs(smaller.train(training), inputs)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            return largest, f"stops the network: {str(error).splitlines()[0]}"
+            found = outputs(smaller, check)
+        except FAILURES as error:
+            line = (str(error) or repr(error)).splitlines()[0]
+            return largest, f"stops the network {mode}: {line}"
         if [a.shape for a in expected] != [b.shape for b in found]:
-            return largest, "changes the shape of the output"
+            return largest, f"changes the shape of the output {mode}"
         largest = max(largest, relative_difference(expected, found))
     return largest, f"changes the output by {largest:.1e}" if not largest <= TOLERANCE else ""
+
+
+def repeats_in_training(model: nn.Module, check: Check) -> bool:
+    """Whether the network runs in train mode, and twice to the same outputs."""
+    training = replace(check, training=True)
+    try:
+        runs = [outputs(copy.deepcopy(model), training, seed) for seed in (0, 1)]
+    except FAILURES:
+        return False
+    shapes = [[a.shape for a in run] for run in runs]
+    return shapes[0] == shapes[1] and relative_difference(*runs) == 0
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """Return the model, with nothing dropped: noise of another shape cannot be compared."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return model
 
 
 def single_plans(graph: ChannelGraph, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -116,17 +174,21 @@ def whole_plans(graph: ChannelGraph, seed: int) -> Iterator[dict[str, Tensor]]:
 
 
 def randomized(model: nn.Module, seed: int) -> nn.Module:
-    """Return a float64 copy whose normalization layers differ in every channel."""
+    """Return a float64 copy in which statistics, affine parameters and scales differ by channel.
+
+    Their defaults (zeros, ones, layer scales of 1e-6) would hide what goes to the wrong channel.
+    """
     probe = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
-    norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
     with torch.no_grad():
         for module in probe.modules():
-            if isinstance(module, norms):
-                for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-                    if tensor.is_floating_point():  # in [0.5, 1.5): variances stay positive
-                        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-                        tensor.copy_(noise + 0.5)
+            is_norm = "Norm" in type(module).__name__
+            buffers = list(module.named_buffers(recurse=False)) if is_norm else []
+            for name, tensor in [*module.named_parameters(recurse=False), *buffers]:
+                if tensor.is_floating_point() and max(tensor.shape, default=1) == tensor.numel():
+                    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+                    # in [0.5, 1.5): variances stay positive; biases in [-0.5, 0.5)
+                    tensor.copy_(noise - 0.5 if name.endswith(("bias", "mean")) else noise + 0.5)
     return probe
 
 
@@ -138,17 +200,31 @@ def as_float64(example: Any) -> Any:
 
 
 def larger_batch(example: Any) -> Any:
-    """Return the inputs with one more example, a mirror image of the first."""
-    return tree_map(
-        lambda x: torch.cat([x, x[:1].flip(-1)]) if isinstance(x, Tensor) else x, example
-    )
+    """Return the inputs with one more example: a list's first again, a tensor's mirrored."""
+    if isinstance(example, Tensor):
+        return torch.cat([example, example[:1].flip(-1)]) if example.ndim else example
+    if isinstance(example, list):
+        return [*example, example[0]]
+    return tuple(map(larger_batch, example)) if isinstance(example, tuple) else example
 
 
-def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """Return the tensors the network computes."""
-    with torch.no_grad():
-        out = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-    return [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
+    """Return the tensors that the network, or its watched modules, compute."""
+    watched: list[Any] = []
+    handles = [
+        model.get_submodule(path).register_forward_hook(lambda m, args, out: watched.append(out))
+        for path in check.watch
+    ]
+    inputs = check.inputs if isinstance(check.inputs, tuple) else (check.inputs,)
+    try:
+        with torch.no_grad(), own_randomness(model):
+            torch.manual_seed(seed)
+            out = model.train(check.training)(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    kept = watched if check.watch else out
+    return [leaf for leaf in tree_leaves(kept) if isinstance(leaf, Tensor)]
 
 
 def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
@@ -168,6 +244,6 @@ def largest_difference(
 
     In float64 and eval mode, on copies.
     """
-    inputs = as_float64(example)
-    a, b = (outputs(copy.deepcopy(m).double().eval(), inputs) for m in (model_a, model_b))
+    check = Check(as_float64(example), False, ())
+    a, b = (outputs(copy.deepcopy(m).double(), check) for m in (model_a, model_b))
     return relative_difference(a, b)

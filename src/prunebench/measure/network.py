@@ -18,6 +18,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
+from prunebench.channels.groups import Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError, PrunebenchError, ResultError
@@ -62,6 +63,7 @@ class Structure(Settings):
     num_classes: Count
     in_channels: Count
     image: tuple[Count, Count, Count]  # channels, height, width
+    grouped: Grouping = "auto"  # what units of grouped convolutions are
     groups: dict[str, GroupStructure]
     layers: dict[str, LayerStructure]  # by path of the convolution, in network order
 
@@ -91,6 +93,7 @@ def structure_of(
     image: tuple[int, int, int],
     sizes: Mapping[str, int],
     kept: Mapping[str, Tensor],
+    grouped: Grouping = "auto",
 ) -> Structure:
     """Describe `model`, which is `architecture` after the removal of all but `kept`.
 
@@ -108,6 +111,7 @@ def structure_of(
         num_classes=num_classes,
         in_channels=image[0],
         image=image,
+        grouped=grouped,
         groups={
             name: GroupStructure(units=sizes[name], kept=tuple(sorted(units[name])))
             for name in sizes
@@ -203,7 +207,7 @@ def build_pruned(structure: Structure) -> nn.Module:
     the architecture.
     """
     model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
-    graph = trace(model, torch.zeros(1, *structure.image))
+    graph = trace(model, torch.zeros(1, *structure.image), grouped=structure.grouped)
     removed: dict[str, Tensor] = {}
     for name, group in structure.groups.items():
         if name not in graph.groups:

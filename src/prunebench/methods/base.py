@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.costs import Costs
-from prunebench.channels.groups import ChannelGraph, ChannelGroup
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, Grouping
 from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, TrainingError
@@ -61,6 +61,8 @@ class MethodOptions(Settings):
     allocation: Allocation = "uniform"
     # method/setting: each group keeps as many units as that run's has, at the same ratio and seed
     widths_from: str | None = None
+    # units of grouped convolutions: whole groups, or the same place in all of them; auto: by shape
+    grouped: Grouping = "auto"
 
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a share of the epochs: lengths in steps shrink too.

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs, costs_of
-from prunebench.channels.groups import ChannelGraph
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace import trace
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Phase
 from prunebench.core.recipe import Augment, Recipe
+from prunebench.data.images import evaluation_batches
 from prunebench.data.normalization import normalization
 from prunebench.data.stage import Dataset
-from prunebench.measure.accuracy import evaluate
+from prunebench.measure.accuracy import count_correct
 from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
@@ -38,6 +39,8 @@ class RunState:
         Builds the whole network with fresh weights; the same ones at each call.
     base_recipe
         How the network was trained that the run started from.
+    grouped
+        What units of grouped convolutions are.
     index
         The number of the phase.
     begun
@@ -51,6 +54,7 @@ class RunState:
     phases: tuple[Phase, ...]
     base_recipe: Recipe
     source_kept: dict[str, Tensor] | None = None
+    grouped: Grouping = "auto"
     masks: dict[str, Tensor] = field(default_factory=dict)
     slots: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: Records = field(default_factory=Records)
@@ -83,7 +87,7 @@ class RunState:
     def adopt(self, model: nn.Module) -> None:
         """Take `model` as the present network, and find its groups again."""
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
-        self.graph = trace(self.model, self.example)
+        self.graph = trace(self.model, self.example, grouped=self.grouped)
         self.costs = costs_of(self.graph)
         self.params = dict(self.model.named_parameters())
 
@@ -132,7 +136,8 @@ class RunState:
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        counts = evaluate(self.model, split.images, split.labels, mean=own.mean, std=own.std)
+        batches = evaluation_batches(split, mean=own.mean, std=own.std)
+        counts = count_correct(self.model, batches)
         return counts.correct / counts.total
 
     def initialize(self) -> None:
@@ -160,7 +165,7 @@ class RunState:
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Make the network that a snapshot describes."""
         whole = self.build().to(self.device)
-        graph = trace(whole, self.example)
+        graph = trace(whole, self.example, grouped=self.grouped)
         kept: dict[str, Tensor] = {name: units.cpu() for name, units in snapshot["kept"].items()}
         removed = {
             name: kept_units(self.sizes[name], units)

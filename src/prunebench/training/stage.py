@@ -238,6 +238,7 @@ class _Stage:
             phases=tuple(phases),
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
+            grouped=self.method.options.grouped,
         )
         model = run.build() if base is None else load_network(self._base_folder)
         pretrained = None
@@ -278,6 +279,7 @@ class _Stage:
             image=info.shape,
             sizes=run.sizes,
             kept=run.kept,
+            grouped=run.grouped,
         )
         weights = save_network(self.folder, run.model, structure, run.masks)
         run.records.write(self.folder)

@@ -1,0 +1,203 @@
+"""Weights used in other ways than by a convolution or linear layer of their own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunebench.channels.removal import remove
+from prunebench.channels.trace import trace
+from tests.channels.conftest import Between, Wired, named, units_of
+
+EXAMPLE = torch.rand(2, 3, 6, 6)
+
+
+class StandardizedConv(nn.Conv2d):
+    """Every filter has mean 0 and variance 1."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, weight, self.bias)
+
+
+def weight_norm(conv):
+    return nn.utils.parametrizations.weight_norm(conv)
+
+
+def spectral_norm(conv):
+    return nn.utils.parametrizations.spectral_norm(conv)
+
+
+def old_spectral_norm(conv):
+    return nn.utils.spectral_norm(conv)
+
+
+def standardized(conv):
+    return StandardizedConv(conv.in_channels, conv.out_channels, 1)
+
+
+@pytest.mark.parametrize("computed", [weight_norm, spectral_norm, old_spectral_norm, standardized])
+def test_computed_weight_freezes_what_it_reads_and_makes(computed):
+    net = named(
+        a=nn.Conv2d(3, 6, 1),
+        b=nn.Conv2d(6, 5, 1),
+        computed=computed(nn.Conv2d(5, 4, 1)),
+        c=nn.Conv2d(4, 6, 1),
+        d=nn.Conv2d(6, 2, 1),
+    )
+    assert list(units_of(net, EXAMPLE)) == ["a", "c"]
+    graph = trace(net, EXAMPLE)
+    assert graph.frozen["b"].frozen == "used by a convolution whose weight is computed"
+    assert graph.frozen["c:in"].frozen == (
+        "reads the result of a convolution whose weight is computed"
+    )
+
+
+class Einsum(nn.Module):
+    """A 1x1 convolution written as a sum over named dimensions."""
+
+    def __init__(self, equation, *shape):
+        super().__init__()
+        self.equation = equation
+        self.weight = nn.Parameter(torch.rand(shape))
+
+    def forward(self, x):
+        return torch.einsum(self.equation, self.weight, x)
+
+
+def test_einsum_is_never_followed_wrongly():
+    net = Between(Einsum("oc,nchw->nohw", 4, 4))
+    units_of(net, EXAMPLE)
+    net = Between(Einsum("oc,nohw->nchw", 4, 4))
+    units_of(net, EXAMPLE)
+
+
+class Attention(nn.Module):
+    """Self-attention over pixels between two layers that can be pruned."""
+
+    def __init__(self, attend):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 1)
+        self.proj = nn.Conv2d(6, 8, 1)
+        self.attend = attend
+        self.expand = nn.Linear(8, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.proj(self.stem(x)).flatten(2).transpose(1, 2)
+        return self.head(self.expand(self.attend(x)).relu())
+
+
+class MultiHead(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+class HandMade(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x):
+        n, length, c = x.shape
+        q, k, v = self.qkv(x).reshape(n, length, 3, 2, c // 2).permute(2, 0, 3, 1, 4)
+        return (q @ k.transpose(2, 3)).softmax(3).matmul(v).transpose(1, 2).reshape(n, length, c)
+
+
+@pytest.mark.parametrize(
+    ("attend", "inside"),
+    [
+        (MultiHead(8, 2, batch_first=True), []),
+        (HandMade(), []),
+        (nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), ["attend.linear1"]),
+        (lambda x: F.scaled_dot_product_attention(x, x, x), []),
+        (lambda x: x @ (x.transpose(1, 2) @ x).softmax(-1), []),
+    ],
+    ids=["module", "hand-made", "transformer", "scaled", "gram"],
+)
+def test_attention_freezes_its_channels_only(attend, inside):
+    assert list(units_of(Attention(attend), EXAMPLE)) == ["stem", *inside, "expand"]
+
+
+def test_one_parameter_under_two_names_is_cut_once():
+    net = named(a=nn.Conv2d(3, 6, 1), b=nn.Conv2d(6, 6, 1), c=nn.Conv2d(6, 6, 1))
+    net.head = nn.Conv2d(6, 2, 1)
+    net.a.bias = net.b.bias = net.c.bias
+    net.c.weight = nn.Parameter(torch.rand(6, 6, 1, 1))
+    graph = trace(net, EXAMPLE)
+    # one bias ties the rows of all three
+    assert [len(g.producers) for g in graph.groups.values()] == [3]
+    assert units_of(net, EXAMPLE) == {"a": [[n] for n in range(6)]}
+    smaller = remove(net, graph, {"a": torch.tensor([1, 4])})
+    assert smaller.a.bias is smaller.b.bias is smaller.c.bias
+
+
+def test_weight_that_reads_what_it_makes_keeps_its_channels():
+    # one dimension of b both produces and, transposed, consumes
+    net = Wired(
+        lambda m, x: m.head(F.conv_transpose2d(m.b(m.a(x)), m.b.weight)),
+        a=nn.Conv2d(3, 5, 1),
+        b=nn.Conv2d(5, 4, 1, bias=False),
+        head=nn.Conv2d(5, 2, 1),
+    )
+    graph = trace(net, EXAMPLE)
+    assert "used as" in graph.frozen["b"].frozen
+    assert units_of(net, EXAMPLE) == {}
+
+
+def test_layer_called_twice_ties_its_input_to_its_output():
+    net = Wired(
+        lambda m, x: m.head(m.b(m.b(m.a(x)).relu())),
+        a=nn.Conv2d(3, 4, 1),
+        b=nn.Conv2d(4, 4, 1),
+        head=nn.Conv2d(4, 2, 1),
+    )
+    assert trace(net, EXAMPLE).groups["a"].producers == ("a.weight", "b.weight")
+    assert units_of(net, EXAMPLE) == {"a": [[0], [1], [2], [3]]}
+
+
+class FreeWeight(nn.Module):
+    """Matrix product with a parameter that belongs to no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 1)
+        self.matrix = nn.Parameter(torch.rand(5, 7))
+        self.scale = nn.Parameter(torch.rand(1, 1, 7))
+        self.head = nn.Linear(7, 2)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        return self.head((x @ self.matrix) * self.scale)
+
+
+def test_product_with_a_free_parameter_is_a_linear_layer():
+    assert units_of(FreeWeight(), EXAMPLE) == {
+        "conv": [[n] for n in range(5)],
+        "matrix": [[n] for n in range(7)],
+    }
+
+
+def test_product_of_two_parameters_freezes():
+    net = Wired(
+        lambda m, x: m.head(F.conv2d(m.conv(x), (m.left @ m.right)[:, :, None, None])),
+        conv=nn.Conv2d(3, 4, 1),
+        left=nn.Parameter(torch.rand(4, 2)),
+        right=nn.Parameter(torch.rand(2, 4)),
+        head=nn.Conv2d(4, 2, 1),
+    )
+    assert units_of(net, EXAMPLE) == {}
+
+
+def test_table_of_embeddings_is_left_alone():
+    net = Wired(
+        lambda m, x, label: m.head(m.conv(m.free(x)) + m.table(label)[:, :, None, None]),
+        free=nn.Conv2d(3, 5, 1),
+        conv=nn.Conv2d(5, 4, 1),
+        table=nn.Embedding(10, 4),
+        head=nn.Conv2d(4, 2, 1),
+    )
+    assert list(units_of(net, (EXAMPLE, torch.tensor([1, 2])))) == ["free"]

@@ -1,0 +1,48 @@
+"""The engine on other people's networks: masked equals removed for 30 % and 70 % of all units."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks import zoo
+from benchmarks.coverage import measure
+
+from prunebench.channels.trace import trace
+
+# Small ones of different kinds: fire modules, inverted residuals and gates, shuffles, dense and
+# aggregated concatenations, splits, multi-branch, layer norm, 3-D, segmentation, detectors.
+FAST = {
+    "mobilenet_v3_small": 0.98,
+    "shufflenet_v2_x0_5": 0.98,
+    "squeezenet1_1": 0.96,
+    "lraspp_mobilenet_v3_large": 0.96,
+    "timm/dla46x_c": 0.97,
+    "timm/fasternet_t0": 0.6,
+    "timm/ghostnet_050": 0.98,
+    "timm/resnest14d": 0.96,
+    "timm/convnext_atto": 0.29,
+}
+
+
+@pytest.mark.parametrize(("name", "layers"), FAST.items())
+def test_small_networks(name, layers):
+    row = measure(name, also_torch_pruning=False)
+    assert row.error < 1e-9
+    assert row.layers >= layers
+    assert row.macs < 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in zoo.ALL if name not in FAST])
+def test_all_networks(name):
+    row = measure(name, also_torch_pruning=False)
+    assert row.error < 1e-9
+    assert row.groups > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.TORCHVISION)
+def test_only_layer_norm_keeps_classifiers_from_being_followed_whole(name):
+    model, inputs = zoo.build(name).double(), zoo.example(name)
+    ends = {"reads the network's input", "is an output of the network"}
+    others = {g.frozen for g in trace(model, inputs).frozen.values()} - ends
+    assert all("layer norm" in reason for reason in others)
