@@ -18,10 +18,7 @@ from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
 METHODS = ", ".join(registry.METHODS)
 
 
-L1_OPTIONS = (
-    "allocation, combine, count, layer_ratios, layers, norm, protected_share, roles, rounds, "
-    "targets, thresholds, unit, widths_from, zeroed"
-)
+L1_OPTIONS = ", ".join(sorted(L1.Options.model_fields))
 
 
 def resolve_all(config_dir: Path) -> list[Any]:

@@ -164,7 +164,7 @@ class _Stage:
         if parallel.rank == 0:
             remove_leftovers(self.folder)
         method, phases = _method(self.spec)
-        run, pretrained = self._new_run(device, phases, base, widths)
+        run, pretrained = self._new_run(device, method, phases, base, widths)
         checkpoint = CheckpointFile(
             self.folder,
             f"{self.spec.hash} {_hash_of(base)}",
@@ -220,6 +220,7 @@ class _Stage:
     def _new_run(
         self,
         device: torch.device,
+        method: Method[Any],
         phases: list[Phase],
         base: dict[str, Any] | None,
         widths: Path | None,
@@ -238,7 +239,7 @@ class _Stage:
             phases=tuple(phases),
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
-            grouped=self.method.options.grouped,
+            grouped=method.options.grouped,
         )
         model = run.build() if base is None else load_network(self._base_folder)
         pretrained = None
