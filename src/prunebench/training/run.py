@@ -18,10 +18,11 @@ from prunebench.core.phases import Phase
 from prunebench.core.recipe import Augment, Recipe
 from prunebench.data.normalization import normalization
 from prunebench.data.stage import Dataset
-from prunebench.measure.accuracy import evaluate
 from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
+from prunebench.training.evaluation import count_split
+from prunebench.training.parallel import ALONE, Alone
 from prunebench.training.records import Records
 from prunebench.training.seeds import derived_seed, generator, seeded
 
@@ -42,6 +43,8 @@ class RunState:
         The number of the phase.
     begun
         Whether the phase's beginning is done, so that a resume does not repeat it.
+    parallel
+        The processes that train this run together.
     """
 
     seed: int
@@ -59,6 +62,7 @@ class RunState:
     clock: int = 0
     epoch: int = 0
     epochs: float = 0.0
+    parallel: Alone = ALONE
 
     model: nn.Module = field(init=False)
     graph: ChannelGraph = field(init=False)
@@ -132,7 +136,7 @@ class RunState:
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        counts = evaluate(self.model, split.images, split.labels, mean=own.mean, std=own.std)
+        counts = count_split(self.model, split, own, self.parallel)
         return counts.correct / counts.total
 
     def initialize(self) -> None:
