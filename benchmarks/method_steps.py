@@ -84,9 +84,8 @@ def main() -> None:
                 lambda: theirs.train(1),  # noqa: B023
                 options.repeats,
             )
-            print(
-                f"| {network} | {name} | {one:.4f} | {other:.4f} | {1 / inverse:.2f} |", flush=True
-            )
+            cells = [network, name, f"{found[0]:.4f}", f"{found[1]:.4f}", f"{1 / found[2]:.2f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
