@@ -17,6 +17,7 @@ import importlib.metadata
 import logging
 import multiprocessing
 import resource
+import signal
 import time
 import warnings
 from collections import Counter
@@ -40,6 +41,7 @@ from prunebench.channels.verify import Check, outputs, randomized, relative_diff
 TABLE = Path(__file__).with_suffix(".md")
 USUAL = ("is an output of the network", "reads the network's input")
 OUTPUT = USUAL[0]
+THEIR_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,8 @@ def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Che
         if producer.endswith(".weight")
     ]
     stage = "building the graph"
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(THEIR_SECONDS)  # on some networks its search for groups does not end
     try:
         pruner = tp.pruner.BasePruner(
             theirs,
@@ -190,9 +194,15 @@ def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Che
     except Exception as error:  # whatever another library raises is its result
         return f"fails in {stage}: {type(error).__name__}"
     finally:
+        signal.alarm(0)
         del theirs
         gc.collect()
     return f"{difference(outputs(masked, check), found):.0e}"
+
+
+def out_of_time(*_: Any) -> None:
+    """End what Torch-Pruning is doing."""
+    raise TimeoutError
 
 
 def heads(network: nn.Module, inputs: tuple[Any, ...], watch: tuple[str, ...]) -> Any:
