@@ -91,6 +91,18 @@ def test_what_leaves_on_imagenet_costs_what_the_paper_counts(
     assert run.costs.macs(kept) == macs
 
 
+def test_single_weights_leave_every_layer_but_the_stem() -> None:
+    (spec,) = (r for r in runs("greg_table4_resnet50") if r.method == "l1")
+    run = FakeRun(build("resnet50", num_classes=1000), torch.zeros(1, 3, 64, 64))
+    kind = method_class("l1")
+    plan = kind(kind.Options.model_validate(spec.options)).select(run, spec.budget)
+    zeroed = sum(int((~mask).sum()) for mask in plan.zeroed.values())
+    weights = sum(mask.numel() for mask in plan.zeroed.values())
+    # 52 convolutions and the classifier; ceil(0.827 n) of each
+    assert (len(plan.zeroed), "conv1.weight" in plan.zeroed) == (53, False)
+    assert (zeroed, weights) == (21_083_162, 25_493_504)
+
+
 def test_greg_starts_from_torchvision_s_weights_on_imagenet() -> None:
     for architecture, top1 in (("resnet34", 73.31), ("resnet50", 76.13)):
         spec = next(r for r in runs(f"greg_table3_{architecture}") if r.method == "greg_2")
