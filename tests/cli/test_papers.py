@@ -69,6 +69,52 @@ def test_what_leaves_costs_what_the_paper_counts(experiment: str, ratio: str, ma
 
 
 @pytest.mark.parametrize(
+    ("architecture", "setting", "macs"),
+    [
+        ("resnet34", "default", 2_782_269_440),
+        ("resnet50", "x1.49", 2_745_566_232),
+        ("resnet50", "x2.31", 1_771_649_680),
+        ("resnet50", "x2.56", 1_594_769_872),
+        ("resnet50", "x3.06", 1_334_871_128),
+    ],
+)
+def test_what_leaves_on_imagenet_costs_what_the_paper_counts(
+    architecture: str, setting: str, macs: int
+) -> None:
+    specs = {r.method: r for r in runs(f"greg_table3_{architecture}") if r.setting == setting}
+    ratios = specs["l1"].options["layer_ratios"]
+    assert [specs[m].options["layer_ratios"] for m in ("greg_1", "greg_2")] == [ratios] * 2
+    run = FakeRun(build(architecture, num_classes=1000), torch.zeros(1, 3, 224, 224))
+    kind = method_class("l1")
+    plan = kind(kind.Options.model_validate(specs["l1"].options)).select(run, specs["l1"].budget)
+    kept = {name: run.sizes[name] - len(units) for name, units in plan.removed.items()}
+    assert run.costs.macs(kept) == macs
+
+
+def test_single_weights_leave_every_layer_but_the_stem() -> None:
+    (spec,) = (r for r in runs("greg_table4_resnet50") if r.method == "l1")
+    run = FakeRun(build("resnet50", num_classes=1000), torch.zeros(1, 3, 64, 64))
+    kind = method_class("l1")
+    plan = kind(kind.Options.model_validate(spec.options)).select(run, spec.budget)
+    zeroed = sum(int((~mask).sum()) for mask in plan.zeroed.values())
+    weights = sum(mask.numel() for mask in plan.zeroed.values())
+    # 52 convolutions and the classifier; ceil(0.827 n) of each
+    assert (len(plan.zeroed), "conv1.weight" in plan.zeroed) == (53, False)
+    assert (zeroed, weights) == (21_083_162, 25_493_504)
+
+
+def test_greg_starts_from_torchvision_s_weights_on_imagenet() -> None:
+    for architecture, top1 in (("resnet34", 73.31), ("resnet50", 76.13)):
+        spec = next(r for r in runs(f"greg_table3_{architecture}") if r.method == "greg_2")
+        depth = architecture.removeprefix("resnet")
+        assert spec.base.recipe.weights == f"ResNet{depth}_Weights.IMAGENET1K_V1"
+        assert spec.base.recipe.expected_top1 == top1
+        assert (spec.options["interval_steps"], spec.options["stabilize_steps"]) == (5, 40_000)
+        assert spec.recipes["regularize"].batch_size == 64
+        assert spec.recipes["fine_tune"].schedule.milestones == (30, 60, 75)
+
+
+@pytest.mark.parametrize(
     ("experiment", "batch"), [("greg_table1_resnet56", 128), ("greg_table1_vgg19", 256)]
 )
 def test_greg_is_trained_as_its_readme_says(experiment: str, batch: int) -> None:

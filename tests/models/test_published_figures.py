@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from prunebench.models.labels import LayerLabel
 from prunebench.models.mobilenet_v2 import multiple_of_8
 from prunebench.models.registry import build
 from prunebench.models.regnet import stages_of
+from prunebench.models.resnet import ResNet
 
 IMAGENET, DETECTION = (3, 224, 224), (3, 800, 1280)
 
@@ -162,3 +164,15 @@ def test_response_norm_within_a_channel() -> None:
     # in the middle the mean of squares is 10^4: 100 / (1 + 0.5)^0.75; in a corner 4/9 of it
     assert out[0, 0, 1, 1].item() == pytest.approx(100 / 1.5**0.75, rel=1e-5)
     assert out[0, 0, 0, 0].item() == pytest.approx(100 / (1 + 2 / 9) ** 0.75, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
+def test_a_resnet_computes_what_torchvision_s_does(name: str) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, num_classes=5).eval()
+    ours = build(name, num_classes=5).eval()
+    assert isinstance(ours, ResNet)
+    ours.load_state_dict({ours.own_name(key): value for key, value in theirs.state_dict().items()})
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(ours(image), theirs(image))

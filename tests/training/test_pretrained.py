@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.models.registry import build
 from prunebench.training.pretrained import check_accuracy, fetch, load_pretrained, read_tensors
 from tests.training.conftest import recipe
 
@@ -45,6 +47,15 @@ def test_a_file_of_weights_is_loaded(name: str, tmp_path: Path) -> None:
         "weights": name,
         "sha256": hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(),
     }
+
+
+def test_a_network_with_other_names_elsewhere_takes_that_file_too(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet18(num_classes=3)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    model = build("resnet18", num_classes=3)
+    load_pretrained(model, recipe(weights="resnet18.pth"), tmp_path)
+    projection = model.get_parameter("stages.1.0.shortcut.0.weight")
+    assert torch.equal(projection, theirs.get_parameter("layer2.0.downsample.0.weight"))
 
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:

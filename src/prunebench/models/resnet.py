@@ -13,6 +13,7 @@ resnet34_cifar is OrthoReg's: a 3x3 stem without stride, no max-pool, the framew
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -170,6 +171,19 @@ class ResNet(nn.Module):
     def labels(self) -> dict[str, LayerLabel]:
         """Return the stage, block and position of each layer; a shortcut has the last position."""
         return label_layers(self, self.stages)
+
+    @staticmethod
+    def own_name(name: str) -> str:
+        """Return our name of a parameter or buffer that torchvision's network calls `name`.
+
+        >>> ResNet.own_name("layer2.0.downsample.0.weight"), ResNet.own_name("fc.bias")
+        ('stages.1.0.shortcut.0.weight', 'fc.bias')
+        """
+        stage = re.match(r"layer([1-4])\.", name)
+        if stage is None:
+            return name
+        rest = name[stage.end() :].replace("downsample", "shortcut")
+        return f"stages.{int(stage[1]) - 1}.{rest}"
 
 
 def resnet18(*, num_classes: int, in_channels: int, width: float) -> ResNet:

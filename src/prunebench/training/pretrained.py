@@ -7,7 +7,7 @@ safetensors, or a pickle of tensors alone (PyTorch's `weights_only`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load all of a network's parameters and buffers; ModelError names what does not fit.
 
-    A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none.
+    A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none. A
+    network that also exists elsewhere, under other names, says by `own_name` which its own are.
     """
+    own_name: Callable[[str], str] = getattr(model, "own_name", str)
+    tensors = {own_name(name): tensor for name, tensor in tensors.items()}
     own = model.state_dict()
     for name, tensor in own.items():
         if name not in tensors and not name.endswith("num_batches_tracked"):
@@ -118,7 +121,7 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
     for name in tensors:
         if name not in own:
             raise ModelError(f"{path}: {name!r} does not belong to the network")
-    model.load_state_dict(dict(tensors), strict=False)
+    model.load_state_dict(tensors, strict=False)
 
 
 def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:
