@@ -189,6 +189,19 @@ def test_a_phase_may_start_from_the_best_epoch_before(make_loop: MakeLoop) -> No
     assert loop.accuracies()[0] == best
 
 
+def test_the_best_epoch_is_that_of_the_phase_s_last_run(make_loop: MakeLoop) -> None:
+    good, spoilt = recipe(lr=0.05), recipe(lr=1e-9)
+    phases = [
+        training("train", good, keep_best=True),
+        training("train", spoilt, start="fresh", keep_best=True),
+        Phase(name="back", start="best"),
+    ]
+    loop = run_through(make_loop, phases)
+    accuracies = [row["val_top1"] for row in loop.run.records.history]
+    assert max(accuracies[2:]) < max(accuracies[:2])
+    assert loop.accuracies()[0] == max(accuracies[2:])
+
+
 def test_a_start_that_nobody_kept_is_named(make_loop: MakeLoop) -> None:
     with pytest.raises(TrainingError, match=r"'back' starts from 'accepted': none kept"):
         run_through(make_loop, [Phase(name="back", start="accepted")])

@@ -288,7 +288,9 @@ class Loop:
             "reportable": _is_reportable(phase, run.epoch, run.epochs),
         }
         if phase.keep_best and val is not None:
-            earlier = [r["val_top1"] for r in records.history if r["phase"] == phase.name]
+            # A phase of the same name may have run before: only this one's epochs count.
+            own = records.history[-run.epoch :] if run.epoch else []
+            earlier = [r["val_top1"] for r in own if r["phase"] == phase.name and not r["event"]]
             if val > max(earlier, default=-1.0):
                 run.keep("best")
         records.history.append(row)
