@@ -1,47 +1,28 @@
-"""How good a run's network is now, counted by all processes together."""
+"""How good a network is on a split, counted by all processes together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor
+from torch import nn
 
-from prunebench.core.recipe import Recipe
-from prunebench.data.images import evaluation_batches
-from prunebench.data.normalization import normalization
+from prunebench.data.images import LabeledImages, evaluation_batches
+from prunebench.data.normalization import Normalization
 from prunebench.measure.accuracy import Correct, count_correct
-from prunebench.training.parallel import Alone
-from prunebench.training.run import RunState
+from prunebench.training.parallel import ALONE, Alone
 
 
-def accuracies(
-    run: RunState, parallel: Alone, recipe: Recipe | None = None
-) -> tuple[float | None, float]:
-    """Return the percentages on the validation split (None without one) and the test split.
+def count_split(
+    model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone = ALONE
+) -> Correct:
+    """Count right answers on a split, whose images are normalized by `own`.
 
-    Images are normalized as `recipe` says; without one, as in the last phase that trained, or as
-    for the base network. All processes call it together; each image is counted once.
+    All processes call it together; each image is counted once, with the running statistics of the
+    first process.
     """
-    own = normalization((recipe or run.recipe).normalize, run.dataset.info)
-    parallel.spread_buffers(run.model)
-    val, test = (
-        _percent(
-            run,
-            parallel,
-            evaluation_batches(
-                split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
-            ),
-        )
-        if len(split)
-        else None
-        for split in (run.dataset.val, run.dataset.test)
+    parallel.spread_buffers(model)
+    batches = evaluation_batches(
+        split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
     )
-    assert test is not None
-    return val, test
-
-
-def _percent(run: RunState, parallel: Alone, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    own = count_correct(run.model, batches)
-    counts = torch.tensor([own.correct, own.total], device=run.device)
-    return Correct(*parallel.total(counts).tolist()).percent
+    found = count_correct(model, batches)
+    counts = torch.tensor([found.correct, found.total], device=next(model.parameters()).device)
+    return Correct(*parallel.total(counts).tolist())

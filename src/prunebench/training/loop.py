@@ -25,10 +25,9 @@ from prunebench.training.batches import (
 )
 from prunebench.training.capture import PhaseStep, Recorder
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
-from prunebench.training.evaluation import accuracies
+from prunebench.training.evaluation import count_split
 from prunebench.training.memory import within_memory
 from prunebench.training.optimizer import Moments, Optimizer
-from prunebench.training.parallel import ALONE, Alone
 from prunebench.training.portions import portion
 from prunebench.training.progress import Progress
 from prunebench.training.pruning import apply_plan
@@ -44,8 +43,6 @@ class Loop:
     ----------
     checkpoint
         None: the run is never saved.
-    parallel
-        The processes that train this run together.
     recorder
         Records the step of a phase, so that it is replayed; None: every step is eager.
     more_parts
@@ -60,12 +57,11 @@ class Loop:
         progress: Progress,
         stop: StopRequest,
         checkpoint: CheckpointFile | None = None,
-        parallel: Alone = ALONE,
         recorder: Recorder | None = None,
         more_parts: int = 1,
     ) -> None:
         self.run, self.method, self.progress, self.stop = run, method, progress, stop
-        self.checkpoint, self.parallel = checkpoint, parallel
+        self.checkpoint, self.parallel = checkpoint, run.parallel
         self.recorder, self.more_parts = recorder, more_parts
         self.moments = Moments()  # of the phase before, for `optimizer: carry`
         self.sums = Sums.zero(run.device)
@@ -218,11 +214,19 @@ class Loop:
         self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
 
     def accuracies(self, recipe: Recipe | None = None) -> tuple[float | None, float]:
-        """Return the percentages on the validation split and the test split, as `evaluation` does.
+        """Return the percentages on the validation split (None without one) and the test split.
 
-        All processes call it together.
+        Images are normalized as `recipe` says; without one, as in the last phase that trained, or
+        as for the base network. All processes call it together.
         """
-        return accuracies(self.run, self.parallel, recipe)
+        run, info = self.run, self.run.dataset.info
+        own = normalization((recipe or run.recipe).normalize, info)
+        val, test = (
+            count_split(run.model, split, own, self.parallel).percent if len(split) else None
+            for split in (run.dataset.val, run.dataset.test)
+        )
+        assert test is not None
+        return val, test
 
     def _measure_phase(self, phase: Phase) -> int:
         """Set how long the phase and its epochs are; return its last step."""

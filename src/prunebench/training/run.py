@@ -16,13 +16,13 @@ from prunebench.channels.trace import trace
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Phase
 from prunebench.core.recipe import Augment, Recipe
-from prunebench.data.images import evaluation_batches
 from prunebench.data.normalization import normalization
 from prunebench.data.stage import Dataset
-from prunebench.measure.accuracy import count_correct
 from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
+from prunebench.training.evaluation import count_split
+from prunebench.training.parallel import ALONE, Alone
 from prunebench.training.records import Records
 from prunebench.training.seeds import derived_seed, generator, seeded
 
@@ -45,6 +45,8 @@ class RunState:
         The number of the phase.
     begun
         Whether the phase's beginning is done, so that a resume does not repeat it.
+    parallel
+        The processes that train this run together.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class RunState:
     clock: int = 0
     epoch: int = 0
     epochs: float = 0.0
+    parallel: Alone = ALONE
 
     model: nn.Module = field(init=False)
     graph: ChannelGraph = field(init=False)
@@ -136,8 +139,7 @@ class RunState:
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        batches = evaluation_batches(split, mean=own.mean, std=own.std)
-        counts = count_correct(self.model, batches)
+        counts = count_split(self.model, split, own, self.parallel)
         return counts.correct / counts.total
 
     def initialize(self) -> None:

@@ -164,7 +164,7 @@ class _Stage:
         if parallel.rank == 0:
             remove_leftovers(self.folder)
         method, phases = _method(self.spec)
-        run, pretrained = self._new_run(device, method, phases, base, widths)
+        run, pretrained = self._new_run(device, parallel, method, phases, base, widths)
         checkpoint = CheckpointFile(
             self.folder,
             f"{self.spec.hash} {_hash_of(base)}",
@@ -178,7 +178,6 @@ class _Stage:
             progress=self.progress,
             stop=stop,
             checkpoint=checkpoint,
-            parallel=parallel,
             recorder=CudaGraphs(device) if captures else None,
             more_parts=more_parts,
         )
@@ -220,6 +219,7 @@ class _Stage:
     def _new_run(
         self,
         device: torch.device,
+        parallel: Alone,
         method: Method[Any],
         phases: list[Phase],
         base: dict[str, Any] | None,
@@ -240,6 +240,7 @@ class _Stage:
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(widths),
             grouped=method.options.grouped,
+            parallel=parallel,
         )
         model = run.build() if base is None else load_network(self._base_folder)
         pretrained = None
