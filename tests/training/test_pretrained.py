@@ -171,3 +171,21 @@ def test_a_base_far_from_what_is_expected_is_refused() -> None:
     check_accuracy(10.0, recipe(), "base")
     with pytest.raises(TrainingError, match=r"base has 92.40 % .* expects 93 ± 0.5 %"):
         check_accuracy(92.4, expecting, "base")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
+def test_torchvisions_weights_compute_the_same_in_our_networks(name: str, tmp_path: Path) -> None:
+    import torchvision
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torchvision.models.get_model(name, weights=None)
+        for buffer in theirs.buffers():  # two layers exchanged would be noticed
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 1.5)
+        ours = build(name, num_classes=1000)
+        images = torch.rand(1, 3, 64, 64)
+    torch.save(theirs.state_dict(), tmp_path / "w.pt")
+    load_pretrained(ours, recipe(weights="w.pt"), tmp_path)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
