@@ -106,18 +106,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Load all of a network's parameters and buffers; ModelError names what does not fit.
 
-<<<<<<< HEAD
     A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none. A
     network that also exists elsewhere, under other names, says by `own_name` which its own are.
-=======
-    A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none. Where
-    the names are others, torchvision's for a network of ours, the order says what is what.
->>>>>>> engine
     """
     own_name: Callable[[str], str] = getattr(model, "own_name", str)
     tensors = {own_name(name): tensor for name, tensor in tensors.items()}
     own = model.state_dict()
-    tensors = named_as(own, tensors)
     for name, tensor in own.items():
         if name not in tensors and not name.endswith("num_batches_tracked"):
             raise ModelError(f"{path}: {name!r} is missing, which the network has")
@@ -128,21 +122,6 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
         if name not in own:
             raise ModelError(f"{path}: {name!r} does not belong to the network")
     model.load_state_dict(tensors, strict=False)
-
-
-def named_as(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return tensors under a network's names, if they are the same ones in the same order.
-
-    That is: as many, and each of the same kind (the last word of the name) and shape. Otherwise
-    they are returned as they are.
-    """
-    if own.keys() == tensors.keys() or _forms(own) != _forms(tensors):
-        return tensors
-    return dict(zip(own, tensors.values(), strict=True))
-
-
-def _forms(tensors: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...]]]:
-    return [(name.rpartition(".")[2], tuple(tensor.shape)) for name, tensor in tensors.items()]
 
 
 def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:
