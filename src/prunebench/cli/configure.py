@@ -1,0 +1,86 @@
+"""Sub-commands about the configuration: check it, list its names, write its schemas."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Out, Results
+from prunebench.core.errors import ConfigError
+
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def resolve(
+    config: Annotated[
+        str, typer.Option(help="The configuration file; - reads it from standard input as JSON.")
+    ] = str(CONFIG),
+    config_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of experiments/ and recipes/; without it the file's own."),
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Check the configuration and write down all its runs.
+
+    The file is resolved/runs.json below the results; it holds every run's full specification.
+    """
+    from prunebench.cli.resolve import resolve as resolve_all
+    from prunebench.core.config import merged_config, read_config
+    from prunebench.core.resolved import RESOLVED_FILE, resolution_key, write_resolved
+
+    if config == "-":
+        folder = config_dir or CONFIG.parent
+        settings = merged_config(_standard_input(), folder)
+    else:
+        folder = config_dir or Path(config).parent
+        settings = read_config(Path(config))
+    runs = resolve_all(settings, folder)
+    key = resolution_key(settings.model_dump(mode="json"), folder)
+    write_resolved(results / RESOLVED_FILE, runs, key)
+    typer.echo(f"{len(runs)} runs · {results / RESOLVED_FILE}")
+
+
+def _standard_input() -> object:
+    try:
+        content: object = json.load(sys.stdin)
+    except ValueError as error:
+        raise ConfigError(f"standard input is not JSON ({error})") from None
+    return content
+
+
+def list_names(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="datasets, experiments, methods, networks, options or recipes; all without it."
+        ),
+    ] = None,
+    config: ConfigFile = CONFIG,
+) -> None:
+    """List the names that configurations may use."""
+    from prunebench.cli.names import LISTS
+    from prunebench.core.names import look_up
+
+    for heading in LISTS if what is None else [what]:
+        lines = look_up("list", heading, LISTS)(config.parent)
+        if what is None:
+            typer.echo(f"{heading}:")
+        for name, words in lines:
+            typer.echo(f"{'' if what else '  '}{name:<24} {words}".rstrip())
+
+
+def schemas(out: Out = Path("workflow/schemas")) -> None:
+    """Write the JSON schemas of the configuration files, for editors."""
+    from prunebench.core.config import Config, ExperimentConfig
+    from prunebench.core.files import write_json
+    from prunebench.core.recipe import Recipe
+
+    for name, model in (("config", Config), ("experiment", ExperimentConfig), ("recipe", Recipe)):
+        path = out / f"{name}.schema.json"
+        write_json(path, {"$schema": SCHEMA_DIALECT, **model.model_json_schema()})
+        typer.echo(str(path))

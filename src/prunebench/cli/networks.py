@@ -1,0 +1,52 @@
+"""Sub-commands about one network: its coupled channels, a pruned one to take away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunebench.cli.options import among
+
+
+def groups(
+    architecture: Annotated[
+        str,
+        typer.Argument(help="Name of a network, or module:function, as torchvision.models:vgg16."),
+    ],
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="Without it 10, or what the function defaults to.")
+    ] = None,
+    image: Annotated[str, typer.Option(help="Channels, height and width.")] = "3x32x32",
+    grouped: Annotated[
+        str,
+        typer.Option(
+            help="Units of grouped convolutions: whole groups, or the same place in all.",
+            metavar="auto|whole|local",
+            callback=among("auto", "whole", "local"),
+        ),
+    ] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="An .svg file: the layers, coupled ones in one color.")
+    ] = None,
+) -> None:
+    """Show which channels of a network leave together.
+
+    Also which cannot leave and why, and how small the network can become.
+    """
+    from prunebench.cli.groups import report
+
+    for line in report(architecture, num_classes, image, grouped, out):
+        typer.echo(line)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="The .pt2 file to write.")],
+) -> None:
+    """Write a pruned network as a torch.export program."""
+    from prunebench.measure.network import export_torch
+
+    export_torch(run, out)
+    typer.echo(str(out))

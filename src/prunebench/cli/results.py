@@ -1,0 +1,60 @@
+"""Sub-commands that read results: collect, tables, figures; none imports torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prunebench.cli import find
+from prunebench.cli.options import (
+    CONFIG,
+    RESULTS,
+    ConfigFile,
+    Experiment,
+    Out,
+    Results,
+    Runs,
+    RunsCsv,
+)
+
+
+def collect(
+    experiment: Experiment = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    runs: Runs = None,
+) -> None:
+    """Gather an experiment's runs into one runs.csv."""
+    from prunebench.core.config import read_experiment
+    from prunebench.report.collect import collect_to_csv
+
+    specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
+    entries = [spec.model_dump(mode="json") for spec in specs]
+    name = specs[0].experiment
+    path = collect_to_csv(results, name, entries, read_experiment(config.parent, name))
+    typer.echo(f"{len(specs)} runs · {path}")
+
+
+def tables(
+    runs_csv: RunsCsv,
+    out: Out,
+    title: Annotated[str | None, typer.Option(help="Above the table.")] = None,
+) -> None:
+    """Write a runs.csv's summary as CSV, Markdown, LaTeX, HTML.
+
+    Runs that belong to a printed table are put beside it: published.csv, .md, .tex, .html.
+    """
+    from prunebench.report.comparison_table import write_comparison
+    from prunebench.report.tables import write_tables
+
+    for path in [*write_tables(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
+        typer.echo(str(path))
+
+
+def figures(runs_csv: RunsCsv, out: Out) -> None:
+    """Draw the figures of a runs.csv as SVG and PNG."""
+    from prunebench.report.figures import write_figures
+
+    for path in write_figures(runs_csv, out):
+        typer.echo(str(path))

@@ -1,0 +1,229 @@
+"""The stages that compute: data, base, prune, measure. Only these import torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunebench.cli import find
+from prunebench.cli.options import (
+    CONFIG,
+    RESULTS,
+    Architecture,
+    AutoAccumulate,
+    Capture,
+    CheckBase,
+    CheckpointSeconds,
+    ConfigFile,
+    Dataset,
+    Device,
+    Expect,
+    Experiment,
+    Results,
+    Runs,
+    SomeArchitecture,
+    SomeDataset,
+    Workers,
+    among,
+    given,
+)
+from prunebench.core.errors import ConfigError, PrunebenchError
+
+if TYPE_CHECKING:
+    from prunebench.core.config import Config
+    from prunebench.training.machine import Machine
+
+
+def data(
+    dataset: Dataset,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the sources; without it as configured."),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+) -> None:
+    """Make a data set's file of tensors, downloaded where need be."""
+    from prunebench.core.spec import data_path
+    from prunebench.data.stage import prepare
+
+    source = data_dir or Path(find.settings_of(config).data_dir)
+    prepare(dataset, source, data_path(results, dataset))
+    typer.echo(f"{dataset} · {data_path(results, dataset)}")
+
+
+def base(
+    dataset: Dataset,
+    architecture: Architecture,
+    recipe: Annotated[str, typer.Option(help="Name of a file in config/recipes.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch; part of the result.")] = 1,
+    device: Device = None,
+    checkpoint_seconds: CheckpointSeconds = None,
+    workers: Workers = None,
+    capture: Capture = None,
+    auto_accumulate: AutoAccumulate = None,
+    check_base: CheckBase = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a recipe's own weights; without it as configured."),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    expect: Expect = None,
+) -> None:
+    """Train a base network, or go on with one, or take given weights."""
+    from prunebench.core.config import read_recipe
+    from prunebench.core.spec import BaseSpec
+    from prunebench.data.registry import dataset_info
+    from prunebench.models.registry import split_width
+    from prunebench.training.progress import make_progress
+    from prunebench.training.stage import train_base
+
+    info = dataset_info(dataset)
+    split_width(architecture)
+    spec = BaseSpec(
+        dataset=dataset,
+        architecture=architecture,
+        recipe_name=recipe,
+        recipe=read_recipe(config.parent, recipe),
+        seed=seed,
+        threads=threads,
+    )
+    if spec.recipe.epochs is None and spec.recipe.weights is None:
+        raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
+    info.check_augmentation(spec.recipe.augment)
+    find.check_expected(spec, expect)
+    settings = find.settings_of(config)
+    with make_progress() as progress:
+        train_base(
+            spec,
+            results,
+            device=device or settings.device,
+            checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
+            progress=progress,
+            machine=_machine(settings, data_dir, workers, capture, auto_accumulate, check_base),
+        )
+
+
+def prune(
+    method: Annotated[str, typer.Option(help="Name of a method; `prunebench list methods`.")],
+    experiment: Experiment = None,
+    dataset: SomeDataset = None,
+    architecture: SomeArchitecture = None,
+    setting: Annotated[
+        str | None, typer.Option(help="Of the method's options; needed where there are several.")
+    ] = None,
+    ratio: Annotated[
+        str | None,
+        typer.Option(help="As in results paths: 0.5, macs-0.5, auto; needed where several."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Needed where there are several."),
+    ] = None,
+    device: Device = None,
+    checkpoint_seconds: CheckpointSeconds = None,
+    workers: Workers = None,
+    capture: Capture = None,
+    auto_accumulate: AutoAccumulate = None,
+    check_base: CheckBase = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    runs: Runs = None,
+    expect: Expect = None,
+) -> None:
+    """Run one method on one base network, or go on with it.
+
+    A run is one cell of an experiment; options that leave one cell only need not be given.
+    """
+    _known_method(method)
+    from prunebench.training.progress import make_progress
+    from prunebench.training.stage import train_run
+
+    spec = find.one_run(
+        find.experiment_runs(experiment, config=config, results=results, resolved=runs),
+        method=method,
+        dataset=dataset,
+        architecture=architecture,
+        setting=setting,
+        ratio=ratio,
+        seed=seed,
+    )
+    find.check_expected(spec, expect)
+    settings = find.settings_of(config)
+    with make_progress() as progress:
+        train_run(
+            spec,
+            results,
+            device=device or settings.device,
+            checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
+            progress=progress,
+            machine=_machine(settings, None, workers, capture, auto_accumulate, check_base),
+        )
+
+
+def measure(
+    experiment: Experiment = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of the two; both without it.",
+            metavar="cost|latency",
+            callback=among("cost", "latency"),
+        ),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="All without it.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="All networks without it.")] = None,
+    device: Device = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    runs: Runs = None,
+) -> None:
+    """Count and time finished runs.
+
+    Operations and parameters go to metrics.json; latency.json holds the times of the pruned
+    network and of its base, interleaved. What is measured already is kept.
+    """
+    from prunebench.measure.experiment import measure_runs
+
+    chosen = find.fitting_runs(
+        find.experiment_runs(experiment, config=config, results=results, resolved=runs),
+        dataset=dataset,
+        architecture=architecture,
+    )
+    where = device or find.settings_of(config).device
+    for line in measure_runs(chosen, results, only=only, device=where):
+        typer.echo(line)
+
+
+def _known_method(name: str) -> None:
+    from prunebench.core.names import look_up
+    from prunebench.methods.registry import method_paths
+
+    try:
+        look_up("method", name, method_paths())
+    except PrunebenchError as error:
+        raise ConfigError(f"{error}; `prunebench list methods` says what each does") from None
+
+
+def _machine(
+    settings: Config,
+    data_dir: Path | None,
+    workers: int | None,
+    capture: bool | None,
+    auto_accumulate: bool | None,
+    check_base: bool | None,
+) -> Machine:
+    """Return the machine's settings: what is given, else what is configured."""
+    from prunebench.training.machine import Machine
+
+    return Machine(
+        data_dir=data_dir or Path(settings.data_dir),
+        workers=settings.workers if workers is None else workers,
+        capture=given(capture, settings.capture),
+        auto_accumulate=given(auto_accumulate, settings.auto_accumulate),
+        check_base=given(check_base, settings.check_base),
+    )
