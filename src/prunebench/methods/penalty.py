@@ -127,7 +127,7 @@ class PenalizedRemoval(Method[P]):
                 recipe=recipe,
                 length=Steps(self.options.stabilize_steps + 1),
                 optimizer="carry",
-                hooks=frozenset({"attach", "before_optimizer_step"}),
+                hooks=frozenset({"attach", "before_optimizer_step", "after_epoch"}),
                 reportable_from=None,
                 then=budget,
             ),
@@ -200,11 +200,13 @@ class PenalizedRemoval(Method[P]):
             weight.grad.addcmul_(weight.detach(), penalty)
 
     def after_epoch(self, run: Run) -> None:
-        """Log the penalty and the magnitude ratio of each layer."""
+        """Log the penalty and the magnitude ratio of each layer, as it is and not smoothed."""
+        pruned = self.state["pruned"]
+        scores = self.units.scores(run.params, run.graph, pruned)
         for name, penalty in self.state["penalty"].items():
             run.log(name, "penalty", penalty.max())
-        for name, ratio in self.state["ratio"].items():
-            run.log(name, "magnitude_ratio", torch.tensor(ratio, device=run.device))
+            if name in pruned:
+                run.log(name, "magnitude_ratio", magnitude_ratio(scores[name], pruned[name]))
 
     # --- afterwards
     def select(self, run: Run, budget: Budget) -> Plan:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from prunebench.report.canvas import legend_below, new_figure, styled
@@ -29,6 +30,7 @@ _STRIP_ROW = 0.075  # of the axis
 def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     """Return top-1 (mean ± sample deviation over seeds) against base MACs / MACs.
 
+    Zeros that a method leaves in place count as saved; the legend marks such lines.
     What has collapsed is below the axis: an arrow and the value at its lower edge stand for it.
     Lines are named at their ends where few end, all at the right, otherwise in a legend.
     """
@@ -79,7 +81,7 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
         style = look(one.method)
         std = one.cells["top1_std"]
         axes.errorbar(
-            one.cells["speedup_macs"],
+            one.cells["speedup"],
             one.cells["top1"],
             yerr=None if std.isna().all() else std,
             color=style.color,
@@ -93,7 +95,7 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
     if not series:
         axes.text(0.5, 0.5, "no pruned run", transform=axes.transAxes, ha="center", color=SOFT)
     _accuracy_axis(axes, series, base)
-    _speedup_axis(axes, max((one.cells["speedup_macs"].max() for one in series), default=2.0))
+    _speedup_axis(axes, max((one.cells["speedup"].max() for one in series), default=2.0))
 
 
 def lowest_shown(top1: Sequence[float], base: float) -> float:
@@ -135,6 +137,9 @@ def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
     axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick >= low]))
     axes.axhspan(low, axes.get_ylim()[0], color=BAND, linewidth=0, zorder=1.5)
+    above = Rectangle((0, strip), 1, 1 - strip, transform=axes.transAxes)
+    for artist in (part for bars in axes.containers for part in bars.get_children()):
+        artist.set_clip_path(above)  # the strip's words stand alone
     for i, (label, color, values) in enumerate(rows):
         height = strip - _STRIP_ROW * (i + 0.5)
         axes.text(0.02, height, label, transform=axes.transAxes, va="center", color=color, zorder=4)
@@ -157,10 +162,10 @@ def _strip_rows(below: Sequence[Series]) -> list[tuple[str, str, list[tuple[floa
     if len(below) > _MOST_STRIP_ROWS:
         cells = pd.concat([one.cells for one in below])
         values = f"{cells['top1'].min():.1f}–{cells['top1'].max():.1f}"
-        return [(f"{len(below)} lines", INK, [(cells["speedup_macs"].max(), values)])]
+        return [(f"{len(below)} lines", INK, [(cells["speedup"].max(), values)])]
     rows = []
     for one in below:
-        points = zip(one.cells["speedup_macs"], one.cells["top1"], strict=True)
+        points = zip(one.cells["speedup"], one.cells["top1"], strict=True)
         rows.append((one.label, look(one.method).color, [(x, f"{y:.1f}") for x, y in points]))
     return rows
 
@@ -178,7 +183,7 @@ def _speedup_axis(axes: Axes, fastest: float) -> None:
 
 def _ends_fit(series: Sequence[Series], base: float) -> bool:
     """Whether few lines end, all at the right and on the axis."""
-    ends = [one.cells["speedup_macs"].iloc[-1] for one in series]
+    ends = [one.cells["speedup"].iloc[-1] for one in series]
     few = len(series) <= _MOST_LABELS and not collapsed(series, base)
     return few and (not ends or min(ends) * 1.3 >= max(ends))
 
@@ -193,7 +198,7 @@ def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
         color = look(one.method).color
         axes.annotate(
             one.label,
-            (one.cells["speedup_macs"].iloc[-1], one.cells["top1"].iloc[-1]),
+            (one.cells["speedup"].iloc[-1], one.cells["top1"].iloc[-1]),
             xytext=(1.04, height / points),
             textcoords=axes.transAxes,
             va="center",

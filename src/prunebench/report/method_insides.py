@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from prunebench.report.canvas import legend_below, new_figure, styled
 from prunebench.report.runs import json_cells
@@ -88,9 +89,12 @@ def _panel(axes: Axes, panel: _Panel) -> None:
         values = lists["value"]
         axes.bar(range(1, len(values) + 1), values, color=color, width=0.8)
         axes.set_xlabel("layers")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     values = _values(panel)
     if min(values) > 0 and max(values) > _FACTOR_OF_A_LOG_AXIS * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(panel.pick.label, loc="left", pad=10)
     words = panel.quantity.replace("_", " ")
     axes.text(0, 1.03, words, transform=axes.transAxes, ha="left", color=SOFT, fontsize=6.5)

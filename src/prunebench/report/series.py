@@ -36,7 +36,8 @@ class Series:
     """What one method does on one network with one setting, by rising speedup.
 
     A method that decides by a knob of its own has no ratio; its settings are the points of one
-    series.
+    series. `cells` has a column `speedup`, in multiply-accumulates: zeros that a method leaves in
+    place count as saved there, and its label says so.
     """
 
     method: str
@@ -47,7 +48,7 @@ class Series:
 
 def series_of(cells: pd.DataFrame) -> list[Series]:
     """Return the series among the summary's cells of one network, in the order of legends."""
-    pruned = cells[cells["method"] != UNPRUNED]
+    pruned = with_speedup(cells[cells["method"] != UNPRUNED])
     setting = pruned["setting"].mask(pruned["ratio"].isna(), "")
     found: list[Series] = []
     for (method, name, kind), rows in pruned.groupby(["method", setting, "ratio_kind"], sort=False):
@@ -57,10 +58,21 @@ def series_of(cells: pd.DataFrame) -> list[Series]:
             words.append(str(name))
         if kind != "auto" and pruned.loc[own, "ratio_kind"].nunique() > 1:
             words.append(f"({kind})")
+        if (rows["speedup"] > _ZEROS_FROM * rows["speedup_macs"]).any():
+            words.append("(zeros)")
         variant = sum(other.method == method for other in found)
-        by_speedup = rows.sort_values("speedup_macs", kind="stable")
+        by_speedup = rows.sort_values("speedup", kind="stable")
         found.append(Series(str(method), " ".join(words), variant, by_speedup))
     return sorted(found, key=lambda series: GROUPS.index(look(series.method).group))
+
+
+_ZEROS_FROM = 1.01  # times the speedup by what was removed: from there zeros are worth a word
+
+
+def with_speedup(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return cells with the column `speedup`, the larger of both speedups."""
+    names = [name for name in ("speedup_macs", "speedup_theoretical") if name in cells]
+    return cells.assign(speedup=cells[names].max(axis=1))
 
 
 @dataclass(frozen=True)
@@ -93,19 +105,19 @@ def at_one_ratio(cells: pd.DataFrame) -> tuple[str, list[Pick]]:
     ratios = pruned.dropna(subset="ratio").groupby(["ratio_kind", "ratio"]).size()
     if ratios.empty:
         kind, ratio, there = None, None, pruned
-        words = f"near {pruned['speedup_macs'].median():.1f}× fewer MACs"
+        words = f"near {pruned['speedup'].median():.1f}× fewer MACs"
     else:
         common = ratios.index[ratios == ratios.max()]
         kind, ratio = common[(len(common) - 1) // 2]
         there = pruned[(pruned["ratio_kind"] == kind) & (pruned["ratio"] == ratio)]
         words = f"ratio {ratio_slug(ratio, kind)}"
-    target = there["speedup_macs"].median()
+    target = there["speedup"].median()
     picks = []
     nearest = False
     for one in series:
         exact = one.cells[(one.cells["ratio_kind"] == kind) & (one.cells["ratio"] == ratio)]
         if exact.empty:
-            distance = np.log(one.cells["speedup_macs"] / target).abs()
+            distance = np.log(one.cells["speedup"] / target).abs()
             cell = one.cells.loc[distance.idxmin()]
             nearest = nearest or ratio is not None
         else:
