@@ -17,14 +17,13 @@ import torch
 from training_speed import AUGMENT, Ours, make_run, ratios
 
 from prunebench.cli.resolve import resolve_experiment
-from prunebench.core.phases import Phase
 from prunebench.core.recipe import Recipe
 from prunebench.core.spec import RunSpec
 from prunebench.methods.registry import method_class
 from prunebench.training.capture import CudaGraphs, PhaseStep
 from prunebench.training.step import Network
 
-STEP_HOOKS = {"loss_term", "before_optimizer_step", "after_optimizer_step"}
+STEP_HOOKS = frozenset({"loss_term", "before_optimizer_step", "after_optimizer_step"})
 
 
 class WithMethod(Ours):
@@ -49,9 +48,11 @@ class WithMethod(Ours):
         )
 
 
-def first_phase(spec: RunSpec) -> Phase:
+def step_hooks(spec: RunSpec) -> frozenset[str]:
+    """Return the hooks within the steps of a method's first phase."""
     found = method_class(spec.method)
-    return found(found.Options.model_validate(spec.options)).phases(spec.recipes, spec.budget)[0]
+    phases = found(found.Options.model_validate(spec.options)).phases(spec.recipes, spec.budget)
+    return STEP_HOOKS & phases[0].hooks if phases else frozenset()
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def main() -> None:
     print("| network | method | plain step, s | its step, s | ratio |\n|---|---|---|---|---|")
     for network in options.networks:
         for name, spec in sorted(mine.items()):
-            if not STEP_HOOKS & first_phase(spec).hooks:
+            if not step_hooks(spec):
                 continue
             recipe = Recipe(
                 batch_size=options.batch_size, lr=0.01, weight_decay=5e-4, augment=AUGMENT
