@@ -305,6 +305,7 @@ def test_an_experiment_without_its_file_is_called_by_its_name(config_dir: Path) 
         (("l1", "default", "0.5"), ("resnet56", "l1", "one_shot", None)),
         (("greg_1", "fast", "0.5"), ("resnet56", "greg_1", None, None)),
         (("greg_1", "fast", "auto"), ("resnet56", "greg_1", "filters", "2.55")),
+        (("unpruned", "default", "0"), ("resnet56", "baseline", None, None)),
         (("random", "default", "0.5"), None),
     ],
 )

@@ -134,6 +134,14 @@ def test_a_row_without_a_printed_accuracy() -> None:
     assert (one.verdict, one.reason) == ("not comparable", "no accuracy is printed")
 
 
+def test_the_unpruned_network_is_the_base_and_gets_no_verdict() -> None:
+    unpruned = cell("unpruned", [0.0, 0.0], named("baseline"), ratio=0.0, speedup_theoretical=1.0)
+    one = of(compared(cell("l1", [0.4], L1), unpruned), "baseline")
+    assert one.verdict == "base"
+    assert one.ours is not None
+    assert (one.ours.top1, one.printed_base) == (93.4, 93.36)
+
+
 def test_controls_stand_beside_no_row() -> None:
     (*_, last) = compared(cell("l1", [0.4], L1), cell("random", [0.9], named(None)))
     assert (last.verdict, last.printed) == ("control", None)

@@ -115,11 +115,12 @@ class PublishedConfig(Settings):
     ) -> dict[str, str | None] | None:
         """Return the printed row's names for a cell, None for what the table does not have.
 
-        Without a setting or ratio of its own the row is the one with ours.
+        Without a setting or ratio of its own the row is the one with ours. The unpruned network
+        is the published tables' "baseline" without being listed.
         """
-        path = (method, setting, ratio)
+        path, rows = (method, setting, ratio), {"unpruned": "baseline", **self.rows}
         keys = ("/".join(path[:n]) for n in (3, 2, 1))
-        printed = next((self.rows[key] for key in keys if key in self.rows), None)
+        printed = next((rows[key] for key in keys if key in rows), None)
         if printed is None:
             return None
         names = [*printed.split("/", 2), None, None]

@@ -21,11 +21,13 @@ from prunebench.core.errors import ResultError
 from prunebench.core.phases import RatioKind
 from prunebench.report.published import PublishedRow
 from prunebench.report.runs import CELL, json_cells, require
+from prunebench.report.summary import UNPRUNED
 
-Verdict = Literal["agrees", "differs", "undecided", "not comparable", "not run", "control"]
+Verdict = Literal["agrees", "differs", "undecided", "not comparable", "not run", "control", "base"]
 
 SPEEDUP_TOLERANCE = 0.04  # relative; GReg divides rounded counts: 15.195 is printed as 14.76
 WIDEST_INTERVAL = 1.0  # points on either side; a wider one would agree with almost anything
+BASELINE = "baseline"  # a method in the published tables: the network before it is pruned
 _KINDS = {  # ours -> the papers' for the same fraction
     "units_per_group": ("filters_per_layer",),
     "units_global": ("filters_global",),
@@ -91,6 +93,8 @@ def compare(frame: pd.DataFrame, published: Sequence[PublishedRow]) -> list[Comp
     alone: list[Compared] = []
     for ours, name in cells:
         fitting = [] if name is None else [i for i, r in enumerate(rows) if _fits(r, ours, name)]
+        if ours.method == UNPRUNED and not fitting:
+            continue  # it stands above the table
         if name is not None and not fitting:
             reason = "the table has no such row"
             alone.append(Compared(None, ours, "not comparable", reason))
@@ -164,6 +168,8 @@ def _nearest_data(fitting: list[int], rows: Sequence[PublishedRow], ours: Ours) 
 def _judged(row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours | None) -> Compared:
     base = _printed_base(row, rows)
     drop = None if base is None or row.top1 is None else base - float(row.top1)
+    if row.method == BASELINE:
+        return Compared(row, ours, "base", "", drop, base)
     if ours is None:
         return Compared(row, None, "not run", "", drop, base)
     if reason := _incomparable(row, ours, drop):
@@ -198,7 +204,7 @@ def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | No
     if row.base_top1 is not None:
         return float(row.base_top1)
     same = (r for r in rows if (r.dataset, r.architecture) == (row.dataset, row.architecture))
-    bases = [float(r.top1) for r in same if r.method == "baseline" and r.top1 is not None]
+    bases = [float(r.top1) for r in same if r.method == BASELINE and r.top1 is not None]
     return bases[0] if bases else None
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from prunebench.core.files import write_text
 from prunebench.core.spec import ratio_slug
 from prunebench.report.cells import DASH, Cell, number_cell
-from prunebench.report.comparison import NOTHING, Compared, compare
+from prunebench.report.comparison import BASELINE, NOTHING, Compared, compare
 from prunebench.report.fairness import fairness
 from prunebench.report.layout import Column, Line, Section, Table
 from prunebench.report.published import read_published
@@ -175,7 +175,7 @@ def _line(one: Compared, before: Compared | None) -> Line:
         number_cell(_number(one.difference), "points"),
         _text(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
     )
-    is_base = printed is not None and printed.method == "baseline"
+    is_base = printed is not None and printed.method == BASELINE
     opens = not is_base and before is not None and _ratio(before) != _ratio(one)
     return Line(cells, is_base, opens)
 
