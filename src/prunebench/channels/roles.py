@@ -3,12 +3,12 @@
 No name and no architecture matters: a block is what lies between a fork and the place where its
 paths meet again, in a sum or side by side.
 
-- ResNet: the stem; per block `first` and `last`, in bottlenecks `middle` too, and a `shortcut`
-  where one has a convolution; the `head`.
-- MobileNetV2: as ResNet where a block has a shortcut; `chain` where it has none.
-- DenseNet, Inception: the layers that write into the concatenation are `last`.
+- Residual blocks: `first` and `last`, in bottlenecks `middle` too, and a `shortcut` where one has
+  a convolution; around them the `stem` and the `head`.
+- Inverted bottlenecks: the same where a block has a shortcut; `chain` where it has none.
+- Concatenations: the layers that write into the concatenation are `last`.
 - Squeeze-and-excitation: `gate`.
-- VGG, MobileNetV1: `chain` between stem and head.
+- Plain networks: `chain` between stem and head.
 """
 
 from __future__ import annotations

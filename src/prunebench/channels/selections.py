@@ -9,8 +9,8 @@ begins with "not" takes them out again. A rule is one of
 - a layer's path, or a pattern of paths: "layer1.*.conv1"; "conv1*" for a path without a dot.
 
 In the papers: GReg and EPruner take `first_convolutions` of basic blocks, `first` and `middle` of
-bottlenecks; SFP `convolutions` in a ResNet for small images and `except_shortcuts` in one for
-ImageNet; Group Fisher every group: `stem`, `stream`, `inside`.
+bottlenecks; SFP `convolutions` in a residual network for small images and
+`except_shortcuts` in one for ImageNet; Group Fisher every group: `stem`, `stream`, `inside`.
 
 >>> check_rule("not layer1.0.*")
 """
