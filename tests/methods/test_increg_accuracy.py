@@ -71,7 +71,7 @@ def test_a_stage_that_is_good_enough_is_followed_by_a_larger_one() -> None:
     assert method.shares == pytest.approx([0.2, 0.1, 0.05])
     assert method.columns == [8, 7, 6]
     assert columns_left(loop) == 7  # what was accepted last
-    assert method.figures()["stages"] == 3
+    assert method.figures()["prune_stages"] == 3
 
 
 def test_a_failed_stage_is_tried_again_smaller() -> None:
@@ -83,13 +83,13 @@ def test_a_failed_stage_is_tried_again_smaller() -> None:
 
 
 def test_the_border_is_met_within_a_twentieth_of_a_percent() -> None:
-    assert search([0.8996, 0.1])[0].figures()["stages"] == 2
-    assert search([0.8994])[0].figures()["stages"] == 1
+    assert search([0.8996, 0.1])[0].figures()["prune_stages"] == 2
+    assert search([0.8994])[0].figures()["prune_stages"] == 1
 
 
 def test_a_first_stage_that_fails_leaves_the_network_whole() -> None:
     method, loop = search([0.1], border=0.99)
-    assert (method.figures()["stages"], columns_left(loop)) == (1, 10)
+    assert (method.figures()["prune_stages"], columns_left(loop)) == (1, 10)
     assert loop.run.masks == {}
 
 

@@ -13,6 +13,7 @@ from prunebench.core.errors import RunStoppedError
 from prunebench.core.phases import Budget
 from prunebench.methods.base import Method
 from prunebench.methods.registry import METHODS, method_class
+from prunebench.report.columns import is_fixed
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 
@@ -66,8 +67,9 @@ def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
 
 
 def outcome(loop: Loop) -> dict[str, Any]:
-    """What must come out the same."""
+    """What must come out the same; figures are columns of their own in runs.csv."""
     run = loop.run
+    assert not [name for name in loop.method.figures() if is_fixed(name)]
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.records.history]
     return {
         "weights": run.model.state_dict(),

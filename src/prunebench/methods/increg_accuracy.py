@@ -133,7 +133,7 @@ class IncRegAccuracy(IncReg):
 
     def figures(self) -> dict[str, float]:
         """Return the steps of pruning in all stages, and how many stages there were."""
-        return {**super().figures(), "stages": self.state.get("stages", 0)}
+        return {**super().figures(), "prune_stages": self.state.get("stages", 0)}
 
 
 def best_three(accuracies: list[float]) -> float:
