@@ -6,10 +6,9 @@ on. The one training loop runs them; it knows no method by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
@@ -31,6 +30,7 @@ from prunebench.methods.allocation import (
     pruned_count,
     shortest_prefix,
 )
+from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.contract import check_scores
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -221,7 +221,7 @@ class Method(Generic[O]):
             return self._to_shares(run, {name: self.options.layer_ratio(name) for name in scores})
         if budget.kind == "weights" or ratio is None:
             raise ValueError(f"no allocation for ratio_kind {budget.kind!r}")
-        return self._to_target(run, scores, budget.kind, ratio)
+        return self._to_target(run, scores, budget)
 
     def _to_widths(
         self, run: Run, scores: Mapping[str, Tensor], source: Mapping[str, Tensor]
@@ -241,36 +241,20 @@ class Method(Generic[O]):
             for name, ratio in ratios.items()
         }
 
-    def _to_target(
-        self, run: Run, scores: Mapping[str, Tensor], kind: str, ratio: float
-    ) -> dict[str, int]:
-        """Return the fewest units, in the order of the allocation, with which `kind` has fallen.
-
-        Units of all groups: floor(ratio N), of what may leave at all. Multiply-accumulates and
-        parameters fall to (1 - ratio) of the network's that the run started from, or just below.
-        """
+    def _to_target(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
+        """Return the fewest units, in the order of the allocation, with which the budget is met."""
         gone = {name: _gone(run, name) for name in run.sizes}
-        if kind == "units_global":
-            # A group of which one unit is left is no longer scored; it counts all the same.
-            population = sum(n for name, n in run.sizes.items() if name in scores or gone[name])
-            goal = int(ratio * population) - sum(gone.values())
-            order = leaving_order(scores, gone, "global")
-            reached = partial(_holds_units, goal)
-        else:
-            cost, base = (
-                (run.costs.macs, run.base_macs)
-                if kind == "macs"
-                else (run.costs.params, run.base_params)
-            )
-            order = leaving_order(scores, gone, self.options.allocation)
-            reached = partial(_costs_at_most, run, cost, (1 - ratio) * base)
+        allocation = "global" if budget.kind == "units_global" else self.options.allocation
+        order = leaving_order(scores, gone, allocation)
+
+        def reached(counts: Mapping[str, int]) -> bool:
+            left = {name: len(run.kept[name]) - counts.get(name, 0) for name in scores}
+            return is_met(run, budget, left)
+
         try:
             counts = shortest_prefix(order, reached)
         except ValueError:
-            raise TrainingError(
-                f"phase {run.phase.name!r}: ratio {ratio} of {kind} is out of reach with "
-                f"one unit left in each of {len(scores)} groups; a smaller ratio, or more roles"
-            ) from None
+            raise out_of_reach(run, budget, len(scores)) from None
         return {name: counts.get(name, 0) for name in scores}
 
     def select(self, run: Run, budget: Budget) -> Plan:
@@ -326,13 +310,3 @@ class Method(Generic[O]):
 
 def _gone(run: Run, group: str) -> int:
     return run.sizes[group] - len(run.kept[group])
-
-
-def _holds_units(goal: int, counts: Mapping[str, int]) -> bool:
-    return sum(counts.values()) >= goal
-
-
-def _costs_at_most(
-    run: Run, cost: Callable[[Mapping[str, int]], int], limit: float, counts: Mapping[str, int]
-) -> bool:
-    return cost({name: len(run.kept[name]) - n for name, n in counts.items()}) <= limit

@@ -37,6 +37,7 @@ from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Length, Phase, Steps, training
 from prunebench.core.recipe import Recipe
 from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run
+from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.importance import producers
 from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
 
@@ -154,13 +155,13 @@ class GroupFisher(Method[GroupFisherOptions]):
             "kept": kept.to(run.device),
             "left": {name: group.n_units for name, group in groups.items()},
         }
-        if not self.is_reached(run, dict.fromkeys(groups, 1)):
-            budget = run.phase.then
-            assert budget is not None
-            raise TrainingError(
-                f"phase {run.phase.name!r}: ratio {budget.ratio} of {budget.kind} is out of reach "
-                f"with one unit left in each of {len(groups)} groups; a smaller ratio or more roles"
-            )
+        if not is_met(run, self.budget(run), dict.fromkeys(groups, 1)):
+            raise out_of_reach(run, self.budget(run), len(groups))
+
+    def budget(self, run: Run) -> Budget:
+        """Return the target of the phase."""
+        assert run.phase.then is not None
+        return run.phase.then
 
     def attach(self, run: Run) -> list[RemovableHandle]:
         """Watch the layers that read units, and lay out what is silent along their weights."""
@@ -248,22 +249,7 @@ class GroupFisher(Method[GroupFisherOptions]):
 
     def finished(self, run: Run) -> bool:
         """Whether the target is reached."""
-        return self.is_reached(run, self.state["left"])
-
-    def is_reached(self, run: Run, left: Mapping[str, int]) -> bool:
-        """Whether the budget is met with so many units left, by group.
-
-        Units: floor(ratio N) of those that may leave at all; else at most 1 - ratio of the cost.
-        """
-        budget = run.phase.then
-        assert budget is not None
-        assert budget.ratio is not None
-        if budget.kind == "units_global":
-            total = sum(run.sizes[name] for name in left)
-            return total - sum(left.values()) >= int(budget.ratio * total)
-        if budget.kind == "macs":
-            return run.costs.macs(left) <= (1 - budget.ratio) * run.base_macs
-        return run.costs.params(left) <= (1 - budget.ratio) * run.base_params
+        return is_met(run, self.budget(run), self.state["left"])
 
     # --- inside a step
     def after_optimizer_step(self, run: Run) -> None:
