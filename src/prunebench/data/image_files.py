@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from prunebench.core.errors import DataError
 from prunebench.core.recipe import Augment
 from prunebench.data.images import Order
 from prunebench.data.listing import unpacked
+from prunebench.data.random_state import seeded
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class _Decoded(torch.utils.data.Dataset[Any]):
             image = self.split.read(int(self.order.index[place]))
         except DataError as error:
             return error
-        with _seeded(image_seed(self.order.seed, place)):
+        with seeded(image_seed(self.order.seed, place)):
             tensor: Tensor = pil_to_tensor(self.transform(image))
         return tensor
 
@@ -153,14 +153,3 @@ def _stacked(images: list[Tensor | DataError]) -> Tensor | DataError:
     tensors = [image for image in images if isinstance(image, Tensor)]
     errors = [image for image in images if isinstance(image, DataError)]
     return errors[0] if errors else torch.stack(tensors)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Run a block with its own random state on the CPU; torchvision draws from the global one."""
-    before = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)

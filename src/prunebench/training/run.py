@@ -17,6 +17,7 @@ from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Phase
 from prunebench.core.recipe import Augment, Recipe
 from prunebench.data.normalization import normalization
+from prunebench.data.random_state import seeded
 from prunebench.data.stage import Dataset
 from prunebench.methods.base import Needs
 from prunebench.models.initialize import initialize
@@ -24,7 +25,7 @@ from prunebench.training.batches import sampled
 from prunebench.training.evaluation import count_split
 from prunebench.training.parallel import ALONE, Alone
 from prunebench.training.records import Records
-from prunebench.training.seeds import derived_seed, generator, seeded
+from prunebench.training.seeds import derived_seed, generator
 
 Slot = Literal["best", "accepted"]
 

@@ -7,8 +7,6 @@ on: a run resumes anywhere, and one user of random numbers never disturbs anothe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -26,14 +24,3 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """Return a CPU generator for a purpose."""
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Run a block with its own global random state on the CPU; the state before comes back."""
-    before = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)

@@ -16,6 +16,7 @@ from prunebench.core.errors import ResultError, TrainingError
 from prunebench.core.files import read_json, remove_leftovers, write_json
 from prunebench.core.phases import Budget, Phase
 from prunebench.core.spec import BaseSpec, RunSpec, data_path
+from prunebench.data.random_state import seeded
 from prunebench.data.stage import load
 from prunebench.measure.network import load_network, read_structure, save_network, structure_of
 from prunebench.methods.base import Method, MethodOptions
@@ -39,7 +40,7 @@ from prunebench.training.pretrained import check_accuracy, load_pretrained
 from prunebench.training.progress import Progress, SilentProgress
 from prunebench.training.result import is_finished, training_result
 from prunebench.training.run import RunState
-from prunebench.training.seeds import derived_seed, seeded
+from prunebench.training.seeds import derived_seed
 from prunebench.training.stop import StopRequest, listening
 
 PLAIN = Machine()
