@@ -222,7 +222,7 @@ def _machine(
 
     return Machine(
         data_dir=data_dir or Path(settings.data_dir),
-        workers=settings.workers if workers is None else workers,
+        workers=given(workers, settings.workers),
         capture=given(capture, settings.capture),
         auto_accumulate=given(auto_accumulate, settings.auto_accumulate),
         check_base=given(check_base, settings.check_base),

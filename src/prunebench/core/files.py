@@ -45,6 +45,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts by file name into a folder, each atomically, and return their paths."""
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV with the columns `names`, atomically; an absent value is an empty cell."""
     with (
@@ -54,6 +61,25 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]
         writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path: Path, names: Iterable[str]) -> list[dict[str, str]]:
+    """Read the rows of a CSV that has the columns `names` at least, as texts.
+
+    Raises ResultError that names the file when it is missing, damaged or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, found = list(reader), reader.fieldnames or ()
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: not UTF-8 text ({error})") from None
+    for name in names:
+        if name not in found:
+            raise ResultError(f"{path}: the column {name!r} is missing")
+    return rows
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import prunebench
 from prunebench.core.config import ExperimentConfig
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, write_csv
+from prunebench.core.files import read_csv, read_json, write_csv
 from prunebench.core.spec import BaseSpec, RunSpec
 from prunebench.report import columns
 from prunebench.report.insides import read_insides
@@ -194,17 +193,7 @@ def _latency_columns(path: Path, spec: RunSpec) -> Row:
 
 def _history(path: Path) -> dict[str, list[Any]]:
     """Return history.csv by columns, with numbers as numbers and empty cells as None."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            records, names = list(reader), reader.fieldnames or ()
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ResultError(f"{path}: not UTF-8 text ({error})") from None
-    for name in columns.HISTORY:
-        if name not in names:
-            raise ResultError(f"{path}: the column {name!r} is missing")
+    records = read_csv(path, columns.HISTORY)
     return {
         name: [_cell(name, record[name], path) for record in records] for name in columns.HISTORY
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from prunebench.core.files import write_text
+from prunebench.core.files import write_texts
 from prunebench.core.spec import ratio_slug
 from prunebench.report.cells import DASH, Cell, number_cell
 from prunebench.report.comparison import BASELINE, NOTHING, Compared, compare
@@ -71,9 +71,7 @@ def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> lis
         "published.tex": to_latex(table),
         "published.html": to_html(table),
     }
-    for name, text in texts.items():
-        write_text(out / name, text)
-    return [out / name for name in texts]
+    return write_texts(out, texts)
 
 
 def lay_out_comparison(

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from prunebench.core.files import write_csv, write_text
 from prunebench.core.structure import QUANTITIES, CountedStructure
 from prunebench.report.cells import DASH
 from prunebench.report.cost_rules import quantum_of
 from prunebench.report.costs import STATUSES, CostCell, Counts, tally
-from prunebench.report.tables import markdown_table
+from prunebench.report.tables import html_page, markdown_table
 
 TITLE = "The papers' printed costs against recomputed ones"
 LEGEND = (
@@ -122,19 +120,12 @@ def to_markdown(cells: Sequence[CostCell], bases: Bases) -> str:
 
 def to_html(cells: Sequence[CostCell], bases: Bases) -> str:
     """Return one self-contained page."""
-    environment = Environment(
-        loader=PackageLoader("prunebench.report"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     papers = [
         (paper, [as_row(cell) for cell in group])
         for paper, group in groupby(cells, key=lambda cell: cell.row.paper)
     ]
-    return environment.get_template("costs.html.j2").render(
+    return html_page(
+        "costs.html.j2",
         title=TITLE,
         legend=LEGEND,
         statuses=STATUSES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ResultError
+from prunebench.core.files import read_csv
 
 COLUMNS = ("phase", "step", "layer", "quantity", "value")
 Short = dict[str, dict[str, list[Any]]]
@@ -49,7 +49,7 @@ def read_insides(path: Path) -> Short:
     """
     found: dict[str, _Moments] = {}
     before, phase, last = 0, "", 0
-    for row in _rows(path):
+    for row in read_csv(path, COLUMNS):
         step, value = _number(row, "step", path), _number(row, "value", path)
         if row["phase"] != phase or step < last:  # a new phase, or one of the same name again
             before, phase = before + last, row["phase"]
@@ -57,21 +57,6 @@ def read_insides(path: Path) -> Short:
         if math.isfinite(value):
             found.setdefault(row["quantity"], _Moments()).add(before + last, row["layer"], value)
     return {quantity: moments.short() for quantity, moments in found.items()}
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows, names = list(reader), reader.fieldnames or ()
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ResultError(f"{path}: not UTF-8 text ({error})") from None
-    for name in COLUMNS:
-        if name not in names:
-            raise ResultError(f"{path}: the column {name!r} is missing")
-    return rows
 
 
 def _number(row: dict[str, str], name: str, path: Path) -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from prunebench.core.files import write_text
+from prunebench.core.files import write_texts
 from prunebench.report.cells import DASH, MINUS, Cell
 from prunebench.report.layout import Column, Line, Section, Table, lay_out
 from prunebench.report.runs import read_runs
@@ -31,9 +31,7 @@ def write_tables(runs_csv: Path, out: Path, title: str | None = None) -> list[Pa
         "summary.tex": to_latex(table),
         "summary.html": to_html(table),
     }
-    for name, text in texts.items():
-        write_text(out / name, text)
-    return [out / name for name in texts]
+    return write_texts(out, texts)
 
 
 def to_markdown(table: Table) -> str:
@@ -172,6 +170,11 @@ def _plain(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """Return one self-contained page: sortable, readable on a phone and on paper."""
+    return html_page("summary.html.j2", table=table)
+
+
+def html_page(template: str, **content: object) -> str:
+    """Return a page of one of the report's templates; what it inserts is escaped."""
     environment = Environment(
         loader=PackageLoader("prunebench.report"),
         undefined=StrictUndefined,
@@ -180,4 +183,4 @@ def to_html(table: Table) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("summary.html.j2").render(table=table)
+    return environment.get_template(template).render(**content)
