@@ -110,7 +110,6 @@ def make_loop(dataset: Dataset, data_file: Path) -> MakeLoop:
         source_kept: dict[str, torch.Tensor] | None = None,
         device: torch.device = CPU,
     ) -> Loop:
-        torch.set_num_threads(1)
         run = RunState(
             seed=0,
             device=device,

@@ -53,7 +53,6 @@ def streaming(
     file: Path, folder: Path | None = None, *, after: int | None = None, workers: int = 0
 ) -> Loop:
     """A run on the images of `file`; with `after` it stops after so many steps."""
-    torch.set_num_threads(1)
     phases = (training("train", STREAMED),)
     dataset = load(file, workers=workers)
 
