@@ -174,6 +174,7 @@ class Method(Generic[O]):
         "auto",
     )
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only ones that make sense
+    tolerance: ClassVar[int] = 1  # units of one group by which what left may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` may be given
 
     def __init__(self, options: O) -> None:

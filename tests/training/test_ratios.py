@@ -1,0 +1,105 @@
+"""Every method and every kind of ratio that it takes: what was asked for is what has left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from prunebench.channels.costs import costs_of
+from prunebench.channels.trace import trace
+from prunebench.core.phases import Budget, RatioKind
+from prunebench.methods.base import MethodOptions
+from prunebench.methods.budgets import is_met
+from prunebench.methods.registry import METHODS, method_class
+from prunebench.training.loop import Loop
+from prunebench.training.run import RunState
+from tests.training.conftest import MakeLoop, fresh_network, recipe
+from tests.training.test_resume import OPTIONS, ROLES
+
+RATIO = 0.6
+SINGLE_WEIGHTS = {"scope": "weight", "unit": "weight"}  # the options that ask for them
+
+
+def options_for(name: str, kind: RatioKind) -> MethodOptions:
+    """Default options in short schedules; single weights where the ratio is one of weights."""
+    options = method_class(name).Options
+    short = {k: v for k, v in OPTIONS.get(name, {}).items() if k not in {*SINGLE_WEIGHTS, "norms"}}
+    singles = {k: v for k, v in SINGLE_WEIGHTS.items() if k in options.model_fields}
+    return options(**short | (singles if kind == "weights" else {}))
+
+
+CELLS = [
+    (name, kind)
+    for name in sorted(set(METHODS) - {"unpruned"})  # which takes ratio 0 alone
+    for kind in method_class(name).ratio_kinds
+    # without a ratio the method decides; who always takes another run's widths has none either
+    if kind != "auto" and options_for(name, kind).widths_from is None
+]
+
+
+def trained(name: str, kind: RatioKind, ratio: float, make_loop: MakeLoop) -> Loop:
+    method = method_class(name)(options_for(name, kind))
+    recipes = {role: recipe(**{"epochs": 1} | ROLES.get(role, {})) for role in method.recipe_roles}
+    loop = make_loop(method, method.phases(recipes, Budget(kind=kind, ratio=ratio)))
+    loop.train()
+    return loop
+
+
+@pytest.mark.parametrize(("name", "kind"), CELLS)
+def test_ratio_0_removes_nothing(name: str, kind: RatioKind, make_loop: MakeLoop) -> None:
+    run = trained(name, kind, 0.0, make_loop).run
+    assert {group: len(units) for group, units in run.kept.items()} == run.sizes
+    assert all(bool(keep.all()) for keep in run.masks.values())
+    assert run.costs.macs() == run.base_macs
+    assert run.costs.params() == run.base_params
+
+
+@pytest.mark.parametrize(("name", "kind"), CELLS)
+def test_what_was_asked_for_has_left_to_a_unit(
+    name: str, kind: RatioKind, make_loop: MakeLoop
+) -> None:
+    loop = trained(name, kind, RATIO, make_loop)
+    run, spare = loop.run, loop.method.tolerance
+    left = {group: len(units) for group, units in run.kept.items()}
+    assert min(left.values()) >= 1
+    if run.masks:
+        assert_share_masked(loop, kind)
+    elif kind == "units_per_group":
+        for group in loop.method.candidates(run):
+            n = run.sizes[group]
+            assert abs(n - left[group] - min(RATIO * n, n - 1)) <= spare
+    else:
+        left = {group: left[group] for group in loop.method.candidates(run)}
+        budget = Budget(kind=kind, ratio=RATIO)
+        start(run)
+        assert is_met(run, budget, left)
+        lost = [group for group, n in left.items() if n < run.sizes[group]]
+        assert not all(is_met(run, budget, {**left, name: left[name] + spare}) for name in lost)
+
+
+def start(run: RunState) -> None:
+    """Let the run see the network that it started from."""
+    run.costs = costs_of(trace(fresh_network(), run.example))
+    run.kept = {name: torch.arange(n) for name, n in run.sizes.items()}
+
+
+def assert_share_masked(loop: Loop, kind: RatioKind) -> None:
+    """What is masked inside of layers, and what of it could be removed, against all weights."""
+    run, spare = loop.run, loop.method.tolerance
+    first = dict(fresh_network().named_parameters())
+    gone = {w: 1 - int(keep.sum()) / first[w].numel() for w, keep in run.masks.items()}
+    unit = {w: 1 / first[w].numel() if kind == "weights" else one_of(first[w]) for w in gone}
+    assert gone
+    if kind != "macs":
+        assert all(abs(share - RATIO) <= spare * unit[w] for w, share in gone.items())
+        return
+    start(run)
+    macs = run.costs.layer_macs()
+    saved = sum(macs[w] * share for w, share in gone.items())
+    assert 0 <= saved - RATIO * run.base_macs <= spare * sum(macs[w] * unit[w] for w in gone)
+
+
+def one_of(weight: torch.Tensor) -> float:
+    """Return the share of a weight that a filter or a column has, whichever is more."""
+    rows, columns = weight.flatten(1).shape
+    return max(1 / rows, 1 / columns)
