@@ -54,6 +54,20 @@ def test_stages_are_shaded_by_turns_and_named_by_their_width() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "8–16", "32"]
 
 
+def test_a_width_that_would_touch_the_one_before_is_left_out() -> None:
+    layers = 30
+    widths = {f"l{i}": [4, 8 * 2 ** (i // 3)] for i in range(layers)}
+    stages = [i // 3 for i in range(layers)]
+    row = {"widths": json.dumps(widths), "stages": json.dumps(stages)}
+    four = [
+        row | {"method": f"m{i}", "widths": json.dumps(widths | {"l0": [i, 8]})} for i in range(4)
+    ]
+    axes = shown(kept_width(few_runs(*four)))[0]
+    # 25 letters over 30 layers: 2.5 a stage, "8" and "16" fit side by side, "32" does not
+    texts = [label.get_text() for label in axes.get_xticklabels()]
+    assert texts == ["8", "16", "64", "256", "1024", "4096"]
+
+
 def test_title_says_at_which_ratio() -> None:
     figure = kept_width(few_runs(*CURVE, {"method": "greg_1", "ratio": 0.75}))
     assert "resnet20 · digits · ratio 0.75" in words(figure)

@@ -40,6 +40,18 @@ def test_kinds_of_ratio_are_lines_of_their_own() -> None:
     assert [one.label for one in found] == ["l1 (units_per_group)", "l1 (macs)"]
 
 
+def test_a_kind_of_ratio_is_named_only_where_a_setting_has_several() -> None:
+    found = series({}, {"ratio_kind": "weights", "setting": "weights"})
+    assert [one.label for one in found] == ["l1", "l1 weights"]
+
+
+def test_a_setting_is_named_on_each_network_alike() -> None:
+    two = [{"setting": "rounds"}, {"setting": "rounds", "architecture": "vgg16"}, {}]
+    networks = per_network(few_runs(*two))
+    labels = [[one.label for one in series_of(cells)] for _, _, cells in networks]
+    assert sorted(labels) == [["l1 rounds"], ["l1 rounds", "l1"]]
+
+
 def test_order_is_own_methods_then_baselines_then_controls() -> None:
     names = ("random", "l1", "unpruned", "my_method", "greg_1")
     found = series(*({"method": name} for name in names))

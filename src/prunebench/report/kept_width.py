@@ -127,20 +127,27 @@ def _panel(axes: Axes, profile: Profile, columns: int) -> None:
     axes.set_yticks([0, 50, 100])
     axes.set_xlim(-0.6, len(profile.full) - 0.4)
     axes.grid(axis="x", visible=False)
-    _shade_stages(axes, profile)
+    _shade_stages(axes, profile, _LETTERS / columns / len(profile.full))
 
 
-def _shade_stages(axes: Axes, profile: Profile) -> None:
-    """Shade every second stretch of layers of one stage; ticks carry their full widths."""
+def _shade_stages(axes: Axes, profile: Profile, letters: float) -> None:
+    """Shade every second stretch of layers of one stage; ticks carry their full widths.
+
+    There is room for so many letters a layer; a tick that would touch the one before stays empty.
+    """
     ticks, texts = [], []
-    end = 0
+    end, free = 0, -math.inf
     for i, (_, stretch) in enumerate(itertools.groupby(profile.stages)):
         start, end = end, end + len(list(stretch))
         widths = profile.full[start:end]
         if i % 2:
             axes.axvspan(start - 0.5, end - 0.5, color=BAND, linewidth=0, zorder=0)
-        ticks.append((start + end - 1) / 2)
         low, high = min(widths), max(widths)
-        texts.append(f"{low}" if low == high else f"{low}–{high}")
+        text = f"{low}" if low == high else f"{low}–{high}"
+        tick, half = (start + end - 1) / 2, (len(text) + 1) / letters / 2
+        if tick - half >= free:
+            ticks.append(tick)
+            texts.append(text)
+            free = tick + half
     axes.set_xticks(ticks, texts)
     axes.tick_params(axis="x", length=0)

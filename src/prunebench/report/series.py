@@ -52,9 +52,9 @@ def series_of(cells: pd.DataFrame) -> list[Series]:
     setting = pruned["setting"].mask(pruned["ratio"].isna(), "")
     found: list[Series] = []
     for (method, name, kind), rows in pruned.groupby(["method", setting, "ratio_kind"], sort=False):
-        own = pruned["method"] == method
+        own = (pruned["method"] == method) & (setting == name)
         words = [str(method)]
-        if name not in ("", "default") and setting[own].nunique() > 1:
+        if name not in ("", "default"):
             words.append(str(name))
         if kind != "auto" and pruned.loc[own, "ratio_kind"].nunique() > 1:
             words.append(f"({kind})")
