@@ -36,6 +36,7 @@ class FakeRun:
         self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
         self.source_kept: dict[str, Tensor] | None = None
         self.masks: dict[str, Tensor] = {}
+        self.divisor = 4.0  # images of a batch, `backward`
         self.phase, self.phases = Phase(name="select"), ()
         self.clock, self.epoch, self.epochs = 0, 0, 0.0
         self.steps = 0  # over all phases
@@ -68,6 +69,9 @@ class FakeRun:
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         assert value.numel() == 1
         self.logged.append((self.epoch, layer, quantity, float(value)))
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        return tensor
 
     def keep(self, slot: str) -> None:
         raise NotImplementedError

@@ -57,5 +57,6 @@ def scores(
     begin(method, run, recipe)
     errors = run.model(x).flatten(1).sum(1) - torch.tensor(targets, dtype=x.dtype)
     (errors.square() / 2).mean().backward()
+    run.divisor = float(len(errors))
     method.after_optimizer_step(run)
     return method, by_group(method, method.state["score"])

@@ -49,6 +49,7 @@ def test_macs_of_a_unit_of_two_layers(two_layer_run: FakeRun, recipe: Recipe) ->
 def test_scores_of_several_steps_add_up(two_layer_run: FakeRun, recipe: Recipe) -> None:
     method = fisher()
     begin(method, two_layer_run, recipe)
+    two_layer_run.divisor = 1.0
     for image, target in ((0, 0.0), (1, 1.0)):  # as smaller batches: the same images, the same sum
         z = two_layer_run.model(X1[image : image + 1]).sum()
         ((z - target).square() / 2).backward()

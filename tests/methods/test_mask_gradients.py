@@ -122,10 +122,28 @@ def test_score_is_that_of_gates_multiplied_in(kind: type[nn.Module], layout: Any
         assert torch.allclose(
             gradients.table[: len(labels[batch])] * len(labels[batch]), expected[batch], rtol=1e-12
         )
-        gradients.add_to(score)
+        score += gradients.squares() * len(labels[batch]) ** 2
     assert torch.allclose(score, expected.square().sum(0), rtol=1e-12)
     assert expected.abs().min() > 1e-8  # no gate is without effect
     assert gradients.table.eq(0).all()
+
+
+def test_parts_of_a_batch_fill_rows_that_follow_each_other() -> None:
+    torch.manual_seed(0)
+    model = Everything().double()
+    x, labels = torch.randn(5, 2, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])
+    gradients = watched(model, x[:1], batch=5)
+    found = []
+    for parts in ([slice(0, 5)], [slice(0, 2), slice(2, 5)]):
+        for part in parts:
+            with torch.no_grad():
+                model(x[:3])  # evaluation in between takes no rows
+            loss = nn.functional.cross_entropy(model(x[part]), labels[part], reduction="sum")
+            (loss / len(x)).backward()
+        found.append((gradients.table.clone(), gradients.squares()))
+    (whole, squares), (parted, parted_squares) = found
+    torch.testing.assert_close(parted, whole)
+    torch.testing.assert_close(parted_squares, squares)
 
 
 def test_several_rows_of_an_image_are_added_up() -> None:

@@ -225,7 +225,9 @@ class Looking(Phases):
 def test_a_method_that_looks_into_passes_sees_whole_batches(make_loop: MakeLoop) -> None:
     settings = recipe(accumulation=2)
     phase = training("look", settings, hooks=frozenset({"attach"}))
-    with pytest.raises(TrainingError, match="'look' looks into passes of the network"):
+    with pytest.raises(
+        TrainingError, match="'look': Looking looks into the network's passes and does not say"
+    ):
         run_through(make_loop, [phase], Looking([phase]))
     run_through(make_loop, [training("plain", settings)], Looking([]))
 

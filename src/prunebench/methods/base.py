@@ -138,6 +138,16 @@ class Run(Protocol):
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Note a diagnostic, a device tensor of one element; read once an epoch."""
 
+    @property
+    def divisor(self) -> float:
+        """Return what an image's own loss is divided by in the loss that a step differentiates.
+
+        In this process: the images of the batch over the processes that share it.
+        """
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        """Return the sum over the processes that share the step's batch."""
+
     def keep(self, slot: Literal["best", "accepted"]) -> None:
         """Keep the present structure, masks and weights for a later phase's `start`."""
 
@@ -176,6 +186,9 @@ class Method(Generic[O]):
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only ones that make sense
     tolerance: ClassVar[int] = 1  # units of one group by which what left may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` may be given
+    # Whether handles that `attach` returns see right what a step passes in parts: several passes
+    # under gradient accumulation, and a share of the batch in each of several processes.
+    sees_parts: ClassVar[bool] = False
 
     def __init__(self, options: O) -> None:
         self.options = options
@@ -276,7 +289,11 @@ class Method(Generic[O]):
         """Make the state of a phase; not called on resume."""
 
     def attach(self, run: Run) -> list[RemovableHandle]:
-        """Derive what is not saved; called at a phase's start, after a removal and on resume."""
+        """Derive what is not saved; called at a phase's start, after a removal and on resume.
+
+        Handles that look into the network's passes are returned. They see a part of the batch at a
+        time, in each process its own: `sees_parts` says that the method reckons with that.
+        """
         return []
 
     def decide(self, run: Run) -> None:

@@ -94,6 +94,7 @@ class GroupFisher(Method[GroupFisherOptions]):
     Options = GroupFisherOptions
     recipe_roles = ("prune", "fine_tune")
     ratio_kinds = ("macs", "units_global", "params")
+    sees_parts = True
 
     def __init__(self, options: GroupFisherOptions) -> None:
         super().__init__(options)
@@ -255,7 +256,8 @@ class GroupFisher(Method[GroupFisherOptions]):
     def after_optimizer_step(self, run: Run) -> None:
         """Add the step's squared mask gradients; what is silent stays so."""
         assert self.gradients is not None
-        self.gradients.add_to(self.state["score"])
+        squares = run.summed(self.gradients.squares())
+        self.state["score"].add_(squares, alpha=run.divisor**2)
         self.zero(run)
 
     @torch.no_grad()

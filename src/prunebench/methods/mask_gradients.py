@@ -86,6 +86,8 @@ class Reading:
 class MaskGradients:
     """A table (batch, units) into which each backward pass adds the gradients of the masks.
 
+    The passes of a step, one for each part of its batch, fill rows that follow each other.
+
     Parameters
     ----------
     model
@@ -111,7 +113,7 @@ class MaskGradients:
         batch: int,
     ) -> None:
         weight = next(model.parameters())
-        self.model, self.images = model, 0
+        self.model, self.rows = model, slice(0, 0)
         self.places = places(groups)
         total = sum(group.n_units for group in groups.values())
         self.table = torch.zeros(batch, total, dtype=weight.dtype, device=weight.device)
@@ -170,18 +172,21 @@ class MaskGradients:
             if path not in called:
                 raise ModelError(f"the weight of {path!r} is used without calling {path!r}")
 
-    def add_to(self, score: Tensor) -> None:
-        """Add the sum over images of (sum over copies of dL_n/dm)^2 to `score`, (units,).
+    def squares(self) -> Tensor:
+        """Return the sum over images of (sum over copies of dL/dm)^2, (units,); clear the table.
 
-        L_n is an image's own loss. The gradients at hand are those of the batch's mean loss, so
-        they are multiplied by the images of the batch: those of a smaller last batch count as
-        others do. The table is cleared.
+        L is the loss that was differentiated. Times the square of what an image's own loss is
+        divided by in it (the images of the batch, if L is their mean), it is the sum for the
+        images' own losses: those of a smaller last batch count as others do.
         """
-        score.add_(self.table.square().sum(0), alpha=float(self.images**2))
+        squares = self.table.square().sum(0)
         self.table.zero_()
+        self.rows = slice(0, 0)
+        return squares
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        self.images = len(args[0])
+        if torch.is_grad_enabled():  # evaluation fills no rows
+            self.rows = slice(self.rows.stop, self.rows.stop + len(args[0]))
 
     def _alias(self, path: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x = args[0]
@@ -201,13 +206,14 @@ class MaskGradients:
         product = x.to(self.table.dtype) * grad
         summed = [d for d in range(1, x.ndim) if d != channel]
         sums = product.sum(summed) if summed else product
-        if len(sums) != self.images:
-            sums = sums.reshape(self.images, -1, sums.shape[1]).sum(1)
+        images = self.rows.stop - self.rows.start
+        if len(sums) != images:
+            sums = sums.reshape(images, -1, sums.shape[1]).sum(1)
         for reading in self.readings[path]:
             part = sums[:, reading.channels]
             if part.ndim == 3:
                 part = part.sum(-1)
-            self.table[: self.images, reading.start : reading.stop].add_(part)
+            self.table[self.rows, reading.start : reading.stop].add_(part)
 
 
 class _Alias(torch.autograd.Function):

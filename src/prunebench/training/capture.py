@@ -94,6 +94,7 @@ class PhaseStep:
 
     def __call__(self, inputs: Tensor, labels: Tensor, share: Portion, sums: Sums) -> None:
         """Train on this process's portion of a batch; add to `sums`."""
+        self.run.portion = share
         if not share.counts:
             sums = Sums.zero(self.run.device)
         elif self.recorder is not None and self._replay(inputs, labels, share, sums):

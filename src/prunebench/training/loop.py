@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.core.phases import Budget, Epochs, Phase, is_past
@@ -113,13 +114,9 @@ class Loop:
         run, method = self.run, self.method
         end = self._measure_phase(phase)
         optimizer = Optimizer(run.params, recipe, self.moments)
-        handles = method.attach(run) if "attach" in phase.hooks else []
-        if handles and (self._parts(recipe) > 1 or self.parallel.world > 1):
-            raise TrainingError(
-                f"phase {phase.name!r} looks into passes of the network: they must be of whole "
-                "batches, without accumulation and in one process"
-            )
         step, batching = self._make_step(recipe, optimizer), self._batching(recipe)
+        # After the network's own first passes, which nobody is to look into.
+        handles = self._attach(phase, recipe)
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
         stretch = recipe.epochs / run.epochs if recipe.epochs else 1.0
         known = recipe.epochs or run.epochs
@@ -164,6 +161,20 @@ class Loop:
         example = run.example.expand(part.stop - part.start, -1, -1, -1)
         network = self.parallel.network(run.model, forward, example)
         return PhaseStep(run, self.method, optimizer, recipe, network, self.recorder)
+
+    def _attach(self, phase: Phase, recipe: Recipe) -> list[RemovableHandle]:
+        """Let the method attach itself to the network; see that it can stand parts of a batch."""
+        if "attach" not in phase.hooks:
+            return []
+        handles = self.method.attach(self.run)
+        is_whole = self._parts(recipe) == 1 and self.parallel.world == 1
+        if handles and not (is_whole or self.method.sees_parts):
+            raise TrainingError(
+                f"phase {phase.name!r}: {type(self.method).__name__} looks into the network's "
+                "passes and does not say that it sees parts of a batch (sees_parts): it needs "
+                "accumulation 1 and one process"
+            )
+        return handles
 
     def _parts(self, recipe: Recipe) -> int:
         return recipe.accumulation * self.more_parts

@@ -24,6 +24,7 @@ from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
 from prunebench.training.evaluation import count_split
 from prunebench.training.parallel import ALONE, Alone
+from prunebench.training.portions import Portion, portion
 from prunebench.training.records import Records
 from prunebench.training.seeds import derived_seed, generator
 
@@ -48,6 +49,8 @@ class RunState:
         Whether the phase's beginning is done, so that a resume does not repeat it.
     parallel
         The processes that train this run together.
+    portion
+        What this process does of the step's batch.
     """
 
     seed: int
@@ -67,6 +70,7 @@ class RunState:
     epoch: int = 0
     epochs: float = 0.0
     parallel: Alone = ALONE
+    portion: Portion = field(default_factory=lambda: portion(1))
 
     model: nn.Module = field(init=False)
     graph: ChannelGraph = field(init=False)
@@ -132,6 +136,15 @@ class RunState:
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Note a diagnostic, a device tensor of one element; read once an epoch."""
         self.records.note(self.clock, layer, quantity, value)
+
+    @property
+    def divisor(self) -> float:
+        """Return what an image's own loss is divided by in the loss that a step differentiates."""
+        return self.portion.divisor
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        """Return the sum over the processes that share the step's batch."""
+        return self.parallel.total(tensor) if self.portion.processes > 1 else tensor
 
     def validate(self) -> float:
         """Return the accuracy on the validation split, a fraction; TrainingError without one."""

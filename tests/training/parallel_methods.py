@@ -1,0 +1,118 @@
+"""Runs of every method on a network whose norms do not see the batch, by any number of processes.
+
+    torchrun --standalone --nproc-per-node=2 -m tests.training.parallel_methods OUT
+
+writes what came out of each run in two processes to OUT. Batches of 15, 15 and 3 images: the first
+are cut unevenly, the last is too small to be cut.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunebench.data.random_state import seeded
+from prunebench.data.stage import Dataset, Split, load, prepare
+from prunebench.methods.registry import METHODS
+from prunebench.models.cifar_resnet import CifarResNet
+from prunebench.training.loop import Loop
+from prunebench.training.parallel import ALONE, Alone, processes
+from prunebench.training.progress import SilentProgress
+from prunebench.training.run import RunState
+from prunebench.training.stop import StopRequest
+from tests.training.conftest import recipe
+from tests.training.test_resume import loop_of, outcome
+
+IMAGES, BATCH = 33, 15
+NAMES = sorted(set(METHODS) - {"unpruned"})
+# Methods with hooks inside of a step, one for each kind of hook, are run with both at once.
+IN_PAIR = [(name, 1) for name in NAMES]
+IN_PAIR += [(name, 2) for name in ("early_bird", "greg_1", "group_fisher", "increg", "orthoreg")]
+
+
+class StillNorm(nn.BatchNorm2d):
+    """Batch norm by its running statistics, always: parts of a batch are treated as the whole."""
+
+    def train(self, mode: bool = True) -> StillNorm:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def network() -> nn.Module:
+    """ResNet-8, a quarter wide: one block per stage; the same weights at each call."""
+    with seeded(0):
+        model = CifarResNet(1, num_classes=4, in_channels=3, width=0.25)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = StillNorm
+    return model
+
+
+def few(split: Any, n: int) -> Split:
+    """Return the first images of a split."""
+    return Split(split.images[:n], split.labels[:n])
+
+
+def small_dataset(folder: Path) -> Dataset:
+    """Return a few of the synthetic stripes; the file in `folder` is made where it is missing."""
+    path = folder / "synthetic.safetensors"
+    if not path.exists():
+        prepare("synthetic", Path("unused"), path)
+    data = load(path)
+    return replace(
+        data, train=few(data.train, IMAGES), val=few(data.val, 16), test=few(data.test, 16)
+    )
+
+
+def loops(dataset: Dataset, accumulation: int, parallel: Alone = ALONE) -> Callable[..., Loop]:
+    """Return what `loop_of` makes loops with."""
+
+    def make(method: Any, phases: Any, *, source_kept: Any = None) -> Loop:
+        parts = {"batch_size": BATCH, "accumulation": accumulation}
+        own = tuple(
+            replace(p, recipe=p.recipe and p.recipe.model_copy(update=parts)) for p in phases
+        )
+        run = RunState(
+            seed=0,
+            device=torch.device("cpu"),
+            dataset=dataset,
+            build=network,
+            phases=own,
+            base_recipe=recipe(),
+            source_kept=source_kept,
+            parallel=parallel,
+        )
+        run.start_from(network())
+        return Loop(run, method, progress=SilentProgress(), stop=StopRequest())
+
+    return make
+
+
+def result(name: str, dataset: Dataset, accumulation: int, parallel: Alone = ALONE) -> Any:
+    """Return the outcome of a method's run."""
+    loop = loop_of(name, loops(dataset, accumulation, parallel))
+    loop.train()
+    return outcome(loop)
+
+
+def main(out: Path) -> None:
+    """Run all methods in these processes; the first writes."""
+    torch.set_num_threads(1)
+    with processes(torch.device("cpu")) as parallel:
+        dataset = small_dataset(out.parent)
+        found = {
+            (name, accumulation): result(name, dataset, accumulation, parallel)
+            for name, accumulation in IN_PAIR
+        }
+        if parallel.rank == 0:
+            torch.save(found, out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,83 @@
+"""Every method, exact whatever a batch is cut into: parts of accumulation, processes, both."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.data.stage import Dataset
+from prunebench.methods.registry import METHODS, method_class
+from tests.training.parallel_methods import IN_PAIR, NAMES, result, small_dataset
+
+Outcomes = dict[tuple[str, int], Any]
+MODULE = "tests.training.parallel_methods"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small_dataset(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """The outcomes of two processes by method and parts per process; one start for all."""
+    out = tmp_path_factory.mktemp("pair") / "outcomes.pt"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [sys.executable, *torchrun, "-m", MODULE, str(out)]
+    subprocess.run(words, cwd=ROOT, check=True, timeout=300)
+    found: Outcomes = torch.load(out, weights_only=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def wholes(dataset: Dataset) -> dict[str, Any]:
+    """The outcomes of one process with whole batches, as far as they were asked for."""
+    return {}
+
+
+def whole(name: str, dataset: Dataset, wholes: dict[str, Any]) -> Any:
+    if name not in wholes:
+        wholes[name] = result(name, dataset, 1)
+    return wholes[name]
+
+
+def assert_equal_but_for_rounding(found: Any, expected: Any, where: str = "") -> None:
+    """The same steps, the same units and masks; floats and weights within rounding."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key in expected:
+            assert_equal_but_for_rounding(found[key], expected[key], f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for k, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_equal_but_for_rounding(one, other, f"{where}/{k}")
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)  # exact unless float
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-6, nan_ok=True), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_in_two_parts_gives_the_run_of_the_whole(
+    name: str, dataset: Dataset, wholes: dict[str, Any]
+) -> None:
+    assert_equal_but_for_rounding(result(name, dataset, 2), whole(name, dataset, wholes))
+
+
+@pytest.mark.parametrize(("name", "accumulation"), IN_PAIR)
+def test_two_processes_give_the_run_of_one(
+    name: str, accumulation: int, dataset: Dataset, wholes: dict[str, Any], pair: Outcomes
+) -> None:
+    assert_equal_but_for_rounding(pair[name, accumulation], whole(name, dataset, wholes))
+
+
+def test_methods_that_look_into_passes_say_that_they_see_parts() -> None:
+    assert {name for name in METHODS if method_class(name).sees_parts} == {"group_fisher"}
