@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "grasp": {"samples": 10},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "group_fisher": {"interval_steps": 2},
+    "group_fisher_once": {"samples": 100},
     "greg_2": {
         "delta": 0.2,
         "delta_pick": 0.1,

@@ -28,6 +28,7 @@ from prunebench.methods.base import MethodOptions, Run
 from prunebench.methods.criterion import Criterion, RandomScore
 from prunebench.methods.curvature_scores import GraSPScore, RDTScore
 from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
+from prunebench.methods.mask_scores import GroupFisherScore
 from prunebench.methods.rounds import InRounds, RoundOptions
 from prunebench.methods.weight_scores import BNScaleScore, FPGMScore, L1Score, L2Score
 from prunebench.methods.weights import (
@@ -236,3 +237,14 @@ class GraSP(OneShot):
 
     summary = "one-shot, smallest sum of w (Hg) of a filter (Wang et al.; OrthoReg's baseline)"
     Options = GraSPOptions
+
+
+class GroupFisherOnceOptions(GroupFisherScore, RoundOptions):
+    """Which images are looked at, and what a score is divided by."""
+
+
+class GroupFisherOnce(OneShot):
+    """Units whose masks matter least to the loss, per saved cost, leave."""
+
+    summary = "one-shot, smallest squared mask gradients of coupled units (Group Fisher's score)"
+    Options = GroupFisherOnceOptions

@@ -25,6 +25,7 @@ METHODS = {
     "greg_1": "prunebench.methods.greg:GReg1",
     "greg_2": "prunebench.methods.greg:GReg2",
     "group_fisher": "prunebench.methods.group_fisher:GroupFisher",
+    "group_fisher_once": "prunebench.methods.one_shot:GroupFisherOnce",
     "increg": "prunebench.methods.increg:IncReg",
     "increg_accuracy": "prunebench.methods.increg_accuracy:IncRegAccuracy",
     "l1": "prunebench.methods.one_shot:L1",

@@ -98,6 +98,7 @@ LOOKS = {
     "fixreg": Look("#7c99b3", "o", "baseline"),
     "fpgm": Look("#4b6985", "D", "baseline"),
     "grasp": Look("#5f7f9e", "p", "baseline"),
+    "group_fisher_once": Look("#4b6985", "X", "baseline"),
     "l1": Look("#4b6985", "s", "baseline"),
     "l2": Look("#7c99b3", "s", "baseline"),
     "rdt": Look("#5f7f9e", "P", "baseline"),

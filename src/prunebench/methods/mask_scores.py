@@ -1,0 +1,51 @@
+"""Group Fisher's importance as a criterion: squared mask gradients, summed over images.
+
+Source: Liu et al., Group Fisher Pruning, arXiv 2108.00708, section 3. The method `group_fisher`
+sums them while the network trains and lets one unit leave at a time; here they are those of the
+network as it is, batch norm in its running statistics, for one-shot pruning, rounds and tickets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunebench.channels.groups import ChannelGroup
+from prunebench.methods.base import Run
+from prunebench.methods.gradients import DataCriterion, batch_gradients
+from prunebench.methods.mask_gradients import MaskGradients, readers
+
+
+class GroupFisherScore(DataCriterion):
+    """sum over images of (sum over copies of the mask of dL/dm)^2, per saved cost."""
+
+    combine: Literal["joint"] = "joint"  # a mask's copies are summed before the square
+    # what a score is divided by: the output elements or multiply-accumulates that leave with a
+    # unit of the present network, or nothing
+    normalize: Literal["memory", "macs", "none"] = "memory"
+
+    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the normalized score of each unit; ModelError where a mask has no gradient."""
+        counted = {name: readers(group) for name, group in groups.items()}
+        gradients = MaskGradients(run.model, groups, counted, self.batch)
+        gradients.check_called(run.example)
+        total = torch.zeros_like(gradients.table[0])
+        handles = gradients.watch()
+        try:
+            for images, _ in batch_gradients(run, run.params, self.needs):
+                total.add_(gradients.squares(), alpha=images**2)  # of the batch's mean loss
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            name: total[place] / self._saved(run, name) for name, place in gradients.places.items()
+        }
+
+    def _saved(self, run: Run, group: str) -> int:
+        if self.normalize == "none":
+            return 1
+        cost = run.costs.unit_cost(group)
+        return cost.macs if self.normalize == "macs" else cost.activations
