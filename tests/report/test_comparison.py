@@ -149,6 +149,28 @@ def test_controls_stand_beside_no_row() -> None:
     assert last.ours.method == "random"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "ratio", "top1"),
+    [("resnet101", "-", 78.33), ("resnet50", "flops_m=3060", 76.95)],
+)
+def test_a_row_that_prints_no_ratio_is_named_by_that_or_by_its_flops(
+    architecture: str, ratio: str, top1: float
+) -> None:
+    names = {"architecture": architecture, "method": "group_fisher", "setting": "norm_memory"}
+    run = cell(
+        "group_fisher",
+        [0.1, 0.2],
+        json.dumps(names | {"ratio": ratio}),
+        paper="group_fisher",
+        table="Table 4",
+        dataset="imagenet",
+        architecture=architecture,
+        ratio_kind="macs",
+    )
+    printed = [c.printed for c in compared(run) if c.printed is not None and c.ours is not None]
+    assert [float(row.top1 or 0) for row in printed] == [top1]
+
+
 def test_a_cell_whose_row_does_not_exist_says_so() -> None:
     (*_, last) = compared(cell("l1", [0.4], L1, ratio=0.6))
     assert (last.verdict, last.reason) == ("not comparable", "the table has no such row")

@@ -81,5 +81,30 @@ def test_a_row_is_named_by_its_printed_ratio(config: Path, tmp_path: Path) -> No
     ]
 
 
+def test_a_row_that_prints_no_ratio_is_named_by_its_flops(config: Path, tmp_path: Path) -> None:
+    changed = EXPERIMENT | {
+        "datasets": ["imagenet"],
+        "networks": {"resnet50": {}},
+        "methods": {"group_fisher": {"ratios": [0.25, 0.75], "ratio_kind": "macs"}},
+        "published": {
+            "paper": "group_fisher",
+            "table": "Table 4",
+            "rows": {"group_fisher/default/macs-0.75": "group_fisher/norm_memory/flops_m=1020"},
+        },
+    }
+    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
+    rows = select(read_published(), table="Table 4", method="group_fisher", architecture="resnet50")
+    finish(tmp_path, "mine/imagenet/resnet50/group_fisher/default/macs-0.75/seed0")
+    finish(tmp_path, "mine/imagenet/resnet50/group_fisher/default/macs-0.25/seed0")
+    found = dict(
+        zip((str(row.flops_m) for row in rows), states(rows, config, tmp_path), strict=True)
+    )
+    assert {name: str(state) for name, state in found.items()} == {
+        "3060": "",
+        "2040": "",
+        "1020": "mine, run on imagenet (1)",
+    }
+
+
 def test_without_experiments_no_row_has_one(tmp_path: Path) -> None:
     assert states(TABLE1[:1], tmp_path, tmp_path) == [RowState()]

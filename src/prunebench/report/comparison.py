@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal
 
 import pandas as pd
@@ -139,13 +138,11 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
 
 def _fits(row: PublishedRow, ours: Ours, name: Mapping[str, Any]) -> bool:
     """Whether a printed row is the one that a cell is named after."""
-    if (row.architecture, row.method) != (name["architecture"], name["method"]):
+    if row.architecture != name["architecture"]:
         return False
-    if name["setting"] is not None and row.setting != name["setting"]:
+    if not row.is_named(name["method"], name["setting"], name["ratio"]):
         return False
-    if name["ratio"] is not None:
-        return row.ratio_printed is not None and row.ratio_printed == Decimal(name["ratio"])
-    return same_ratio(row, ours.ratio, ours.ratio_kind)
+    return name["ratio"] is not None or same_ratio(row, ours.ratio, ours.ratio_kind)
 
 
 def same_ratio(row: PublishedRow, ratio: float, kind: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from prunebench.core.config import ExperimentConfig, read_experiment
@@ -68,19 +67,10 @@ def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
             continue
         for ours, printed in published.rows.items():
             method, setting, ratio = [*ours.split("/", 2), None, None][:3]
-            if _is_named(row, printed):
+            if row.is_named(*printed.split("/", 2)):
                 for name, slug in _cells(row, config, str(method), printed):
                     if setting in (None, name) and ratio in (None, slug):
                         yield f"{network}/{method}/{name}/{slug}"
-
-
-def _is_named(row: PublishedRow, printed: str) -> bool:
-    method, setting, ratio = [*printed.split("/", 2), None, None][:3]
-    return (
-        row.method == method
-        and setting in (None, row.setting)
-        and (ratio is None or row.ratio_printed == Decimal(ratio))
-    )
 
 
 def _cells(
