@@ -9,22 +9,26 @@ import pytest
 
 from prunebench.cli.resolve import resolve_experiment
 from prunebench.core.config import read_experiment
+from prunebench.core.errors import ConfigError
 from prunebench.core.spec import RunSpec
+from prunebench.models.registry import DETECTORS
 from prunebench.report.comparison import same_ratio
 from prunebench.report.published import PublishedRow, read_published, select
+from prunebench.report.published_state import states
 
 CONFIG = Path(__file__).parents[2] / "config"
 PUBLISHED = select(read_published(), own_only=True)
-COMPARED = [
-    path.stem
+FILES = {
+    path.stem: read_experiment(CONFIG, path.stem)
     for path in sorted((CONFIG / "experiments").glob("*.yaml"))
-    if read_experiment(CONFIG, path.stem).published is not None
-]
+}
+DECLARED = [name for name, file in FILES.items() if DETECTORS.keys() & file.networks.keys()]
+COMPARED = [name for name, file in FILES.items() if file.published and name not in DECLARED]
 
 
 @pytest.mark.parametrize("experiment", COMPARED)
 def test_what_is_named_is_one_cell_and_one_row(experiment: str) -> None:
-    published = read_experiment(CONFIG, experiment).published
+    published = FILES[experiment].published
     assert published is not None
     printed = select(PUBLISHED, paper=published.paper, table=published.table)
     found = {}
@@ -47,3 +51,15 @@ def test_what_is_named_is_one_cell_and_one_row(experiment: str) -> None:
 
 def _has_our_ratio(row: PublishedRow, run: RunSpec) -> bool:
     return same_ratio(row, math.nan if run.ratio is None else run.ratio, run.ratio_kind)
+
+
+@pytest.mark.parametrize("experiment", DECLARED)
+def test_an_experiment_with_detectors_is_declared_and_cannot_be_run(
+    experiment: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{experiment}.yaml: networks: training detectors is"):
+        resolve_experiment(experiment, CONFIG)
+    published = FILES[experiment].published
+    assert published is not None
+    rows = select(PUBLISHED, paper=published.paper, table=published.table, method="group_fisher")
+    assert {state.experiment for state in states(rows, CONFIG, tmp_path)} == {experiment}

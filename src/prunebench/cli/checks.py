@@ -20,12 +20,12 @@ BASE_ROLE = "base"
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
     """Raise ConfigError for a data set, network, method or role that does not exist."""
-    for dataset in experiment.datasets:
-        with place(where, "datasets"):
-            dataset_info(dataset)
     for architecture in experiment.networks:
         with place(where, "networks"):
             split_width(architecture)
+    for dataset in experiment.datasets:
+        with place(where, "datasets"):
+            dataset_info(dataset)
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)

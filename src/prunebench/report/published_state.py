@@ -20,11 +20,14 @@ class RowState:
 
     experiment: str = ""  # empty: none has it
     seeds: Mapping[str, int] | None = None  # finished runs by data set, moved ones too
+    declared: bool = False  # the experiment cannot be run here yet
 
     def __str__(self) -> str:
         """Return the state in words, nothing where no experiment has the row."""
         if not self.experiment:
             return ""
+        if self.declared:
+            return f"{self.experiment}, declared: training detectors is not built"
         runs = ", ".join(f"{data} ({n})" for data, n in (self.seeds or {}).items())
         return f"{self.experiment}, " + (f"run on {runs}" if runs else "not run")
 
@@ -51,7 +54,7 @@ def _state(
             seeds: dict[str, int] = {}
             for data in _finished(name, places, config_dir, results):
                 seeds[data] = seeds.get(data, 0) + 1
-            return RowState(name, seeds)
+            return RowState(name, seeds, declared=row.task == "detection")
     return RowState()
 
 
