@@ -10,8 +10,9 @@ from pathlib import Path
 from prunebench.core.config import ExperimentConfig, read_experiment
 from prunebench.core.override import split_override
 from prunebench.core.spec import ratio_slug
-from prunebench.report.comparison import same_ratio
+from prunebench.report.comparison import BASELINE, same_ratio
 from prunebench.report.published import PublishedRow
+from prunebench.report.summary import UNPRUNED
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _state(
 
 
 def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
-    """Yield network/method/setting/ratio, as in paths, of each cell that is the row."""
+    """Yield network/method/setting/ratio, as in paths or patterns, of each cell that is the row."""
     published = config.published
     if published is None or (published.paper, published.table) != (row.paper, row.table):
         return
@@ -68,6 +69,8 @@ def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
     for network in config.networks:
         if published.networks.get(network, network) != row.architecture:
             continue
+        if row.method == BASELINE and UNPRUNED in config.methods:
+            yield f"{network}/{UNPRUNED}/*/*"  # the only setting and ratio
         for ours, printed in published.rows.items():
             method, setting, ratio = [*ours.split("/", 2), None, None][:3]
             if row.is_named(*printed.split("/", 2)):
