@@ -302,6 +302,11 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "baseline, baseline/unpruned, greg_1, greg_1/growing_reg, l1, l1/one_shot)",
         ),
         (
+            {"published": PUBLISHED | {"rows": {"l1": "l1/one_shot/-"}}},
+            "published.rows.l1: the table has no row 'l1/one_shot/-'; the third part is the ratio "
+            "as printed, - where none is, or the row's FLOPs, as in flops_m=2044",
+        ),
+        (
             {"recipes": {"base": "one_epoch"}},
             "recipes: the role 'fine_tune' is missing, l1 needs it",
         ),

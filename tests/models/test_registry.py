@@ -108,7 +108,7 @@ def test_a_network_of_one_size_takes_others_down_to_its_kernels(name: str, side:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_is_built_but_no_name_of_an_experiment(name: str) -> None:
     assert name not in names()
-    with pytest.raises(ConfigError, match=f"unknown network '{name}'"):
+    with pytest.raises(ConfigError, match=f"training detectors is not built; {name} can be built"):
         split_width(name)
     with torch.device("meta"):  # shapes suffice
         model = build(name, num_classes=3)

@@ -111,6 +111,35 @@ def test_a_row_of_another_cost_is_not_comparable() -> None:
     assert (one.verdict, one.reason) == ("not comparable", "speedup 2.10× instead of 1.99×")
 
 
+def group_fisher_run(architecture: str, speedup: float) -> Compared:
+    names = {"architecture": architecture, "method": "group_fisher", "setting": "norm_memory"}
+    run = cell(
+        "group_fisher",
+        [0.1],
+        json.dumps(names | {"ratio": "-"}),
+        paper="group_fisher",
+        table="Table 2",
+        dataset="imagenet",
+        architecture=architecture,
+        speedup_theoretical=speedup,
+    )
+    return of(compared(run), "group_fisher")
+
+
+@pytest.mark.parametrize(
+    ("speedup", "reason"),
+    [
+        # 165 / 95 to 175 / 85 from the printed 170 and 90, and four percent beyond either
+        (1.66, "speedup 1.66× instead of 1.74 to 2.06× by the printed FLOPs"),
+        (1.68, "n = 1"),
+        (2.14, "n = 1"),
+        (2.15, "speedup 2.15× instead of 1.74 to 2.06× by the printed FLOPs"),
+    ],
+)
+def test_without_a_printed_speedup_flops_say_what_a_row_costs(speedup: float, reason: str) -> None:
+    assert group_fisher_run("mobilenet_v2_x0_7", speedup).reason == reason
+
+
 def test_a_row_that_was_never_run() -> None:
     one = of(compared(cell("l1", [0.4], L1)), "greg_1", 90)
     assert (one.verdict, one.ours) == ("not run", None)
@@ -147,6 +176,28 @@ def test_controls_stand_beside_no_row() -> None:
     assert (last.verdict, last.printed) == ("control", None)
     assert last.ours is not None
     assert last.ours.method == "random"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "ratio", "top1"),
+    [("resnet101", "-", 78.33), ("resnet50", "flops_m=3060", 76.95)],
+)
+def test_a_row_that_prints_no_ratio_is_named_by_that_or_by_its_flops(
+    architecture: str, ratio: str, top1: float
+) -> None:
+    names = {"architecture": architecture, "method": "group_fisher", "setting": "norm_memory"}
+    run = cell(
+        "group_fisher",
+        [0.1, 0.2],
+        json.dumps(names | {"ratio": ratio}),
+        paper="group_fisher",
+        table="Table 4",
+        dataset="imagenet",
+        architecture=architecture,
+        ratio_kind="macs",
+    )
+    printed = [c.printed for c in compared(run) if c.printed is not None and c.ours is not None]
+    assert [float(row.top1 or 0) for row in printed] == [top1]
 
 
 def test_a_cell_whose_row_does_not_exist_says_so() -> None:

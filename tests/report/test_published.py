@@ -182,3 +182,28 @@ def test_what_is_missing_is_listed_per_paper() -> None:
 def test_rows_are_frozen() -> None:
     assert isinstance(ROWS[0], PublishedRow)
     assert hash(ROWS[0]) == hash(ROWS[0].model_copy())
+
+
+@pytest.mark.parametrize(
+    ("table", "ratio", "is_named"),
+    [
+        ("Table 6", "50", True),
+        ("Table 6", "50.0", True),
+        ("Table 6", "-", False),
+        ("Table 6", "flops_m=50", False),
+        ("Table 1", "-", True),
+        ("Table 1", "flops_m=2044", True),
+        ("Table 1", "flops_m=2045", False),
+        ("Table 1", "2044", False),
+        ("Table 1", "params_m=19.42", False),
+        ("Table 1", "half", False),
+    ],
+)
+def test_a_row_is_named_by_its_ratio_or_without_one_by_its_flops(
+    table: str, ratio: str, is_named: bool
+) -> None:
+    wanted = {"paper": "group_fisher", "table": table, "setting": "norm_memory"}
+    row = select(read_published(), **wanted)[0]  # 50 % of FLOPs; 2044 M without a ratio
+    assert row.is_named("group_fisher", "norm_memory", ratio) is is_named
+    assert row.is_named("group_fisher")
+    assert not row.is_named("group_fisher", "norm_flops")

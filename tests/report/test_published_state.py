@@ -63,6 +63,16 @@ def test_finished_runs_are_counted_by_data_also_moved_ones(config: Path, tmp_pat
     assert str(state) == "mine, run on cifar10 (2), digits (1)"
 
 
+def test_the_unpruned_network_is_the_baseline(config: Path, tmp_path: Path) -> None:
+    changed = EXPERIMENT | {"methods": {"unpruned": {}, "l1": {}}}
+    changed["published"] = EXPERIMENT["published"] | {"rows": {"l1": "l1/one_shot"}}  # type: ignore[operator]
+    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
+    finish(tmp_path, "mine/cifar10/resnet56/unpruned/default/0/seed0")
+    finish(tmp_path, "mine/cifar10/resnet56/l1/default/0.5/seed0")
+    rows = [row for row in TABLE1 if row.method == "baseline"]
+    assert [str(state) for state in states(rows, config, tmp_path)] == ["mine, run on cifar10 (1)"]
+
+
 def test_a_row_is_named_by_its_printed_ratio(config: Path, tmp_path: Path) -> None:
     changed = EXPERIMENT | {
         "methods": {"greg_1": {"ratio_kind": "auto"}},
@@ -79,6 +89,49 @@ def test_a_row_is_named_by_its_printed_ratio(config: Path, tmp_path: Path) -> No
         "mine, run on cifar10 (1)",
         "",
     ]
+
+
+def test_a_row_that_prints_no_ratio_is_named_by_its_flops(config: Path, tmp_path: Path) -> None:
+    changed = EXPERIMENT | {
+        "datasets": ["imagenet"],
+        "networks": {"resnet50": {}},
+        "methods": {"group_fisher": {"ratios": [0.25, 0.75], "ratio_kind": "macs"}},
+        "published": {
+            "paper": "group_fisher",
+            "table": "Table 4",
+            "rows": {"group_fisher/default/macs-0.75": "group_fisher/norm_memory/flops_m=1020"},
+        },
+    }
+    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
+    rows = select(read_published(), table="Table 4", method="group_fisher", architecture="resnet50")
+    finish(tmp_path, "mine/imagenet/resnet50/group_fisher/default/macs-0.75/seed0")
+    finish(tmp_path, "mine/imagenet/resnet50/group_fisher/default/macs-0.25/seed0")
+    found = dict(
+        zip((str(row.flops_m) for row in rows), states(rows, config, tmp_path), strict=True)
+    )
+    assert {name: str(state) for name, state in found.items()} == {
+        "3060": "",
+        "2040": "",
+        "1020": "mine, run on imagenet (1)",
+    }
+
+
+def test_a_detectors_row_is_declared(config: Path, tmp_path: Path) -> None:
+    changed = EXPERIMENT | {
+        "datasets": ["coco"],
+        "networks": {"fsaf_r50_fpn": {}},
+        "methods": {"group_fisher": {}},
+        "published": {
+            "paper": "group_fisher",
+            "table": "Table 5",
+            "rows": {"group_fisher": "group_fisher/norm_flops/-"},
+        },
+    }
+    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
+    rows = select(read_published(), table="Table 5", architecture="fsaf_r50_fpn")
+    found = dict(zip((row.setting for row in rows), states(rows, config, tmp_path), strict=True))
+    assert str(found.pop("norm_flops")) == "mine, declared: training detectors is not built"
+    assert set(found.values()) == {RowState()}
 
 
 def test_without_experiments_no_row_has_one(tmp_path: Path) -> None:

@@ -58,6 +58,32 @@ def test_a_network_with_other_names_elsewhere_takes_that_file_too(tmp_path: Path
     assert torch.equal(projection, theirs.get_parameter("layer2.0.downsample.0.weight"))
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("mobilenet_v2", torchvision.models.mobilenet_v2),
+        ("regnetx_0_8gf", torchvision.models.regnet_x_800mf),
+    ],
+)
+def test_torchvisions_tensors_make_the_same_network(
+    name: str, theirs: Callable[..., nn.Module], tmp_path: Path
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        source, images = theirs(num_classes=3), torch.randn(2, 3, 64, 64)
+        for module in source.modules():  # batch norms that differ from layer to layer
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias)
+    torch.save(source.state_dict(), tmp_path / "theirs.pth")
+    model = build(name, num_classes=3)
+    load_pretrained(model, recipe(weights="theirs.pth"), tmp_path)
+    with torch.inference_mode():
+        expected, found = source.eval()(images), model.eval()(images)
+    assert expected.std() > 0
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 
 from prunebench.cli.resolve import resolve_experiment
+from prunebench.core.config import read_experiment
+from prunebench.models.registry import DETECTORS
 from tests.workflow.conftest import ROOT, planned, snakemake
 
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "config" / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted(
+    path.stem
+    for path in (ROOT / "config" / "experiments").glob("*.yaml")
+    # Those with detectors are declared: they cannot be run yet.
+    if not DETECTORS.keys() & read_experiment(ROOT / "config", path.stem).networks.keys()
+)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

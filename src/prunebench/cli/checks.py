@@ -20,12 +20,12 @@ BASE_ROLE = "base"
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
     """Raise ConfigError for a data set, network, method or role that does not exist."""
-    for dataset in experiment.datasets:
-        with place(where, "datasets"):
-            dataset_info(dataset)
     for architecture in experiment.networks:
         with place(where, "networks"):
             split_width(architecture)
+    for dataset in experiment.datasets:
+        with place(where, "datasets"):
+            dataset_info(dataset)
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)
@@ -60,7 +60,11 @@ def _check_published(experiment: ExperimentConfig, where: Path) -> None:
     for ours, printed in published.rows.items():
         key = "published.rows"
         _look_up(where, key, "method", ours.split("/")[0], experiment.methods)
-        _look_up(where, f"{key}.{ours}", "row", "/".join(printed.split("/")[:2]), names)
+        key = f"{key}.{ours}"
+        _look_up(where, key, "row", "/".join(printed.split("/")[:2]), names)
+        if not any(row.is_named(*printed.split("/", 2)) for row in rows):
+            problem = f"the table has no row {printed!r}; the third part is the ratio as printed"
+            fail(where, key, f"{problem}, - where none is, or the row's FLOPs, as in flops_m=2044")
 
 
 def _look_up(where: Path, key: str, kind: str, name: str, known: Collection[str]) -> None:

@@ -7,6 +7,8 @@ last convolution of 1280 channels that wider networks widen and narrower ones ke
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 
 from prunebench.models.labels import LayerLabel, label_layers
@@ -101,6 +103,31 @@ class MobileNetV2(nn.Module):
     def labels(self) -> dict[str, LayerLabel]:
         """Return stage, block and position of each layer; the last convolution and fc are last."""
         return label_layers(self, self.stages)
+
+    @staticmethod
+    def own_name(name: str) -> str:
+        """Return our name of a parameter or buffer that torchvision's network calls `name`.
+
+        Its blocks are counted through all stages, and their layers by place, where a block
+        without expansion begins with the 3x3.
+
+        >>> MobileNetV2.own_name("features.1.conv.0.0.weight")
+        'stages.0.0.depthwise.0.weight'
+        >>> MobileNetV2.own_name("features.17.conv.3.bias")
+        'stages.6.0.bn.bias'
+        >>> MobileNetV2.own_name("features.18.0.weight"), MobileNetV2.own_name("classifier.1.bias")
+        ('last.0.weight', 'fc.bias')
+        """
+        places = [(i, j) for i, (_, _, blocks, _) in enumerate(STAGES) for j in range(blocks)]
+        found = re.fullmatch(r"features\.(\d+)\.(?:conv\.(\d)\.)?(.+)", name)
+        if found is None:
+            return name.replace("classifier.1.", "fc.")
+        index, layer, rest = int(found[1]), found[2], found[3]
+        if layer is None:
+            return f"{'last' if index else 'stem'}.{rest}"
+        stage, block = places[index - 1]
+        layers = ("expand", "depthwise", "project", "bn")[STAGES[stage][0] == 1 :]
+        return f"stages.{stage}.{block}.{layers[int(layer)]}.{rest}"
 
 
 def mobilenet_v2(*, num_classes: int, in_channels: int, width: float) -> MobileNetV2:

@@ -49,11 +49,12 @@ MODELS = {
     "vgg16_imagenet": "prunebench.models.vgg_imagenet:vgg16_imagenet",
     "vgg19": "prunebench.models.vgg:vgg19",
 }
-# Built, traced and counted; not to be trained here yet, so not among the names of experiments.
+# Built, traced and counted; not to be trained here yet: an experiment that names one is declared.
 DETECTORS = {
     "atss_r50_fpn": "prunebench.models.detectors:atss_r50_fpn",
     "faster_rcnn_r50_fpn": "prunebench.models.detectors:faster_rcnn_r50_fpn",
     "fsaf_r50_fpn": "prunebench.models.detectors:fsaf_r50_fpn",
+    "paa_r50_fpn": "prunebench.models.detectors:atss_r50_fpn",
     "retinanet_r50_fpn": "prunebench.models.detectors:retinanet_r50_fpn",
 }
 
@@ -66,9 +67,15 @@ def names() -> list[str]:
 def split_width(name: str) -> tuple[str, float]:
     """Return a network's name and its width factor; ConfigError if either is not possible.
 
+    Nor is a detector, which cannot be trained here.
+
     >>> split_width("vgg16_x0_25"), split_width("resnet56")
     (('vgg16', 0.25), ('resnet56', 1.0))
     """
+    if name in DETECTORS:
+        raise ConfigError(
+            f"training detectors is not built; {name} can be built and counted (prunebench costs)"
+        )
     slug, separator, suffix = name.rpartition("_x")
     if name in MODELS or not separator:
         slug, suffix = name, "1"

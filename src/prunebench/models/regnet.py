@@ -9,6 +9,7 @@ another RegNetX-400MF.
 from __future__ import annotations
 
 import math
+import re
 
 from torch import Tensor, nn
 
@@ -86,6 +87,28 @@ class RegNetX(nn.Module):
     def labels(self) -> dict[str, LayerLabel]:
         """Return the stage, block and position of each layer; a shortcut has the last position."""
         return label_layers(self, self.stages)
+
+    @staticmethod
+    def own_name(name: str) -> str:
+        """Return our name of a parameter or buffer that torchvision's network calls `name`.
+
+        >>> RegNetX.own_name("trunk_output.block2.block2-0.f.b.1.weight")
+        'stages.1.0.bn2.weight'
+        >>> RegNetX.own_name("trunk_output.block1.block1-0.proj.0.weight")
+        'stages.0.0.shortcut.0.weight'
+        >>> RegNetX.own_name("stem.1.bias"), RegNetX.own_name("fc.bias")
+        ('bn1.bias', 'fc.bias')
+        """
+        if stem := re.match(r"stem\.([01])\.", name):
+            return f"{('conv1', 'bn1')[int(stem[1])]}.{name[stem.end() :]}"
+        block = re.match(r"trunk_output\.block\d\.block(\d)-(\d+)\.", name)
+        if block is None:
+            return name
+        rest = name[block.end() :].replace("proj.", "shortcut.")
+        if layer := re.match(r"f\.([abc])\.([01])\.", rest):
+            kind = ("conv", "bn")[int(layer[2])]
+            rest = f"{kind}{'abc'.index(layer[1]) + 1}.{rest[layer.end() :]}"
+        return f"stages.{int(block[1]) - 1}.{block[2]}.{rest}"
 
 
 def regnetx_0_2gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:

@@ -139,13 +139,11 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
 
 def _fits(row: PublishedRow, ours: Ours, name: Mapping[str, Any]) -> bool:
     """Whether a printed row is the one that a cell is named after."""
-    if (row.architecture, row.method) != (name["architecture"], name["method"]):
+    if row.architecture != name["architecture"]:
         return False
-    if name["setting"] is not None and row.setting != name["setting"]:
+    if not row.is_named(name["method"], name["setting"], name["ratio"]):
         return False
-    if name["ratio"] is not None:
-        return row.ratio_printed is not None and row.ratio_printed == Decimal(name["ratio"])
-    return same_ratio(row, ours.ratio, ours.ratio_kind)
+    return name["ratio"] is not None or same_ratio(row, ours.ratio, ours.ratio_kind)
 
 
 def same_ratio(row: PublishedRow, ratio: float, kind: str) -> bool:
@@ -172,7 +170,7 @@ def _judged(row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours | None) 
         return Compared(row, ours, "base", "", drop, base)
     if ours is None:
         return Compared(row, None, "not run", "", drop, base)
-    if reason := _incomparable(row, ours, drop):
+    if reason := _incomparable(row, rows, ours, drop):
         return Compared(row, ours, "not comparable", reason, drop, base)
     assert drop is not None
     difference = ours.drop - drop
@@ -203,12 +201,36 @@ def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | No
     """Return the base accuracy of a row: its own, or that of the table's unpruned network."""
     if row.base_top1 is not None:
         return float(row.base_top1)
-    same = (r for r in rows if (r.dataset, r.architecture) == (row.dataset, row.architecture))
-    bases = [float(r.top1) for r in same if r.method == BASELINE and r.top1 is not None]
+    bases = [float(r.top1) for r in _baselines(row, rows) if r.top1 is not None]
     return bases[0] if bases else None
 
 
-def _incomparable(row: PublishedRow, ours: Ours, drop: float | None) -> str:
+def _baselines(row: PublishedRow, rows: Sequence[PublishedRow]) -> list[PublishedRow]:
+    """Return the rows of the same network before it is pruned."""
+    place = (row.dataset, row.architecture)
+    return [r for r in rows if (r.dataset, r.architecture) == place and r.method == BASELINE]
+
+
+def speedup_by_flops(row: PublishedRow, rows: Sequence[PublishedRow]) -> tuple[float, float] | None:
+    """Return from where to where the speedup lies that a row's FLOPs and its base's leave open.
+
+    A count's last digit that is not 0 is taken for rounded: 90 is 85 to 95.
+    """
+    base = next((r.flops_m for r in _baselines(row, rows) if r.flops_m is not None), None)
+    if base is None or row.flops_m is None:
+        return None
+    (least, most), (low, high) = _rounded_from(base), _rounded_from(row.flops_m)
+    return least / high, most / low
+
+
+def _rounded_from(number: Decimal) -> tuple[float, float]:
+    half = Decimal(5).scaleb(int(number.normalize().as_tuple().exponent) - 1)
+    return float(number - half), float(number + half)
+
+
+def _incomparable(
+    row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours, drop: float | None
+) -> str:
     if row.dataset != ours.dataset:
         return f"{ours.dataset} instead of {row.dataset}"
     if ours.epochs_scale < 1:
@@ -220,4 +242,10 @@ def _incomparable(row: PublishedRow, ours: Ours, drop: float | None) -> str:
     printed = row.speedup_theoretical
     if printed is not None and abs(ours.speedup / float(printed) - 1) > SPEEDUP_TOLERANCE:
         return f"speedup {ours.speedup:.2f}× instead of {printed}×"
+    bounds = speedup_by_flops(row, rows) if printed is None else None
+    if bounds is not None:
+        low, high = bounds[0] * (1 - SPEEDUP_TOLERANCE), bounds[1] * (1 + SPEEDUP_TOLERANCE)
+        if not low <= ours.speedup <= high:
+            named = f"{bounds[0]:.2f} to {bounds[1]:.2f}×"
+            return f"speedup {ours.speedup:.2f}× instead of {named} by the printed FLOPs"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,6 +99,24 @@ class PublishedRow(Settings):
         """
         return bool(_CONTEXT.search(self.table))
 
+    def is_named(self, method: str, setting: str | None = None, ratio: str | None = None) -> bool:
+        """Whether these names in an experiment are the row's; None leaves open.
+
+        `ratio` is the printed one. A row that prints none is "-", or says by its FLOPs, as in
+        "flops_m=2044", which of several it is.
+        """
+        return (
+            method == self.method
+            and setting in (None, self.setting)
+            and (ratio is None or self._has_ratio(ratio))
+        )
+
+    def _has_ratio(self, name: str) -> bool:
+        key, _, digits = name.rpartition("=")
+        if self.ratio_printed is None:
+            return name == "-" or (key == "flops_m" and _reads(self.flops_m, digits))
+        return not key and _reads(self.ratio_printed, digits)
+
     def printed(self) -> dict[str, Decimal]:
         """Return the printed cost cells by column, those of the note behind the others."""
         cells = {name: getattr(self, name) for name in COST_COLUMNS}
@@ -106,6 +124,13 @@ class PublishedRow(Settings):
             found = pattern.search(self.note)
             cells[name] = Decimal(found.group(1)) if found else None
         return {name: value for name, value in cells.items() if value is not None}
+
+
+def _reads(number: Decimal | None, digits: str) -> bool:
+    try:
+        return number is not None and number == Decimal(digits)
+    except InvalidOperation:  # no number is that one
+        return False
 
 
 # In the order of the files, under the names that the files use.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from prunebench.core.config import ExperimentConfig, read_experiment
 from prunebench.core.override import split_override
 from prunebench.core.spec import ratio_slug
-from prunebench.report.comparison import same_ratio
+from prunebench.report.comparison import BASELINE, same_ratio
 from prunebench.report.published import PublishedRow
+from prunebench.report.summary import UNPRUNED
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,14 @@ class RowState:
 
     experiment: str = ""  # empty: none has it
     seeds: Mapping[str, int] | None = None  # finished runs by data set, moved ones too
+    declared: bool = False  # the experiment cannot be run here yet
 
     def __str__(self) -> str:
         """Return the state in words, nothing where no experiment has the row."""
         if not self.experiment:
             return ""
+        if self.declared:
+            return f"{self.experiment}, declared: training detectors is not built"
         runs = ", ".join(f"{data} ({n})" for data, n in (self.seeds or {}).items())
         return f"{self.experiment}, " + (f"run on {runs}" if runs else "not run")
 
@@ -52,12 +55,12 @@ def _state(
             seeds: dict[str, int] = {}
             for data in _finished(name, places, config_dir, results):
                 seeds[data] = seeds.get(data, 0) + 1
-            return RowState(name, seeds)
+            return RowState(name, seeds, declared=row.task == "detection")
     return RowState()
 
 
 def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
-    """Yield network/method/setting/ratio, as in paths, of each cell that is the row."""
+    """Yield network/method/setting/ratio, as in paths or patterns, of each cell that is the row."""
     published = config.published
     if published is None or (published.paper, published.table) != (row.paper, row.table):
         return
@@ -66,21 +69,14 @@ def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
     for network in config.networks:
         if published.networks.get(network, network) != row.architecture:
             continue
+        if row.method == BASELINE and UNPRUNED in config.methods:
+            yield f"{network}/{UNPRUNED}/*/*"  # the only setting and ratio
         for ours, printed in published.rows.items():
             method, setting, ratio = [*ours.split("/", 2), None, None][:3]
-            if _is_named(row, printed):
+            if row.is_named(*printed.split("/", 2)):
                 for name, slug in _cells(row, config, str(method), printed):
                     if setting in (None, name) and ratio in (None, slug):
                         yield f"{network}/{method}/{name}/{slug}"
-
-
-def _is_named(row: PublishedRow, printed: str) -> bool:
-    method, setting, ratio = [*printed.split("/", 2), None, None][:3]
-    return (
-        row.method == method
-        and setting in (None, row.setting)
-        and (ratio is None or row.ratio_printed == Decimal(ratio))
-    )
 
 
 def _cells(

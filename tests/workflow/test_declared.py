@@ -1,0 +1,30 @@
+"""Experiments whose networks cannot be trained yet: the workflow says so and starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunebench.core.config import read_experiment
+from prunebench.models.registry import DETECTORS
+from tests.workflow.conftest import ROOT, snakemake
+
+DECLARED = sorted(
+    path.stem
+    for path in (ROOT / "config" / "experiments").glob("*.yaml")
+    if DETECTORS.keys() & read_experiment(ROOT / "config", path.stem).networks.keys()
+)
+
+
+@pytest.mark.parametrize("experiment", DECLARED)
+def test_an_experiment_that_is_declared_is_refused_in_one_sentence(
+    workflow: Path, experiment: str
+) -> None:
+    done = snakemake(workflow, "-n", "--config", f"experiments={experiment}")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith(
+        f"prunebench: config/experiments/{experiment}.yaml: networks: training detectors is not "
+        "built; "
+    )
+    assert "Traceback" not in done.stdout
