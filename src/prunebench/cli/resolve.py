@@ -98,11 +98,16 @@ class _Grid:
             f"networks.{architecture}.recipes": network.recipes,
         }
         base_name, base_recipe = self._base_recipe(shared, dataset)
-        named = shared | {f"methods.{method}.recipes": cell.recipes}
-        recipes = {role: self._recipe(named, role, method, dataset) for role in found.recipe_roles}
         for setting, own in cell.settings.items():
             if architecture not in (own.networks or self.experiment.networks):
                 continue
+            named = shared | {
+                f"methods.{method}.recipes": cell.recipes,
+                f"methods.{method}.settings.{setting}.recipes": own.recipes,
+            }
+            recipes = {
+                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
+            }
             ratios, kind = self._ratios(method, found, cell, setting)
             options = self._options(method, found, setting, architecture, cell)
             self._check_widths(method, found, options, kind)
