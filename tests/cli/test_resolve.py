@@ -131,6 +131,12 @@ def test_recipes_of_a_method_come_before_a_network_s_and_these_before_the_experi
     assert l1.base.recipe_name == "long"
 
 
+def test_options_may_say_what_a_run_starts_from(write_config: WriteConfig) -> None:
+    settings = {"scratch": {}, "pretrained": {"pretrained": True}}
+    scratch, pretrained = resolve_all(write_config({"methods": {"sfp": {"settings": settings}}}))
+    assert (scratch.start, pretrained.start) == ("fresh", "base")
+
+
 def test_recipes_of_a_setting_come_before_the_method_s(write_config: WriteConfig) -> None:
     settings = {"default": {}, "hot": {"recipes": {"fine_tune": "hot"}}}
     methods = {"l1": {"recipes": {"fine_tune": "long"}, "settings": settings}}

@@ -111,6 +111,7 @@ class _Grid:
             ratios, kind = self._ratios(method, found, cell, setting)
             options = self._options(method, found, setting, architecture, cell)
             self._check_widths(method, found, options, kind)
+            start = found(options).starts_from()
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -124,7 +125,7 @@ class _Grid:
                         seed=seed,
                         threads=self.experiment.threads,
                         revision=found.revision,
-                        start=found.start,
+                        start=start,
                         options=options.model_dump(mode="json"),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
                         recipe_names={role: name for role, (name, _) in recipes.items()},

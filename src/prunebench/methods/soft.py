@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -24,9 +24,10 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
+from prunebench.channels.selections import select_layers
 from prunebench.core.phases import Budget, Phase, is_past, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
 from prunebench.methods.importance import unit_rows
 from prunebench.methods.layers import convolutions, entry_mask, norms_behind, with_norms
 
@@ -40,7 +41,7 @@ class SoftOptions(MethodOptions):
 
     Defaults are those of PGMPF's CIFAR script; its ImageNet scripts reach P at 0.9 and alpha = 0
     at 0.8, or earlier where convolutions' alpha is below 1e-4. `roles` count in scope "group"
-    alone: elsewhere every convolution is pruned, as in SFP.
+    alone, `layers` elsewhere.
     """
 
     # layer: each convolution's filters on their own, zeroed at the end: the papers
@@ -57,6 +58,12 @@ class SoftOptions(MethodOptions):
     # keep: batch norm's scale and shift of pruned filters stay: SFP
     # decay: they are multiplied by alpha too: PGMPF's ImageNet script; unknown for SRFP
     norms: Literal["keep", "decay"] = "keep"
+    # Scopes "layer" and "weight": the convolutions that are pruned, as rules of
+    # `channels.selections`. SFP: all on CIFAR, [except_shortcuts] on ImageNet
+    layers: tuple[Rule, ...] = ("convolutions",)
+    # From the trained base network instead of fresh weights; the recipe "base" says how. FPGM
+    # prints both; SFP's ImageNet script always loads weights, although its README says scratch
+    pretrained: bool = False
 
     @model_validator(mode="after")
     def _norms_belong_to_filters(self) -> SoftOptions:
@@ -172,12 +179,16 @@ def softened(tensor: Tensor, kept: Tensor, alpha: float) -> Tensor:
 
 
 class SoftPruning(Method[SoftOptions]):
-    """Train from scratch; shrink the smallest filters after each epoch; remove or zero them."""
+    """Train; shrink the smallest filters after each epoch; remove or zero them at the end."""
 
     Options = SoftOptions
     start = "fresh"
     recipe_roles = ("base",)
-    ratio_kinds = ("units_per_group", "weights")
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "weights")
+
+    def starts_from(self) -> Start:
+        """Return "base" for a pretrained start."""
+        return "base" if self.options.pretrained else "fresh"
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return train; its epochs count only once alpha is 0 and P the ratio."""
@@ -242,7 +253,12 @@ class SoftPruning(Method[SoftOptions]):
         """Return what is ranked together: groups, or convolutions as groups of their own."""
         if self.options.scope == "group":
             return self.candidates(run)
-        found = convolutions(run.graph)
+        chosen = select_layers(run.graph, self.options.layers)
+        found = {
+            path: layer
+            for path, layer in convolutions(run.graph).items()
+            if layer.producers[0] in chosen
+        }
         if self.options.norms == "decay":
             return with_norms(found, norms_behind(run.model, run.example))
         return found
