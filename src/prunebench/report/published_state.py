@@ -11,8 +11,9 @@ from pathlib import Path
 from prunebench.core.config import ExperimentConfig, read_experiment
 from prunebench.core.override import split_override
 from prunebench.core.spec import ratio_slug
-from prunebench.report.comparison import same_ratio
+from prunebench.report.comparison import BASELINE, same_ratio
 from prunebench.report.published import PublishedRow
+from prunebench.report.summary import UNPRUNED
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
     for network in config.networks:
         if published.networks.get(network, network) != row.architecture:
             continue
+        if row.method == BASELINE and UNPRUNED in config.methods:
+            for own in config.methods[UNPRUNED].settings:
+                yield f"{network}/{UNPRUNED}/{own}/{ratio_slug(0.0, 'units_per_group')}"
         for ours, printed in published.rows.items():
             method, setting, ratio = [*ours.split("/", 2), None, None][:3]
             if _is_named(row, printed):
