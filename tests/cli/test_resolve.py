@@ -131,6 +131,23 @@ def test_recipes_of_a_method_come_before_a_network_s_and_these_before_the_experi
     assert l1.base.recipe_name == "long"
 
 
+def test_options_may_say_what_a_run_starts_from(write_config: WriteConfig) -> None:
+    settings = {"scratch": {}, "pretrained": {"pretrained": True}}
+    scratch, pretrained = resolve_all(write_config({"methods": {"sfp": {"settings": settings}}}))
+    assert (scratch.start, pretrained.start) == ("fresh", "base")
+
+
+def test_recipes_of_a_setting_come_before_the_method_s(write_config: WriteConfig) -> None:
+    settings = {"default": {}, "hot": {"recipes": {"fine_tune": "hot"}}}
+    methods = {"l1": {"recipes": {"fine_tune": "long"}, "settings": settings}}
+    recipes = {"recipes/long.yaml": RECIPE, "recipes/hot.yaml": {**RECIPE, "lr": 0.5}}
+    default, hot = resolve_all(write_config({"methods": methods}, recipes))
+    assert (default.recipe_names, hot.recipe_names) == ({"fine_tune": "long"}, {"fine_tune": "hot"})
+    assert hot.recipes["fine_tune"].lr == 0.5
+    assert hot.options == default.options
+    assert hot.base == default.base
+
+
 def test_recipes_of_a_method_that_was_taken_out_may_stay(write_config: WriteConfig) -> None:
     roles = ("base", "fine_tune", "regularize")
     changed = {"recipes": dict.fromkeys(roles, "one_epoch"), "methods": {"unpruned": {}}}
@@ -326,6 +343,10 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"l1": {"recipes": {"base": "one_epoch"}}}},
             "methods.l1.recipes: unknown role 'base' (allowed: fine_tune)",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"hot": {"recipes": {"base": "one_epoch"}}}}}},
+            "methods.l1.settings.hot.recipes: unknown role 'base' (allowed: fine_tune)",
         ),
         (
             {"recipes": {"base": "one_epoch", "fine_tune": "one_epohc"}},

@@ -30,6 +30,7 @@ from prunebench.methods.soft import (
 )
 
 from .conftest import FakeRun, named
+from .projected_resnet import small
 
 FAMILY = [SFP, ASFP, SRFP, ASRFP]
 
@@ -502,3 +503,24 @@ def depthwise_run() -> FakeRun:
         pool=nn.AdaptiveAvgPool2d(1),
     )
     return FakeRun(model, torch.zeros(1, 1, 4, 4))
+
+
+def test_rules_choose_the_convolutions() -> None:
+    run = FakeRun(small(), torch.zeros(1, 3, 8, 8))
+    soft = method(SFP, layers=["except_shortcuts", "not stem"])
+    run.train(soft, phases(soft, ratio=0.5))
+    convs = {name for name, p in run.params.items() if p.ndim == 4}
+    assert convs - set(run.masks) == {"conv1.weight", "stages.1.0.shortcut.0.weight"}
+    assert zero_filters(run, "stages.1.0.conv2.weight") == 4
+    assert zero_filters(run, "stages.1.0.shortcut.0.weight") == 0
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_a_run_starts_afresh_or_from_the_base_network(kind: type[SoftPruning]) -> None:
+    assert method(kind).starts_from() == "fresh"
+    assert method(kind, pretrained=True).starts_from() == "base"
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_the_family_leaves_gradients_alone(kind: type[SoftPruning]) -> None:
+    assert phases(method(kind))[0].hooks == {"after_epoch"}

@@ -283,6 +283,20 @@ def test_cells_of_markdown_and_latex(frame: pd.DataFrame) -> None:
     assert r"l1 & one\_shot & 50 & 1.99 & 1.99 & 49.8 & 3 & 92.97 \pm 0.15" in to_latex(table)
 
 
+def test_a_row_has_the_printed_method_s_name_and_the_base_ours() -> None:
+    # one method of ours in two settings is two methods of the paper
+    frame = few_runs(
+        *cell("unpruned", [0.0], named("baseline"), ratio=0.0),
+        *cell("early_bird", [0.4], L1, setting="magnitude"),
+        *cell("early_bird", [1.3], GREG, setting="growing"),
+    )
+    table = lay_out_comparison(frame, compare(frame, PUBLISHED))
+    names = [(str(x.cells[0]), str(x.cells[2])) for x in table.sections[0].lines]
+    assert names[0] == ("unpruned", "–")
+    assert {("l1", "50"), ("greg_1", "50")} <= set(names)
+    assert "early_bird" not in dict(names)
+
+
 def test_other_data_are_said_before_all_else() -> None:
     moved = few_runs(*cell("l1", [0.4, 0.4], L1, dataset="digits"))
     (section,) = lay_out_comparison(moved, compare(moved, PUBLISHED)).sections

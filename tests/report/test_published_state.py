@@ -50,6 +50,15 @@ def test_rows_of_an_experiment_are_those_of_its_ratios(config: Path, tmp_path: P
     assert {str(state) for state in found} == {"", "mine, not run"}
 
 
+def test_the_unpruned_network_is_the_baseline(config: Path, tmp_path: Path) -> None:
+    baseline = select(TABLE1, method="baseline")
+    assert [str(state) for state in states(baseline, config, tmp_path)] == [""]
+    changed = EXPERIMENT | {"methods": {"unpruned": {}, "l1": {}, "greg_1": {}}}
+    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
+    finish(tmp_path, "mine/cifar10/resnet56/unpruned/default/0/seed0")
+    assert [str(s) for s in states(baseline, config, tmp_path)] == ["mine, run on cifar10 (1)"]
+
+
 def test_finished_runs_are_counted_by_data_also_moved_ones(config: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     for seed in (0, 1):

@@ -86,9 +86,12 @@ def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
                 fail(where, key, unknown_name("role", role, used))
     for method, cell in experiment.methods.items():
         own = method_class(method).recipe_roles
-        for role in cell.recipes:
-            if role not in own:
-                fail(where, f"methods.{method}.recipes", unknown_name("role", role, own))
+        named = {"recipes": cell.recipes}
+        named |= {f"settings.{name}.recipes": s.recipes for name, s in cell.settings.items()}
+        for key, recipes in named.items():
+            for role in recipes:
+                if role not in own:
+                    fail(where, f"methods.{method}.{key}", unknown_name("role", role, own))
 
 
 def _all_roles() -> set[str]:

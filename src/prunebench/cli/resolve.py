@@ -98,14 +98,20 @@ class _Grid:
             f"networks.{architecture}.recipes": network.recipes,
         }
         base_name, base_recipe = self._base_recipe(shared, dataset)
-        named = shared | {f"methods.{method}.recipes": cell.recipes}
-        recipes = {role: self._recipe(named, role, method, dataset) for role in found.recipe_roles}
         for setting, own in cell.settings.items():
             if architecture not in (own.networks or self.experiment.networks):
                 continue
+            named = shared | {
+                f"methods.{method}.recipes": cell.recipes,
+                f"methods.{method}.settings.{setting}.recipes": own.recipes,
+            }
+            recipes = {
+                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
+            }
             ratios, kind = self._ratios(method, found, cell, setting)
             options = self._options(method, found, setting, architecture, cell)
             self._check_widths(method, found, options, kind)
+            start = found(options).starts_from()
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -119,7 +125,7 @@ class _Grid:
                         seed=seed,
                         threads=self.experiment.threads,
                         revision=found.revision,
-                        start=found.start,
+                        start=start,
                         options=options.model_dump(mode="json"),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
                         recipe_names={role: name for role, (name, _) in recipes.items()},

@@ -85,6 +85,7 @@ class SettingConfig(Settings):
     ratios: Ratios | None = None  # None: the method's
     ratio_kind: RatioKind | None = None  # None: the method's
     networks: Slugs | None = None  # None: the method's
+    recipes: RecipeNames = {}  # over the method's
 
 
 class MethodConfig(Settings):

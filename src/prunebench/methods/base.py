@@ -34,6 +34,7 @@ from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.contract import check_scores
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
+Start = Literal["base", "fresh"]
 
 
 def _rule(rule: str) -> str:
@@ -172,7 +173,7 @@ class Method(Generic[O]):
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     summary: ClassVar[str]  # one line for `prunebench list`
-    start: ClassVar[Literal["base", "fresh"]] = "base"
+    start: ClassVar[Start] = "base"
     revision: ClassVar[int] = 1  # raised when the method's results change
     recipe_roles: ClassVar[tuple[str, ...]] = ("fine_tune",)
     # What a ratio may be of. "auto": `layer_ratios`, or alone: the method decides itself.
@@ -195,6 +196,10 @@ class Method(Generic[O]):
         self.state: dict[str, Any] = {}  # everything the method changes; goes into checkpoints
 
     # --- over time
+    def starts_from(self) -> Start:
+        """Return what a run starts from: `start`, unless a method's options say otherwise."""
+        return self.start
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return the method's phases; ValueError where recipes and options do not fit."""
         raise NotImplementedError

@@ -30,7 +30,13 @@ from prunebench.methods.curvature_scores import GraSPScore, RDTScore
 from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
 from prunebench.methods.mask_scores import GroupFisherScore
 from prunebench.methods.rounds import InRounds, RoundOptions
-from prunebench.methods.weight_scores import BNScaleScore, FPGMScore, L1Score, L2Score
+from prunebench.methods.weight_scores import (
+    BNScaleScore,
+    FPGMScore,
+    L1Score,
+    L2Score,
+    median_count,
+)
 from prunebench.methods.weights import (
     WeightOptions,
     check_unit,
@@ -176,12 +182,9 @@ class FPGM(OneShot):
     Options = FPGMOptions
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
-        """Return how many leave by norm and by distance, each rounded down as in FPGM's code."""
+        """Return the count of FPGM's rounding."""
         assert isinstance(self.options, FPGMScore)
-        by_norm = min(1 - self.options.norm_rate, ratio)
-        # 1 - 0.7 and 0.4 - 0.3 are a little off in floating point
-        shares = (round(by_norm, 12), round(ratio - by_norm, 12))
-        return min(sum(int(n_units * share) for share in shares), n_units - 1)
+        return median_count(n_units, ratio, self.options.norm_rate)
 
 
 class TaylorOptions(TaylorScore, RoundOptions):

@@ -15,7 +15,7 @@ starts from random weights. The newest is followed here, and the first is the me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Run
+from prunebench.methods.base import Run, Start
 from prunebench.methods.criteria import ChosenCriterion
 from prunebench.methods.gradient_scores import FisherScore
 from prunebench.methods.orthonormality import (
@@ -51,7 +51,7 @@ class OrthoReg(InRounds[OrthoRegOptions]):
 
     summary = "filters trained to be orthonormal, then pruned in rounds (Lubana et al.)"
     Options = OrthoRegOptions
-    start: ClassVar[Literal["base", "fresh"]] = "fresh"
+    start: ClassVar[Start] = "fresh"
     recipe_roles = ("penalized", "retrain", "fine_tune")
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:

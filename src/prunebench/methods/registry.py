@@ -38,6 +38,7 @@ METHODS = {
     "scratch_b": "prunebench.methods.scratch:ScratchB",
     "scratch_e": "prunebench.methods.scratch:ScratchE",
     "sfp": "prunebench.methods.soft:SFP",
+    "soft_fpgm": "prunebench.methods.soft_fpgm:SoftFPGM",
     "srfp": "prunebench.methods.soft:SRFP",
     "taylor": "prunebench.methods.one_shot:Taylor",
     "tfo": "prunebench.methods.one_shot:TFO",

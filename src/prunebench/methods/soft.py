@@ -4,7 +4,8 @@ Sources: He et al., Soft Filter Pruning, arXiv 1808.06866 (SFP); He et al., Asym
 Pruning, arXiv 1808.07471 (ASFP); Cai, An, Yang, Xu, Softer Pruning, Incremental Regularization,
 arXiv 2010.09498 (SRFP, ASRFP). After each epoch t, the filters of a layer with the smallest L2
 norms, a share P(t) of them, are multiplied by alpha(t). All filters train on, with their momenta,
-and the next epoch chooses anew. At the end alpha is 0 and P the pruning ratio.
+and the next epoch chooses anew. At the end alpha is 0 and P the pruning ratio. (FPGM trains so
+too, with another order of the filters: `soft_fpgm`.)
 
 No code came with ASFP, SRFP and ASRFP. The schedules of alpha and P are those of the CIFAR script
 of PGMPF (AAAI 2022), by SRFP's first author; the ranking, the rounding and the order of operations
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -24,9 +25,10 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.core.phases import Budget, Phase, is_past, training
+from prunebench.channels.selections import select_layers
+from prunebench.core.phases import Budget, HookName, Phase, is_past, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
 from prunebench.methods.importance import unit_rows
 from prunebench.methods.layers import convolutions, entry_mask, norms_behind, with_norms
 
@@ -40,7 +42,7 @@ class SoftOptions(MethodOptions):
 
     Defaults are those of PGMPF's CIFAR script; its ImageNet scripts reach P at 0.9 and alpha = 0
     at 0.8, or earlier where convolutions' alpha is below 1e-4. `roles` count in scope "group"
-    alone: elsewhere every convolution is pruned, as in SFP.
+    alone, `layers` elsewhere.
     """
 
     # layer: each convolution's filters on their own, zeroed at the end: the papers
@@ -57,6 +59,14 @@ class SoftOptions(MethodOptions):
     # keep: batch norm's scale and shift of pruned filters stay: SFP
     # decay: they are multiplied by alpha too: PGMPF's ImageNet script; unknown for SRFP
     norms: Literal["keep", "decay"] = "keep"
+    # Scopes "layer" and "weight": the convolutions that are pruned, as rules of
+    # `channels.selections`. SFP: all on CIFAR, [except_shortcuts] on ImageNet
+    layers: tuple[Rule, ...] = ("convolutions",)
+    # From the trained base network instead of fresh weights; the recipe "base" says how. FPGM
+    # prints both; SFP's ImageNet script always loads weights, although its README says scratch
+    pretrained: bool = False
+    # Whether what is pruned gets no gradient until the next epoch chooses anew. SFP: no; FPGM: yes
+    mask_gradients: bool = False
 
     @model_validator(mode="after")
     def _norms_belong_to_filters(self) -> SoftOptions:
@@ -172,12 +182,19 @@ def softened(tensor: Tensor, kept: Tensor, alpha: float) -> Tensor:
 
 
 class SoftPruning(Method[SoftOptions]):
-    """Train from scratch; shrink the smallest filters after each epoch; remove or zero them."""
+    """Train; shrink the smallest filters after each epoch; remove or zero them at the end.
+
+    State: `kept`, the bool mask of each pruned parameter, where gradients are masked.
+    """
 
     Options = SoftOptions
     start = "fresh"
     recipe_roles = ("base",)
-    ratio_kinds = ("units_per_group", "weights")
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "weights")
+
+    def starts_from(self) -> Start:
+        """Return "base" for a pretrained start."""
+        return "base" if self.options.pretrained else "fresh"
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return train; its epochs count only once alpha is 0 and P the ratio."""
@@ -189,11 +206,13 @@ class SoftPruning(Method[SoftOptions]):
             shares.append(options.alpha_zero_from)
         if options.rate != "constant":
             shares.append(options.rate_goal_from)
+        hooks: set[HookName] = {"after_epoch"}
+        hooks |= {"before_optimizer_step"} if options.mask_gradients else set()
         return [
             training(
                 "train",
                 recipes["base"],
-                hooks=frozenset({"after_epoch"}),
+                hooks=frozenset(hooks),
                 reportable_from=max(shares),
                 then=budget,
             )
@@ -242,7 +261,12 @@ class SoftPruning(Method[SoftOptions]):
         """Return what is ranked together: groups, or convolutions as groups of their own."""
         if self.options.scope == "group":
             return self.candidates(run)
-        found = convolutions(run.graph)
+        chosen = select_layers(run.graph, self.options.layers)
+        found = {
+            path: layer
+            for path, layer in convolutions(run.graph).items()
+            if layer.producers[0] in chosen
+        }
         if self.options.norms == "decay":
             return with_norms(found, norms_behind(run.model, run.example))
         return found
@@ -283,7 +307,24 @@ class SoftPruning(Method[SoftOptions]):
             kept[name] = self.kept(run, layer, keep)
             for parameter, mask in self.masks(run, layer, kept[name]).items():
                 run.params[parameter].copy_(softened(run.params[parameter], mask, alpha))
+                if self.options.mask_gradients:
+                    self._hold(parameter, mask)
         return kept
+
+    def _hold(self, parameter: str, mask: Tensor) -> None:
+        """Note what is kept, in place: a captured step reads the same tensor."""
+        held = self.state.setdefault("kept", {})
+        if parameter in held:
+            held[parameter].copy_(mask)
+        else:
+            held[parameter] = mask.clone()
+
+    def before_optimizer_step(self, run: Run) -> None:
+        """Take the gradient of what is pruned away; momenta and weight decay still act."""
+        for parameter, kept in self.state["kept"].items():
+            gradient = run.params[parameter].grad
+            assert gradient is not None
+            gradient.mul_(kept)
 
     def before_phase(self, run: Run) -> None:
         """Shrink once with t = 0 before the first epoch, as SFP's and PGMPF's codes do."""

@@ -110,6 +110,20 @@ def median_scores(rows: Tensor, norm_rate: float) -> Tensor:
     return scores.index_copy(0, rest, distances.sum(dim=1))
 
 
+def median_count(n: int, ratio: float, norm_rate: float) -> int:
+    """Return how many of n filters leave by norm and by distance; one always survives.
+
+    Each part is rounded down, as in FPGM's code.
+
+    >>> median_count(16, 0.4, 1.0), median_count(16, 0.4, 0.7)
+    (6, 5)
+    """
+    by_norm = min(1 - norm_rate, ratio)
+    # 1 - 0.7 and 0.4 - 0.3 are a little off in floating point
+    shares = (round(by_norm, 12), round(ratio - by_norm, 12))
+    return min(sum(int(n * share) for share in shares), n - 1)
+
+
 class BNScaleScore(Criterion):
     """Channels that batch norm scales down are unimportant: |gamma|."""
 

@@ -154,12 +154,13 @@ def _is_of(one: Compared, dataset: str, architecture: str, all_: Sequence[Compar
 
 def _line(one: Compared, before: Compared | None) -> Line:
     printed, ours = one.printed, one.ours or NOTHING
+    is_base = printed is not None and printed.method == BASELINE
     paper_speedup = paper_top1 = paper_std = math.nan
     if printed is not None:
         paper_speedup = _number(printed.speedup_theoretical)
         paper_top1, paper_std = _number(printed.top1), _number(printed.top1_std)
     cells = (
-        _text(ours.method or (printed.method if printed else "")),
+        _text(ours.method if printed is None or is_base else printed.method),
         _text(printed.setting if printed else ours.setting),
         _text(_ratio(one)),
         number_cell(paper_speedup, "speedup"),
@@ -173,7 +174,6 @@ def _line(one: Compared, before: Compared | None) -> Line:
         number_cell(_number(one.difference), "points"),
         _text(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
     )
-    is_base = printed is not None and printed.method == BASELINE
     opens = not is_base and before is not None and _ratio(before) != _ratio(one)
     return Line(cells, is_base, opens)
 

@@ -103,6 +103,7 @@ LOOKS = {
     "l2": Look("#7c99b3", "s", "baseline"),
     "rdt": Look("#5f7f9e", "P", "baseline"),
     "sfp": Look("#5f7f9e", "<", "baseline"),
+    "soft_fpgm": Look("#4b6985", "P", "baseline"),
     "taylor": Look("#4b6985", "^", "baseline"),
     "tfo": Look("#7c99b3", "v", "baseline"),
     "random": Look("#6e6e6e", "x", "control"),
