@@ -153,10 +153,10 @@ EPRUNER = ("googlenet", "resnet110", "resnet56", "vgg16")
 @pytest.mark.parametrize(
     ("network", "options"),
     [
-        ("vgg16", {"beta": 0.73, "beta_deep": 0.92, "deep_from": 8, "reset_all": True}),
-        ("googlenet", {"beta": 0.65, "beta_deep": None, "reset_all": False}),
-        ("resnet56", {"beta": 0.76, "beta_deep": None, "reset_all": False}),
-        ("resnet110", {"beta": 0.6, "beta_deep": None, "reset_all": False}),
+        ("vgg16", {"beta": 0.73, "reset_all": True}),
+        ("googlenet", {"beta": 0.65, "layer_betas": {}, "reset_all": False}),
+        ("resnet56", {"beta": 0.76, "layer_betas": {}, "reset_all": False}),
+        ("resnet110", {"beta": 0.6, "layer_betas": {}, "reset_all": False}),
     ],
 )
 def test_epruner_has_its_readme_s_beta(network: str, options: dict[str, object]) -> None:
