@@ -14,9 +14,11 @@ from prunebench.cli.resolve import resolve_experiment
 from prunebench.core.config import read_experiment
 from prunebench.core.spec import RunSpec
 from prunebench.data.registry import dataset_info
+from prunebench.methods.epruner import EPruner, EPrunerOptions
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.report.published import read_published, select
+from prunebench.report.published_state import states
 from tests.methods.conftest import FakeRun
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -213,3 +215,56 @@ def test_the_soft_family_is_trained_as_sfp_s_scripts_say() -> None:
         ("filters", "layer", "units_per_group"),
         ("weights", "weight", "weights"),
     }
+
+
+EPRUNER_IMAGENET = {  # beta, layers, those with a beta of their own and which beta that is
+    "resnet18": (0.73, 8, 2, 0.86),
+    "resnet34": (0.75, 16, 2, 0.92),
+    "resnet50": (0.73, 32, 3, 0.85),
+    "resnet101": (0.67, 66, 5, 0.92),
+    "resnet152": (0.63, 100, 5, 0.92),
+}
+
+
+@pytest.mark.parametrize("network", EPRUNER_IMAGENET)
+def test_epruner_s_deep_blocks_have_the_beta_of_its_code(network: str) -> None:
+    beta, count, deep, beta_deep = EPRUNER_IMAGENET[network]
+    spec = next(r for r in runs(f"epruner_imagenet_{network}") if r.method == "epruner")
+    with torch.random.fork_rng():
+        run = FakeRun(build(f"{network}_x0_0625", num_classes=10), torch.zeros(1, 3, 32, 32))
+    method = EPruner(EPrunerOptions(**spec.options))
+    betas = {name: method.beta_of(name) for name in method.candidates(run)}
+    assert len(betas) == count
+    own = [name for name, found in betas.items() if found == beta_deep]
+    assert len(own) == deep
+    # the last blocks; of a bottleneck's two layers the 3x3 alone
+    assert own == list(betas)[-deep:] if count <= 16 else own == list(betas)[1::2][-deep:]
+    assert set(betas.values()) == {beta, beta_deep}
+
+
+def test_epruner_s_old_readme_has_both_layers_of_a_bottleneck_at_beta_0_7_alone() -> None:
+    specs = runs("epruner_imagenet_resnet50_7c8453c")
+    betas = {r.options["beta"]: r.options["layer_betas"] for r in specs if r.method == "epruner"}
+    deep = {"stages.3.*.conv2": 0.85}
+    assert betas == {0.7: {"stages.3.*": 0.85}, 0.71: deep, 0.81: deep, 0.85: deep}
+
+
+@pytest.mark.parametrize("network", EPRUNER_IMAGENET)
+def test_epruner_is_trained_on_imagenet_as_its_code_does(network: str) -> None:
+    spec = next(r for r in runs(f"epruner_imagenet_{network}") if r.method == "epruner")
+    recipe = spec.recipes["fine_tune"]
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (90, 256, 1e-4)
+    found = [round(recipe.lr_at(e, 90), 6) for e in (0, 2.5, 5, 29, 30, 60, 79, 80)]
+    assert found == [0, 0.05, 0.1, 0.1, 0.01, 0.001, 0.001, 0.0001]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"), [("README: ImageNet", 18), ("README @ 7c8453c: ImageNet", 6)]
+)
+def test_each_of_epruner_s_own_rows_on_imagenet_has_its_experiment(
+    table: str, rows: int, tmp_path: Path
+) -> None:
+    printed = select(read_published(), paper="epruner", table=table)
+    found = [state.experiment for state in states(printed, CONFIG, tmp_path)]
+    assert len(found) == rows
+    assert all(found)
