@@ -27,6 +27,7 @@ from prunebench.training.capture import PhaseStep, Recorder
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
 from prunebench.training.evaluation import count_split
 from prunebench.training.memory import within_memory
+from prunebench.training.modes import set_modes
 from prunebench.training.optimizer import Moments, Optimizer
 from prunebench.training.portions import portion
 from prunebench.training.progress import Progress
@@ -112,6 +113,7 @@ class Loop:
         """Train until the phase's end; its state may be that of a checkpoint."""
         run, method = self.run, self.method
         end = self._measure_phase(phase)
+        set_modes(run.model, recipe)
         optimizer = Optimizer(run.params, recipe, self.moments)
         handles = method.attach(run) if "attach" in phase.hooks else []
         if handles and (self._parts(recipe) > 1 or self.parallel.world > 1):
