@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from prunebench.core.config import read_experiment
 from prunebench.core.spec import RunSpec
 from prunebench.data.registry import dataset_info
 from prunebench.methods.epruner import EPruner, EPrunerOptions
+from prunebench.methods.increg import IncReg
+from prunebench.methods.increg_table import IncRegOptions
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.report.published import read_published, select
@@ -268,3 +271,63 @@ def test_each_of_epruner_s_own_rows_on_imagenet_has_its_experiment(
     found = [state.experiment for state in states(printed, CONFIG, tmp_path)]
     assert len(found) == rows
     assert all(found)
+
+
+def increg_listed(experiment: str) -> RunSpec:
+    return next(r for r in runs(experiment) if (r.method, r.setting) == ("increg", "listed"))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "network", "layers"),
+    [
+        ("increg_cifar10_convnet", "convnet", 3),
+        ("increg_readme_vgg16", "vgg16_imagenet_x0_125", 12),
+        ("increg_readme_resnet50", "resnet50_caffe_x0_125", 53),
+    ],
+)
+def test_increg_s_list_has_a_ratio_for_each_layer(
+    experiment: str, network: str, layers: int
+) -> None:
+    options = IncRegOptions(**increg_listed(experiment).options)
+    with torch.random.fork_rng():
+        run = FakeRun(build(network, num_classes=10), torch.zeros(1, 3, 32, 32))
+    paths = list(IncReg(options).layers(run))
+    assert not isinstance(options.layer_rule, str)
+    fitting = {p: [n for n in paths if fnmatchcase(n, p)] for p in options.layer_rule}
+    assert len(paths) == layers
+    assert sorted(fitting.values()) == sorted([path] for path in paths)
+
+
+def test_increg_s_list_for_resnet50_saves_half_of_the_convolutions() -> None:
+    options = IncRegOptions(**increg_listed("increg_readme_resnet50").options)
+    with torch.random.fork_rng():
+        network = build("resnet50_caffe", num_classes=10)
+    run = FakeRun(network, torch.zeros(1, 3, 224, 224))
+    method = IncReg(options)
+    shares = method.shares_for_macs(run, method.layers(run), 0.5)
+    # a factor of 1.00002 is left of rounding to four digits
+    assert shares == pytest.approx(options.layer_rule, abs=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "steps"), [("increg_cifar10_convnet", 10_000), ("increg_readme_vgg16", 24_521)]
+)
+def test_increg_s_lowest_column_leaves_when_it_meets_the_ceiling(
+    experiment: str, steps: int
+) -> None:
+    spec = increg_listed(experiment)
+    prune, base = spec.recipes["regularize"], spec.base.recipe
+    method = IncReg(IncRegOptions(**spec.options))
+    # min(m(0.2) x 5, 10) / 1e-3, and m(0.2) x 2.5 / 2.5e-4 with m(0.2) = 2.452036
+    assert method.hold(prune, 0.2) == steps
+    assert prune.lr == pytest.approx(base.lr / 20)
+
+
+def test_each_of_increg_s_own_rows_has_its_experiment(tmp_path: Path) -> None:
+    own = select(read_published(), paper="increg", own_only=True)
+    printed = [row for row in own if row.method != "baseline"]
+    assert [state.experiment for state in states(printed, CONFIG, tmp_path)] == [
+        "increg_readme_vgg16",
+        "increg_readme_resnet50",
+        *["increg_abstract"] * 3,
+    ]
