@@ -241,4 +241,4 @@ def test_an_augmentation_for_image_files_is_refused_for_small_images(
     )
     code, _, err = call("resolve")
     assert code == 1
-    assert "one_epoch.yaml: augment: resized_crop and jitter are for data sets of image" in err
+    assert "one_epoch.yaml: augment: resized_crop, random_crop and jitter are for data sets" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from prunebench.cli.resolve import resolve_experiment
 from prunebench.core.config import read_experiment
 from prunebench.core.spec import RunSpec
 from prunebench.data.registry import dataset_info
+from prunebench.methods.epruner import EPruner, EPrunerOptions
+from prunebench.methods.increg import IncReg
+from prunebench.methods.increg_table import IncRegOptions
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.report.published import read_published, select
+from prunebench.report.published_state import states
 from tests.methods.conftest import FakeRun
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -153,10 +158,10 @@ EPRUNER = ("googlenet", "resnet110", "resnet56", "vgg16")
 @pytest.mark.parametrize(
     ("network", "options"),
     [
-        ("vgg16", {"beta": 0.73, "beta_deep": 0.92, "deep_from": 8, "reset_all": True}),
-        ("googlenet", {"beta": 0.65, "beta_deep": None, "reset_all": False}),
-        ("resnet56", {"beta": 0.76, "beta_deep": None, "reset_all": False}),
-        ("resnet110", {"beta": 0.6, "beta_deep": None, "reset_all": False}),
+        ("vgg16", {"beta": 0.73, "reset_all": True}),
+        ("googlenet", {"beta": 0.65, "layer_betas": {}, "reset_all": False}),
+        ("resnet56", {"beta": 0.76, "layer_betas": {}, "reset_all": False}),
+        ("resnet110", {"beta": 0.6, "layer_betas": {}, "reset_all": False}),
     ],
 )
 def test_epruner_has_its_readme_s_beta(network: str, options: dict[str, object]) -> None:
@@ -213,3 +218,116 @@ def test_the_soft_family_is_trained_as_sfp_s_scripts_say() -> None:
         ("filters", "layer", "units_per_group"),
         ("weights", "weight", "weights"),
     }
+
+
+EPRUNER_IMAGENET = {  # beta, layers, those with a beta of their own and which beta that is
+    "resnet18": (0.73, 8, 2, 0.86),
+    "resnet34": (0.75, 16, 2, 0.92),
+    "resnet50": (0.73, 32, 3, 0.85),
+    "resnet101": (0.67, 66, 5, 0.92),
+    "resnet152": (0.63, 100, 5, 0.92),
+}
+
+
+@pytest.mark.parametrize("network", EPRUNER_IMAGENET)
+def test_epruner_s_deep_blocks_have_the_beta_of_its_code(network: str) -> None:
+    beta, count, deep, beta_deep = EPRUNER_IMAGENET[network]
+    spec = next(r for r in runs(f"epruner_imagenet_{network}") if r.method == "epruner")
+    with torch.random.fork_rng():
+        run = FakeRun(build(f"{network}_x0_0625", num_classes=10), torch.zeros(1, 3, 32, 32))
+    method = EPruner(EPrunerOptions(**spec.options))
+    betas = {name: method.beta_of(name) for name in method.candidates(run)}
+    assert len(betas) == count
+    own = [name for name, found in betas.items() if found == beta_deep]
+    assert len(own) == deep
+    # the last blocks; of a bottleneck's two layers the 3x3 alone
+    assert own == list(betas)[-deep:] if count <= 16 else own == list(betas)[1::2][-deep:]
+    assert set(betas.values()) == {beta, beta_deep}
+
+
+def test_epruner_s_old_readme_has_both_layers_of_a_bottleneck_at_beta_0_7_alone() -> None:
+    specs = runs("epruner_imagenet_resnet50_7c8453c")
+    betas = {r.options["beta"]: r.options["layer_betas"] for r in specs if r.method == "epruner"}
+    deep = {"stages.3.*.conv2": 0.85}
+    assert betas == {0.7: {"stages.3.*": 0.85}, 0.71: deep, 0.81: deep, 0.85: deep}
+
+
+@pytest.mark.parametrize("network", EPRUNER_IMAGENET)
+def test_epruner_is_trained_on_imagenet_as_its_code_does(network: str) -> None:
+    spec = next(r for r in runs(f"epruner_imagenet_{network}") if r.method == "epruner")
+    recipe = spec.recipes["fine_tune"]
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (90, 256, 1e-4)
+    found = [round(recipe.lr_at(e, 90), 6) for e in (0, 2.5, 5, 29, 30, 60, 79, 80)]
+    assert found == [0, 0.05, 0.1, 0.1, 0.01, 0.001, 0.001, 0.0001]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"), [("README: ImageNet", 18), ("README @ 7c8453c: ImageNet", 6)]
+)
+def test_each_of_epruner_s_own_rows_on_imagenet_has_its_experiment(
+    table: str, rows: int, tmp_path: Path
+) -> None:
+    printed = select(read_published(), paper="epruner", table=table)
+    found = [state.experiment for state in states(printed, CONFIG, tmp_path)]
+    assert len(found) == rows
+    assert all(found)
+
+
+def increg_listed(experiment: str) -> RunSpec:
+    return next(r for r in runs(experiment) if (r.method, r.setting) == ("increg", "listed"))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "network", "layers"),
+    [
+        ("increg_cifar10_convnet", "convnet", 3),
+        ("increg_readme_vgg16", "vgg16_imagenet_x0_125", 12),
+        ("increg_readme_resnet50", "resnet50_caffe_x0_125", 53),
+    ],
+)
+def test_increg_s_list_has_a_ratio_for_each_layer(
+    experiment: str, network: str, layers: int
+) -> None:
+    options = IncRegOptions(**increg_listed(experiment).options)
+    with torch.random.fork_rng():
+        run = FakeRun(build(network, num_classes=10), torch.zeros(1, 3, 32, 32))
+    paths = list(IncReg(options).layers(run))
+    assert not isinstance(options.layer_rule, str)
+    fitting = {p: [n for n in paths if fnmatchcase(n, p)] for p in options.layer_rule}
+    assert len(paths) == layers
+    assert sorted(fitting.values()) == sorted([path] for path in paths)
+
+
+def test_increg_s_list_for_resnet50_saves_half_of_the_convolutions() -> None:
+    options = IncRegOptions(**increg_listed("increg_readme_resnet50").options)
+    with torch.random.fork_rng():
+        network = build("resnet50_caffe", num_classes=10)
+    run = FakeRun(network, torch.zeros(1, 3, 224, 224))
+    method = IncReg(options)
+    shares = method.shares_for_macs(run, method.layers(run), 0.5)
+    # a factor of 1.00002 is left of rounding to four digits
+    assert shares == pytest.approx(options.layer_rule, abs=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "steps"), [("increg_cifar10_convnet", 10_000), ("increg_readme_vgg16", 24_521)]
+)
+def test_increg_s_lowest_column_leaves_when_it_meets_the_ceiling(
+    experiment: str, steps: int
+) -> None:
+    spec = increg_listed(experiment)
+    prune, base = spec.recipes["regularize"], spec.base.recipe
+    method = IncReg(IncRegOptions(**spec.options))
+    # min(m(0.2) x 5, 10) / 1e-3, and m(0.2) x 2.5 / 2.5e-4 with m(0.2) = 2.452036
+    assert method.hold(prune, 0.2) == steps
+    assert prune.lr == pytest.approx(base.lr / 20)
+
+
+def test_each_of_increg_s_own_rows_has_its_experiment(tmp_path: Path) -> None:
+    own = select(read_published(), paper="increg", own_only=True)
+    printed = [row for row in own if row.method != "baseline"]
+    assert [state.experiment for state in states(printed, CONFIG, tmp_path)] == [
+        "increg_readme_vgg16",
+        "increg_readme_resnet50",
+        *["increg_abstract"] * 3,
+    ]

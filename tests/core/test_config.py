@@ -171,7 +171,7 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         (
             {"augment": {"crop": 1}},
             "augment: unknown key 'crop'; did you mean crop_padding? "
-            "(allowed: crop_padding, cutout, flip, jitter, lighting, resized_crop)",
+            "(allowed: crop_padding, cutout, flip, jitter, lighting, random_crop, resized_crop)",
         ),
     ],
 )

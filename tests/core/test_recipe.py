@@ -58,6 +58,10 @@ def test_a_warmup_may_be_counted_in_steps_and_begin_above_zero(step: int, lr: fl
         ({"batch_size": 6, "accumulation": 4}, "batch_size 6 in 4 parts leaves less than two"),
         ({"augment": {"resized_crop": {"scale": [1, 0.5]}}}, "scale is a range from low to high"),
         ({"augment": {"jitter": 1}}, "augment.jitter"),
+        (
+            {"augment": {"resized_crop": {}, "random_crop": True}},
+            "resized_crop and random_crop are not given together",
+        ),
         ({"optimizer": "sdg"}, "optimizer"),
     ],
 )

@@ -88,6 +88,20 @@ def test_a_resized_crop_takes_its_share_of_the_area(flowers: Path) -> None:
     assert (whole[:, 0, 4, 7].int() - whole[:, 0, 4, 0].int()).tolist() == [40] * 12
 
 
+def test_a_random_crop_moves_the_place_that_is_cut_out(flowers: Path) -> None:
+    # Images are dark on the left. Of 10 rows and 12 to 14 columns 8 of each are cut out.
+    data = loaded(flowers)
+    centre = read_all(data, None)[:, 0, 4]
+    moved, again, other = (read_all(data, Augment(random_crop=True), seed=s) for s in (1, 1, 2))
+    assert moved.shape == (12, 3, 8, 8)
+    assert torch.equal(moved, again)
+    assert not torch.equal(moved, other)
+    dark_columns = (moved[:, 0, 4] < moved[:, 0, 4, -1:]).sum(dim=1)
+    in_centre = (centre < centre[:, -1:]).sum(dim=1)
+    assert (dark_columns > in_centre).any()
+    assert (dark_columns < in_centre).any()
+
+
 def test_jitter_changes_colours_alone(flowers: Path) -> None:
     data = loaded(flowers)
     plain, jittered = read_all(data, None), read_all(data, Augment(jitter=0.4))
@@ -160,7 +174,7 @@ def test_a_misspelt_key_of_the_description_is_named(flowers: Path) -> None:
 
 
 def test_what_files_cannot_be_done_to_tensors() -> None:
-    with pytest.raises(ConfigError, match="resized_crop and jitter are for data sets of image"):
+    with pytest.raises(ConfigError, match="resized_crop, random_crop and jitter are for data sets"):
         dataset_info("cifar10").check_augmentation(EVERYTHING)
     with pytest.raises(ConfigError, match="lighting is for colour images, and digits is grey"):
         dataset_info("digits").check_augmentation(Augment(lighting=0.1))

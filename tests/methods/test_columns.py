@@ -239,6 +239,29 @@ def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: FakeRun) -> No
     assert shares["conv1"] == pytest.approx(0.5)
 
 
+def test_listed_ratios_are_scaled_to_the_target() -> None:
+    # ConvNet's list for 2x and its 4x and 10x in the scripts' history: 1.5 and 1.8 times as much.
+    run = FakeRun(build("convnet", num_classes=10), torch.zeros(1, 3, 32, 32))
+    listed = {"stages.0.*": 0.464, "stages.1.*": 0.5457, "stages.2.*": 0.4357}
+    method = l1_columns(layer_rule=listed, count_linear=False)
+    layers = method.layers(run)
+    for ratio, printed in ((0.75, [0.6961, 0.8185, 0.6535]), (0.9, [0.8353, 0.9822, 0.7842])):
+        shares = method.shares_for_macs(run, layers, ratio)
+        assert list(shares.values()) == pytest.approx(printed, abs=2e-4)
+
+
+def test_a_layer_that_is_not_listed_keeps_its_columns(resnet_run: FakeRun) -> None:
+    method = l1_columns(layer_rule={"stages.0.*": 0.2, "stages.1.*": 0.4})
+    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.25)
+    assert shares["conv1"] == shares["stages.2.0.conv1"] == 0
+    assert shares["stages.1.0.conv1"] == 2 * shares["stages.0.0.conv1"] > 0
+
+
+def test_a_list_that_fits_no_layer_is_named(resnet_run: FakeRun) -> None:
+    with pytest.raises(TrainingError, match=r"the patterns \['layer1'\] of `layer_rule` give none"):
+        prune(resnet_run, 0.5, "macs", layer_rule={"layer1": 0.5})
+
+
 def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: FakeRun) -> None:
     with pytest.raises(TrainingError, match=r"'select': for a ratio 0.95 of macs, 'stages.* lose"):
         prune(resnet_run, 0.95, "macs", layers=("stages.2.*",))

@@ -362,10 +362,11 @@ def test_deep_layers_of_a_vgg_have_a_beta_of_their_own() -> None:
     torch.manual_seed(0)
     model = build("vgg16_x0_1", num_classes=10, in_channels=1)
     run = FakeRun(model, torch.zeros(1, 1, 8, 8))
-    method = epruner(beta_deep=0.92, deep_from=8, roles=("stem", "inside"))
+    betas = {"stages.3.[12].*": 0.92, "stages.4.*": 0.92}
+    method = epruner(layer_betas=betas, roles=("stem", "inside"))
     groups = method.candidates(run)
     assert len(groups) == 13
-    assert [method.beta_of(n) for n in range(13)] == [0.73] * 8 + [0.92] * 5
+    assert [method.beta_of(name) for name in groups] == [0.73] * 8 + [0.92] * 5
     deep = list(groups)[8]
     rows = run.params[f"{deep}.weight"].detach().flatten(1).double().numpy()
     kept, _ = exemplars(rows, 0.92)
@@ -373,10 +374,11 @@ def test_deep_layers_of_a_vgg_have_a_beta_of_their_own() -> None:
     assert sorted([*removed, *kept]) == list(range(groups[deep].n_units))
 
 
-@pytest.mark.parametrize("options", [{"beta_deep": 0.92}, {"deep_from": 8}])
-def test_beta_deep_and_its_first_layer_belong_together(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="given together or not"):
-        EPrunerOptions(**options)
+def test_the_first_pattern_that_fits_a_layer_gives_its_beta() -> None:
+    betas = {"stages.3.*.conv2": 0.85, "stages.3.*": 0.9}
+    method = epruner(beta=0.7, layer_betas=betas)
+    layers = ("stages.2.5.conv2", "stages.3.0.conv1", "stages.3.0.conv2")
+    assert [method.beta_of(layer) for layer in layers] == [0.7, 0.9, 0.85]
 
 
 def test_selection_repeats(resnet_run: FakeRun) -> None:

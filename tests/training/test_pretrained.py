@@ -13,6 +13,7 @@ from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
 from prunebench.models.registry import build
+from prunebench.models.vgg_imagenet import VGGImageNet
 from prunebench.training.pretrained import check_accuracy, fetch, load_pretrained, read_tensors
 from tests.training.conftest import recipe
 
@@ -82,6 +83,17 @@ def test_torchvisions_tensors_make_the_same_network(
         expected, found = source.eval()(images), model.eval()(images)
     assert expected.std() > 0
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_vgg16_takes_torchvision_s_file(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        theirs = {n: t.shape for n, t in torchvision.models.vgg16(num_classes=3).named_parameters()}
+        model = build("vgg16_imagenet", num_classes=3)
+    own = {name: parameter.shape for name, parameter in model.named_parameters()}
+    assert {VGGImageNet.own_name(name): shape for name, shape in theirs.items()} == own
+    # conv3_2 and conv5_3, as its authors count
+    assert VGGImageNet.own_name("features.12.weight") == "stages.2.1.conv.weight"
+    assert VGGImageNet.own_name("features.28.bias") == "stages.4.2.conv.bias"
 
 
 def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:

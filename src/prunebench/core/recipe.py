@@ -56,16 +56,28 @@ class ResizedCrop(Settings):
 class Augment(Settings):
     """What is done to a training image, in this order.
 
-    The first two are for data sets of image files, done by the worker that reads one; all others
+    The first three are for data sets of image files, done by the worker that reads one; all others
     are done on the device.
     """
 
     resized_crop: ResizedCrop | None = None  # None: as for evaluation
+    random_crop: bool = False  # cut out at a random place, not from the centre; Caffe's way
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of brightness, contrast, saturation
     crop_padding: Annotated[int, Field(ge=0)] = 0  # pixels of black on each side, then a crop
     flip: bool = False  # mirrored left to right, with probability 1/2
     lighting: NonNegative = 0.0  # deviation along ImageNet's principal colours; colour images
     cutout: Annotated[int, Field(ge=0)] = 0  # side of a square set to the mean, pixels
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether a part of it is done while an image file is read."""
+        return self.resized_crop is not None or self.random_crop or self.jitter > 0
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> Augment:
+        if self.resized_crop is not None and self.random_crop:
+            raise ValueError("resized_crop and random_crop are not given together")
+        return self
 
 
 class Schedule(Settings):
@@ -164,6 +176,8 @@ class Recipe(Settings):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: Augment = Augment()
     normalize: str = "dataset"  # "dataset", or a name of data/normalization.py
+    # of batch norm; frozen: they stay as they are and normalize training batches too
+    norm_statistics: Literal["updated", "frozen"] = "updated"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: bool = False  # by torch.compile, in forward and backward
     # of a base network: where its weights come from, and how good it must be

@@ -130,7 +130,7 @@ def make_transform(size: tuple[int, int], resize: int, augment: Augment | None) 
     """Return what is done to an image before it joins a batch of `size` (h, w).
 
     With a resized crop: that, and jitter of its colours. Otherwise the shorter side becomes
-    `resize`, and the centre is cut out.
+    `resize`, and the centre or a random place is cut out.
     """
     from torchvision.transforms import v2
 
@@ -138,6 +138,8 @@ def make_transform(size: tuple[int, int], resize: int, augment: Augment | None) 
     if augment is not None and augment.resized_crop is not None:
         crop = augment.resized_crop
         steps = [v2.RandomResizedCrop(size, scale=crop.scale, ratio=crop.ratio)]
+    elif augment is not None and augment.random_crop:
+        steps[1] = v2.RandomCrop(size)
     if augment is not None and augment.jitter:
         steps.append(v2.ColorJitter(augment.jitter, augment.jitter, augment.jitter))
     return v2.Compose(steps)

@@ -81,10 +81,11 @@ class DatasetInfo:
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images cannot have."""
-        if not self.in_files and (augment.resized_crop is not None or augment.jitter):
+        if not self.in_files and augment.needs_files:
             raise ConfigError(
-                f"resized_crop and jitter are for data sets of image files, and {self.name} lies "
-                "on the device; crop_padding, flip, lighting and cutout are done there"
+                "resized_crop, random_crop and jitter are for data sets of image files, and "
+                f"{self.name} lies on the device; crop_padding, flip, lighting and cutout are done "
+                "there"
             )
         if augment.lighting and self.shape[0] != 3:
             raise ConfigError(f"lighting is for colour images, and {self.name} is grey")

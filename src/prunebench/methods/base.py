@@ -48,6 +48,15 @@ def _rule(rule: str) -> str:
 Rule = Annotated[str, AfterValidator(_rule)]  # of `channels.selections`
 
 
+def by_pattern(numbers: Mapping[str, float], name: str, otherwise: float) -> float:
+    """Return the number of the first pattern that fits a layer's or group's name.
+
+    >>> by_pattern({"stages.3.*": 0.2, "*": 0.5}, "stages.3.0.conv1", 0.0)
+    0.2
+    """
+    return next((n for pattern, n in numbers.items() if fnmatchcase(name, pattern)), otherwise)
+
+
 class MethodOptions(Settings):
     """The options that every method has; each method's own class adds its own.
 
@@ -74,8 +83,7 @@ class MethodOptions(Settings):
 
     def layer_ratio(self, group: str) -> float:
         """Return the ratio that `layer_ratios` gives a group, 0 where it gives none."""
-        fitting = (r for pattern, r in self.layer_ratios.items() if fnmatchcase(group, pattern))
-        return next(fitting, 0.0)
+        return by_pattern(self.layer_ratios, group, 0.0)
 
 
 O = TypeVar("O", bound=MethodOptions)  # noqa: E741

@@ -25,7 +25,7 @@ from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
 from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
-from prunebench.methods.base import Method, MethodOptions, Rule, Run
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, by_pattern
 from prunebench.methods.increg_ratios import (
     pca_errors,
     redundancy_scores,
@@ -46,8 +46,10 @@ class ColumnOptions(MethodOptions):
     # Groups that are removed once nothing reads them; none: the scripts' files. The released code
     # leaves out layers with several producers or readers: here every reader is looked at.
     roles: tuple[Rule, ...] = ("stem", "inside")
-    # ratio_kind macs. redundancy: IncReg's rule of work and PCA error; uniform: one ratio for all
-    layer_rule: Literal["redundancy", "uniform"] = "redundancy"
+    # ratio_kind macs. redundancy: IncReg's rule of work and PCA error; uniform: one ratio for all;
+    # a list: these ratios times one factor, by pattern of layers, of which the first that fits
+    # counts, none is 0. The scripts' rule is linear: a list of theirs for 2x serves every target.
+    layer_rule: Literal["redundancy", "uniform"] | dict[str, Ratio] = "redundancy"
     # ratio_kind macs counts linear layers too, which stay; false: convolutions, as printed
     count_linear: bool = True
 
@@ -172,6 +174,8 @@ class ColumnMethod(Method[C]):
         saved, macs = ratio * sum(counted.values()), {p: counted[w] for p, w in layers.items()}
         if self.options.layer_rule == "uniform":
             found = dict.fromkeys(layers, saved / sum(macs.values()))
+        elif self.options.layer_rule != "redundancy":
+            found = self.listed_shares(run, macs, saved)
         else:
             total = sum(own for weight, own in counted.items() if _is_convolution(run, weight))
             worth = worth_pruning(macs, total)
@@ -187,6 +191,22 @@ class ColumnMethod(Method[C]):
                     "`layers`"
                 )
         return found
+
+    def listed_shares(self, run: Run, macs: Mapping[str, int], saved: float) -> dict[str, float]:
+        """Return the ratios that `layer_rule` lists, times the factor with which they save `saved`.
+
+        TrainingError if no layer has one.
+        """
+        listed = self.options.layer_rule
+        assert not isinstance(listed, str)
+        shares = {path: by_pattern(listed, path, 0.0) for path in macs}
+        at_once = sum(share * macs[path] for path, share in shares.items())
+        if not at_once:
+            raise TrainingError(
+                f"phase {run.phase.name!r}: the patterns {list(listed)} of `layer_rule` give none "
+                f"of {len(macs)} layers a ratio above 0"
+            )
+        return {path: share * saved / at_once for path, share in shares.items()}
 
     def scaled(self, run: Run, shares: Mapping[str, float], ratio: float) -> dict[str, float]:
         """Return shares in the same proportions that save `ratio` of the MACs, to within a unit.

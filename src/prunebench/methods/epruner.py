@@ -16,12 +16,11 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup, Member
@@ -29,7 +28,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Positive, Recipe
-from prunebench.methods.base import Before, Method, MethodOptions, Run
+from prunebench.methods.base import Before, Method, MethodOptions, Run, by_pattern
 from prunebench.methods.importance import producers, unit_rows
 
 Floats = NDArray[np.float64]
@@ -39,16 +38,11 @@ class EPrunerOptions(MethodOptions):
     """Options of EPruner; per network the README and the code give other values of `beta`."""
 
     beta: Positive = 0.73  # README: VGG-16, ResNet-18, ResNet-50
-    beta_deep: Positive | None = None  # code: 0.92 in VGG-16
-    deep_from: Annotated[int, Field(ge=0)] | None = None  # first layer with it; code: 8 in VGG-16
+    # over `beta`, by pattern of layers, of which the first that fits counts; code: in the deep
+    # layers of VGG-16 (0.92) and of the ResNets for ImageNet, of bottlenecks the 3x3 alone
+    layer_betas: dict[str, Positive] = {}
     initialization: Literal["centroids", "random_project", "random"] = "centroids"
     reset_all: bool = False  # all but the clustered weights start anew; code: VGG-16
-
-    @model_validator(mode="after")
-    def _deep_layers_have_a_beta(self) -> EPrunerOptions:
-        if (self.beta_deep is None) != (self.deep_from is None):
-            raise ValueError("beta_deep and deep_from are given together or not")
-        return self
 
 
 def similarities(rows: Floats) -> Floats:
@@ -125,20 +119,16 @@ class EPruner(Method[EPrunerOptions]):
         """Load scikit-learn, so that the seconds of a selection hold none of it."""
         importlib.import_module("sklearn.cluster")
 
-    def beta_of(self, layer: int) -> float:
-        """Return the beta of the layer with this number among the candidates, from 0."""
-        options = self.options
-        if options.deep_from is not None and layer >= options.deep_from:
-            assert options.beta_deep is not None
-            return options.beta_deep
-        return options.beta
+    def beta_of(self, layer: str) -> float:
+        """Return the beta of a layer."""
+        return by_pattern(self.options.layer_betas, layer, self.options.beta)
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return all but the exemplars of each layer."""
         removed, unsettled = {}, 0
-        for layer, (name, group) in enumerate(self.candidates(run).items()):
+        for name, group in self.candidates(run).items():
             rows = unit_rows(run.params, group).double().cpu().numpy()
-            kept, converged = exemplars(rows, self.beta_of(layer))
+            kept, converged = exemplars(rows, self.beta_of(name))
             unsettled += not converged
             size = torch.tensor(group.n_units / len(kept))
             run.log(name, "mean_cluster_size", size)

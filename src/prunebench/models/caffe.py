@@ -36,10 +36,18 @@ class SpatialResponseNorm(nn.Module):
 
 
 class CaffeNet(nn.Module):
-    """Stages of a convolution with what follows it, then linear layers with ReLUs between them."""
+    """Stages of a convolution with what follows it, then linear layers.
+
+    Between these are ReLUs and, in AlexNet, dropout of one half.
+    """
 
     def __init__(
-        self, stages: Sequence[Sequence[nn.Module]], side: int, linear: Sequence[int]
+        self,
+        stages: Sequence[Sequence[nn.Module]],
+        side: int,
+        linear: Sequence[int],
+        *,
+        dropout: bool = False,
     ) -> None:
         super().__init__()
         self.stages = nn.Sequential(*(_stage(layers) for layers in stages))
@@ -50,8 +58,8 @@ class CaffeNet(nn.Module):
         sizes = [last.out_channels * side * side, *linear]
         layers: list[nn.Module] = []
         for c_in, c_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(c_in, c_out), nn.ReLU()]
-        self.classifier = nn.Sequential(*layers[:-1])
+            layers += [nn.Linear(c_in, c_out), nn.ReLU(), *[nn.Dropout()] * dropout]
+        self.classifier = nn.Sequential(*layers[: -2 if dropout else -1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, num_classes) of images (N, in_channels, h, w)."""
@@ -137,4 +145,4 @@ def alexnet(*, num_classes: int, in_channels: int, width: float) -> CaffeNet:
         (conv(widths[3], widths[4], 3, 2), nn.ReLU(), max_pool(3)),
     )
     hidden = scaled(4096, width)
-    return CaffeNet(stages, 6, (hidden, hidden, num_classes))
+    return CaffeNet(stages, 6, (hidden, hidden, num_classes), dropout=True)

@@ -58,6 +58,26 @@ class VGGImageNet(nn.Module):
         logits: Tensor = self.classifier(self.flatten(self.pool(self.stages(x))))
         return logits
 
+    @staticmethod
+    def own_name(name: str) -> str:
+        """Return our name of a parameter that torchvision's network calls `name`.
+
+        >>> VGGImageNet.own_name("features.12.weight"), VGGImageNet.own_name("classifier.6.bias")
+        ('stages.2.1.conv.weight', 'classifier.6.bias')
+        """
+        part, _, rest = name.partition(".")
+        place, _, parameter = rest.partition(".")
+        if part != "features":
+            return name
+        # There a stage is a convolution and a ReLU for each width, and a max-pool.
+        index = int(place)
+        for stage, widths in enumerate(WIDTHS_16):
+            length = 2 * len(widths) + 1
+            if index < length:
+                return f"stages.{stage}.{index // 2}.conv.{parameter}"
+            index -= length
+        return name
+
     def labels(self) -> dict[str, LayerLabel]:
         """Return the stage (1 to 5) and block of each layer; there is no stem."""
         return label_layers(self, self.stages)

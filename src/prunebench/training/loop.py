@@ -28,6 +28,7 @@ from prunebench.training.capture import PhaseStep, Recorder
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
 from prunebench.training.evaluation import count_split
 from prunebench.training.memory import within_memory
+from prunebench.training.modes import set_modes
 from prunebench.training.optimizer import Moments, Optimizer
 from prunebench.training.portions import portion
 from prunebench.training.progress import Progress
@@ -113,6 +114,7 @@ class Loop:
         """Train until the phase's end; its state may be that of a checkpoint."""
         run, method = self.run, self.method
         end = self._measure_phase(phase)
+        set_modes(run.model, recipe)
         optimizer = Optimizer(run.params, recipe, self.moments)
         step, batching = self._make_step(recipe, optimizer), self._batching(recipe)
         # After the network's own first passes, which nobody is to look into.
