@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,47 @@ def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteCo
     write_config()
     assert call("resolve") == (0, "2 runs · results/resolved/runs.json\n", "")
     assert Path("results/resolved/runs.json").is_file()
+
+
+CROPPED = {**RECIPE, "epochs": 10, "augment": {"resized_crop": {}, "flip": True}}
+
+
+def test_resolving_says_what_a_recipe_becomes_on_other_data(
+    call: Any, write_config: WriteConfig
+) -> None:
+    write_config(
+        {"datasets": ["imagenet"], "recipes": {"base": "loaded", "fine_tune": "one_epoch"}},
+        {
+            "config.yaml": {"experiments": ["tiny"], "override": {"dataset": "digits"}},
+            "recipes/loaded.yaml": {**CROPPED, "weights": "a.pt", "normalize": "imagenet"},
+        },
+    )
+    assert call("resolve") == (
+        0,
+        "2 runs · results/resolved/runs.json\n"
+        "loaded_on_digits: augment {crop_padding: 1}, not {resized_crop: {}, flip: true}; "
+        "normalize dataset, not imagenet; weights null, not a.pt\n",
+        "",
+    )
+
+
+def test_a_base_network_is_trained_by_a_recipe_of_other_data(
+    call: Any, write_config: WriteConfig
+) -> None:
+    write_config(files={"recipes/cropped.yaml": CROPPED})
+    call("data", "--dataset", "synthetic")
+    arguments = ["base", "--dataset", "synthetic", "--architecture", "resnet20_x0_25", "--recipe"]
+    _, _, err = call(*arguments, "cropped")
+    assert "resized_crop and jitter are for data sets of image files" in err
+    _, _, err = call(*arguments, "cropped_on_digits_x0_1")
+    assert "the recipe 'cropped_on_digits_x0_1' is one on digits, not on synthetic" in err
+    code, _, err = call(*arguments, "cropped_on_synthetic_x0_1")
+    assert code == 0, err
+    training = Path(
+        "results/base/synthetic/resnet20_x0_25/cropped_on_synthetic_x0_1/seed0/training.json"
+    )
+    recipe = json.loads(training.read_text(encoding="utf-8"))["spec"]["recipe"]
+    assert (recipe["epochs"], recipe["augment"]["crop_padding"]) == (1, 1)
 
 
 @pytest.mark.parametrize(

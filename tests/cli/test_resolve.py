@@ -369,6 +369,48 @@ def test_an_impossible_experiment_is_one_sentence_with_file_and_key(
     assert str(error.value) == TINY + words
 
 
+MOVED = {
+    "datasets": ["imagenet"],
+    "recipes": {"base": "loaded", "fine_tune": "plain"},
+    "methods": {"unpruned": {}, "l1": {}},
+}
+LOADED = {**RECIPE, "weights": "a.pt", "expected_top1": 76.1, "augment": {"resized_crop": {}}}
+
+
+def test_on_other_data_recipes_are_followed_as_far_as_images_allow(
+    write_config: WriteConfig,
+) -> None:
+    recipes = {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": {**RECIPE, "epochs": 20}}
+    config_dir = write_config(MOVED, recipes)
+    run = resolve_experiment("tiny_on_synthetic_32_x0_1", config_dir)[1]
+    assert run.base.path == ("base/synthetic_32/resnet20_x0_25/loaded_on_synthetic_32_x0_1/seed0")
+    found = run.base.recipe
+    assert (found.weights, found.expected_top1, found.epochs) == (None, None, 1)
+    assert found.augment.model_dump(exclude_defaults=True) == {"crop_padding": 4, "flip": True}
+    # What these images can follow has its own name: its bases are those of all experiments.
+    assert run.recipe_names == {"fine_tune": "plain_x0_1"}
+    assert run.recipes["fine_tune"].epochs == 2
+
+
+def test_on_its_own_data_an_experiment_keeps_its_weights(write_config: WriteConfig) -> None:
+    config_dir = write_config(MOVED, {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": RECIPE})
+    for name in ("tiny", "tiny_on_imagenet", "tiny_x0_1"):
+        base = resolve_experiment(name, config_dir)[0].base
+        assert (base.recipe.weights, base.recipe.expected_top1) == ("a.pt", 76.1)
+        assert "_on_" not in base.recipe_name
+
+
+def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: WriteConfig) -> None:
+    recipes = {"recipes/loaded.yaml": {**LOADED, "epochs": None}, "recipes/plain.yaml": RECIPE}
+    config_dir = write_config(MOVED, recipes)
+    with pytest.raises(ConfigError) as error:
+        resolve_experiment("tiny_on_synthetic", config_dir)
+    assert str(error.value) == (
+        f"{TINY}recipes.base: the recipe 'loaded_on_synthetic' has no epochs, which a base network "
+        "needs on synthetic: weights are those of other images"
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "recipe", "words"),
     [

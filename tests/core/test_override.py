@@ -60,6 +60,7 @@ methods: {l1: {}}
 recipes: {base: long, fine_tune: long}
 seeds: 0
 """
+LOADED = "{weights: a.pt, epochs: 2, batch_size: 4, lr: 0.1, weight_decay: 0}\n"
 
 
 def test_an_experiment_on_other_data_says_so_in_its_title(tmp_path: Path) -> None:
@@ -69,8 +70,20 @@ def test_an_experiment_on_other_data_says_so_in_its_title(tmp_path: Path) -> Non
     assert moved.datasets == ("digits",)
     assert moved.epochs_scale == 0.1
     assert moved.title == "Table 1 · digits instead of cifar10 · epochs × 0.1"
+    assert read_experiment(tmp_path, "t_on_cifar10").title == "Table 1"
     with pytest.raises(ConfigError, match="unknown experiment 'u'"):
         read_experiment(tmp_path, "u_on_digits")
+
+
+def test_a_title_says_that_base_networks_are_trained_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/t.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/long.yaml").write_text(LOADED, encoding="utf-8")
+    assert read_experiment(tmp_path, "t_on_digits").title == (
+        "Table 1 · digits instead of cifar10 · base networks trained instead of a.pt"
+    )
+    assert read_experiment(tmp_path, "t_x0_1").title == "Table 1 · epochs × 0.1"
 
 
 def test_a_shorter_recipe_falls_as_far() -> None:
@@ -89,6 +102,13 @@ def test_a_shorter_recipe_falls_as_far() -> None:
     assert ends == pytest.approx([1e-4, 1e-4])
     assert recipe.shortened(0.001).epochs == 1
     assert recipe.shortened(1) is recipe
+
+
+def test_what_a_whole_training_reaches_is_not_expected_of_a_share() -> None:
+    recipe = Recipe(epochs=90, batch_size=64, lr=0.1, weight_decay=0.0, expected_top1=76.1)
+    assert recipe.shortened(0.1).expected_top1 is None
+    given = recipe.model_copy(update={"weights": "a.pt"})
+    assert given.shortened(0.1).expected_top1 == 76.1
 
 
 def test_an_exponential_schedule_ends_where_it_did() -> None:

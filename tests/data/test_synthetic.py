@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench.core.errors import ConfigError
 from prunebench.data.augment import normalize
+from prunebench.data.registry import dataset_info
 from prunebench.data.stage import Dataset, load, prepare
 from prunebench.data.synthetic import read
 
@@ -34,6 +36,20 @@ def test_the_normalization_nearly_fits(synthetic: Dataset) -> None:
     normalized = normalize(synthetic.train.images, info.mean, info.std)
     assert normalized.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.0] * 3, abs=0.02)
     assert normalized.std(dim=(0, 2, 3)).tolist() == pytest.approx([1.0] * 3, abs=0.02)
+
+
+@pytest.mark.parametrize("side", [32, 40])
+def test_larger_images_are_a_handful(tmp_path: Path, side: int) -> None:
+    prepare(f"synthetic_{side}", Path("nowhere"), tmp_path / "out.safetensors")
+    data = load(tmp_path / "out.safetensors")
+    assert data.train.shape == data.info.shape == (3, side, side)
+    assert [len(split) for split in (data.train, data.val, data.test)] == [32, 8, 16]
+
+
+@pytest.mark.parametrize("name", ["synthetic_", "synthetic_8", "synthetic_032", "synthetic_big"])
+def test_a_side_is_a_number_of_pixels(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"data set '{name}': the side of its images is a number"):
+        dataset_info(name)
 
 
 def test_a_small_network_learns_it_in_seconds(synthetic: Dataset) -> None:

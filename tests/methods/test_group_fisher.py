@@ -202,6 +202,22 @@ def test_a_decision_silences_the_least_important_unit_at_once(
     assert all(column.eq(0).all() for column in columns)
 
 
+def test_in_a_shortened_run_the_next_least_important_units_leave_too(
+    resnet_run: FakeRun, recipe: Recipe
+) -> None:
+    method = fisher(interval_steps=1, units_at_once=3, normalize="none")
+    begin(method, resnet_run, recipe, ratio=0.5)
+    resnet_run.backward()
+    method.after_optimizer_step(resnet_run)
+    resnet_run.clock = 1
+    expected = method.state["score"].topk(3, largest=False).indices
+    method.decide(resnet_run)
+    chosen = method.state["kept"].logical_not().nonzero()[:, 0]
+    assert chosen.tolist() == sorted(expected.tolist())
+    assert method.state["score"].eq(0).all()
+    assert all(column.eq(0).all() for column in silent_columns(resnet_run, method))
+
+
 def test_silent_units_stay_silent_while_others_train(
     started: tuple[FakeRun, GroupFisher],
 ) -> None:
@@ -285,6 +301,21 @@ def test_a_target_is_met_within_a_unit(
     now = {"macs": run.costs.macs, "params": run.costs.params}[kind]()
     assert now <= (1 - ratio) * cost() < cost(last)
     assert sum(last.values()) == sum(len(units) for units in run.kept.values()) + 1
+
+
+def test_as_many_leave_at_once_as_the_target_needs(recipe: Recipe) -> None:
+    torch.manual_seed(0)
+    run = FakeRun(build("resnet20_x0_25", num_classes=4, in_channels=1), torch.zeros(1, 1, 8, 8))
+    before, seen = run.costs.macs(), []
+    method = fisher(interval_steps=1, units_at_once=10_000)
+
+    def look(run: FakeRun) -> None:
+        if run.phase.name == "prune":
+            seen.append(run.costs.macs(method.state["left"]))
+
+    run.train(method, phases(method, recipe, 0.5, "macs"), spy=look)
+    assert seen == [before]  # one step, then everything leaves
+    assert 0.4 * before < run.costs.macs() <= 0.5 * before
 
 
 def test_one_unit_leaves_every_d_steps(two_block_run: FakeRun, recipe: Recipe) -> None:

@@ -42,7 +42,14 @@ def test_greg_2_picks_in_a_share_of_the_updates() -> None:
 def test_fixreg_and_group_fisher_shorten_what_they_count_in_steps() -> None:
     assert FixRegOptions().shortened(0.01).fixed_steps == 500
     assert GroupFisherOptions().shortened(0.2).interval_steps == 5
-    assert GroupFisherOptions().shortened(0.001).interval_steps == 1
+    assert GroupFisherOptions().shortened(0.2).units_at_once == 1
+
+
+def test_group_fisher_lets_several_units_leave_where_steps_do_not_suffice() -> None:
+    short = GroupFisherOptions().shortened(0.01)  # 4 units in each step for 1 in each 25
+    assert (short.interval_steps, short.units_at_once) == (1, 4)
+    twice = GroupFisherOptions().shortened(0.1).shortened(0.1)
+    assert (twice.interval_steps, twice.units_at_once) == (1, 5)  # 25 is rounded to 2
 
 
 def test_increg_reaches_its_ceiling_in_a_share_of_the_steps() -> None:

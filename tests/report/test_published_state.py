@@ -72,16 +72,6 @@ def test_finished_runs_are_counted_by_data_also_moved_ones(config: Path, tmp_pat
     assert str(state) == "mine, run on cifar10 (2), digits (1)"
 
 
-def test_the_unpruned_network_is_the_baseline(config: Path, tmp_path: Path) -> None:
-    changed = EXPERIMENT | {"methods": {"unpruned": {}, "l1": {}}}
-    changed["published"] = EXPERIMENT["published"] | {"rows": {"l1": "l1/one_shot"}}  # type: ignore[operator]
-    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
-    finish(tmp_path, "mine/cifar10/resnet56/unpruned/default/0/seed0")
-    finish(tmp_path, "mine/cifar10/resnet56/l1/default/0.5/seed0")
-    rows = [row for row in TABLE1 if row.method == "baseline"]
-    assert [str(state) for state in states(rows, config, tmp_path)] == ["mine, run on cifar10 (1)"]
-
-
 def test_a_row_is_named_by_its_printed_ratio(config: Path, tmp_path: Path) -> None:
     changed = EXPERIMENT | {
         "methods": {"greg_1": {"ratio_kind": "auto"}},

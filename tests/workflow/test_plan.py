@@ -8,37 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunebench.cli.resolve import resolve_experiment
-from prunebench.core.config import read_experiment
-from prunebench.models.registry import DETECTORS
-from tests.workflow.conftest import ROOT, planned, snakemake
-
-EXPERIMENTS = sorted(
-    path.stem
-    for path in (ROOT / "config" / "experiments").glob("*.yaml")
-    # Those with detectors are declared: they cannot be run yet.
-    if not DETECTORS.keys() & read_experiment(ROOT / "config", path.stem).networks.keys()
-)
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_has_a_job_for_each_base_run_and_measurement(
-    workflow: Path, experiment: str
-) -> None:
-    runs = resolve_experiment(experiment, workflow / "config")
-    networks = len({(run.dataset, run.architecture) for run in runs})
-    assert planned(workflow, "--config", f"experiments={experiment}") == {
-        "data": len({run.dataset for run in runs}),
-        "base": len({run.base.path for run in runs}),
-        "prune": len(runs),
-        "measure_cost": networks,
-        "measure_latency": networks,
-        "collect": 1,
-        "write_tables": 1,
-        "draw_figures": 1,
-        "all": 1,
-    }
-
+from tests.workflow.conftest import planned, snakemake
 
 QUICK = {
     "data": 1,

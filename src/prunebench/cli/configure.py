@@ -29,6 +29,7 @@ def resolve(
 
     The file is resolved/runs.json below the results; it holds every run's full specification.
     """
+    from prunebench.cli.recipes import changes
     from prunebench.cli.resolve import resolve as resolve_all
     from prunebench.core.config import merged_config, read_config
     from prunebench.core.resolved import RESOLVED_FILE, resolution_key, write_resolved
@@ -43,6 +44,8 @@ def resolve(
     key = resolution_key(settings.model_dump(mode="json"), folder)
     write_resolved(results / RESOLVED_FILE, runs, key)
     typer.echo(f"{len(runs)} runs · {results / RESOLVED_FILE}")
+    for line in changes(runs, folder):
+        typer.echo(line)
 
 
 def _standard_input() -> object:

@@ -14,6 +14,7 @@ from prunebench.cli.checks import (
     fail,
     place,
 )
+from prunebench.cli.recipes import moved_name, recipe_on
 from prunebench.core.config import (
     Config,
     ExperimentConfig,
@@ -21,7 +22,6 @@ from prunebench.core.config import (
     experiment_file,
     named_file,
     read_experiment,
-    read_recipe,
 )
 from prunebench.core.names import unknown_name
 from prunebench.core.override import scale_suffix
@@ -77,7 +77,8 @@ class _Grid:
     ) -> None:
         self.name, self.experiment, self.where = name, experiment, where
         self.config_dir, self.seeds = config_dir, seeds
-        self.recipes: dict[str, Recipe] = {}
+        self.own_datasets = read_experiment(config_dir, where.stem).datasets  # not moved to
+        self.recipes: dict[tuple[str, str], tuple[str, Recipe]] = {}
 
     def runs(self) -> Iterator[RunSpec]:
         """Yield the runs: data set, network, method, setting, ratio, seed."""
@@ -165,6 +166,8 @@ class _Grid:
         name, recipe = self._recipe(named, BASE_ROLE, "every network", dataset)
         if recipe.epochs is None and recipe.weights is None:
             problem = f"the recipe {name!r} has no epochs, which a base network needs"
+            if dataset not in self.own_datasets:
+                problem += f" on {dataset}: weights are those of other images"
             fail(self.where, f"recipes.{BASE_ROLE}", problem)
         return name, recipe
 
@@ -176,18 +179,20 @@ class _Grid:
         if not keys:
             fail(self.where, "recipes", f"the role {role!r} is missing, {needed_by} needs it")
         name = named[keys[-1]][role]
-        if name not in self.recipes:
+        if (name, dataset) not in self.recipes:
             with place(self.where, f"{keys[-1]}.{role}"):
                 named_file(self.config_dir, "recipe", name)
-            suffix = scale_suffix(self.experiment.epochs_scale)
-            self.recipes[name] = read_recipe(self.config_dir, name + suffix)
-        recipe = self.recipes[name]
+            full = name + scale_suffix(self.experiment.epochs_scale)
+            if dataset not in self.own_datasets:
+                full = moved_name(self.config_dir, name, dataset, self.experiment.epochs_scale)
+            self.recipes[name, dataset] = full, recipe_on(self.config_dir, full, dataset)
+        full, recipe = self.recipes[name, dataset]
         file = self.config_dir / "recipes" / f"{name}.yaml"
         with place(file, "normalize"):
             normalization(recipe.normalize, dataset_info(dataset))
         with place(file, "augment"):
             dataset_info(dataset).check_augmentation(recipe.augment)
-        return name + scale_suffix(self.experiment.epochs_scale), recipe
+        return full, recipe
 
     def _ratios(
         self, method: str, found: type[Method[Any]], cell: MethodConfig, setting: str

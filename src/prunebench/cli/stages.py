@@ -75,7 +75,7 @@ def base(
     expect: Expect = None,
 ) -> None:
     """Train a base network, or go on with one, or take given weights."""
-    from prunebench.core.config import read_recipe
+    from prunebench.cli.recipes import recipe_on
     from prunebench.core.spec import BaseSpec
     from prunebench.data.registry import dataset_info
     from prunebench.models.registry import split_width
@@ -88,7 +88,7 @@ def base(
         dataset=dataset,
         architecture=architecture,
         recipe_name=recipe,
-        recipe=read_recipe(config.parent, recipe),
+        recipe=recipe_on(config.parent, recipe, dataset),
         seed=seed,
         threads=threads,
     )

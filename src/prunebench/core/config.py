@@ -20,7 +20,7 @@ from pydantic import (
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
-from prunebench.core.override import MaybeOverride, Override, Scale, split_override
+from prunebench.core.override import MaybeOverride, Scale, split_override
 from prunebench.core.phases import RatioKind
 from prunebench.core.recipe import Recipe, Settings
 from prunebench.core.unique_yaml import read_yaml
@@ -200,13 +200,24 @@ def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
     experiment = validate(ExperimentConfig, read_yaml(path), str(path))
     changed: dict[str, Any] = {}
     words = [experiment.title]
-    if override.dataset:
+    if override.dataset and experiment.datasets != (override.dataset,):
         changed["datasets"] = (override.dataset,)
         words.append(f"{override.dataset} instead of {', '.join(experiment.datasets)}")
+        if given := _base_weights(config_dir, experiment):
+            words.append(f"base networks trained instead of {', '.join(given)}")
     if override.epochs_scale != 1:
         changed["epochs_scale"] = experiment.epochs_scale * override.epochs_scale
         words.append(f"epochs × {override.epochs_scale}")
     return experiment.model_copy(update=changed | {"title": " · ".join(words)})
+
+
+def _base_weights(config_dir: Path, experiment: ExperimentConfig) -> list[str]:
+    """Return the weights that base networks start from; a recipe that is missing says none."""
+    places = [experiment.recipes, *(network.recipes for network in experiment.networks.values())]
+    names = dict.fromkeys(recipes["base"] for recipes in places if "base" in recipes)
+    files = [name for name in names if (config_dir / "recipes" / f"{name}.yaml").is_file()]
+    weights = [read_recipe(config_dir, name).weights for name in files]
+    return [name for name in weights if name is not None]
 
 
 def experiment_file(config_dir: Path, name: str) -> Path:
@@ -231,10 +242,11 @@ def published_text(config_dir: Path, name: str) -> str:
 
 
 def read_recipe(config_dir: Path, name: str) -> Recipe:
-    """Read a recipe by name; a shortened one by a name that says so."""
+    """Read a recipe by name; a shortened one by a name that says so.
+
+    What a name says of a data set is left to those who know data sets (`cli.recipes`).
+    """
     stem, override = split_override(config_dir / "recipes", name)
-    if override.dataset:
-        stem, override = name, Override()  # recipes are of no data set
     path = named_file(config_dir, "recipe", stem)
     return validate(Recipe, read_yaml(path), str(path)).shortened(override.epochs_scale)
 

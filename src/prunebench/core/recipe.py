@@ -197,13 +197,19 @@ class Recipe(Settings):
     def shortened(self, scale: float) -> Self:
         """Return the recipe with a share of its epochs, and a schedule that falls as far.
 
-        Epochs are rounded, to at least one; a recipe without a number of its own keeps none.
+        Epochs are rounded, to at least one; a recipe without a number of its own keeps none. What
+        is expected of a network that is trained is expected of the whole training.
         """
         if scale == 1 or self.epochs is None:
             return self
         epochs = max(1, round(scale * self.epochs))
-        schedule = self.schedule.shortened(epochs / self.epochs)
-        return self.model_copy(update={"epochs": epochs, "schedule": schedule})
+        changed: dict[str, Any] = {
+            "epochs": epochs,
+            "schedule": self.schedule.shortened(epochs / self.epochs),
+        }
+        if self.weights is None:
+            changed["expected_top1"] = None
+        return self.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _parts_are_batches(self) -> Recipe:

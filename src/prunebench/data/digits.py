@@ -49,4 +49,5 @@ DIGITS = DatasetInfo(
     "Digits, pixels times 15",
     split="360 of 1797 images are held out for testing, stratified, seed 0",
     read=read,
+    mirrors=False,
 )

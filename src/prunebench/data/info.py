@@ -65,6 +65,8 @@ class DatasetInfo:
         Reads the source, given the folder of all data sets; raises DataError.
     in_files
         Whether its images stay in their files and are read while a network trains.
+    mirrors
+        Whether an image mirrored left to right is one of its class.
     """
 
     name: str
@@ -78,6 +80,7 @@ class DatasetInfo:
     split: str
     read: Callable[[Path], RawSplits | FileSplits] = field(repr=False, compare=False)
     in_files: bool = False
+    mirrors: bool = True
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images cannot have."""

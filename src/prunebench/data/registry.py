@@ -5,7 +5,6 @@ from __future__ import annotations
 import pkgutil
 
 from prunebench.core.names import look_up
-from prunebench.data.folder import FOLDER_PREFIX, folder_info
 from prunebench.data.info import DatasetInfo
 
 DATASETS = {
@@ -17,6 +16,11 @@ DATASETS = {
     "synthetic": "prunebench.data.synthetic:SYNTHETIC",
     "tiny_imagenet": "prunebench.data.tiny_imagenet:TINY_IMAGENET",
 }
+# prefix -> what describes a data set of that prefix, whose name says the rest
+FAMILIES = {
+    "folder_": "prunebench.data.folder:folder_info",
+    "synthetic_": "prunebench.data.synthetic:synthetic_info",
+}
 
 
 def names() -> list[str]:
@@ -25,13 +29,15 @@ def names() -> list[str]:
 
 
 def is_known(name: object) -> bool:
-    """Whether a data set has this name; `folder_<name>` is a folder of the user's."""
-    return name in DATASETS or (isinstance(name, str) and name.startswith(FOLDER_PREFIX))
+    """Whether a data set has this name, or one of the families' prefixes."""
+    return name in DATASETS or (isinstance(name, str) and name.startswith(tuple(FAMILIES)))
 
 
 def dataset_info(name: str) -> DatasetInfo:
     """Return a data set's description; ConfigError for an unknown name."""
-    if name.startswith(FOLDER_PREFIX):
-        return folder_info(name)
+    for prefix, path in FAMILIES.items():
+        if name.startswith(prefix):
+            described: DatasetInfo = pkgutil.resolve_name(path)(name)
+            return described
     info: DatasetInfo = pkgutil.resolve_name(look_up("data set", name, DATASETS))
     return info

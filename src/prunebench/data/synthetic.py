@@ -2,33 +2,44 @@
 
 Four classes: wide or narrow stripes, lying or standing. Each image has its own phase per channel,
 so that a mirrored or shifted image keeps its class and no single pixel tells it.
+
+`synthetic_<side>` is a handful of larger images, to try a network that needs them: a pass takes
+seconds, and little is learned.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.core.errors import ConfigError
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
 
 SEED = 0
 TRAIN_IMAGES, TEST_IMAGES = 600, 200
-SHAPE = (3, 8, 8)
+FEW_TRAIN_IMAGES, FEW_TEST_IMAGES = 40, 16
+SIDE = 8
+LARGE_PREFIX = "synthetic_"
+LARGEST_SIDE = 512  # pixels
 PERIODS = (8, 8, 4, 4)  # pixels, by class; odd classes stand
 AMPLITUDE, NOISE = 80.0, 30.0  # of 0 to 255
 
 
-def read(data_dir: Path) -> RawSplits:
-    """Generate the images; `data_dir` is not used."""
+def read(
+    data_dir: Path, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES, side: int = SIDE
+) -> RawSplits:
+    """Generate so many images of (3, side, side); `data_dir` is not used."""
     rng = np.random.default_rng(SEED)
-    train_labels, test_labels = balanced_labels(TRAIN_IMAGES), balanced_labels(TEST_IMAGES)
+    train_labels, test_labels = balanced_labels(train), balanced_labels(test)
     return RawSplits(
-        train_images=draw_images(train_labels, rng),
+        train_images=draw_images(train_labels, rng, side),
         train_labels=train_labels,
-        test_images=draw_images(test_labels, rng),
+        test_images=draw_images(test_labels, rng, side),
         test_labels=test_labels,
     )
 
@@ -38,9 +49,11 @@ def balanced_labels(n: int) -> NDArray[np.int64]:
     return np.arange(n, dtype=np.int64) % len(PERIODS)
 
 
-def draw_images(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw an image (3, 8, 8) for each label."""
-    n, (channels, h, w) = len(labels), SHAPE
+def draw_images(
+    labels: NDArray[np.int64], rng: np.random.Generator, side: int
+) -> NDArray[np.uint8]:
+    """Draw an image (3, side, side) for each label."""
+    n, channels, h, w = len(labels), 3, side, side
     period = np.array(PERIODS)[labels].reshape(n, 1, 1, 1)
     stands = (labels % 2 == 1).reshape(n, 1, 1, 1)
     place = np.where(stands, np.arange(w).reshape(1, 1, 1, w), np.arange(h).reshape(1, 1, h, 1))
@@ -55,7 +68,7 @@ SYNTHETIC = DatasetInfo(
     name="synthetic",
     title="Synthetic stripes",
     num_classes=len(PERIODS),
-    shape=SHAPE,
+    shape=(3, SIDE, SIDE),
     mean=normalization.SYNTHETIC.mean,
     std=normalization.SYNTHETIC.std,
     validation=0.2,
@@ -63,3 +76,22 @@ SYNTHETIC = DatasetInfo(
     split="200 images generated after the training images",
     read=read,
 )
+
+
+def synthetic_info(name: str) -> DatasetInfo:
+    """Return what is known of `synthetic_<side>`; ConfigError for a side that is no number."""
+    digits = name.removeprefix(LARGE_PREFIX)
+    side = int(digits) if digits.isdecimal() and digits[0] != "0" else 0
+    if not SIDE < side <= LARGEST_SIDE:
+        raise ConfigError(
+            f"data set {name!r}: the side of its images is a number of pixels from {SIDE + 1} to "
+            f"{LARGEST_SIDE}, as in {LARGE_PREFIX}32"
+        )
+    return replace(
+        SYNTHETIC,
+        name=name,
+        title=f"Synthetic stripes, {FEW_TRAIN_IMAGES} images of {side}x{side}",
+        shape=(3, side, side),
+        split=f"{FEW_TEST_IMAGES} images generated after the training images",
+        read=partial(read, train=FEW_TRAIN_IMAGES, test=FEW_TEST_IMAGES, side=side),
+    )

@@ -8,12 +8,15 @@ methods/<name>.py and fill its gaps; CONTRIBUTING.md walks through it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Positive, Recipe
+from prunebench.core.shortening import Shrinks
 from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.methods.importance import unit_rows
 
@@ -22,6 +25,8 @@ class TemplateOptions(MethodOptions):
     """Options with the paper's defaults; delete the class where there are none."""
 
     strength: Positive = 1.0  # unit, symbol and origin: the paper's gamma, Table 2
+    # lengths in steps and what adds up over them say how they follow a shortened run
+    settle_steps: Annotated[int, Field(ge=0), Shrinks()] = 100
 
 
 def importance(rows: Tensor, strength: float) -> Tensor:

@@ -23,6 +23,7 @@ from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, TrainingError
 from prunebench.core.phases import Budget, Length, Phase
 from prunebench.core.recipe import Recipe, Settings
+from prunebench.core.shortening import shortened
 from prunebench.methods.allocation import (
     Allocation,
     leaving_order,
@@ -77,9 +78,10 @@ class MethodOptions(Settings):
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a share of the epochs: lengths in steps shrink too.
 
-        The algorithm stays: what must grow to a ceiling grows by larger steps.
+        The algorithm stays: what must grow to a ceiling grows by larger steps. Which numbers
+        these are, their fields say (`Shrinks`, `Grows`).
         """
-        return self
+        return shortened(self, scale)
 
     def layer_ratio(self, group: str) -> float:
         """Return the ratio that `layer_ratios` gives a group, 0 where it gives none."""

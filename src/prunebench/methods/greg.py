@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Self
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from prunebench.core.recipe import Positive
+from prunebench.core.shortening import Grows, Shrinks
 from prunebench.methods.base import Run
 from prunebench.methods.penalty import Count, PenalizedRemoval, PenaltyOptions
 from prunebench.methods.weights import smallest
@@ -38,27 +39,19 @@ from prunebench.methods.weights import smallest
 class GRegOptions(PenaltyOptions):
     """Options of GReg-1."""
 
-    delta: Positive = 1e-4  # added to lambda at each update
+    # added to lambda at each update; in a shortened run lambda passes the ceiling as surely
+    delta: Annotated[Positive, Grows(most="ceiling")] = 1e-4
     ratio_stop: Positive | None = 1000.0  # smoothed magnitude ratio that ends growth; None: paper
-
-    def shortened(self, scale: float) -> Self:
-        """Return options whose lambda is beyond the ceiling after a share of the updates."""
-        delta = min(self.delta / scale, self.ceiling)
-        return super().shortened(scale).model_copy(update={"delta": delta})
 
 
 class GReg2Options(GRegOptions):
     """Options of GReg-2."""
 
-    delta_pick: Positive = 1e-5  # added to every unit's lambda while picking
+    # added to every unit's lambda while picking
+    delta_pick: Annotated[Positive, Grows(most="pick_ceiling")] = 1e-5
     pick_ceiling: Positive = 0.01  # tau': where lambda stands when the units are picked
     # lambda of the kept units afterwards; None: minus the recipe's weight decay, the paper
     recover: Annotated[float, Field(le=0)] | None = -1e-4
-
-    def shortened(self, scale: float) -> Self:
-        """Return options that pick after a share of the updates, too."""
-        delta_pick = min(self.delta_pick / scale, self.pick_ceiling)
-        return super().shortened(scale).model_copy(update={"delta_pick": delta_pick})
 
     @model_validator(mode="after")
     def _picking_comes_first(self) -> GReg2Options:
@@ -72,12 +65,8 @@ class GReg2Options(GRegOptions):
 class FixRegOptions(PenaltyOptions):
     """Options of FixReg."""
 
-    fixed_steps: Count = 50_000  # under the penalty, before K_s; official code
-
-    def shortened(self, scale: float) -> Self:
-        """Return the options of a run that is a share as long under the penalty."""
-        fixed_steps = max(1, round(scale * self.fixed_steps))
-        return super().shortened(scale).model_copy(update={"fixed_steps": fixed_steps})
+    # under the penalty, before K_s; official code
+    fixed_steps: Annotated[Count, Shrinks()] = 50_000
 
 
 def raise_penalty(penalty: Tensor, pruned: Tensor, delta: float) -> None:

@@ -36,17 +36,21 @@ from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Length, Phase, Steps, training
 from prunebench.core.recipe import Recipe
+from prunebench.core.shortening import Shrinks
 from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run
 from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.importance import producers
 from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class GroupFisherOptions(MethodOptions):
     """Options of Group Fisher, with the defaults of the paper's classification experiments."""
 
     roles: tuple[Rule, ...] = ("stem", "stream", "inside")
-    interval_steps: Annotated[int, Field(ge=1)] = 25  # d; detection: 10
+    interval_steps: Annotated[Count, Shrinks()] = 25  # d; detection: 10
+    units_at_once: Count = 1  # that leave at a decision; more only where a run is shortened
     # what a score is divided by. memory: output elements (-M, the proposed one);
     # macs: multiply-accumulates, of the units left by then (-F); none: nothing (-U)
     normalize: Literal["memory", "macs", "none"] = "memory"
@@ -61,10 +65,12 @@ class GroupFisherOptions(MethodOptions):
     protect_last: bool = True  # False: a group may lose its last unit: the released code
 
     def shortened(self, scale: float) -> Self:
-        """Return options under which units leave after a share of the steps."""
-        return self.model_copy(
-            update={"interval_steps": max(1, round(scale * self.interval_steps))}
-        )
+        """Return options under which units leave after a share of the steps.
+
+        Below one step for each, several leave at once.
+        """
+        at_once = max(1, round(self.units_at_once / min(1, scale * self.interval_steps)))
+        return super().shortened(scale).model_copy(update={"units_at_once": at_once})
 
 
 def least_important(scores: Tensor, delta: Tensor, kept: Tensor) -> tuple[int, float]:
@@ -192,25 +198,32 @@ class GroupFisher(Method[GroupFisherOptions]):
             along[index] *= ~silent[:, None]
 
     def decide(self, run: Run) -> None:
-        """Silence the least important unit and start to sum up again; Algorithm 2."""
+        """Silence the least important unit and start to sum up again; Algorithm 2.
+
+        With `units_at_once` the same goes on, by the same scores, until the target at most.
+        """
         left, kept = self.state["left"], self.state["kept"]
         if run.clock == 0:
             self.after_epoch(run)
             return
         groups = self.candidates(run)
-        unit, value = least_important(self.state["score"], self.delta(run, groups), kept)
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"phase {run.phase.name!r}, step {run.clock}: the least score of all units is "
-                f"{value}; a smaller learning rate in the recipe 'prune' may help"
-            )
-        name, place = next(
-            (name, place) for name, place in places(groups).items() if unit < place.stop
-        )
-        kept[unit] = False
-        left[name] -= 1
+        touched: set[str] = set()
+        for _ in range(self.options.units_at_once):
+            if touched and self.finished(run):
+                break
+            unit, value = least_important(self.state["score"], self.delta(run, groups), kept)
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"phase {run.phase.name!r}, step {run.clock}: the least score of all units is "
+                    f"{value}; a smaller learning rate in the recipe 'prune' may help"
+                )
+            name = next(name for name, place in places(groups).items() if unit < place.stop)
+            kept[unit] = False
+            left[name] -= 1
+            touched.add(name)
         self.state["score"].zero_()
-        self._silence(run, groups[name], ~kept[place])
+        for name in sorted(touched):
+            self._silence(run, groups[name], ~kept[places(groups)[name]])
         self.zero(run)
 
     def after_epoch(self, run: Run) -> None:

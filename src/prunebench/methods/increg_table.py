@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from prunebench.core.recipe import NonNegative, Positive
+from prunebench.core.shortening import Grows, Shrinks
 from prunebench.methods.columns import ColumnOptions, l1_norms, unit_shape
 from prunebench.methods.increg_schedule import (
     averaged_rank,
@@ -34,8 +35,9 @@ class IncRegOptions(ColumnOptions):
 
     # largest increment; None: the weight decay while pruning, in [scripts] within 2e-5 and 1e-3
     A: Positive | None = None
-    A_scale: Positive = 1.0  # times A; more in a shortened run
-    A_decrease: NonNegative = 0.0  # of A in each step, down to 1e-8; OneStage_ManyPrune: 0.9e-9
+    A_scale: Annotated[Positive, Grows()] = 1.0  # times A; more in a shortened run
+    # of A in each step, down to 1e-8; OneStage_ManyPrune: 0.9e-9
+    A_decrease: Annotated[NonNegative, Grows(power=2)] = 0.0
     u: Annotated[float, Field(gt=0, lt=1)] = 0.25  # share of A at the centre of symmetry
     # constant: the control, the ceiling itself from the first step on those lowest before it
     growth: Literal["symmetric", "discontinuous", "norms", "constant"] = "symmetric"
@@ -43,20 +45,10 @@ class IncRegOptions(ColumnOptions):
     k2: Positive | None = None  # of scheme 2; None: max(0.75 progress, 0.05)
     ceiling: Positive = 2.5  # target_reg; [scripts]: 5, LeNet: 0.05
     ceiling_factor: Literal["staged", "none"] = "staged"
-    max_steps: Count | None = None  # cap of pruning; None: 30 x ceiling / A
-    loss_eval_steps: Annotated[int, Field(ge=0)] = 20_000  # [scripts]: 5000, LeNet: 1000
-
-    def shortened(self, scale: float) -> Self:
-        """Return options with which the same ceiling is reached in a share of the steps."""
-        cap, evaluated = self.max_steps, self.loss_eval_steps
-        return self.model_copy(
-            update={
-                "A_scale": self.A_scale / scale,
-                "A_decrease": self.A_decrease / scale**2,
-                "max_steps": None if cap is None else max(1, round(scale * cap)),
-                "loss_eval_steps": max(1, round(scale * evaluated)) if evaluated else 0,
-            }
-        )
+    # cap of pruning; None: 30 x ceiling / A
+    max_steps: Annotated[Count | None, Shrinks()] = None
+    # [scripts]: 5000, LeNet: 1000
+    loss_eval_steps: Annotated[int, Field(ge=0), Shrinks()] = 20_000
 
     def largest_increment(self, weight_decay: float) -> float:
         """Return A, in a phase with this weight decay."""

@@ -8,7 +8,7 @@ lambda moves and when it stops is each method's own (`greg`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, Phase, Steps, training
 from prunebench.core.recipe import Positive, Recipe
+from prunebench.core.shortening import Shrinks
 from prunebench.methods.base import Before, Method, Run
 from prunebench.methods.contract import check_scores
 from prunebench.methods.penalized import EntryUnits, SliceUnits, Units
@@ -38,11 +39,8 @@ class PenaltyOptions(WeightOptions):
 
     ceiling: Positive = 1.0  # tau: what lambda grows beyond
     interval_steps: Count = 10  # K_u; ImageNet: 5
-    stabilize_steps: Annotated[int, Field(ge=0)] = 10_000  # K_s; ImageNet: 40,000
-
-    def shortened(self, scale: float) -> Self:
-        """Return the options of a run that settles for a share of the steps."""
-        return self.model_copy(update={"stabilize_steps": round(scale * self.stabilize_steps)})
+    # K_s; ImageNet: 40,000
+    stabilize_steps: Annotated[int, Field(ge=0), Shrinks()] = 10_000
 
 
 P = TypeVar("P", bound=PenaltyOptions)
