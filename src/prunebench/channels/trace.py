@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph, Grouping
-from prunebench.channels.ids import Value, dims_of
+from prunebench.channels.ids import Value
 from prunebench.channels.moves import MOVES
 from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, tensors_in
 from prunebench.channels.rules import COMPUTING, FOREIGN, POINTWISE, pointwise, refuse
@@ -179,7 +179,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(each) > 1:
             if func.overloadpacket is aten.cat:
                 dim = op.arg("dim") % op.out.ndim
-                if any(dims_of(layer) == (dim,) for layer in results[0].layers):
+                if any(layer.dims == (dim,) for layer in results[0].layers):
                     flow.join("concatenation", each)
             elif is_pointwise(func) and (kind := join_kind(func)):
                 flow.join(kind, each)

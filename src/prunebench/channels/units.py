@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
-from prunebench.channels.ids import Block, Ids
+from prunebench.channels.ids import Block, Ids, Ints
 from prunebench.channels.passes import WIDTH, Pass
 from prunebench.channels.roles import gates
 
-Ints = NDArray[np.int64]
 # (number of the block, slices per unit) in network order: what units of a group have in common.
 Signature = tuple[tuple[int, int], ...]
 
@@ -143,7 +141,7 @@ def components(ids: Ids) -> Ints:
     """Return the component of every id."""
     if not ids.left:
         return np.arange(ids.size)
-    left, right = torch.cat(ids.left).numpy(), torch.cat(ids.right).numpy()
+    left, right = np.concatenate(ids.left), np.concatenate(ids.right)
     ties = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(ids.size, ids.size))
     labels: Ints = connected_components(ties, directed=False)[1].astype(np.int64)
     return labels
@@ -153,7 +151,7 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
     """Return the first reason of every component that cannot leave."""
     reasons: dict[int, str] = {}
     for some, reason in ids.frozen:
-        for label in np.unique(labels[some.numpy()]).tolist():
+        for label in np.unique(labels[some]).tolist():
             reasons.setdefault(label, reason)
     for label in out_of_proportion(ids, labels):
         reasons.setdefault(label, "divided by the number of other channels")
@@ -171,8 +169,8 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
 def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
     """Yield components that are not the same share of two sets that must lose the same share."""
     for a, b in ids.proportional:
-        found_a, count_a = np.unique(labels[a.numpy()], return_counts=True)
-        found_b, count_b = np.unique(labels[b.numpy()], return_counts=True)
+        found_a, count_a = np.unique(labels[a], return_counts=True)
+        found_b, count_b = np.unique(labels[b], return_counts=True)
         share_a = dict(zip(found_a.tolist(), (count_a * len(b)).tolist(), strict=True))
         share_b = dict(zip(found_b.tolist(), (count_b * len(a)).tolist(), strict=True))
         for label in share_a.keys() | share_b.keys():
