@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +25,7 @@ from prunebench.channels.groups import MemberRole
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """Ids of an activation's elements.
 
     Attributes
@@ -76,8 +76,7 @@ def layer_of(tensor: Tensor) -> Layer:
     return Layer(ids.numpy(), shape, dims)
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What is known about a tensor of the traced pass.
 
     Attributes
@@ -98,7 +97,7 @@ class Value:
     sources: Sources = frozenset()
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """A run of ids: a parameter's dimension, both sides of a pad, a module's width, constants."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -183,8 +184,7 @@ def fixed_of(values: Sequence[Value]) -> str:
     return INPUT if INPUT in fixed else [*fixed, Value.fixed][0]
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One primitive operation that has run.
 
     Attributes
@@ -209,21 +209,28 @@ class Operation:
 
     def arg(self, name: str) -> Any:
         """Return an argument by its name in the operation's schema, or its default."""
-        for place, argument in enumerate(self.func._schema.arguments):
-            if argument.name == name:
-                if place < len(self.args):
-                    return self.args[place]
-                return self.kwargs.get(name, argument.default_value)
-        return None
+        if name in self.kwargs:
+            return self.kwargs[name]
+        place, default = arguments_of(self.func).get(name, (len(self.args), None))
+        return self.args[place] if place < len(self.args) else default
 
 
-def tensors_in(*values: Any) -> Iterator[Tensor]:
-    """Yield the tensors of an operation's arguments or results, which nest in lists at most."""
+@cache  # torch makes the whole schema anew each time it is asked for
+def arguments_of(func: Any) -> dict[str, tuple[int, Any]]:
+    """Return place and default of an operation's arguments."""
+    arguments = enumerate(func._schema.arguments)
+    return {argument.name: (place, argument.default_value) for place, argument in arguments}
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """Return the tensors of an operation's arguments or results, which nest in lists at most."""
+    found = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(*value)
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(*value)
+    return found
 
 
 Rule = Callable[[Pass, Operation], Value | Sequence[Value]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -142,7 +143,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **kwargs)
-        operands = tuple(tensors_in(*args, *kwargs.values()))
+        operands = tensors_in(*args, *kwargs.values())
         p, op = self.state, Operation(func, args, kwargs, out, strides, operands)
         values = [p.value(operand) for operand in operands]
         n_calls = len(p.calls)
@@ -187,7 +188,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
         """Remember what is known about the results; one value goes for all of the first's shape."""
-        results = list(tensors_in(out))
+        results = tensors_in(out)
         if isinstance(result, Value):
             shape = results[0].shape if results else ()
             is_like = [tensor.shape == shape or not result.layers for tensor in results]
@@ -207,6 +208,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
 
+@cache
 def is_pointwise(func: Any) -> bool:
     """Whether an operation works place by place."""
     return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE

@@ -88,13 +88,11 @@ def all_units(ids: Ids) -> list[Units]:
     numbers = [i for i, block in enumerate(ids.blocks) if block.size and is_bound(block)]
     if not numbers:
         return []
-    members = [
-        np.arange(ids.blocks[i].start, ids.blocks[i].start + ids.blocks[i].size) for i in numbers
-    ]
-    flat = np.concatenate(members)
-    block_of = np.repeat(numbers, [len(m) for m in members])
+    bound = [ids.blocks[i] for i in numbers]
+    flat = np.concatenate([np.arange(block.start, block.start + block.size) for block in bound])
+    block_of = np.repeat(numbers, [block.size for block in bound])
     label_of = labels[flat]
-    order = np.lexsort((flat, block_of, label_of))
+    order = np.argsort(label_of, kind="stable")  # within a component by block, then by place
     flat, block_of, label_of = flat[order], block_of[order], label_of[order]
     starts = np.flatnonzero(np.r_[True, label_of[1:] != label_of[:-1]])
     sizes = np.diff(np.r_[starts, len(flat)])
@@ -108,10 +106,12 @@ def all_units(ids: Ids) -> list[Units]:
         firsts = starts[sizes == size]
         places = firsts[:, None] + np.arange(size)
         kinds = np.c_[reason_of[label_of[firsts]], block_of[places]]
-        as_bytes = kinds.view(np.dtype((np.void, kinds.strides[0])))[:, 0]  # compared at once
-        _, first, kind_of = np.unique(as_bytes, return_index=True, return_inverse=True)
-        for number, kind in enumerate(kinds[first]):
-            rows = flat[places[kind_of == number]]
+        changes = np.flatnonzero((kinds[1:] != kinds[:-1]).any(axis=1)) + 1
+        runs: dict[bytes, list[Ints]] = {}  # few: units of a group mostly follow each other
+        for run in np.split(np.arange(len(kinds)), changes):
+            runs.setdefault(kinds[run[0]].tobytes(), []).append(run)
+        for same in runs.values():
+            kind, rows = kinds[same[0][0]], flat[places[np.concatenate(same)]]
             found.append(units_of(kind[1:], words[int(kind[0])], rows, ids.blocks))
     return found
 
