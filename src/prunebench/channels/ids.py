@@ -23,6 +23,7 @@ from prunebench.channels.groups import MemberRole
 
 # NumPy's arrays, since a call on a few hundred numbers costs a tenth of what PyTorch's does.
 Ints = NDArray[np.int64]
+CONSTANT = "a constant"
 
 
 class Layer(NamedTuple):
@@ -92,7 +93,7 @@ class Value(NamedTuple):
     """
 
     layers: tuple[Layer, ...] = ()
-    fixed: str = "a constant"
+    fixed: str = CONSTANT
     parameter: bool = False
     sources: Sources = frozenset()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.flow import FlowNotes
 from prunebench.channels.groups import Call, Grouping
-from prunebench.channels.ids import Ids, Ints, Layer, Value, along
+from prunebench.channels.ids import CONSTANT, Ids, Ints, Layer, Value, along
 
 INPUT = "the network's input"
 WIDTH = -1  # in place of a dimension: the block is a module's number of channels
@@ -71,6 +71,8 @@ class Pass:
         a block of ids.
     grouped
         How units of grouped convolutions are formed.
+    computing
+        Whether layers compute values.
     ids
         Ids and their ties.
     values
@@ -96,6 +98,7 @@ class Pass:
     names: list[tuple[str, ...]]
     tensors: list[Tensor]
     grouped: Grouping
+    computing: bool = True
     ids: Ids = field(default_factory=Ids)
     values: Values = field(default_factory=Values)
     calls: list[Call] = field(default_factory=list)
@@ -180,8 +183,8 @@ class Pass:
 
 def fixed_of(values: Sequence[Value]) -> str:
     """Say in words where a result without channels comes from."""
-    fixed = [value.fixed for value in values if value.fixed != Value.fixed]
-    return INPUT if INPUT in fixed else [*fixed, Value.fixed][0]
+    fixed = [value.fixed for value in values if value.fixed != CONSTANT]
+    return INPUT if INPUT in fixed else [*fixed, CONSTANT][0]
 
 
 class Operation(NamedTuple):

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from prunebench.channels.ids import Ints, Layer, Value
 from prunebench.channels.passes import Pass, Request, Size
+from prunebench.channels.shapes import READS, ValuesNeeded
 
 
 class ChannelCount(int):
@@ -94,6 +95,8 @@ class SizeMode(TorchFunctionMode):
             out = func(*args, **kwargs)
             self.state.values[out] = self.state.value(args[0])
             return out
+        if func in READS and not self.state.computing:
+            raise ValuesNeeded
         outer, self.state.request = self.state.request, request_of(func, args, kwargs)
         try:
             out = func(*args, **kwargs)
