@@ -1,28 +1,83 @@
 """Ids of channels: who has which, which are the same, and which must stay.
 
 Every row, column or element of a parameter has an integer id. An activation carries ids of the
-channels it consists of, as *layers*: int64 tensors of the activation's full shape, expanded, so
-that a stride of 0 marks the dimensions on which the ids do not depend. A layer *lies on* the
-other dimensions, also on those of size 1: strides, not sizes, tell the dimensions apart, which
-matters when a layer has a single channel. An activation without layers, such as the network's
-input, has nothing that could leave.
+channels it consists of, as *layers*: ids along some of its dimensions, on which the layer *lies*;
+on the others the ids do not depend. A layer may lie on a dimension of size 1: it is named, not told
+by its size, which matters when there is a single channel. An activation without layers, such as the
+network's input, has nothing that could leave.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prunebench.channels.flow import Sources
 from prunebench.channels.groups import MemberRole
 
+# NumPy's arrays, since a call on a few hundred numbers costs a tenth of what PyTorch's does.
+Ints = NDArray[np.int64]
+CONSTANT = "a constant"
 
-@dataclass(frozen=True)
-class Value:
+
+class Layer(NamedTuple):
+    """Ids of an activation's elements.
+
+    Attributes
+    ----------
+    ids
+        Of shape (shape[d] for d in dims).
+    shape
+        The activation's.
+    dims
+        The dimensions it lies on, in ascending order.
+    """
+
+    ids: Ints
+    shape: tuple[int, ...]
+    dims: tuple[int, ...]
+
+    def compact(self) -> Ints:
+        """Return the ids with size 1 along the dimensions the layer does not lie on."""
+        return self.ids.reshape([n if d in self.dims else 1 for d, n in enumerate(self.shape)])
+
+    def resized(self, shape: tuple[int, ...]) -> Layer:
+        """Return the layer with other sizes along the dimensions it does not lie on."""
+        return Layer(self.ids, shape, self.dims)
+
+    def as_tensor(self) -> Tensor:
+        """Return a tensor of the activation's shape, with stride 0 where the layer does not lie.
+
+        >>> Layer(np.array([7, 8]), (3, 2, 5), (1,)).as_tensor().stride()
+        (0, 1, 0)
+        """
+        strides = [0] * len(self.shape)
+        step = 1
+        for d in reversed(self.dims):
+            strides[d] = step
+            step *= self.shape[d]
+        return torch.from_numpy(np.ascontiguousarray(self.ids)).as_strided(self.shape, strides)
+
+
+def layer_of(tensor: Tensor) -> Layer:
+    """Return the layer that lies on the dimensions whose stride is not 0.
+
+    >>> layer_of(torch.tensor([7, 8]).expand(3, 2)).dims
+    (1,)
+    """
+    shape, strides = tensor.shape, tensor.stride()
+    dims = tuple(d for d, stride in enumerate(strides) if stride != 0)
+    ids = tensor.as_strided([shape[d] for d in dims], [strides[d] for d in dims])
+    return Layer(ids.numpy(), shape, dims)
+
+
+class Value(NamedTuple):
     """What is known about a tensor of the traced pass.
 
     Attributes
@@ -37,13 +92,13 @@ class Value:
         The layers from which it comes; set by the tracer, not by the rules.
     """
 
-    layers: tuple[Tensor, ...] = ()
-    fixed: str = "a constant"
+    layers: tuple[Layer, ...] = ()
+    fixed: str = CONSTANT
     parameter: bool = False
     sources: Sources = frozenset()
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """A run of ids: a parameter's dimension, both sides of a pad, a module's width, constants."""
 
@@ -62,50 +117,57 @@ class Ids:
     blocks: list[Block] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     size: int = 0
-    left: list[Tensor] = field(default_factory=list)
-    right: list[Tensor] = field(default_factory=list)
-    frozen: list[tuple[Tensor, str]] = field(default_factory=list)
-    proportional: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    left: list[Ints] = field(default_factory=list)
+    right: list[Ints] = field(default_factory=list)
+    frozen: list[tuple[Ints, str]] = field(default_factory=list)
+    proportional: list[tuple[Ints, Ints]] = field(default_factory=list)
 
-    def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Tensor:
+    def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Ints:
         """Return (size,) fresh ids."""
-        ids = torch.arange(self.size, self.size + size)
+        ids = np.arange(self.size, self.size + size)
         self.blocks.append(Block(self.size, size, owner, dim))
         self.starts.append(self.size)
         self.size += size
         return ids
 
-    def new_frozen(self, size: int, reason: str) -> Tensor:
+    def new_frozen(self, size: int, reason: str) -> Ints:
         """Return (size,) fresh ids for channels that cannot leave."""
         ids = self.new(size)
         self.freeze(ids, reason)
         return ids
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
+    def tie(self, a: Ints, b: Ints) -> None:
         """Note that the channels at the same place of `a` and `b` leave together."""
-        a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
-        self.left.append(a.reshape(-1))
-        self.right.append(b.reshape(-1))
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
+        self.left.append(a.ravel())
+        self.right.append(b.ravel())
 
-    def keep_proportional(self, a: Tensor, b: Tensor) -> None:
+    def tie_layers(self, a: Layer, b: Layer) -> None:
+        """Note that the channels at the same place of two layers leave together."""
+        if a.dims == b.dims:
+            self.tie(a.ids, b.ids)
+        else:
+            self.tie(a.compact(), b.compact())
+
+    def keep_proportional(self, a: Ints, b: Ints) -> None:
         """Note that `a` and `b` must lose the same share: one is divided by the other's number."""
-        self.proportional.append((compact(a).reshape(-1), compact(b).reshape(-1)))
+        self.proportional.append((a.ravel(), b.ravel()))
 
-    def freeze(self, ids: Tensor, reason: str) -> None:
+    def freeze(self, ids: Ints, reason: str) -> None:
         """Note that these channels cannot leave."""
-        self.frozen.append((compact(ids).reshape(-1), reason))
+        self.frozen.append((ids.ravel(), reason))
 
     def freeze_value(self, value: Value, reason: str) -> None:
         """Note that none of a tensor's channels can leave."""
         for layer in value.layers:
-            self.freeze(layer, reason)
+            self.freeze(layer.ids, reason)
 
-    def block_of(self, ids: Tensor) -> Block:
+    def block_of(self, ids: Ints) -> Block:
         """Return the block of the first of these ids."""
-        first = int(ids[(0,) * ids.ndim])  # a reshape would spell an expanded tensor out
-        return self.blocks[bisect.bisect_right(self.starts, first) - 1]
+        return self.blocks[bisect.bisect_right(self.starts, int(ids.flat[0])) - 1]
 
-    def set_role(self, ids: Tensor, role: MemberRole) -> None:
+    def set_role(self, ids: Ints, role: MemberRole) -> None:
         """Say what the parameter's dimension that has these ids does; it can do one thing only."""
         block = self.block_of(ids)
         if block.role not in (None, role):
@@ -113,40 +175,6 @@ class Ids:
         block.role = block.role or role
 
 
-def dims_of(layer: Tensor) -> tuple[int, ...]:
-    """Return the dimensions a layer lies on."""
-    return tuple(d for d, stride in enumerate(layer.stride()) if stride != 0)
-
-
-def compact(layer: Tensor) -> Tensor:
-    """Return the layer with size 1 along the dimensions it does not lie on."""
-    shape = [n if stride else 1 for n, stride in zip(layer.shape, layer.stride(), strict=True)]
-    return layer.as_strided(shape, layer.stride())
-
-
-def spread(ids: Tensor, shape: Sequence[int], dims: Sequence[int]) -> Tensor:
-    """Return the layer of `shape` on `dims` whose ids are `ids`, of shape (shape[d] for d in dims).
-
-    >>> spread(torch.tensor([7, 8]), (3, 2, 5), (1,)).stride()
-    (0, 1, 0)
-    """
-    ids = ids.contiguous()
-    strides = [0] * len(shape)
-    step = 1
-    for d in reversed(dims):
-        strides[d] = step
-        step *= shape[d]
-    return ids.as_strided(tuple(shape), strides)
-
-
-def resized(layer: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the layer with other sizes along the dimensions it does not lie on."""
-    return layer.as_strided(tuple(shape), layer.stride())
-
-
-def along(value: Value, dim: int) -> Tensor | None:
+def along(value: Value, dim: int) -> Ints | None:
     """Return the (shape[dim],) ids of the layer that lies on `dim` alone, or None."""
-    for layer in value.layers:
-        if dims_of(layer) == (dim,):
-            return layer.as_strided((layer.shape[dim],), (layer.stride(dim),))
-    return None
+    return next((layer.ids for layer in value.layers if layer.dims == (dim,)), None)

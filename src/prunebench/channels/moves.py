@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.ids import Layer, Value, along, layer_of
 from prunebench.channels.parts import DIVIDED, PARTS, WRITTEN
 from prunebench.channels.passes import Operation, Pass, Rule
 
@@ -39,17 +40,19 @@ def new(p: Pass, op: Operation) -> Value:
     if value.parameter or not p.request.internal or len(shape) != op.args[0].ndim:
         return Value()
     kept = [
-        resized(layer, shape)
+        layer.resized(shape)
         for layer in value.layers
-        if all(shape[d] == layer.shape[d] for d in dims_of(layer))
+        if all(shape[d] == layer.shape[d] for d in layer.dims)
     ]
     return Value(tuple(kept))
 
 
 def moved(p: Pass, op: Operation) -> Value:
-    """Permute or squeeze; strides go with the dimensions."""
+    """Permute or squeeze; the layer goes with its dimensions."""
     value = p.value(op.args[0])
-    layers = [op.func(layer, *op.args[1:], **op.kwargs) for layer in value.layers]
+    layers = [
+        layer_of(op.func(layer.as_tensor(), *op.args[1:], **op.kwargs)) for layer in value.layers
+    ]
     return p.settle(value, layers, SINGLE, value.parameter)
 
 
@@ -61,12 +64,10 @@ def unsqueeze(p: Pass, op: Operation) -> Value:
     return p.settle(value, layers, SINGLE, value.parameter)
 
 
-def with_dim(layer: Tensor, place: int) -> Tensor:
+def with_dim(layer: Layer, place: int) -> Layer:
     """Return the layer with one more dimension, of size 1, on which it does not lie."""
-    shape, strides = list(layer.shape), list(layer.stride())
-    shape.insert(place, 1)
-    strides.insert(place, 0)
-    return layer.as_strided(shape, strides)
+    shape = (*layer.shape[:place], 1, *layer.shape[place:])
+    return Layer(layer.ids, shape, tuple(d + (d >= place) for d in layer.dims))
 
 
 def expand(p: Pass, op: Operation) -> Value:
@@ -75,17 +76,17 @@ def expand(p: Pass, op: Operation) -> Value:
     offset = op.out.ndim - op.args[0].ndim
     sizes = p.request.sizes or ()
     written = {d for d, size in enumerate(sizes) if size is False}
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     reason = SINGLE
     for layer in value.layers:
-        places = [d + offset for d in dims_of(layer)]
+        places = tuple(d + offset for d in layer.dims)
         if any(layer.shape[d - offset] != op.out.shape[d] for d in places):
             layers.append(None)
         elif written & set(places):
             layers.append(None)
             reason = WRITTEN
         else:
-            layers.append(layer.expand(op.out.shape))
+            layers.append(Layer(layer.ids, op.out.shape, places))
     return p.settle(value, layers, reason, value.parameter)
 
 
@@ -93,15 +94,13 @@ def repeat(p: Pass, op: Operation) -> Value:
     """Put copies side by side."""
     value = p.value(op.args[0])
     offset = op.out.ndim - op.args[0].ndim
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     for layer in value.layers:
-        dims = dims_of(layer)
-        if len(dims) != 1:
+        if len(layer.dims) != 1:
             layers.append(None)
             continue
-        place = dims[0] + offset
-        ids = layer.as_strided((layer.shape[dims[0]],), (layer.stride(dims[0]),))
-        layers.append(spread(ids.repeat(op.args[1][place]), op.out.shape, (place,)))
+        place = layer.dims[0] + offset
+        layers.append(Layer(np.tile(layer.ids, op.args[1][place]), op.out.shape, (place,)))
     return p.settle(value, layers, DIVIDED, value.parameter)
 
 
@@ -114,7 +113,7 @@ def cat(p: Pass, op: Operation) -> Value:
         if value.parameter:
             p.ids.freeze_value(value, "a parameter is joined with other tensors")
     layers = [layer for value in values for layer in value.layers]
-    if all(dims_of(layer) == (dim,) for layer in layers):
+    if all(layer.dims == (dim,) for layer in layers):
         ids = []
         for tensor, value in zip(tensors, values, strict=True):
             part = along(value, dim)
@@ -122,7 +121,7 @@ def cat(p: Pass, op: Operation) -> Value:
                 reason = f"joined with {value.fixed}"
                 part = p.ids.new_frozen(tensor.shape[dim], reason)
             ids.append(part)
-        return Value((spread(torch.cat(ids), op.out.shape, (dim,)),))
+        return Value((Layer(np.concatenate(ids), op.out.shape, (dim,)),))
     return overlaid(p, values, layers, op.out, dim)
 
 
@@ -137,30 +136,29 @@ def stack(p: Pass, op: Operation) -> Value:
     return overlaid(p, values, layers, op.out, dim)
 
 
-def overlaid(p: Pass, values: list[Value], layers: list[Tensor], out: Tensor, dim: int) -> Value:
+def overlaid(p: Pass, values: list[Value], layers: list[Layer], out: Tensor, dim: int) -> Value:
     """Return the channels of tensors joined along a dimension on which no channels lie."""
-    dims = {dims_of(layer) for layer in layers}
+    dims = {layer.dims for layer in layers}
     if len(dims) != 1 or dim in next(iter(dims)) or any(len(v.layers) != 1 for v in values):
         fixed = next((v.fixed for v in values if not v.layers), "other dimensions")
         for value in values:
             p.ids.freeze_value(value, f"joined with {fixed}")
         return Value((), f"a tensor joined with {fixed}")
-    first = resized(layers[0], out.shape)
     for layer in layers[1:]:
-        p.ids.tie(compact(layers[0]), compact(layer))
-    return Value((first,))
+        p.ids.tie_layers(layers[0], layer)
+    return Value((layers[0].resized(out.shape),))
 
 
 def constant_pad(p: Pass, op: Operation) -> Value:
     """Add constants around; added channels are units if a padding module holds their number."""
     x, padding = op.args[0], [int(n) for n in op.args[1]]
     value = p.value(x)
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     for layer in value.layers:
-        dims = dims_of(layer)
+        dims = layer.dims
         padded = {d: channel_padding(padding, x.ndim - 1 - d) for d in dims}
         if not any(any(sides) for sides in padded.values()):
-            layers.append(resized(layer, op.out.shape))
+            layers.append(layer.resized(op.out.shape))
             continue
         path, module = p.module()
         held = module.padding if isinstance(module, nn.modules.padding._ConstantPadNd) else ()
@@ -169,9 +167,8 @@ def constant_pad(p: Pass, op: Operation) -> Value:
             continue
         before, after = padded[dims[0]]
         extra = p.pad_ids(path, 2 * (x.ndim - 1 - dims[0]), before, after)
-        ids = layer.as_strided((layer.shape[dims[0]],), (layer.stride(dims[0]),))
-        ids = torch.cat([extra[:before], ids, extra[before:]])
-        layers.append(spread(ids, op.out.shape, dims))
+        ids = np.concatenate([extra[:before], layer.ids, extra[before:]])
+        layers.append(Layer(ids, op.out.shape, dims))
     return p.settle(value, layers, PADDED)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.ids import Ints, Layer, Value, layer_of
 from prunebench.channels.passes import Operation, Pass, Rule, Size
 
 aten = torch.ops.aten
@@ -27,8 +27,14 @@ def select(p: Pass, op: Operation) -> Value:
     """Take one place along a dimension; not followed if channels lie there."""
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
-    layers = [None if dim in dims_of(layer) else layer.select(dim, 0) for layer in value.layers]
+    layers = [None if dim in layer.dims else without_dim(layer, dim) for layer in value.layers]
     return p.settle(value, layers, CUT, value.parameter)
+
+
+def without_dim(layer: Layer, place: int) -> Layer:
+    """Return the layer without a dimension on which it does not lie."""
+    shape = (*layer.shape[:place], *layer.shape[place + 1 :])
+    return Layer(layer.ids, shape, tuple(d - (d > place) for d in layer.dims))
 
 
 def index_select(p: Pass, op: Operation) -> Value:
@@ -36,9 +42,7 @@ def index_select(p: Pass, op: Operation) -> Value:
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
     p.ids.freeze_value(p.value(op.arg("index")), INDEX)
-    layers = [
-        None if dim in dims_of(layer) else resized(layer, op.out.shape) for layer in value.layers
-    ]
+    layers = [None if dim in layer.dims else layer.resized(op.out.shape) for layer in value.layers]
     return p.settle(value, layers, CUT, value.parameter)
 
 
@@ -47,25 +51,24 @@ def slice_(p: Pass, op: Operation) -> Value:
     value, x = p.value(op.args[0]), op.args[0]
     dim = op.arg("dim") % x.ndim
     size, length = x.shape[dim], op.out.shape[dim]
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     for layer in value.layers:
-        part = op.func(layer, *op.args[1:], **op.kwargs)
-        if dim not in dims_of(layer) or length == size:
+        part = layer_of(op.func(layer.as_tensor(), *op.args[1:], **op.kwargs))
+        if dim not in layer.dims or length == size:
             layers.append(part)
             continue
-        ids = along(Value((layer,)), dim)
-        is_even = ids is not None and length and size % length == 0 and op.arg("step") == 1
+        is_even = layer.dims == (dim,) and length and size % length == 0 and op.arg("step") == 1
         if not is_even or p.request.cuts is None or (op.arg("start") or 0) % length:
             layers.append(None)
             continue
-        tie_columns(p, ids.reshape(-1, length))  # type: ignore[union-attr]
+        tie_columns(p, layer.ids.reshape(-1, length))
         for count in p.request.cuts:
-            p.ids.keep_proportional(count, layer)
+            p.ids.keep_proportional(count, layer.ids)
         layers.append(part)
     return p.settle(value, layers, CUT, value.parameter)
 
 
-def tie_columns(p: Pass, rows: Tensor) -> None:
+def tie_columns(p: Pass, rows: Ints) -> None:
     """Note that the same places of all rows leave together, so that rows stay of equal length."""
     p.ids.tie(rows[:1], rows)
 
@@ -75,16 +78,16 @@ def split(p: Pass, op: Operation) -> list[Value]:
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
     is_even = len({part.shape for part in op.out}) == 1
-    parts: list[list[Tensor | None]] = [[] for _ in op.out]
+    parts: list[list[Layer | None]] = [[] for _ in op.out]
     for layer in value.layers:
-        chunks: list[Tensor] = list(op.func(layer, *op.args[1:], **op.kwargs))
-        followed = dim not in dims_of(layer)
+        chunks = [*map(layer_of, op.func(layer.as_tensor(), *op.args[1:], **op.kwargs))]
+        followed = dim not in layer.dims
         if not followed and p.request.cuts is not None and is_even:
             followed = True
             for chunk in chunks[1:]:
-                p.ids.tie(compact(chunks[0]), compact(chunk))
+                p.ids.tie(chunks[0].ids, chunk.ids)
             for count in p.request.cuts:
-                p.ids.keep_proportional(count, layer)
+                p.ids.keep_proportional(count, layer.ids)
         for part, chunk in zip(parts, chunks, strict=True):
             part.append(chunk if followed else None)
     return [p.settle(value, part, CUT) for part in parts]
@@ -100,7 +103,7 @@ def index(p: Pass, op: Operation) -> Value:
     # The result's dimensions are where they were only if one dimension is indexed by a vector.
     plain = len(dims) == 1 and op.out.ndim == op.args[0].ndim
     layers = [
-        resized(layer, op.out.shape) if plain and not dims & set(dims_of(layer)) else None
+        layer.resized(op.out.shape) if plain and not dims & set(layer.dims) else None
         for layer in value.layers
     ]
     return p.settle(value, layers, CUT)
@@ -114,12 +117,12 @@ def index_put(p: Pass, op: Operation) -> Value:
         if place is not None:
             p.ids.freeze_value(p.value(place), INDEX)
     rows = len(chosen) == 1 and chosen[0].ndim == 1
-    on = {d for layer in (*value.layers, *source.layers) for d in dims_of(layer)}
-    same_dims = {dims_of(la) for la in value.layers} == {dims_of(la) for la in source.layers}
+    on = {d for layer in (*value.layers, *source.layers) for d in layer.dims}
+    same_dims = {layer.dims for layer in value.layers} == {layer.dims for layer in source.layers}
     if rows and 0 not in on and (written.numel() == 1 or (same_dims and written.ndim == base.ndim)):
         for layer, other in itertools.product(value.layers, source.layers):
-            if dims_of(layer) == dims_of(other):
-                p.ids.tie(compact(layer), compact(other))
+            if layer.dims == other.dims:
+                p.ids.tie(layer.ids, other.ids)
         return value
     for used in (value, source):
         p.ids.freeze_value(used, "written into places of a tensor")
@@ -135,27 +138,27 @@ def view(p: Pass, op: Operation) -> Value:
 
 
 def reshaped(
-    p: Pass, layer: Tensor, shape: tuple[int, ...], sizes: tuple[Size, ...] | None
-) -> Tensor | None:
+    p: Pass, layer: Layer, shape: tuple[int, ...], sizes: tuple[Size, ...] | None
+) -> Layer | None:
     """Return the layer in another shape, or None if its channels cannot be followed.
 
     Channels are divided into a written number of parts, which stay of equal length: the same places
     of all parts leave together. `sizes` says which sizes change with the channels; where that is
     not known, channels may be merged with others, not divided.
     """
-    if layer.numel() == 0:
+    if 0 in layer.shape:
         return None
-    on = set(dims_of(layer))
-    full = [1] * layer.ndim  # sizes where the reshape has to spell the ids out
+    on = set(layer.dims)
+    full = [1] * len(layer.shape)  # sizes where the reshape has to spell the ids out
     target = [1] * len(shape)
     lies: list[int] = []
-    touched = [(i, o) for i, o in aligned(tuple(layer.shape), shape) if on & set(i)]
+    touched = [(i, o) for i, o in aligned(layer.shape, shape) if on & set(i)]
     for ins, outs in touched:
         for d in ins:
             full[d] = layer.shape[d]
         for d in outs:
             target[d] = shape[d]
-    spelled = layer.as_strided(full, layer.stride()).reshape(target).contiguous()
+    spelled: Ints = np.broadcast_to(layer.compact(), full).reshape(target)
     for _, outs in touched:
         large = [d for d in outs if shape[d] > 1]
         vary = [d for d in large if differs(spelled, d)]
@@ -164,26 +167,26 @@ def reshaped(
             if large and written == large:
                 return None
             for d in written:
-                p.ids.tie(spelled.narrow(d, 0, 1), spelled)
-                spelled = spelled.narrow(d, 0, 1)
+                p.ids.tie(spelled.take([0], d), spelled)
+                spelled = spelled.take([0], d)
             vary = [d for d in vary if d not in written]
             for d in vary:
-                if isinstance(count := sizes[d], Tensor):
-                    p.ids.keep_proportional(count, layer)
+                if isinstance(count := sizes[d], np.ndarray):
+                    p.ids.keep_proportional(count, layer.ids)
         if not vary:  # a single channel: its dimension keeps size 1 if there is one
             lies += ([d for d in outs if shape[d] == 1] or large)[:1]
         elif len(vary) == 1 and (sizes is not None or vary == large[-1:]):
             lies += vary  # the same channels again and again, as in instance norm
         else:
             return None
-    spelled = spelled.contiguous()
-    strides = [max(spelled.stride(d), 1) if d in lies else 0 for d in range(len(shape))]
-    return spelled.as_strided(shape, strides)
+    dims = tuple(sorted(lies))
+    ids = spelled[tuple(slice(None) if d in dims else 0 for d in range(len(shape)))]
+    return Layer(np.broadcast_to(ids, [shape[d] for d in dims]).copy(), shape, dims)
 
 
-def differs(ids: Tensor, dim: int) -> bool:
+def differs(ids: Ints, dim: int) -> bool:
     """Whether ids differ along a dimension."""
-    return not bool((ids == ids.narrow(dim, 0, 1)).all())
+    return bool((ids != ids.take([0], dim)).any())
 
 
 def aligned(
@@ -216,15 +219,14 @@ def pixel_shuffle(p: Pass, op: Operation) -> Value:
     """Tie the channels that become the pixels of one channel."""
     value = p.value(op.args[0])
     dim = op.out.ndim - 3
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     for layer in value.layers:
-        ids = along(Value((layer,)), dim)
-        if ids is None:
+        if layer.dims != (dim,):
             layers.append(None)
             continue
-        rows = ids.reshape(op.out.shape[dim], -1)
+        rows = layer.ids.reshape(op.out.shape[dim], -1)
         p.ids.tie(rows[:, :1], rows)
-        layers.append(spread(rows[:, 0], op.out.shape, (dim,)))
+        layers.append(Layer(rows[:, 0], op.out.shape, (dim,)))
     return p.settle(value, layers, DIVIDED)
 
 
@@ -232,26 +234,26 @@ def pixel_unshuffle(p: Pass, op: Operation) -> Value:
     """Give the channels that were pixels of one channel its id."""
     value = p.value(op.args[0])
     dim = op.out.ndim - 3
-    layers: list[Tensor | None] = []
-    for layer in value.layers:
-        ids = along(Value((layer,)), dim)
-        if ids is not None:
-            ids = spread(ids.repeat_interleave(op.args[1] ** 2), op.out.shape, (dim,))
-        layers.append(ids)
+    layers = [
+        Layer(layer.ids.repeat(op.args[1] ** 2), op.out.shape, (dim,))
+        if layer.dims == (dim,)
+        else None
+        for layer in value.layers
+    ]
     return p.settle(value, layers, DIVIDED)
 
 
 def channel_shuffle(p: Pass, op: Operation) -> Value:
     """Tie the same place of all groups, so that the groups stay as large as each other."""
     value = p.value(op.args[0])
-    layers: list[Tensor | None] = []
+    layers: list[Layer | None] = []
     for layer in value.layers:
-        ids = along(Value((layer,)), 1)
-        if ids is not None:
-            rows = ids.reshape(op.args[1], -1)
-            p.ids.tie(rows[:1], rows)
-            ids = spread(rows.t().reshape(-1), op.out.shape, (1,))
-        layers.append(ids)
+        if layer.dims != (1,):
+            layers.append(None)
+            continue
+        rows = layer.ids.reshape(op.args[1], -1)
+        p.ids.tie(rows[:1], rows)
+        layers.append(Layer(rows.T.ravel(), op.out.shape, (1,)))
     return p.settle(value, layers, DIVIDED)
 
 
@@ -261,9 +263,11 @@ def glu(p: Pass, op: Operation) -> Value:
     dim = op.arg("dim") % op.out.ndim
     layers = []
     for layer in value.layers:
-        first, second = layer.chunk(2, dim) if dim in dims_of(layer) else (layer, layer)
-        p.ids.tie(compact(first), compact(second))
-        layers.append(resized(first, op.out.shape))
+        first = layer.ids
+        if dim in layer.dims:
+            first, second = np.split(layer.ids, 2, layer.dims.index(dim))
+            p.ids.tie(first, second)
+        layers.append(Layer(first, op.out.shape, layer.dims))
     return p.settle(value, layers, "gated")
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
 from prunebench.channels.flow import FlowNotes
 from prunebench.channels.groups import Call, Grouping
-from prunebench.channels.ids import Ids, Value, along, compact, dims_of, spread
+from prunebench.channels.ids import CONSTANT, Ids, Ints, Layer, Value, along
 
 INPUT = "the network's input"
 WIDTH = -1  # in place of a dimension: the block is a module's number of channels
 
 
 # Ids of the channels a size is proportional to, True if it is what is left, False if written.
-Size = Tensor | bool
+Size = Ints | bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Request:
     """
 
     sizes: tuple[Size, ...] | None = None
-    cuts: tuple[Tensor, ...] | None = None
+    cuts: tuple[Ints, ...] | None = None
     internal: bool = False
 
 
@@ -69,6 +71,8 @@ class Pass:
         a block of ids.
     grouped
         How units of grouped convolutions are formed.
+    computing
+        Whether layers compute values.
     ids
         Ids and their ties.
     values
@@ -94,14 +98,15 @@ class Pass:
     names: list[tuple[str, ...]]
     tensors: list[Tensor]
     grouped: Grouping
+    computing: bool = True
     ids: Ids = field(default_factory=Ids)
     values: Values = field(default_factory=Values)
     calls: list[Call] = field(default_factory=list)
     running: list[tuple[str, nn.Module]] = field(default_factory=list)
-    pads: dict[tuple[str, int], tuple[int, int, Tensor]] = field(default_factory=dict)
+    pads: dict[tuple[str, int], tuple[int, int, Ints]] = field(default_factory=dict)
     flow: FlowNotes = field(default_factory=FlowNotes)
     unknown: dict[str, None] = field(default_factory=dict)
-    widths: dict[str, Tensor] = field(default_factory=dict)
+    widths: dict[str, Ints] = field(default_factory=dict)
     request: Request = Request()
     is_counting: bool = True
 
@@ -116,9 +121,9 @@ class Pass:
         number = self.numbers.get(id(tensor))
         if number is None:
             return Value()
+        shape = tuple(tensor.shape)
         layers = tuple(
-            spread(self.ids.new(size, number, dim), tensor.shape, (dim,))
-            for dim, size in enumerate(tensor.shape)
+            Layer(self.ids.new(size, number, dim), shape, (dim,)) for dim, size in enumerate(shape)
         )
         self.values[tensor] = value = Value(layers, self.names[number][0], parameter=True)
         return value
@@ -127,19 +132,19 @@ class Pass:
         """Return path and module of the innermost `forward` under way."""
         return self.running[-1] if self.running else ("", None)
 
-    def pad_ids(self, path: str, position: int, before: int, after: int) -> Tensor:
+    def pad_ids(self, path: str, position: int, before: int, after: int) -> Ints:
         """Return (before + after,) ids of a padding module's channels, the same at each call."""
         key = (path, position)
         if key not in self.pads:
             self.pads[key] = (before, after, self.ids.new(before + after, path, position))
         return self.pads[key][2]
 
-    def width(self, channels: Tensor, n_channels: int) -> None:
+    def width(self, channels: Ints, n_channels: int) -> None:
         """Note that the running module repeats the number of these channels, but has no tensor."""
         path, _ = self.module()
         if path not in self.widths:
             self.widths[path] = self.ids.new(n_channels, path, WIDTH)
-        self.ids.tie(self.widths[path].repeat(len(channels) // n_channels), channels)
+        self.ids.tie(np.tile(self.widths[path], len(channels) // n_channels), channels)
 
     def called(
         self, value: Value, weight: Tensor, dim: int, positions: int, out: Tensor, operation: str
@@ -156,34 +161,33 @@ class Pass:
             self.calls.append(Call(name, positions, weight.numel(), out.numel(), block.dim))
 
     def settle(
-        self, value: Value, layers: Sequence[Tensor | None], reason: str, parameter: bool = False
+        self, value: Value, layers: Sequence[Layer | None], reason: str, parameter: bool = False
     ) -> Value:
         """Return `value` with new layers; a layer that lies nowhere any more freezes its channels.
 
         None in place of a layer stands for one that an operation has used up.
         """
-        kept: list[Tensor] = []
+        kept: list[Layer] = []
         for old, new in zip(value.layers, layers, strict=True):
-            if new is None or not dims_of(new):
-                self.ids.freeze(old, reason)
+            if new is None or not new.dims:
+                self.ids.freeze(old.ids, reason)
                 continue
-            partner = next((k for k in kept if set(dims_of(k)) & set(dims_of(new))), None)
+            partner = next((k for k in kept if set(k.dims) & set(new.dims)), None)
             if partner is None:
                 kept.append(new)
             else:  # two layers along one dimension: all that meet leave together
-                self.ids.tie(compact(partner), compact(new))
+                self.ids.tie_layers(partner, new)
         fixed = value.fixed if kept or not value.layers else f"what was {reason}"
         return Value(tuple(kept), fixed, parameter and len(kept) == len(value.layers))
 
 
 def fixed_of(values: Sequence[Value]) -> str:
     """Say in words where a result without channels comes from."""
-    fixed = [value.fixed for value in values if value.fixed != Value.fixed]
-    return INPUT if INPUT in fixed else [*fixed, Value.fixed][0]
+    fixed = [value.fixed for value in values if value.fixed != CONSTANT]
+    return INPUT if INPUT in fixed else [*fixed, CONSTANT][0]
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One primitive operation that has run.
 
     Attributes
@@ -208,21 +212,28 @@ class Operation:
 
     def arg(self, name: str) -> Any:
         """Return an argument by its name in the operation's schema, or its default."""
-        for place, argument in enumerate(self.func._schema.arguments):
-            if argument.name == name:
-                if place < len(self.args):
-                    return self.args[place]
-                return self.kwargs.get(name, argument.default_value)
-        return None
+        if name in self.kwargs:
+            return self.kwargs[name]
+        place, default = arguments_of(self.func).get(name, (len(self.args), None))
+        return self.args[place] if place < len(self.args) else default
 
 
-def tensors_in(*values: Any) -> Iterator[Tensor]:
-    """Yield the tensors of an operation's arguments or results, which nest in lists at most."""
+@cache  # torch makes the whole schema anew each time it is asked for
+def arguments_of(func: Any) -> dict[str, tuple[int, Any]]:
+    """Return place and default of an operation's arguments."""
+    arguments = enumerate(func._schema.arguments)
+    return {argument.name: (place, argument.default_value) for place, argument in arguments}
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """Return the tensors of an operation's arguments or results, which nest in lists at most."""
+    found = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(*value)
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(*value)
+    return found
 
 
 Rule = Callable[[Pass, Operation], Value | Sequence[Value]]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunebench.channels.ids import Value, along, compact, dims_of, resized, spread
+from prunebench.channels.ids import Ints, Layer, Value, along
 from prunebench.channels.passes import INPUT, Operation, Pass, Rule, fixed_of
 
 aten = torch.ops.aten
@@ -23,41 +23,36 @@ def pointwise(p: Pass, op: Operation) -> Value:
     """Tie the channels at the same place of the operands."""
     tensors = op.operands
     values = [p.value(tensor) for tensor in tensors]
-    merged: list[Tensor] = []
+    shape = tuple(op.out.shape)
+    merged: list[Layer] = []
     for tensor, value in zip(tensors, values, strict=True):
-        offset = op.out.ndim - tensor.ndim
+        offset = len(shape) - tensor.ndim
         for layer in value.layers:
             if value.parameter:
-                if compact(layer).numel() == 1:  # one number for all channels, or one for one
+                if layer.ids.size == 1:  # one number for all channels, or one for one
                     continue
-                p.ids.set_role(layer, "vector")
-            dims = [
-                d + offset for d in dims_of(layer) if layer.shape[d] == op.out.shape[d + offset]
-            ]
-            if len(dims) < len(dims_of(layer)):
-                p.ids.freeze(layer, "spread from one channel over several")
+                p.ids.set_role(layer.ids, "vector")
+            if any(layer.shape[d] != shape[d + offset] for d in layer.dims):
+                p.ids.freeze(layer.ids, "spread from one channel over several")
                 continue
-            strides = [0] * offset + list(layer.stride())
-            placed = layer.as_strided(tuple(op.out.shape), strides)
-            partner = next((m for m in merged if set(dims_of(m)) & set(dims)), None)
+            placed = Layer(layer.ids, shape, tuple(d + offset for d in layer.dims))
+            partner = next((m for m in merged if set(m.dims) & set(placed.dims)), None)
             if partner is None:
                 merged.append(placed)
             else:
-                p.ids.tie(compact(partner), compact(placed))
+                p.ids.tie_layers(partner, placed)
     for layer in merged:
         for tensor, value in zip(tensors, values, strict=True):
             if has_fixed_size(tensor, value, layer):
-                p.ids.freeze(layer, f"combined with {value.fixed}, whose size is fixed")
+                p.ids.freeze(layer.ids, f"combined with {value.fixed}, whose size is fixed")
     return Value(tuple(merged), fixed_of(values))
 
 
-def has_fixed_size(tensor: Tensor, value: Value, layer: Tensor) -> bool:
+def has_fixed_size(tensor: Tensor, value: Value, layer: Layer) -> bool:
     """Whether an operand has several places, but no channels, where the result's layer lies."""
-    offset = layer.ndim - tensor.ndim
-    own = {d + offset for own_layer in value.layers for d in dims_of(own_layer)}
-    return any(
-        d >= offset and tensor.shape[d - offset] > 1 and d not in own for d in dims_of(layer)
-    )
+    offset = len(layer.shape) - tensor.ndim
+    own = {d + offset for own_layer in value.layers for d in own_layer.dims}
+    return any(d >= offset and tensor.shape[d - offset] > 1 and d not in own for d in layer.dims)
 
 
 def convolution(p: Pass, op: Operation) -> Value:
@@ -92,7 +87,7 @@ def convolution(p: Pass, op: Operation) -> Value:
             p.ids.tie(rows_by_group[:1], rows_by_group)
         p.ids.block_of(rows).reads_input = xv.fixed == INPUT
     vector(p, rows, bias)
-    return Value((spread(rows, op.out.shape, (1,)),))
+    return Value((Layer(rows, tuple(op.out.shape), (1,)),))
 
 
 def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, groups: int) -> bool:
@@ -140,18 +135,18 @@ def product(
     p.ids.set_role(rows, "out")
     p.ids.block_of(rows).reads_input = xv.fixed == INPUT
     vector(p, rows, bias)
-    return Value((spread(rows, out.shape, (out.ndim - 1,)),))
+    return Value((Layer(rows, tuple(out.shape), (out.ndim - 1,)),))
 
 
-def channels(p: Pass, value: Value, dim: int, reader: str) -> Tensor | None:
+def channels(p: Pass, value: Value, dim: int, reader: str) -> Ints | None:
     """Return the ids along `dim`; channels that lie elsewhere are frozen."""
     for layer in value.layers:
-        if dims_of(layer) != (dim,):
-            p.ids.freeze(layer, f"{reader} reads its channels as another dimension")
+        if layer.dims != (dim,):
+            p.ids.freeze(layer.ids, f"{reader} reads its channels as another dimension")
     return along(value, dim)
 
 
-def consume(p: Pass, value: Value, ids: Tensor | None, columns: Tensor) -> None:
+def consume(p: Pass, value: Value, ids: Ints | None, columns: Ints) -> None:
     """Bind a weight's consuming dimension to what it reads."""
     p.ids.set_role(columns, "in")
     if ids is None:
@@ -160,7 +155,7 @@ def consume(p: Pass, value: Value, ids: Tensor | None, columns: Tensor) -> None:
         p.ids.tie(columns, ids)
 
 
-def vector(p: Pass, ids: Tensor | None, tensor: Tensor | None) -> None:
+def vector(p: Pass, ids: Ints | None, tensor: Tensor | None) -> None:
     """Bind a bias, an affine parameter or a statistic to channels."""
     if tensor is None:
         return
@@ -239,7 +234,7 @@ def layer_norm(p: Pass, op: Operation) -> Value:
     for tensor in op.args[2:4]:
         if tensor is not None:
             p.ids.freeze_value(p.value(tensor), "layer norm")
-    layers = [None if max(dims_of(layer)) >= first else layer for layer in value.layers]
+    layers = [None if max(layer.dims) >= first else layer for layer in value.layers]
     return p.settle(value, layers, "normalized over its channels by a layer norm")
 
 
@@ -251,7 +246,7 @@ def spatial(n_dims: int) -> Rule:
         result = op.out[0] if isinstance(op.out, tuple | list) else op.out
         first = result.ndim - n_dims
         layers = [
-            None if max(dims_of(layer)) >= first else resized(layer, result.shape)
+            None if max(layer.dims) >= first else layer.resized(result.shape)
             for layer in value.layers
         ]
         return p.settle(value, layers, f"mixed across its channels by {op.name}")
@@ -270,8 +265,8 @@ def reduction(p: Pass, op: Operation) -> Value:
     stay = [d for d in range(x.ndim) if d not in dims or op.arg("keepdim")]
     layers = [
         None
-        if dims & set(dims_of(layer))
-        else layer.as_strided(tuple(result.shape), [layer.stride(d) for d in stay])
+        if dims & set(layer.dims)
+        else Layer(layer.ids, result.shape, tuple(map(stay.index, layer.dims)))
         for layer in value.layers
     ]
     return p.settle(value, layers, f"summed over its channels by {op.name}")
@@ -283,7 +278,7 @@ def across(p: Pass, op: Operation) -> Value:
     chosen = op.arg("dim") if op.arg("dims") is None else op.arg("dims")
     chosen = [chosen] if isinstance(chosen, int) else chosen
     dims = {d % op.out.ndim for d in chosen} or set(range(op.out.ndim))  # roll: all as one
-    layers = [None if dims & set(dims_of(layer)) else layer for layer in value.layers]
+    layers = [None if dims & set(layer.dims) else layer for layer in value.layers]
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
 
@@ -291,7 +286,7 @@ def unpool(p: Pass, op: Operation) -> Value | Sequence[Value]:
     """Put pooled elements back at their places; the places have channels as well."""
     value, places = p.value(op.args[0]), p.value(op.args[1])
     for layer, other in itertools.product(value.layers, places.layers):
-        p.ids.tie(compact(layer), compact(other))
+        p.ids.tie_layers(layer, other)
     if bool(value.layers) != bool(places.layers):
         return refuse(p, op.args[:2], op.name + " of different channels")
     return spatial(2 if op.out.ndim == 4 else 3)(p, op)
@@ -301,9 +296,7 @@ def sampled(p: Pass, op: Operation) -> Value:
     """Sample an activation at computed places, as region pooling and grid sampling do."""
     value = p.value(op.args[0])
     p.ids.freeze_value(p.value(op.args[1]), f"gives {op.name} its places")
-    layers = [
-        resized(layer, op.out.shape) if dims_of(layer) == (1,) else None for layer in value.layers
-    ]
+    layers = [layer.resized(op.out.shape) if layer.dims == (1,) else None for layer in value.layers]
     return p.settle(value, layers, f"mixed across its channels by {op.name}")
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from prunebench.channels.ids import Value, along, dims_of, spread
+from prunebench.channels.ids import Ints, Layer, Value
 from prunebench.channels.passes import Pass, Request, Size
+from prunebench.channels.shapes import READS, ValuesNeeded
 
 
 class ChannelCount(int):
@@ -24,14 +26,14 @@ class ChannelCount(int):
 
     `of` holds the ids of the channels it is proportional to.
 
-    >>> eight = ChannelCount(8, torch.arange(8))
+    >>> eight = ChannelCount(8, np.arange(8))
     >>> type(eight // 2 * 3).__name__, type(eight + 1).__name__
     ('ChannelCount', 'int')
     """
 
-    of: Tensor
+    of: Ints
 
-    def __new__(cls, number: int, of: Tensor) -> Self:
+    def __new__(cls, number: int, of: Ints) -> Self:
         """Return a number that is proportional to these channels."""
         count = super().__new__(cls, number)
         count.of = of
@@ -56,7 +58,7 @@ class ChannelCount(int):
 
     def _plus(self, other: Any, result: Any) -> Any:
         if isinstance(other, ChannelCount):
-            return ChannelCount(result, torch.cat([self.of, other.of]))
+            return ChannelCount(result, np.concatenate([self.of, other.of]))
         return self if is_number(other) and other == 0 else result  # `sum` starts from 0
 
     __rmul__ = __mul__
@@ -93,6 +95,8 @@ class SizeMode(TorchFunctionMode):
             out = func(*args, **kwargs)
             self.state.values[out] = self.state.value(args[0])
             return out
+        if func in READS and not self.state.computing:
+            raise ValuesNeeded
         outer, self.state.request = self.state.request, request_of(func, args, kwargs)
         try:
             out = func(*args, **kwargs)
@@ -108,8 +112,7 @@ class SizeMode(TorchFunctionMode):
 def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) -> Any:
     """Return a shape, or its size along `dim`, with channel counts where channels lie."""
     value = state.value(x)
-    found = {d: along(value, d) for layer in value.layers for d in dims_of(layer)}
-    on = {d: ids for d, ids in found.items() if ids is not None}
+    on = {layer.dims[0]: layer.ids for layer in value.layers if len(layer.dims) == 1}
     if isinstance(sizes, torch.Size):
         return torch.Size([ChannelCount(n, on[d]) if d in on else n for d, n in enumerate(sizes)])
     place = None if dim is None else dim % x.ndim
@@ -128,7 +131,7 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
         return Value()
     counts = {d: n.of for d, n in enumerate(sizes) if isinstance(n, ChannelCount)}
     return Value(
-        tuple(spread(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d])
+        tuple(Layer(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d])
     )
 
 
@@ -159,7 +162,7 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
     return Request(internal=True)
 
 
-def cuts_of(places: Sequence[Any]) -> tuple[Tensor, ...] | None:
+def cuts_of(places: Sequence[Any]) -> tuple[Ints, ...] | None:
     """Return what the places of cuts are proportional to; None if one is written in the code."""
     flat = [n for place in places for n in (place if isinstance(place, Sequence) else [place])]
     cuts = [n for n in flat if n is not None and not (is_number(n) and n == 0)]

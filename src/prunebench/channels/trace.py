@@ -1,7 +1,8 @@
 """Find the groups of coupled channels of a network by running it once.
 
 The network runs eagerly, in eval mode and without gradients, below autograd, where composite
-operations have come apart into a few primitive ones. Symbolic tracing was tried and rejected: it
+operations have come apart into a few primitive ones. Its layers compute nothing unless it looks at
+values; then it runs again with them. Symbolic tracing was tried and rejected: it
 fails on networks whose `forward` looks at data, and needs rules per operation as well.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -22,10 +24,11 @@ from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph, Grouping
-from prunebench.channels.ids import Value, dims_of
+from prunebench.channels.ids import Value
 from prunebench.channels.moves import MOVES
 from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, tensors_in
 from prunebench.channels.rules import COMPUTING, FOREIGN, POINTWISE, pointwise, refuse
+from prunebench.channels.shapes import ValuesNeeded, run_by_shape
 from prunebench.channels.sizes import SizeMode
 from prunebench.channels.units import graph_of
 from prunebench.core.errors import ModelError
@@ -66,8 +69,24 @@ def trace(
         If the network cannot be run on the example.
     """
     inputs = example if isinstance(example, tuple) else (example,)
+    try:
+        state = passed(model, inputs, grouped, modes, computing=False)
+    except (ValuesNeeded, ModelError):  # zeros may stop a network that runs on values
+        state = passed(model, inputs, grouped, modes, computing=True)
+    return graph_of(state, n_examples(inputs))
+
+
+def passed(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    grouped: Grouping,
+    modes: Sequence[Literal["eval", "train"]],
+    *,
+    computing: bool,
+) -> Pass:
+    """Run the network under the tracer, once in each mode, and return what was found."""
     tensors, names = named_tensors(model)
-    state = Pass(names, tensors, grouped)
+    state = Pass(names, tensors, grouped, computing)
     for leaf in tree_leaves(inputs):
         if isinstance(leaf, Tensor):
             state.values[leaf] = Value((), INPUT, sources=frozenset((NETWORK_INPUT,)))
@@ -79,7 +98,7 @@ def trace(
                 state.ids.freeze_value(value, "is an output of the network")
                 state.flow.outputs |= value.sources
         state.is_counting = False
-    return graph_of(state, n_examples(inputs))
+    return state
 
 
 def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: bool) -> Any:
@@ -139,11 +158,11 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        p, kwargs = self.state, kwargs or {}
         strides = args[0].stride() if args and isinstance(args[0], Tensor) else ()
-        out = func(*args, **kwargs)
+        out = func(*args, **kwargs) if p.computing else run_by_shape(func, args, kwargs)
         operands = tuple(tensors_in(*args, *kwargs.values()))
-        p, op = self.state, Operation(func, args, kwargs, out, strides, operands)
+        op = Operation(func, args, kwargs, out, strides, operands)
         values = [p.value(operand) for operand in operands]
         n_calls = len(p.calls)
         rule = RULES.get(func.overloadpacket) or FOREIGN.get(op.name)
@@ -179,7 +198,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(each) > 1:
             if func.overloadpacket is aten.cat:
                 dim = op.arg("dim") % op.out.ndim
-                if any(dims_of(layer) == (dim,) for layer in results[0].layers):
+                if any(layer.dims == (dim,) for layer in results[0].layers):
                     flow.join("concatenation", each)
             elif is_pointwise(func) and (kind := join_kind(func)):
                 flow.join(kind, each)
@@ -187,7 +206,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
         """Remember what is known about the results; one value goes for all of the first's shape."""
-        results = list(tensors_in(out))
+        results = tensors_in(out)
         if isinstance(result, Value):
             shape = results[0].shape if results else ()
             is_like = [tensor.shape == shape or not result.layers for tensor in results]
@@ -207,6 +226,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
 
+@cache
 def is_pointwise(func: Any) -> bool:
     """Whether an operation works place by place."""
     return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE

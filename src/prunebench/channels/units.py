@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
-from prunebench.channels.ids import Block, Ids
+from prunebench.channels.ids import Block, Ids, Ints
 from prunebench.channels.passes import WIDTH, Pass
 from prunebench.channels.roles import gates
 
-Ints = NDArray[np.int64]
 # (number of the block, slices per unit) in network order: what units of a group have in common.
 Signature = tuple[tuple[int, int], ...]
 
@@ -90,13 +88,11 @@ def all_units(ids: Ids) -> list[Units]:
     numbers = [i for i, block in enumerate(ids.blocks) if block.size and is_bound(block)]
     if not numbers:
         return []
-    members = [
-        np.arange(ids.blocks[i].start, ids.blocks[i].start + ids.blocks[i].size) for i in numbers
-    ]
-    flat = np.concatenate(members)
-    block_of = np.repeat(numbers, [len(m) for m in members])
+    bound = [ids.blocks[i] for i in numbers]
+    flat = np.concatenate([np.arange(block.start, block.start + block.size) for block in bound])
+    block_of = np.repeat(numbers, [block.size for block in bound])
     label_of = labels[flat]
-    order = np.lexsort((flat, block_of, label_of))
+    order = np.argsort(label_of, kind="stable")  # within a component by block, then by place
     flat, block_of, label_of = flat[order], block_of[order], label_of[order]
     starts = np.flatnonzero(np.r_[True, label_of[1:] != label_of[:-1]])
     sizes = np.diff(np.r_[starts, len(flat)])
@@ -110,10 +106,12 @@ def all_units(ids: Ids) -> list[Units]:
         firsts = starts[sizes == size]
         places = firsts[:, None] + np.arange(size)
         kinds = np.c_[reason_of[label_of[firsts]], block_of[places]]
-        as_bytes = kinds.view(np.dtype((np.void, kinds.strides[0])))[:, 0]  # compared at once
-        _, first, kind_of = np.unique(as_bytes, return_index=True, return_inverse=True)
-        for number, kind in enumerate(kinds[first]):
-            rows = flat[places[kind_of == number]]
+        changes = np.flatnonzero((kinds[1:] != kinds[:-1]).any(axis=1)) + 1
+        runs: dict[bytes, list[Ints]] = {}  # few: units of a group mostly follow each other
+        for run in np.split(np.arange(len(kinds)), changes):
+            runs.setdefault(kinds[run[0]].tobytes(), []).append(run)
+        for same in runs.values():
+            kind, rows = kinds[same[0][0]], flat[places[np.concatenate(same)]]
             found.append(units_of(kind[1:], words[int(kind[0])], rows, ids.blocks))
     return found
 
@@ -143,7 +141,7 @@ def components(ids: Ids) -> Ints:
     """Return the component of every id."""
     if not ids.left:
         return np.arange(ids.size)
-    left, right = torch.cat(ids.left).numpy(), torch.cat(ids.right).numpy()
+    left, right = np.concatenate(ids.left), np.concatenate(ids.right)
     ties = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(ids.size, ids.size))
     labels: Ints = connected_components(ties, directed=False)[1].astype(np.int64)
     return labels
@@ -153,7 +151,7 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
     """Return the first reason of every component that cannot leave."""
     reasons: dict[int, str] = {}
     for some, reason in ids.frozen:
-        for label in np.unique(labels[some.numpy()]).tolist():
+        for label in np.unique(labels[some]).tolist():
             reasons.setdefault(label, reason)
     for label in out_of_proportion(ids, labels):
         reasons.setdefault(label, "divided by the number of other channels")
@@ -171,8 +169,8 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
 def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
     """Yield components that are not the same share of two sets that must lose the same share."""
     for a, b in ids.proportional:
-        found_a, count_a = np.unique(labels[a.numpy()], return_counts=True)
-        found_b, count_b = np.unique(labels[b.numpy()], return_counts=True)
+        found_a, count_a = np.unique(labels[a], return_counts=True)
+        found_b, count_b = np.unique(labels[b], return_counts=True)
         share_a = dict(zip(found_a.tolist(), (count_a * len(b)).tolist(), strict=True))
         share_b = dict(zip(found_b.tolist(), (count_b * len(a)).tolist(), strict=True))
         for label in share_a.keys() | share_b.keys():
