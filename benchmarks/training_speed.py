@@ -186,13 +186,16 @@ class PlainEpochs:
     ) -> None:
         from torchvision import transforms
 
+        channels, side, _ = dataset.info.shape
         normalize = transforms.Normalize(dataset.info.mean, dataset.info.std)
-        steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+        steps = [transforms.RandomCrop(side, padding=4), transforms.RandomHorizontalFlip()]
         self.transform = transforms.Compose([*steps, transforms.ToTensor(), normalize])
         assert isinstance(dataset.train, Split)
-        self.images = dataset.train.images.cpu().permute(0, 2, 3, 1).numpy()
+        images = dataset.train.images.cpu()
+        self.images = (images[:, 0] if channels == 1 else images.permute(0, 2, 3, 1)).numpy()
         self.labels = dataset.train.labels.tolist()
-        self.device, self.model = device, build(network, num_classes=10).to(device).train()
+        self.device, self.model = device, build(network, num_classes=10, in_channels=channels)
+        self.model.to(device).train()
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay
         )

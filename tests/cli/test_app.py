@@ -253,6 +253,10 @@ def test_what_only_reads_starts_without_torch(write_config: WriteConfig, argumen
             ["--workers", "0", "--capture", "--no-auto-accumulate", "--no-check-base"],
             {"workers": 0, "capture": True, "auto_accumulate": False, "check_base": False},
         ),
+        (
+            ["--deterministic"],
+            {"workers": 3, "capture": False, "auto_accumulate": True, "deterministic": True},
+        ),
     ],
 )
 def test_how_the_machine_trains_is_configured_or_given(

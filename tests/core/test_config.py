@@ -190,7 +190,7 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
             {"experiment": "quick"},
             "unknown key 'experiment'; did you mean experiments? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "device, experiments, override, seeds, workers)",
+            "deterministic, device, experiments, override, seeds, workers)",
         ),
         ({"experiments": ["quick", "quick"]}, "experiments: 'quick' is given twice"),
         (

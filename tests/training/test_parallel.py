@@ -63,6 +63,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipes.mkdir(parents=True)
     (recipes / "one.yaml").write_text(RECIPE.format(epochs=3, accumulation=1))
     (recipes / "two.yaml").write_text(RECIPE.format(epochs=3, accumulation=2))
+    (recipes / "synced.yaml").write_text(
+        RECIPE.format(epochs=3, accumulation=1) + "sync_batch_norm: true"
+    )
     (recipes / "long.yaml").write_text(RECIPE.format(epochs=60, accumulation=1))
     (recipes / "steps.yaml").write_text(
         RECIPE.format(epochs=3, accumulation=1).replace("epochs: 3", "")
@@ -120,6 +123,17 @@ def test_two_processes_have_the_loss_curve_of_one(workplace: Path) -> None:
         found = count_correct(model.to(memory_format=torch.channels_last), batches)
     assert found.total == 13
     assert found.percent == pair["top1"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_synchronized_norms_have_the_loss_curve_of_whole_batches(workplace: Path) -> None:
+    run(workplace, 2, *base("synced", "--device", "cuda"), results="synced")
+    run(workplace, 1, *base("one", "--device", "cuda"), results="whole_batches")
+    _, pair = outcome(base_folder(workplace, "synced", "synced"))
+    _, alone = outcome(base_folder(workplace, "whole_batches", "one"))
+    losses = [[float(row["train_loss"]) for row in rows] for rows in (pair, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -294,6 +294,15 @@ def test_a_run_short_of_memory_is_tried_once_in_two_parts(
         train_run(run_spec(), results, **options)
 
 
+def test_a_deterministic_run_says_so_and_has_the_same_bits_here(results: Path) -> None:
+    plain = train(run_spec(), results)
+    shutil.rmtree(results / run_spec().path)
+    machine = Machine(deterministic=True)
+    found = train_run(run_spec(), results, progress=PlainProgress(), machine=machine, **HERE)
+    assert (plain["deterministic"], found["deterministic"]) == (False, True)
+    assert found["weights_sha256"] == plain["weights_sha256"]
+
+
 @pytest.mark.slow
 def test_a_compiled_network_trains_to_about_the_same(
     results: Path, monkeypatch: pytest.MonkeyPatch

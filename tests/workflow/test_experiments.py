@@ -44,13 +44,13 @@ class Jobs(NamedTuple):
 # Seeds x (unpruned + method: settings x ratios + ...), for each network.
 JOBS = {
     # Both networks, 2 + 1 seeds: unpruned, seven methods at 3 ratios, epruner in 3 settings, two
-    # controls at 3 ratios; 16 methods show one point on ResNet-20, 2 seeds.
-    "digits": Jobs(runs=3 * (1 + 7 * 3 + 3 + 2 * 3) + 2 * 17, bases=2 + 1, networks=2),
-    # 28 methods in their main setting on three networks. On ResNet-20 alone: random 1, l1 10,
+    # controls at 3 ratios; 18 methods show one point on ResNet-20, 2 seeds.
+    "digits": Jobs(runs=3 * (1 + 7 * 3 + 3 + 2 * 3) + 2 * 18, bases=2 + 1, networks=2),
+    # 29 methods in their main setting on three networks. On ResNet-20 alone: random 1, l1 10,
     # bn_scale 1, fisher 2, greg_1 3, greg_2 3, fixreg 1, sfp 2, asfp 2, srfp 4, asrfp 4,
-    # epruner 2, increg 6, increg_accuracy 1, orthoreg 3, orthoreg_from_base 1, early_bird 1,
+    # soft_fpgm 1, epruner 2, increg 6, increg_accuracy 1, orthoreg 3, orthoreg_from_base 1, early_bird 1,
     # group_fisher 3.
-    "digits_full": Jobs(runs=3 * 28 + 50, bases=3, networks=3),
+    "digits_full": Jobs(runs=3 * 29 + 51, bases=3, networks=3),
     # unpruned, epruner in 3 settings, l1, random
     "epruner_cifar10_googlenet": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),
     "epruner_cifar10_resnet110": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),

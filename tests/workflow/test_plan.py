@@ -82,8 +82,8 @@ QUICK_FILE = "config/experiments/quick.yaml"
             ("device:", "divice:"),
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
-            "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, device, "
-            "experiments, override, seeds, workers)",
+            "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
+            "deterministic, device, experiments, override, seeds, workers)",
         ),
         (
             "config/config.yaml",

@@ -71,6 +71,13 @@ Capture = Annotated[
     bool | None,
     typer.Option("--capture/--no-capture", help="Of steps on a GPU; without it as configured."),
 ]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic/--no-deterministic",
+        help="Of algorithms on a GPU; without it as configured.",
+    ),
+]
 AutoAccumulate = Annotated[
     bool | None,
     typer.Option(

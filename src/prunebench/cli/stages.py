@@ -18,6 +18,7 @@ from prunebench.cli.options import (
     CheckpointSeconds,
     ConfigFile,
     Dataset,
+    Deterministic,
     Device,
     Expect,
     Experiment,
@@ -64,6 +65,7 @@ def base(
     checkpoint_seconds: CheckpointSeconds = None,
     workers: Workers = None,
     capture: Capture = None,
+    deterministic: Deterministic = None,
     auto_accumulate: AutoAccumulate = None,
     check_base: CheckBase = None,
     data_dir: Annotated[
@@ -104,7 +106,9 @@ def base(
             device=device or settings.device,
             checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
-            machine=_machine(settings, data_dir, workers, capture, auto_accumulate, check_base),
+            machine=_machine(
+                settings, data_dir, workers, capture, deterministic, auto_accumulate, check_base
+            ),
         )
 
 
@@ -128,6 +132,7 @@ def prune(
     checkpoint_seconds: CheckpointSeconds = None,
     workers: Workers = None,
     capture: Capture = None,
+    deterministic: Deterministic = None,
     auto_accumulate: AutoAccumulate = None,
     check_base: CheckBase = None,
     config: ConfigFile = CONFIG,
@@ -161,7 +166,9 @@ def prune(
             device=device or settings.device,
             checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
             progress=progress,
-            machine=_machine(settings, None, workers, capture, auto_accumulate, check_base),
+            machine=_machine(
+                settings, None, workers, capture, deterministic, auto_accumulate, check_base
+            ),
         )
 
 
@@ -214,6 +221,7 @@ def _machine(
     data_dir: Path | None,
     workers: int | None,
     capture: bool | None,
+    deterministic: bool | None,
     auto_accumulate: bool | None,
     check_base: bool | None,
 ) -> Machine:
@@ -224,6 +232,7 @@ def _machine(
         data_dir=data_dir or Path(settings.data_dir),
         workers=given(workers, settings.workers),
         capture=given(capture, settings.capture),
+        deterministic=given(deterministic, settings.deterministic),
         auto_accumulate=given(auto_accumulate, settings.auto_accumulate),
         check_base=given(check_base, settings.check_base),
     )

@@ -157,19 +157,20 @@ class Config(Settings):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     workers: Annotated[int, Field(ge=0)] | None = None  # that read image files
     capture: bool = True  # a step in a CUDA graph
+    deterministic: bool = False  # the same bits at every repetition, on a GPU too
     auto_accumulate: bool = False  # where memory is short
     check_base: bool = True  # against the accuracy that its recipe expects
 
     @property
     def machine_options(self) -> str:
-        """Return these last four as options of a training job.
+        """Return these last five as options of a training job.
 
         >>> Config(experiments=("quick",), workers=2, capture=False).machine_options
-        '--no-capture --no-auto-accumulate --check-base --workers 2'
+        '--no-capture --no-deterministic --no-auto-accumulate --check-base --workers 2'
         """
         switches = [
             f"--{'' if getattr(self, name) else 'no-'}{name.replace('_', '-')}"
-            for name in ("capture", "auto_accumulate", "check_base")
+            for name in ("capture", "deterministic", "auto_accumulate", "check_base")
         ]
         workers = [] if self.workers is None else ["--workers", str(self.workers)]
         return " ".join(switches + workers)

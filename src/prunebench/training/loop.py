@@ -36,6 +36,7 @@ from prunebench.training.pruning import apply_plan
 from prunebench.training.run import RunState
 from prunebench.training.step import Sums
 from prunebench.training.stop import StopRequest
+from prunebench.training.sync_norm import synchronized
 
 
 class Loop:
@@ -84,7 +85,9 @@ class Loop:
             if not self.run.begun:
                 self.begin(phase)
             if phase.recipe is not None:
-                self.train_phase(phase, phase.recipe)
+                synced = phase.recipe.sync_batch_norm and self.parallel.world > 1
+                with synchronized(self.run.model, self.run.device, asked=synced):
+                    self.train_phase(phase, phase.recipe)
             if phase.then is not None:
                 self.prune(phase, phase.then)
             self._spend(phase)

@@ -21,6 +21,8 @@ class Machine:
         Processes that read image files; None: one less than the cores, at most 8.
     capture
         Whether the step of a phase is recorded in a CUDA graph, on a GPU.
+    deterministic
+        Whether only algorithms are used that give the same bits at every repetition.
     auto_accumulate
         Whether a run that does not fit into memory is tried once with its batches in two parts.
     check_base
@@ -30,6 +32,7 @@ class Machine:
     data_dir: Path = Path("data")
     workers: int | None = None
     capture: bool = True
+    deterministic: bool = False
     auto_accumulate: bool = False
     check_base: bool = True
 

@@ -53,6 +53,7 @@ def training_result(loop: Loop) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": loop.parallel.world,
         "more_parts": loop.more_parts,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "data_sha256": loop.run.dataset.sha256,
         "versions": versions(),
         "commit": commit(),

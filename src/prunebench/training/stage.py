@@ -25,6 +25,7 @@ from prunebench.methods.unpruned import Base
 from prunebench.models.registry import build
 from prunebench.training.capture import CudaGraphs
 from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.deterministic import deterministic
 from prunebench.training.device import claimed_device
 from prunebench.training.lock import only_writer
 from prunebench.training.loop import Loop
@@ -131,6 +132,7 @@ class _Stage:
     def _train(self, base: dict[str, Any] | None, widths: Path | None) -> None:
         torch.set_num_threads(self.spec.threads)
         with (
+            deterministic(self.machine.deterministic),
             claimed_device(self.device) as device,
             processes(device) as parallel,
             listening() as stop,
