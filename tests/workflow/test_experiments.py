@@ -48,14 +48,22 @@ JOBS = {
     "digits": Jobs(runs=3 * (1 + 7 * 3 + 3 + 2 * 3) + 2 * 18, bases=2 + 1, networks=2),
     # 29 methods in their main setting on three networks. On ResNet-20 alone: random 1, l1 10,
     # bn_scale 1, fisher 2, greg_1 3, greg_2 3, fixreg 1, sfp 2, asfp 2, srfp 4, asrfp 4,
-    # soft_fpgm 1, epruner 2, increg 6, increg_accuracy 1, orthoreg 3, orthoreg_from_base 1, early_bird 1,
-    # group_fisher 3.
+    # soft_fpgm 1, epruner 2, increg 6, increg_accuracy 1, orthoreg 3, orthoreg_from_base 1,
+    # early_bird 1, group_fisher 3.
     "digits_full": Jobs(runs=3 * 29 + 51, bases=3, networks=3),
     # unpruned, epruner in 3 settings, l1, random
     "epruner_cifar10_googlenet": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),
     "epruner_cifar10_resnet110": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),
     "epruner_cifar10_resnet56": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),
     "epruner_cifar10_vgg16": Jobs(runs=3 * (1 + 3 + 1 + 1), bases=3),
+    # unpruned, epruner in 3 settings, l1, random; one seed
+    "epruner_imagenet_resnet18": Jobs(runs=1 + 3 + 1 + 1, bases=1),
+    "epruner_imagenet_resnet34": Jobs(runs=1 + 3 + 1 + 1, bases=1),
+    "epruner_imagenet_resnet101": Jobs(runs=1 + 3 + 1 + 1, bases=1),
+    "epruner_imagenet_resnet152": Jobs(runs=1 + 3 + 1 + 1, bases=1),
+    # epruner in 6 settings; l1 and random with the widths of its 4 betas, of one beta
+    "epruner_imagenet_resnet50": Jobs(runs=1 + 6 + 2 * 4, bases=1),
+    "epruner_imagenet_resnet50_7c8453c": Jobs(runs=1 + 6 + 2, bases=1),
     # unpruned; random, l1, greg_1 at 5 ratios
     "greg_table1_resnet56": Jobs(runs=3 * (1 + 3 * 5), bases=3),
     "greg_table1_vgg19": Jobs(runs=3 * (1 + 3 * 5), bases=3),
@@ -66,6 +74,37 @@ JOBS = {
     # unpruned; l1, greg_1, greg_2 in 4 settings
     "greg_table3_resnet50": Jobs(runs=1 + 3 * 4, bases=1),
     "greg_table4_resnet50": Jobs(runs=1 + 3, bases=1),
+    # unpruned, group_fisher in 2 settings
+    "group_fisher_mmrazor_mobilenet_v2": Jobs(runs=1 + 2, bases=1),
+    "group_fisher_mmrazor_resnet50": Jobs(runs=1 + 2, bases=1),
+    # four networks: unpruned, 3 settings; a fourth one on two of them
+    "group_fisher_table1": Jobs(runs=4 * (1 + 3) + 2, bases=4, networks=4),
+    # five networks, four of them pruned
+    "group_fisher_table2": Jobs(runs=5 + 4, bases=5, networks=5),
+    "group_fisher_table3": Jobs(runs=5 + 4, bases=5, networks=5),
+    "group_fisher_table4_mobilenet_v2": Jobs(runs=2 + 2, bases=2, networks=2),
+    "group_fisher_table4_resnet101_resnext50": Jobs(runs=2 + 2, bases=2, networks=2),
+    "group_fisher_table4_resnet50": Jobs(runs=1 + 3, bases=1),
+    # three networks: unpruned, increg and l1_columns at the speedup of each
+    "increg_abstract": Jobs(runs=3 * (1 + 1 + 1), bases=3, networks=3),
+    # 3 seeds: unpruned; increg in 3 settings at 3 ratios and one at 2; l1_columns, l1, random at 3
+    "increg_cifar10_convnet": Jobs(runs=3 * (1 + 3 * 3 + 2 + 3 * 3), bases=3),
+    # unpruned, increg in 2 settings, l1_columns, l1, random
+    "increg_readme_resnet50": Jobs(runs=1 + 2 + 3, bases=1),
+    "increg_readme_vgg16": Jobs(runs=1 + 2 + 3, bases=1),
+    # 3 seeds: unpruned, early_bird in 5 settings at 3 ratios
+    "orthoreg_early_bird_mobilenet_v1": Jobs(runs=3 * (1 + 5 * 3), bases=3),
+    "orthoreg_early_bird_resnet34": Jobs(runs=3 * (1 + 5 * 3), bases=3),
+    "orthoreg_early_bird_vgg13": Jobs(runs=3 * (1 + 5 * 3), bases=3),
+    # 2 data sets, 3 seeds: unpruned, 8 methods at 3 ratios
+    **dict.fromkeys(
+        (
+            "orthoreg_iterative_mobilenet_v1",
+            "orthoreg_iterative_resnet34",
+            "orthoreg_iterative_vgg13",
+        ),
+        Jobs(runs=2 * 3 * (1 + 8 * 3), bases=2 * 3, networks=2, datasets=2),
+    ),
     # unpruned, random, l1
     "quick": Jobs(runs=3, bases=1),
     # Three networks, 3 seeds: unpruned; sfp, asfp at 2 rates; srfp, asrfp in 2 settings at 2.
