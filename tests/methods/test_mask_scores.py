@@ -5,7 +5,7 @@ import torch
 
 from prunebench.core.phases import Phase
 from prunebench.methods.mask_gradients import places
-from prunebench.methods.mask_scores import GroupFisherScore
+from prunebench.methods.mask_scores import MaskFisherScore
 
 from .conftest import FakeRun
 from .test_mask_gradients import Everything, gate_gradients
@@ -26,7 +26,7 @@ def run() -> FakeRun:
     [("none", 1), ("memory", 3 * 16), ("macs", 16 * (2 + 9 + 6 + 6 + 18) + 4 * 18)],
 )
 def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem: int) -> None:
-    criterion = GroupFisherScore(samples=5, batch=3, normalize=normalize)  # type: ignore[arg-type]
+    criterion = MaskFisherScore(samples=5, batch=3, normalize=normalize)  # type: ignore[arg-type]
     scores = criterion.scores(run, run.graph.groups)
     batches = list(run.samples(criterion.needs))
     x, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -38,6 +38,6 @@ def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem
 
 
 def test_the_network_is_left_as_it_was(run: FakeRun) -> None:
-    GroupFisherScore(samples=4, batch=4).scores(run, run.graph.groups)
+    MaskFisherScore(samples=4, batch=4).scores(run, run.graph.groups)
     assert all(parameter.grad is None for parameter in run.params.values())
     assert not any(module._forward_pre_hooks for module in run.model.modules())

@@ -28,7 +28,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "grasp": {"samples": 10},
     "greg_1": {"delta": 0.2, "interval_steps": 2, "stabilize_steps": 4},
     "group_fisher": {"interval_steps": 2},
-    "group_fisher_once": {"samples": 100},
     "greg_2": {
         "delta": 0.2,
         "delta_pick": 0.1,
@@ -39,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "asfp": {"scope": "weight"},
     "asrfp": {"scope": "group", "norms": "decay"},
     "random": {"unit": "weight"},
+    "mask_fisher": {"samples": 100},
     "orthoreg": {"rounds": 2, "criterion": {"fisher": {"samples": 100}}},
     "orthoreg_from_base": {"criterion": "l2"},
     "rdt": {"samples": 100},

@@ -10,10 +10,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -188,14 +186,6 @@ class Recipe(Settings):
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # None: any
     expected_top1: Annotated[float, Field(gt=0, le=100)] | None = None  # percent, on the test split
     expected_within: Positive = 1.0  # percentage points
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out keys that came later, at their defaults: stored results keep their hashes."""
-        found: dict[str, Any] = dump(self)
-        if not self.sync_batch_norm:
-            found.pop("sync_batch_norm", None)
-        return found
 
     @model_validator(mode="after")
     def _nesterov_has_a_momentum(self) -> Recipe:

@@ -10,7 +10,7 @@ from prunebench.core.names import unknown_name
 from prunebench.methods.criterion import Criterion, RandomScore
 from prunebench.methods.curvature_scores import GraSPScore, RDTScore
 from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
-from prunebench.methods.mask_scores import GroupFisherScore
+from prunebench.methods.mask_scores import MaskFisherScore
 from prunebench.methods.weight_scores import BNScaleScore, FPGMScore, L1Score, L2Score
 
 CRITERIA: dict[str, type[Criterion]] = {
@@ -18,9 +18,9 @@ CRITERIA: dict[str, type[Criterion]] = {
     "fisher": FisherScore,
     "fpgm": FPGMScore,
     "grasp": GraSPScore,
-    "group_fisher": GroupFisherScore,
     "l1": L1Score,
     "l2": L2Score,
+    "mask_fisher": MaskFisherScore,
     "random": RandomScore,
     "rdt": RDTScore,
     "taylor": TaylorScore,

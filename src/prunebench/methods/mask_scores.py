@@ -19,7 +19,7 @@ from prunebench.methods.gradients import DataCriterion, batch_gradients
 from prunebench.methods.mask_gradients import MaskGradients, readers
 
 
-class GroupFisherScore(DataCriterion):
+class MaskFisherScore(DataCriterion):
     """sum over images of (sum over copies of the mask of dL/dm)^2, per saved cost."""
 
     combine: Literal["joint"] = "joint"  # a mask's copies are summed before the square
@@ -33,9 +33,10 @@ class GroupFisherScore(DataCriterion):
         gradients = MaskGradients(run.model, groups, counted, self.batch)
         gradients.check_called(run.example)
         total = torch.zeros_like(gradients.table[0])
+        trained = {name: p for name, p in run.params.items() if p.requires_grad}
         handles = gradients.watch()
         try:
-            for images, _ in batch_gradients(run, run.params, self.needs):
+            for images, _ in batch_gradients(run, trained, self.needs):
                 total.add_(gradients.squares(), alpha=images**2)  # of the batch's mean loss
         finally:
             for handle in handles:

@@ -28,7 +28,7 @@ from prunebench.methods.base import MethodOptions, Run
 from prunebench.methods.criterion import Criterion, RandomScore
 from prunebench.methods.curvature_scores import GraSPScore, RDTScore
 from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
-from prunebench.methods.mask_scores import GroupFisherScore
+from prunebench.methods.mask_scores import MaskFisherScore
 from prunebench.methods.rounds import InRounds, RoundOptions
 from prunebench.methods.weight_scores import (
     BNScaleScore,
@@ -242,12 +242,12 @@ class GraSP(OneShot):
     Options = GraSPOptions
 
 
-class GroupFisherOnceOptions(GroupFisherScore, RoundOptions):
+class MaskFisherOptions(MaskFisherScore, RoundOptions):
     """Which images are looked at, and what a score is divided by."""
 
 
-class GroupFisherOnce(OneShot):
+class MaskFisher(OneShot):
     """Units whose masks matter least to the loss, per saved cost, leave."""
 
     summary = "one-shot, smallest squared mask gradients of coupled units (Group Fisher's score)"
-    Options = GroupFisherOnceOptions
+    Options = MaskFisherOptions
