@@ -204,20 +204,11 @@ def test_epruner_is_trained_as_its_readme_says(network: str) -> None:
 
 
 def test_the_soft_family_is_trained_as_sfp_s_scripts_say() -> None:
-    specs = [r for r in runs("srfp_cifar10") if r.method != "unpruned"]
+    specs = [r for r in runs("srfp_cifar10") if "base" in r.recipes]
     recipe = specs[0].recipes["base"]
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.nesterov) == (200, 128, 0.1, True)
     # 0.1 times 0.2 at epochs 60, 120 and 160
     assert [round(recipe.lr_at(e, 200), 6) for e in (59, 60, 120, 160)] == [0.1, 0.02, 0.004, 8e-4]
-    # 3 networks, 2 ratios, 3 seeds: four methods on filters, two of them on weights too
-    assert len(specs) == 3 * 2 * 3 * 6
-    assert {r.start for r in specs} == {"fresh"}
-    scopes = {(r.setting, r.options["scope"], r.ratio_kind) for r in specs}
-    assert scopes == {
-        ("default", "layer", "units_per_group"),
-        ("filters", "layer", "units_per_group"),
-        ("weights", "weight", "weights"),
-    }
 
 
 EPRUNER_IMAGENET = {  # beta, layers, those with a beta of their own and which beta that is

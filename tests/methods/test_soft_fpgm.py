@@ -10,7 +10,7 @@ from prunebench.core.phases import Budget, Phase
 from prunebench.core.recipe import Recipe
 from prunebench.methods.soft_fpgm import SoftFPGM
 
-from .conftest import FakeRun, named
+from .conftest import FakeRun, named, recorded
 
 # Example X8: sums of distances to the others 4.680, 5.743, 6.304, 3.946; norms 0.5, 2, 2, 1.414.
 X8 = torch.tensor([[0.5, 0.0], [2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
@@ -81,6 +81,15 @@ def test_zero_filters_get_no_gradient_until_the_next_choice() -> None:
     method.after_epoch(run)
     assert method.state["kept"]["stem.weight"] is held  # a captured step reads this tensor
     assert held.flatten(1).all(dim=1).tolist() == [False, True, True, True]
+
+
+def test_steps_read_nothing_on_the_host(resnet_run: FakeRun) -> None:
+    method = fpgm()
+    resnet_run.begin(method, train_phase(method, 0.25))
+    resnet_run.backward()
+    with recorded() as operations:
+        method.before_optimizer_step(resnet_run)
+    assert [name for name, _ in operations] == ["mul_"] * 19  # convolutions
 
 
 def test_momentum_alone_moves_a_zero_filter() -> None:
