@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -56,12 +57,12 @@ def changes(runs: Iterable[RunSpec], config_dir: Path) -> Iterator[str]:
 
 
 def _texts(recipe: Recipe) -> dict[str, str]:
-    """Return the values of a recipe as its file would give them."""
+    """Return the values of a recipe as its file would give them, each in one line."""
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     everything = {**recipe.model_dump(mode="json"), **given}
-    return {
-        key: yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).split(
-            "\n"
-        )[0]
-        for key, value in everything.items()
-    }
+    return {key: _in_one_line(value) for key, value in everything.items()}
+
+
+def _in_one_line(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    return text.partition("\n")[0]
