@@ -4,8 +4,10 @@
 
 Both libraries see the same networks and input in this one process and take the same share of
 units, drawn at random, out of the network in place; Torch-Pruning builds its graph within its
-pruner. Times are processor seconds of one thread, so that other work on the machine matters
-little, and the fastest of several repeats, taken in turn. A forward pass is without gradients.
+pruner, for which the network computes its layers; a trace needs their shapes alone unless the
+network looks at values. Times are processor seconds of one thread, so that other work on the
+machine matters little, and the fastest of several repeats, taken in turn. A forward pass is without
+gradients.
 """
 
 from __future__ import annotations

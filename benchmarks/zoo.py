@@ -62,6 +62,9 @@ TIMM = [
 OWN = [f"prunebench/{name}" for name in ("resnet20", "resnet56", "vgg16", "mobilenet_v1")]
 ALL = [*OWN, *TORCHVISION, *VIDEO, *SEGMENTATION, *DETECTORS, *TIMM]
 
+# More than half a minute each.
+SLOWEST = ("regnet_y_128gf", "s3d", "ssd300_vgg16", "timm/pnasnet5large", "regnet_y_32gf")
+
 # Larger images where a network's pooling needs them.
 SIZES = {"alexnet": 80, "inception_v3": 96, "s3d": 224, "timm/inception_v4": 96,
          "timm/inception_resnet_v2": 96, "timm/pnasnet5large": 96}  # fmt: skip

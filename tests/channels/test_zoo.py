@@ -6,7 +6,8 @@ import pytest
 from benchmarks import zoo
 from benchmarks.coverage import measure
 
-from prunebench.channels.trace import trace
+from prunebench.channels.trace import passed, trace
+from prunebench.channels.units import graph_of
 
 # Small ones of different kinds: fire modules, inverted residuals and gates, shuffles, dense and
 # aggregated concatenations, splits, multi-branch, layer norm, 3-D, segmentation, detectors.
@@ -29,6 +30,26 @@ def test_small_networks(name, layers):
     assert row.error < 1e-9
     assert row.layers >= layers
     assert row.macs < 0.9
+
+
+def spelled(graph):
+    groups = [*graph.groups.values(), *graph.frozen.values()]
+    members = [
+        (group.name, member.parameters, member.dim, member.role, member.index.tolist())
+        for group in groups
+        for member in group.members
+    ]
+    return [(g.name, g.role, g.frozen) for g in groups], members, graph.calls, graph.flow
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_shapes_alone_say_the_same_as_values(name):
+    model, inputs = zoo.build(name).double(), zoo.example(name)
+    by_shape, computed = (
+        graph_of(passed(model, inputs, "auto", ("eval",), computing=computing), batch=2)
+        for computing in (False, True)
+    )
+    assert spelled(by_shape) == spelled(computed)
 
 
 @pytest.mark.slow

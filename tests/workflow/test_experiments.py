@@ -107,8 +107,18 @@ JOBS = {
     ),
     # unpruned, random, l1
     "quick": Jobs(runs=3, bases=1),
-    # Three networks, 3 seeds: unpruned; sfp, asfp at 2 rates; srfp, asrfp in 2 settings at 2.
-    "srfp_cifar10": Jobs(runs=3 * 3 * (1 + 2 * 2 + 2 * 2 * 2), bases=3 * 3, networks=3),
+    # Four networks, 3 seeds: unpruned; l1, random, sfp, asfp, srfp, asrfp at 4 ratios; soft_fpgm at
+    # 2, mixed at one. On CIFAR-10 soft_fpgm from the base network, ResNet-56 in 2 ways, -110 in 1.
+    "srfp_cifar10": Jobs(runs=3 * (4 * (1 + 6 * 4 + 2 + 1) + 3), bases=3 * 4, networks=4),
+    "srfp_cifar100": Jobs(runs=3 * 4 * (1 + 6 * 4 + 2 + 1), bases=3 * 4, networks=4),
+    # three networks, 3 seeds: unpruned, six methods at 5 ratios
+    "srfp_cifar10_weights": Jobs(runs=3 * 3 * (1 + 6 * 5), bases=3 * 3, networks=3),
+    # unpruned; at each ratio l1, random; four methods from weights of both kinds; soft_fpgm from
+    # both, mixed or not, which has but one ratio on ResNet-34, and its mix on ResNet-50
+    "srfp_imagenet_resnet18": Jobs(runs=1 + 2 + 4 * 2 + 4, bases=1),
+    "srfp_imagenet_resnet34": Jobs(runs=1 + 2 * (2 + 4 * 2) + 4, bases=1),
+    "srfp_imagenet_resnet50": Jobs(runs=1 + 2 * (2 + 4 * 2) + 2 * 2 + 2, bases=1),
+    "srfp_imagenet_resnet101": Jobs(runs=1 + 2 + 4 * 2 + 4, bases=1),
 }
 
 

@@ -26,7 +26,7 @@ from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.ids import Value
 from prunebench.channels.moves import MOVES
-from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, tensors_in
+from prunebench.channels.passes import INPUT, Operation, Pass, Rule, fixed_of, tensors_in
 from prunebench.channels.rules import COMPUTING, FOREIGN, POINTWISE, pointwise, refuse
 from prunebench.channels.shapes import ValuesNeeded, run_by_shape
 from prunebench.channels.sizes import SizeMode
@@ -165,14 +165,12 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         op = Operation(func, args, kwargs, out, strides, operands)
         values = [p.value(operand) for operand in operands]
         n_calls = len(p.calls)
-        rule = RULES.get(func.overloadpacket) or FOREIGN.get(op.name)
+        rule = rule_of(func)
         result: Value | Sequence[Value]
         if not any(value.layers for value in values):
             result = Value((), fixed_of(values))
-        elif rule is not None and func._overloadname not in ("dtype", "out"):
+        elif rule is not None and (rule is not pointwise or isinstance(out, Tensor)):
             result = rule(p, op)
-        elif isinstance(out, Tensor) and is_pointwise(func):
-            result = pointwise(p, op)
         else:
             p.unknown[op.name] = None
             result = refuse(p, operands, f"{op.name}, which the tracer does not know")
@@ -224,6 +222,15 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.state.values[base] = Value(
                 old.layers, old.fixed, old.parameter, old.sources | sources
             )
+
+
+@cache
+def rule_of(func: Any) -> Rule | None:
+    """Return the rule that follows an operation's channels, or None if there is none."""
+    rule = RULES.get(func.overloadpacket) or FOREIGN.get(str(func.overloadpacket))
+    if rule is not None and func._overloadname not in ("dtype", "out"):
+        return rule
+    return pointwise if is_pointwise(func) else None
 
 
 @cache

@@ -122,8 +122,12 @@ def is_bound(block: Block) -> bool:
 
 
 def units_of(block_of: Ints, reason: str, rows: Ints, blocks: list[Block]) -> Units:
-    """Return the units whose ids are `rows`, in the order of their first producer's slices."""
-    numbers, first, counts = np.unique(block_of, return_index=True, return_counts=True)
+    """Return the units whose ids are `rows`, in the order of their first producer's slices.
+
+    `block_of` is what columns of `rows` belong to, in ascending order.
+    """
+    first = np.flatnonzero(np.r_[True, block_of[1:] != block_of[:-1]])
+    numbers, counts = block_of[first], np.diff(np.r_[first, len(block_of)])
     signature = tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
     lead = first_of(signature, blocks)
     place = int(first[numbers.tolist().index(lead)])
