@@ -8,12 +8,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from prunebench.core.phases import Phase
 from prunebench.core.spec import data_path
+from prunebench.training.loop import Loop
 from tests.training.compiled_base import spec, train
+from tests.training.parallel_methods import loops, small_dataset
+from tests.training.test_resume import loop_of
 
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX", "g++")
@@ -52,3 +61,24 @@ def test_compiled_jobs_train_as_eager_ones_and_share_what_they_compiled(
         compiled = losses(tmp_path, seed, compiled=True)
         assert compiled == pytest.approx(losses(tmp_path, seed, compiled=False), rel=1e-4)
         assert len(compiled) == 2
+
+
+@pytest.mark.slow
+def test_compiled_passes_are_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # This backend traces forward and backward but needs no compiler of C++.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    make = loops(small_dataset(tmp_path), accumulation=1)
+
+    def compiling(method: Any, phases: Sequence[Phase], **more: Any) -> Loop:
+        first, *rest = phases
+        assert first.recipe is not None
+        settings = first.recipe.model_copy(update={"compile": True})
+        return make(method, [replace(first, recipe=settings), *rest], **more)
+
+    eager, compiled = loop_of("group_fisher", make), loop_of("group_fisher", compiling)
+    eager.train()
+    compiled.train()
+    assert {name: units.tolist() for name, units in compiled.run.kept.items()} == {
+        name: units.tolist() for name, units in eager.run.kept.items()
+    }
+    assert sum(len(units) for units in eager.run.kept.values()) < sum(eager.run.sizes.values())
