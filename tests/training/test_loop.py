@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
@@ -15,6 +15,8 @@ from prunebench.core.phases import Budget, Epochs, Phase, Steps, training
 from prunebench.core.recipe import Schedule
 from prunebench.methods.base import Before, Run
 from prunebench.training.loop import Loop
+from prunebench.training.parallel import Alone
+from prunebench.training.step import Network
 from tests.training.conftest import MakeLoop, Phases, recipe
 
 BUDGET = Budget(kind="units_per_group", ratio=0.5)
@@ -230,6 +232,27 @@ def test_a_method_that_looks_into_passes_sees_whole_batches(make_loop: MakeLoop)
     ):
         run_through(make_loop, [phase], Looking([phase]))
     run_through(make_loop, [training("plain", settings)], Looking([]))
+
+
+class InParts(Looking):
+    sees_parts = True
+
+
+class First(Alone):
+    rank, world = 0, 2
+
+    def network(self, model: nn.Module, forward: Any, example: Tensor) -> Network:
+        return Network(model)  # nothing is compiled
+
+
+def test_passes_that_are_compiled_in_several_processes_are_not_looked_into(
+    make_loop: MakeLoop,
+) -> None:
+    phase = training("look", recipe(compile=True), hooks=frozenset({"attach"}))
+    loop = make_loop(InParts([phase]), [phase])
+    loop.parallel = First()
+    with pytest.raises(TrainingError, match=r"InParts looks .* it needs compile: false"):
+        loop.train()
 
 
 class Zeroing(Phases):

@@ -179,6 +179,12 @@ class Loop:
                 "passes and does not say that it sees parts of a batch (sees_parts): it needs "
                 "accumulation 1 and one process"
             )
+        if handles and recipe.compile and self.parallel.world > 1:
+            # The network's first passes are over, and what they compiled has no handles.
+            raise TrainingError(
+                f"phase {phase.name!r}: {type(self.method).__name__} looks into the network's "
+                "passes, which cannot be compiled in several processes: it needs compile: false"
+            )
         return handles
 
     def _parts(self, recipe: Recipe) -> int:
