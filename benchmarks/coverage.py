@@ -56,7 +56,7 @@ class Row:
     layers: float  # convolutions and linear layers that can lose output channels
     macs: float  # left when 30 % of the units are gone
     error: float  # larger of the two, relative to the largest output
-    seconds: float  # trace, and one removal
+    seconds: float  # of the processor, for a trace and one removal
     frozen: str  # the most frequent reasons other than input and output, with their units
     torch_pruning: str
 
@@ -65,11 +65,11 @@ def measure(name: str, *, also_torch_pruning: bool = True) -> Row:
     """Measure one network."""
     model, inputs = randomized(zoo.build(name), 0), zoo.example(name)
     check = Check(inputs, False, tuple(zoo.watched(name, model)))
-    start = time.perf_counter()
+    start = time.process_time()
     graph = trace(model, inputs)
     plans = [random_plan(graph, share) for share in (0.3, 0.7)]
     smaller = remove(model, graph, plans[0])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     found = [outputs(smaller, check)]
     smaller = remove(model, graph, plans[1])
     found.append(outputs(smaller, check))
@@ -281,7 +281,8 @@ def table(rows: list[Row], seconds: float) -> str:
         "",
         "Layers: share of convolutions and linear layers that can lose outputs. MACs: left when"
         " 30 % of all units are gone. Error: masked against removed, 30 % and 70 % of the units,"
-        " float64, relative to the largest output. Seconds: trace and one removal, one thread."
+        " float64, relative to the largest output. Seconds: of the"
+        " processor, for a trace and one removal."
         " Frozen: units that stay for other reasons than being input or output. Torch-Pruning: the"
         " same error for 30 % of each of its own groups, or what stops it; it has"
         f" {THEIR_SECONDS} s of the processor for each network.",
@@ -291,7 +292,7 @@ def table(rows: list[Row], seconds: float) -> str:
     ]
     lines += [
         f"| {r.name} | {r.groups} | {r.units} | {r.layers:.0%} | {r.macs:.0%} | {r.error:.0e} | "
-        f"{r.seconds:.1f} | {r.torch_pruning} | {r.frozen} |"
+        f"{r.seconds:.2f} | {r.torch_pruning} | {r.frozen} |"
         for r in rows
     ]
     return "\n".join(lines) + "\n"

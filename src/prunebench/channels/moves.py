@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.ids import Layer, Value, along, layer_of
 from prunebench.channels.parts import DIVIDED, PARTS, WRITTEN
-from prunebench.channels.passes import Operation, Pass, Rule
+from prunebench.channels.passes import Operation, Pass, Rule, refuse
 
 aten = torch.ops.aten
 PADDED = "padded along its channels by a number written in the code"
@@ -54,6 +54,21 @@ def moved(p: Pass, op: Operation) -> Value:
         layer_of(op.func(layer.as_tensor(), *op.args[1:], **op.kwargs)) for layer in value.layers
     ]
     return p.settle(value, layers, SINGLE, value.parameter)
+
+
+def restride(p: Pass, op: Operation) -> Value:
+    """Follow other strides for the same elements, as channels-last pooling to one pixel sets.
+
+    Only the strides of dimensions of one element may differ; all else would move elements.
+    """
+    value = p.value(op.args[0])
+    shape, strides = tuple(op.args[1]), tuple(op.args[2])
+    is_same = (
+        all(layer.shape == shape for layer in value.layers)
+        and len(op.args) == 3
+        and all(n < 2 or a == b for n, a, b in zip(shape, op.strides, strides, strict=True))
+    )
+    return value if is_same else refuse(p, (op.args[0],), f"{op.name}, which moves elements")
 
 
 def unsqueeze(p: Pass, op: Operation) -> Value:
@@ -182,6 +197,7 @@ MOVES: dict[Any, Rule] = {
     **PARTS,
     aten._to_copy: same,
     aten.alias: same,
+    aten.as_strided_: restride,
     aten.bernoulli: same,
     aten.bernoulli_: same,
     aten.cat: cat,

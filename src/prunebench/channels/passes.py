@@ -236,4 +236,12 @@ def tensors_in(*values: Any) -> list[Tensor]:
     return found
 
 
+def refuse(p: Pass, tensors: tuple[Tensor | None, ...], what: str) -> Value:
+    """Freeze all these tensors and return a result without channels."""
+    for tensor in tensors:
+        if tensor is not None:
+            p.ids.freeze_value(p.value(tensor), f"used by {what}")
+    return Value((), f"the result of {what}")
+
+
 Rule = Callable[[Pass, Operation], Value | Sequence[Value]]

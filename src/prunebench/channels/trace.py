@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -25,16 +24,15 @@ from torch.utils._pytree import tree_leaves
 from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.ids import Value
-from prunebench.channels.moves import MOVES
-from prunebench.channels.passes import INPUT, Operation, Pass, Rule, fixed_of, tensors_in
-from prunebench.channels.rules import COMPUTING, FOREIGN, POINTWISE, pointwise, refuse
+from prunebench.channels.passes import INPUT, Operation, Pass, fixed_of, refuse, tensors_in
+from prunebench.channels.pointwise import is_pointwise, pointwise
+from prunebench.channels.rules import rule_of
 from prunebench.channels.shapes import ValuesNeeded, run_by_shape
 from prunebench.channels.sizes import SizeMode
 from prunebench.channels.units import graph_of
 from prunebench.core.errors import ModelError
 
 aten = torch.ops.aten
-RULES = {**MOVES, **COMPUTING}
 # What a network raises on an input that does not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
@@ -222,21 +220,6 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.state.values[base] = Value(
                 old.layers, old.fixed, old.parameter, old.sources | sources
             )
-
-
-@cache
-def rule_of(func: Any) -> Rule | None:
-    """Return the rule that follows an operation's channels, or None if there is none."""
-    rule = RULES.get(func.overloadpacket) or FOREIGN.get(str(func.overloadpacket))
-    if rule is not None and func._overloadname not in ("dtype", "out"):
-        return rule
-    return pointwise if is_pointwise(func) else None
-
-
-@cache
-def is_pointwise(func: Any) -> bool:
-    """Whether an operation works place by place."""
-    return torch.Tag.pointwise in func.tags or func.overloadpacket in POINTWISE
 
 
 def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
