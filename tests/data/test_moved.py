@@ -59,6 +59,11 @@ def test_weights_of_other_images_and_what_they_reach_are_not_expected() -> None:
     assert found == recipe(epochs=90)
 
 
+def test_statistics_of_a_base_that_is_hardly_trained_are_not_frozen() -> None:
+    found = moved(recipe(norm_statistics="frozen"), dataset_info("synthetic"))
+    assert found == recipe()
+
+
 def test_what_fits_stays_as_it_is() -> None:
     fitting = recipe(epochs=2, augment=Augment(crop_padding=4, flip=True, cutout=8))
     assert moved(fitting, dataset_info("cifar100")) == fitting

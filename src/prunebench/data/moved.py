@@ -2,7 +2,8 @@
 
 An augmentation of image files, a mirror image where it would be of another class, and a
 normalization for another number of colours give way to the data set's own. Weights that were
-trained on the other images give way to training by the recipe itself. All else stays.
+trained on the other images give way to training by the recipe itself; frozen statistics of batch
+norm, which suppose a base network trained to its end, are updated. All else stays.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ PADDING_SHARE = 8  # of a side, rounded down: CIFAR's 4 of 32 pixels
 
 def moved(recipe: Recipe, info: DatasetInfo) -> Recipe:
     """Return the recipe as it is followed on images that it was not made for."""
-    changed: dict[str, Any] = {"weights": None, "weights_sha256": None, "expected_top1": None}
+    changed: dict[str, Any] = {
+        "weights": None,
+        "weights_sha256": None,
+        "expected_top1": None,
+        # After a few steps the statistics are still those of no network: activations grow from
+        # block to block, and the loss is infinite at once.
+        "norm_statistics": "updated",
+    }
     if not can_follow(recipe.augment, info):
         changed["augment"] = plain_augmentation(info)
     known = NORMALIZATIONS.get(recipe.normalize)
