@@ -163,7 +163,7 @@ def test_rows_from_elsewhere_are_marked_or_left_out(call: Any) -> None:
     assert everything.startswith("context srfp · FPGM Table 1")
     _, own, _ = call("published", "--paper", "srfp", "--own")
     assert own.splitlines() == [
-        "srfp · Abstract · imagenet resnet34 · asrfp · 40 params",
+        "srfp · Abstract · imagenet resnet34 · asrfp · 40 params · srfp_imagenet_resnet34, not run",
         "1 of 439 rows",
     ]
 

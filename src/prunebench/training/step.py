@@ -75,7 +75,14 @@ def train_step(
     for number, (part, weight) in enumerate(parts, start=1):
         x, y = inputs[part], labels[part]
         with nullcontext() if number == len(parts) else network.without_reduction():
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            # No cache: PyTorch empties it where the outermost block ends, which a loop within a
+            # block of its own (`arithmetic`) does once a phase: weights of the first step stayed.
+            with torch.autocast(
+                x.device.type,
+                torch.bfloat16,
+                enabled=recipe.precision == "bf16",
+                cache_enabled=False,
+            ):
                 logits = network.forward(x)
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
             total = loss + method.loss_term(run) if "loss_term" in hooks else loss
