@@ -296,11 +296,11 @@ sys.exit("torch._dynamo" in sys.modules)
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_every_step_in_bf16_sees_the_weights_of_the_step_before(make_loop: MakeLoop) -> None:
-    losses = {}
-    for precision in ("fp32", "bf16"):
-        settings = recipe(precision=precision, schedule=Schedule(), epochs=3)
-        loop = run_through(make_loop, [training("train", settings)])
-        losses[precision] = [row["train_loss"] for row in loop.run.records.history]
-    assert losses["fp32"][-1] < 0.6 * losses["fp32"][0]  # something is learned
-    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_step_sees_the_weights_of_the_step_before(
+    precision: str, make_loop: MakeLoop
+) -> None:
+    settings = recipe(precision=precision, schedule=Schedule(), epochs=3)
+    rows = run_through(make_loop, [training("train", settings)]).run.records.history
+    losses = [row["train_loss"] for row in rows]
+    assert losses[-1] < 0.6 * losses[0]  # with the first weights 2.12 remain 2.13 in bf16
