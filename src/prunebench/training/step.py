@@ -75,7 +75,14 @@ def train_step(
     for number, (part, weight) in enumerate(parts, start=1):
         x, y = inputs[part], labels[part]
         with nullcontext() if number == len(parts) else network.without_reduction():
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            # No cache: PyTorch empties it where the outermost block ends, and the loop's own block
+            # (`arithmetic`) ends with the phase; until then the first step's weights would stay.
+            with torch.autocast(
+                x.device.type,
+                torch.bfloat16,
+                enabled=recipe.precision == "bf16",
+                cache_enabled=False,
+            ):
                 logits = network.forward(x)
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
             total = loss + method.loss_term(run) if "loss_term" in hooks else loss
