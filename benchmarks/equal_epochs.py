@@ -1,7 +1,8 @@
-"""Accuracy at equal epochs: the fast settings against a plain loop, in units of the seed noise.
+r"""Accuracy at equal epochs: the fast settings against a plain loop, in units of the seed noise.
 
     python benchmarks/equal_epochs.py
-    python benchmarks/equal_epochs.py --device cuda --images 60000 --network resnet20 --epochs 30
+    python benchmarks/equal_epochs.py --device cuda --network resnet20 --images 60000 --epochs 30 \
+        --jobs 1
 
 plain       the loop of `training_speed.py` in the style of the papers' released code: DataLoader,
             PIL transforms image by image, contiguous fp32, eager.

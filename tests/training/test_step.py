@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunebench.core.phases import Phase, Steps
+from prunebench.measure.modes import arithmetic
 from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.training.batches import Batching, draw_epoch
 from prunebench.training.optimizer import Optimizer
@@ -117,3 +119,19 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_without_batch_norm(
         gradients.append((loop.run.params["conv1.weight"].grad, float(sums.loss)))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-4, atol=1e-6)
     assert gradients[0][1] == pytest.approx(gradients[1][1])
+
+
+def test_steps_in_bf16_see_the_weights_of_the_step_before(make_loop: MakeLoop) -> None:
+    settings = recipe(precision="bf16")
+    phase = Phase(name="p", recipe=settings, length=Steps(3))
+    weights = []
+    # Within a block of autocast, as the loop makes one, PyTorch would keep weights it has cast.
+    for block in (nullcontext(), arithmetic(torch.device("cpu"), "fp32")):
+        loop = make_loop(Decay(MethodOptions()), [phase])
+        optimizer, sums = Optimizer(loop.run.params, settings), Sums.zero(loop.run.device)
+        optimizer.set_lr(0.05)
+        with block:
+            for x, y in batches_of(loop, settings):
+                train_step(loop.run, loop.method, optimizer, settings, x, y, sums)
+        weights.append(loop.run.model.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())

@@ -75,8 +75,8 @@ def train_step(
     for number, (part, weight) in enumerate(parts, start=1):
         x, y = inputs[part], labels[part]
         with nullcontext() if number == len(parts) else network.without_reduction():
-            # No cache: PyTorch empties it where the outermost block ends, which a loop within a
-            # block of its own (`arithmetic`) does once a phase: weights of the first step stayed.
+            # No cache: PyTorch empties it where the outermost block ends, and the loop's own block
+            # (`arithmetic`) ends with the phase; until then the first step's weights would stay.
             with torch.autocast(
                 x.device.type,
                 torch.bfloat16,
