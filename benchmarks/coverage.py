@@ -24,7 +24,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,17 +306,14 @@ def main() -> None:
     start = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     found: dict[str, Row] = {}
-    with ProcessPoolExecutor(
-        options.jobs, mp_context=context, initializer=prepare_process, max_tasks_per_child=20
-    ) as pool:
+    # Not concurrent.futures, whose executor hangs once its processes have done their tasks.
+    with context.Pool(options.jobs, prepare_process, maxtasksperchild=20) as pool:
         # The slowest first, so that no process is left alone with one of them in the end.
         ordered = sorted(options.networks, key=lambda name: name not in zoo.SLOWEST)
-        futures = [pool.submit(measure, name) for name in ordered]
-        for number, future in enumerate(as_completed(futures), 1):
-            row = future.result()
+        for number, row in enumerate(pool.imap_unordered(measure, ordered), 1):
             found[row.name] = row
             print(
-                f"{number}/{len(futures)}, {time.perf_counter() - start:.0f} s: {row}", flush=True
+                f"{number}/{len(ordered)}, {time.perf_counter() - start:.0f} s: {row}", flush=True
             )
     rows = [found[name] for name in options.networks]
     text = table(rows, time.perf_counter() - start)
