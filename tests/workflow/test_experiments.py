@@ -21,15 +21,13 @@ from prunebench.core.phases import Steps
 from prunebench.core.spec import ratio_slug, run_path
 from prunebench.data.registry import dataset_info
 from prunebench.methods.registry import method_class
-from prunebench.models.registry import DETECTORS, build
+from prunebench.models.registry import build
 from tests.workflow.conftest import ROOT, planned, snakemake
+from tests.workflow.test_declared import DECLARED
 
 CONFIG = ROOT / "config"
 FILES = sorted(path.stem for path in (CONFIG / "experiments").glob("*.yaml"))
-# Detectors are built and counted, not trained: their experiments are declared alone.
-EXPERIMENTS = [
-    name for name in FILES if not DETECTORS.keys() & read_experiment(CONFIG, name).networks.keys()
-]
+EXPERIMENTS = [name for name in FILES if name not in DECLARED]
 
 
 class Jobs(NamedTuple):

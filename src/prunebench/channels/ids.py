@@ -150,6 +150,14 @@ class Ids:
         else:
             self.tie(a.compact(), b.compact())
 
+    def join(self, layers: list[Layer], new: Layer) -> None:
+        """Add a layer to `layers`; what meets along a dimension that one has already is tied."""
+        partner = next((layer for layer in layers if set(layer.dims) & set(new.dims)), None)
+        if partner is None:
+            layers.append(new)
+        else:
+            self.tie_layers(partner, new)
+
     def keep_proportional(self, a: Ints, b: Ints) -> None:
         """Note that `a` and `b` must lose the same share: one is divided by the other's number."""
         self.proportional.append((a.ravel(), b.ravel()))

@@ -172,11 +172,7 @@ class Pass:
             if new is None or not new.dims:
                 self.ids.freeze(old.ids, reason)
                 continue
-            partner = next((k for k in kept if set(k.dims) & set(new.dims)), None)
-            if partner is None:
-                kept.append(new)
-            else:  # two layers along one dimension: all that meet leave together
-                self.ids.tie_layers(partner, new)
+            self.ids.join(kept, new)
         fixed = value.fixed if kept or not value.layers else f"what was {reason}"
         return Value(tuple(kept), fixed, parameter and len(kept) == len(value.layers))
 

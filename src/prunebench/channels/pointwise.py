@@ -31,11 +31,7 @@ def pointwise(p: Pass, op: Operation) -> Value:
                 p.ids.freeze(layer.ids, "spread from one channel over several")
                 continue
             placed = Layer(layer.ids, shape, tuple(d + offset for d in layer.dims))
-            partner = next((m for m in merged if set(m.dims) & set(placed.dims)), None)
-            if partner is None:
-                merged.append(placed)
-            else:
-                p.ids.tie_layers(partner, placed)
+            p.ids.join(merged, placed)
     for layer in merged:
         for tensor, value in zip(tensors, values, strict=True):
             if has_fixed_size(tensor, value, layer):

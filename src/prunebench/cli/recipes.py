@@ -33,13 +33,14 @@ def recipe_on(config_dir: Path, name: str, dataset: str) -> Recipe:
     return moved(recipe, dataset_info(dataset))
 
 
-def moved_name(config_dir: Path, stem: str, dataset: str, scale: float) -> str:
-    """Return a recipe's name on data that it was not made for."""
+def moved_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tuple[str, Recipe]:
+    """Return name and recipe on data that it was not made for, as `recipe_on` reads it."""
     name = stem + Override(epochs_scale=scale).suffix
     recipe = read_recipe(config_dir, name)
-    if moved(recipe, dataset_info(dataset)) == recipe:
-        return name
-    return stem + Override(dataset=dataset, epochs_scale=scale).suffix
+    there = moved(recipe, dataset_info(dataset))
+    if there == recipe:
+        return name, recipe
+    return stem + Override(dataset=dataset, epochs_scale=scale).suffix, there
 
 
 def changes(runs: Iterable[RunSpec], config_dir: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ from prunebench.cli.checks import (
     fail,
     place,
 )
-from prunebench.cli.recipes import moved_name, recipe_on
+from prunebench.cli.recipes import moved_recipe
 from prunebench.core.config import (
     Config,
     ExperimentConfig,
@@ -22,6 +22,7 @@ from prunebench.core.config import (
     experiment_file,
     named_file,
     read_experiment,
+    read_recipe,
 )
 from prunebench.core.names import unknown_name
 from prunebench.core.override import scale_suffix
@@ -182,10 +183,13 @@ class _Grid:
         if (name, dataset) not in self.recipes:
             with place(self.where, f"{keys[-1]}.{role}"):
                 named_file(self.config_dir, "recipe", name)
-            full = name + scale_suffix(self.experiment.epochs_scale)
-            if dataset not in self.own_datasets:
-                full = moved_name(self.config_dir, name, dataset, self.experiment.epochs_scale)
-            self.recipes[name, dataset] = full, recipe_on(self.config_dir, full, dataset)
+            scale = self.experiment.epochs_scale
+            full = name + scale_suffix(scale)
+            self.recipes[name, dataset] = (
+                (full, read_recipe(self.config_dir, full))
+                if dataset in self.own_datasets
+                else moved_recipe(self.config_dir, name, dataset, scale)
+            )
         full, recipe = self.recipes[name, dataset]
         file = self.config_dir / "recipes" / f"{name}.yaml"
         with place(file, "normalize"):

@@ -41,6 +41,7 @@ from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run
 from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.importance import producers
 from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
+from prunebench.methods.mask_scores import Normalize, saved_by_a_unit
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -53,7 +54,7 @@ class GroupFisherOptions(MethodOptions):
     units_at_once: Count = 1  # that leave at a decision; more only where a run is shortened
     # what a score is divided by. memory: output elements (-M, the proposed one);
     # macs: multiply-accumulates, of the units left by then (-F); none: nothing (-U)
-    normalize: Literal["memory", "macs", "none"] = "memory"
+    normalize: Normalize = "memory"
     coupled: bool = True  # False: only units of one producer and one reader (-I)
     # masked: linear layers are layers as all others: the paper
     # ignored: they have no mask and no cost: the released code
@@ -207,6 +208,7 @@ class GroupFisher(Method[GroupFisherOptions]):
             self.after_epoch(run)
             return
         groups = self.candidates(run)
+        where = places(groups)
         touched: set[str] = set()
         for _ in range(self.options.units_at_once):
             if touched and self.finished(run):
@@ -217,13 +219,13 @@ class GroupFisher(Method[GroupFisherOptions]):
                     f"phase {run.phase.name!r}, step {run.clock}: the least score of all units is "
                     f"{value}; a smaller learning rate in the recipe 'prune' may help"
                 )
-            name = next(name for name, place in places(groups).items() if unit < place.stop)
+            name = next(name for name, place in where.items() if unit < place.stop)
             kept[unit] = False
             left[name] -= 1
             touched.add(name)
         self.state["score"].zero_()
         for name in sorted(touched):
-            self._silence(run, groups[name], ~kept[places(groups)[name]])
+            self._silence(run, groups[name], ~kept[where[name]])
         self.zero(run)
 
     def after_epoch(self, run: Run) -> None:
@@ -246,13 +248,10 @@ class GroupFisher(Method[GroupFisherOptions]):
         return torch.tensor(saved, dtype=torch.float64).repeat_interleave(sizes).to(run.device)
 
     def _saved(self, run: Run, costs: Costs, group: ChannelGroup) -> int:
-        if self.options.normalize == "none":
-            return 1
-        if self.options.normalize == "macs":
-            return costs.unit_cost(group.name, self.state["left"]).macs
-        if self.options.memory == "printed":
+        options = self.options
+        if options.normalize == "memory" and options.memory == "printed":
             return printed_memory(run, costs, group)
-        return costs.unit_cost(group.name, self.state["left"]).activations
+        return saved_by_a_unit(costs, group.name, options.normalize, self.state["left"])
 
     def _costs(self, run: Run) -> Costs:
         if self.options.linear != "ignored":

@@ -13,19 +13,32 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGroup
 from prunebench.methods.base import Run
 from prunebench.methods.gradients import DataCriterion, batch_gradients
 from prunebench.methods.mask_gradients import MaskGradients, readers
+
+# What a score is divided by. memory: the output elements that leave with a unit; macs: its
+# multiply-accumulates; none: nothing
+Normalize = Literal["memory", "macs", "none"]
+
+
+def saved_by_a_unit(
+    costs: Costs, group: str, normalize: Normalize, left: Mapping[str, int] | None = None
+) -> int:
+    """Return what a score is divided by, for one image; `left` are the units of each group."""
+    if normalize == "none":
+        return 1
+    cost = costs.unit_cost(group, left)
+    return cost.macs if normalize == "macs" else cost.activations
 
 
 class MaskFisherScore(DataCriterion):
     """sum over images of (sum over copies of the mask of dL/dm)^2, per saved cost."""
 
     combine: Literal["joint"] = "joint"  # a mask's copies are summed before the square
-    # what a score is divided by: the output elements or multiply-accumulates that leave with a
-    # unit of the present network, or nothing
-    normalize: Literal["memory", "macs", "none"] = "memory"
+    normalize: Normalize = "memory"  # of the present network
 
     def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the normalized score of each unit; ModelError where a mask has no gradient."""
@@ -42,11 +55,6 @@ class MaskFisherScore(DataCriterion):
             for handle in handles:
                 handle.remove()
         return {
-            name: total[place] / self._saved(run, name) for name, place in gradients.places.items()
+            name: total[place] / saved_by_a_unit(run.costs, name, self.normalize)
+            for name, place in gradients.places.items()
         }
-
-    def _saved(self, run: Run, group: str) -> int:
-        if self.normalize == "none":
-            return 1
-        cost = run.costs.unit_cost(group)
-        return cost.macs if self.normalize == "macs" else cost.activations
