@@ -51,7 +51,6 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/digits/resnet20/l1/default/0.5/seed0/latency.json",
         "quick/digits/resnet20/unpruned/default/0/seed0/training.json",
         "logs/quick/digits/resnet20/l1/default/0.5/seed0.log",
-        "benchmarks/quick/digits/resnet20/l1/default/0.5/seed0.tsv",
         "benchmarks/quick/digits/resnet20/measure_latency.tsv",
         "quick/runs.csv",
         "quick/tables/summary.csv",
@@ -83,6 +82,20 @@ def test_another_ratio_trains_its_own_runs_alone(quick_copy: Path) -> None:
 def test_a_run_that_was_deleted_is_run_again_alone(quick_copy: Path) -> None:
     shutil.rmtree(quick_copy / "results/quick/digits/resnet20/l1")
     assert planned(quick_copy, *QUICK) == {"prune": 1, **AFTER_A_RUN}
+
+
+def test_training_jobs_fork_from_a_server(quick_copy: Path) -> None:
+    run = Path("results/quick/digits/resnet20/l1/default/0.5/seed0")
+    shutil.rmtree(quick_copy / run)
+    # Every Python that starts lists its imports in its log; what forks has imported before.
+    env = {"PYTHONPROFILEIMPORTTIME": "1"}
+    target = str(run / "training.json")
+    done = snakemake(quick_copy, target, "--cores", "1", *QUICK, env=env)
+    assert done.returncode == 0, done.stdout
+    log = quick_copy / "results/logs/quick/digits/resnet20/l1/default/0.5/seed0.log"
+    imported = {line.split("|")[-1].strip() for line in log.read_text("utf-8").splitlines()}
+    assert "prunebench.cli.forkserver" in imported
+    assert imported.isdisjoint({"torch", "prunebench.cli.app"})
 
 
 def test_a_table_that_was_deleted_is_collected_again(quick_copy: Path) -> None:

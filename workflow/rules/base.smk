@@ -11,8 +11,6 @@ rule base:
         history="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/history.csv",
     log:
         "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.log",
-    benchmark:
-        "results/benchmarks/base/{dataset}/{architecture}/{recipe}/seed{seed}.tsv"
     conda:
         "../../environment.yml"
     threads: base_threads

@@ -15,8 +15,6 @@ rule prune:
         diagnostics="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/diagnostics.csv",
     log:
         "results/logs/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.log",
-    benchmark:
-        "results/benchmarks/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.tsv"
     conda:
         "../../environment.yml"
     threads: run_threads

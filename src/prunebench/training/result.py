@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,6 +51,7 @@ def training_result(loop: Loop) -> dict[str, Any]:
         ),
         "plans": records.plans,
         "resumed_at": records.resumed_at,
+        "peak_memory_mb": _peak_memory_mb(),
         "device": _device_name(loop.run.device),
         "threads": torch.get_num_threads(),
         "processes": loop.parallel.world,
@@ -73,6 +76,12 @@ def _largest(differences: Iterable[float | None]) -> float | None:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _peak_memory_mb() -> int:
+    """Return the most memory of the host that this process has had; of this call, if resumed."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,185 @@
+"""Training jobs that fork from a server: the same bits, signals and errors as by themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from prunebench.cli import forkserver
+from prunebench.core.files import read_json
+from prunebench.data.stage import prepare
+
+from .conftest import WriteConfig
+
+LONG = {"epochs": 100, "batch_size": 64, "lr": 0.1, "weight_decay": 0.0}
+# Without torch: only a child of the server can train.
+WAITING = "import sys; sys.modules['torch'] = None\nfrom prunebench.__main__ import main; main()"
+
+
+@pytest.fixture
+def workplace(write_config: WriteConfig) -> Path:
+    """A folder with a configuration and data."""
+    write_config(files={"recipes/long.yaml": LONG})
+    prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
+    return Path("results/base/synthetic/resnet20_x0_25")
+
+
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are led nowhere, and again so after a test that starts a server."""
+    monkeypatch.setenv(forkserver.FOLDER, "")
+    monkeypatch.delenv(forkserver.FOLDER)
+
+
+@pytest.fixture
+def server(no_server: None) -> Iterator[subprocess.Popen[bytes]]:
+    """A server to which the jobs of this test are led."""
+    forkserver.start()
+    folder = Path(os.environ[forkserver.FOLDER])
+    process = forkserver.servers.pop()
+    yield process
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert not folder.exists()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def base(recipe: str, code: str = WAITING) -> subprocess.Popen[str]:
+    """Start the training of a base network in a process of its own."""
+    arguments = f"base --dataset synthetic --architecture resnet20_x0_25 --recipe {recipe}"
+    options = "--device cpu --checkpoint-seconds 0.2"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments.split(), *options.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_free(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def test_a_job_of_the_server_has_the_bits_and_the_words_of_one_by_itself(
+    workplace: Path, server: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked = base("one_epoch")
+    said = forked.communicate()
+    assert forked.returncode == 0, said
+    result = read_json(workplace / "one_epoch/seed0/training.json")
+    shutil.rmtree(workplace)
+    monkeypatch.delenv(forkserver.FOLDER)
+    alone = base("one_epoch", WAITING.replace("sys.modules['torch'] = None", ""))
+    assert alone.communicate() == said
+    again = read_json(workplace / "one_epoch/seed0/training.json")
+    for key in result.keys() - {"seconds", "peak_memory_mb"}:
+        assert result[key] == again[key], key
+
+
+def test_an_error_is_its_sentence_and_its_exit_status(
+    workplace: Path, server: subprocess.Popen[bytes]
+) -> None:
+    wrong = base("one_epok")
+    _, words = wrong.communicate()
+    assert wrong.returncode == 1
+    assert words.startswith("prunebench: ")
+    assert "one_epok" in words
+    assert len(words.splitlines()) == 1
+    wrong = base("one_epoch --sead 1")
+    _, words = wrong.communicate()
+    assert wrong.returncode == 2
+    assert "--sead" in words
+
+
+def test_a_signal_reaches_the_child_which_saves_itself(
+    workplace: Path, server: subprocess.Popen[bytes]
+) -> None:
+    job = base("long")
+    wait_until((workplace / "long/seed0/resume.pt").exists)
+    job.terminate()
+    _, words = job.communicate()
+    assert job.returncode == 128 + 15
+    assert "prunebench: " in words
+    assert is_free(workplace / "long/seed0/.lock")
+
+
+def test_a_child_dies_with_the_job_that_waits_for_it(
+    workplace: Path, server: subprocess.Popen[bytes]
+) -> None:
+    job = base("long")
+    wait_until((workplace / "long/seed0/resume.pt").exists)
+    job.kill()
+    job.communicate()
+    wait_until(lambda: is_free(workplace / "long/seed0/.lock"), 5.0)
+    assert not (workplace / "long/seed0/training.json").exists()
+
+
+def test_jobs_go_on_when_the_server_has_to_end(
+    workplace: Path, server: subprocess.Popen[bytes]
+) -> None:
+    job = base("long")
+    wait_until((workplace / "long/seed0/resume.pt").exists)
+    server.stdin.close()
+    job.communicate()
+    assert job.returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_a_job_without_a_server_runs_by_itself(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv(forkserver.FOLDER, folder)
+    assert forkserver.run(["base", "--dataset", "synthetic"]) is None
+
+
+def test_an_edit_of_the_sources_leads_away_from_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "package/cli/forkserver.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(forkserver, "__file__", str(module))
+    before = forkserver.address("servers")
+    assert forkserver.address("servers") == before
+    os.utime(module, (0, time.time() + 1))
+    assert forkserver.address("servers") != before
+
+
+def test_a_folder_with_a_name_too_long_for_a_socket_leaves_jobs_to_themselves(
+    no_server: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    forkserver.start()
+    assert forkserver.FOLDER not in os.environ
+    assert "each job starts by itself" in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+
+
+def test_who_leads_elsewhere_starts_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(forkserver.FOLDER, "missing")
+    forkserver.start()
+    assert os.environ[forkserver.FOLDER] == "missing"
+    assert forkserver.servers == []
