@@ -17,7 +17,7 @@ from prunebench.cli.find import (
 from prunebench.cli.resolve import resolve
 from prunebench.core.config import read_config
 from prunebench.core.errors import ConfigError
-from prunebench.core.resolved import resolution_key, write_resolved
+from prunebench.core.resolved import resolution_keys, write_resolved
 from prunebench.core.spec import RunSpec
 from tests.cli.conftest import EXPERIMENT, WriteConfig
 
@@ -123,14 +123,14 @@ def test_an_experiment_that_is_not_configured_is_read_from_its_file(
 def test_the_resolved_file_is_taken_where_it_is_up_to_date(
     runs: list[RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = resolution_key(read_config(CONFIG).model_dump(mode="json"), CONFIG.parent)
-    write_resolved(Path("results/resolved/runs.json"), runs[:2], key)
+    key = resolution_keys(read_config(CONFIG), CONFIG.parent)["tiny"]
+    write_resolved(Path("results/resolved/tiny.json"), runs[:2], key)
     monkeypatch.delattr(resolving, "resolve_experiment")
     assert found() == runs[:2]
 
 
 def test_a_resolved_file_of_another_configuration_is_passed_over(runs: list[RunSpec]) -> None:
-    write_resolved(Path("results/resolved/runs.json"), runs[:2], "another key")
+    write_resolved(Path("results/resolved/tiny.json"), runs[:2], "another key")
     assert found() == runs
 
 

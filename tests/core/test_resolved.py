@@ -12,14 +12,16 @@ from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.resolved import (
     only_table_left,
     read_resolved,
-    resolution_key,
+    read_together,
+    resolution_keys,
+    resolved_file,
     resolved_runs,
     run_specs,
     source_hash,
     write_resolved,
 )
 from prunebench.core.spec import RunSpec
-from tests.core.test_spec import run
+from tests.core.test_spec import BASE, run
 
 SETTINGS = Config(experiments=("quick",))
 
@@ -41,8 +43,7 @@ def config_dir(tmp_path: Path) -> Path:
 
 def test_runs_come_back_with_their_paths_and_hashes(tmp_path: Path, two_runs: Any) -> None:
     write_resolved(tmp_path / "runs.json", two_runs, "k")
-    known = read_resolved(tmp_path / "runs.json")
-    assert known.key == "k"
+    known = read_resolved(tmp_path / "runs.json", "k")
     assert run_specs(known.runs.values()) == two_runs
     first = known.runs["greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3"]
     assert first["hash"] == two_runs[0].hash
@@ -83,31 +84,53 @@ def test_a_run_starts_from_its_base_or_from_the_run_whose_widths_it_takes(
 @pytest.mark.parametrize("content", ["[]", "{}", '{"key": "k", "runs": 1, "bases": []}'])
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "runs.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ResultError, match=r"runs\.json: not a resolved configuration"):
+    with pytest.raises(ResultError, match=r"runs\.json: not a resolved experiment"):
         read_resolved(tmp_path / "runs.json")
 
 
-def test_the_key_follows_configuration_and_files(config_dir: Path) -> None:
-    keys = {resolution_key({"experiments": ["quick"]}, config_dir)}
-    keys.add(resolution_key({"experiments": ["quick"], "seeds": [1]}, config_dir))
+def test_a_file_of_another_key_is_refused(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(tmp_path / "runs.json", two_runs, "k")
+    with pytest.raises(ResultError, match=r"runs\.json: resolved from another configuration"):
+        read_resolved(tmp_path / "runs.json", "another")
+
+
+def test_two_experiments_that_mean_different_networks_by_a_base_are_not_read_together(
+    tmp_path: Path,
+) -> None:
+    write_resolved(resolved_file(tmp_path, "one"), [run(experiment="one")], "k")
+    base = BASE.model_copy(update={"threads": 2})
+    write_resolved(resolved_file(tmp_path, "two"), [run(experiment="two", base=base)], "l")
+    assert len(read_together(tmp_path, {"one": "k"}).runs) == 1
+    with pytest.raises(ResultError, match=r"two\.json: base/digits/.*another network"):
+        read_together(tmp_path, {"one": "k", "two": "l"})
+
+
+def key_of(config_dir: Path, experiment: str = "quick", **changed: Any) -> str:
+    settings = Config(experiments=("quick", "digits"), **changed)
+    return resolution_keys(settings, config_dir)[experiment]
+
+
+def test_the_key_follows_configuration_files_and_experiment(config_dir: Path) -> None:
+    keys = {key_of(config_dir), key_of(config_dir, "digits"), key_of(config_dir, seeds=(1,))}
     (config_dir / "recipes" / "short.yaml").write_text("lr: 2\n", encoding="utf-8")
-    keys.add(resolution_key({"experiments": ["quick"]}, config_dir))
+    keys.add(key_of(config_dir))
     (config_dir / "recipes" / "long.yaml").write_text("lr: 2\n", encoding="utf-8")
-    keys.add(resolution_key({"experiments": ["quick"]}, config_dir))
-    assert len(keys) == 4
+    keys.add(key_of(config_dir))
+    assert len(keys) == 5
 
 
 def test_the_key_stays_where_nothing_that_matters_changes(config_dir: Path) -> None:
-    key = resolution_key({"experiments": ["quick"]}, config_dir)
+    key = key_of(config_dir)
     (config_dir / "README.md").write_text("Every key.", encoding="utf-8")
-    assert resolution_key({"experiments": ["quick"]}, config_dir) == key
+    assert key_of(config_dir) == key
+    assert resolution_keys(SETTINGS, config_dir)["quick"] == key  # whatever else is asked for
 
 
 def test_what_is_resolved_already_starts_no_process(
     config_dir: Path, tmp_path: Path, two_runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = resolution_key(SETTINGS.model_dump(mode="json"), config_dir)
-    write_resolved(tmp_path / "resolved" / "runs.json", two_runs, key)
+    key = resolution_keys(SETTINGS, config_dir)["quick"]
+    write_resolved(resolved_file(tmp_path, "quick"), two_runs, key)
     monkeypatch.delattr(subprocess, "run")
     assert len(resolved_runs(SETTINGS, config_dir, tmp_path).runs) == 2
 

@@ -37,7 +37,7 @@ def test_the_command_line_says_what_is_run(workflow: Path, config: list[str]) ->
 def test_an_override_moves_an_experiment_to_other_data(workflow: Path) -> None:
     override = 'override={"dataset": "synthetic", "epochs_scale": 0.25}'
     assert planned(workflow, "--config", "experiments=quick", override) == QUICK
-    text = (workflow / "results/resolved/runs.json").read_text(encoding="utf-8")
+    text = (workflow / "results/resolved/quick_on_synthetic_x0_25.json").read_text(encoding="utf-8")
     content = json.loads(text)
     assert content["bases"][0]["path"] == "base/synthetic/resnet20/digits_base_x0_25/seed0"
     run = content["runs"][2]
@@ -66,7 +66,7 @@ def test_a_target_that_is_not_configured_is_one_sentence(workflow: Path) -> None
     done = snakemake(workflow, target, "-n", "--config", "experiments=quick")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (
-        f"prunebench: {place} is not configured; results/resolved/runs.json lists all"
+        f"prunebench: {place} is not configured; results/resolved lists all"
     )
     assert "Traceback" not in done.stdout
 

@@ -41,7 +41,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
     "name",
     [
         "data/digits.safetensors",
-        "resolved/runs.json",
+        "resolved/quick.json",
         "base/digits/resnet20/digits_base/seed0/model.safetensors",
         "quick/digits/resnet20/l1/default/0.5/seed0/model.safetensors",
         "quick/digits/resnet20/l1/default/0.5/seed0/structure.json",
@@ -72,6 +72,13 @@ def test_afterwards_nothing_is_left_to_do(quick_copy: Path) -> None:
     done = snakemake(quick_copy, "-n", *QUICK)
     assert "Using workflow specific profile profiles/default" in done.stdout
     assert "Nothing to be done" in done.stdout
+
+
+def test_planning_another_experiment_leaves_a_running_one_its_file(quick_copy: Path) -> None:
+    resolved = quick_copy / "results/resolved/quick.json"
+    before = resolved.read_bytes()
+    planned(quick_copy, "--config", "experiments=digits")
+    assert resolved.read_bytes() == before
 
 
 def test_another_ratio_trains_its_own_runs_alone(quick_copy: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prunebench.core.config import experiment_title, merged_config, published_text
 from prunebench.core.errors import PrunebenchError
-from prunebench.core.resolved import RESOLVED_FILE, resolved_runs, source_hash
+from prunebench.core.resolved import resolved_runs, source_hash
 from prunebench.core.spec import base_path, run_path
 
 CONFIG_DIR = Path("config")
@@ -39,7 +39,7 @@ for name in SETTINGS.experiments:
 
 
 def stop_for(path):
-    sys.exit(f"prunebench: results/{path} is not configured; {RESULTS / RESOLVED_FILE} lists all")
+    sys.exit(f"prunebench: results/{path} is not configured; {RESULTS / 'resolved'} lists all")
 
 
 def run_of(wildcards):

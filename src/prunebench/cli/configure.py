@@ -27,12 +27,13 @@ def resolve(
 ) -> None:
     """Check the configuration and write down all its runs.
 
-    The file is resolved/runs.json below the results; it holds every run's full specification.
+    Each experiment has a file in the folder resolved/ of the results, with the full specification
+    of every run.
     """
     from prunebench.cli.recipes import changes
     from prunebench.cli.resolve import resolve as resolve_all
     from prunebench.core.config import merged_config, read_config
-    from prunebench.core.resolved import RESOLVED_FILE, resolution_key, write_resolved
+    from prunebench.core.resolved import resolution_keys, resolved_file, write_resolved
 
     if config == "-":
         folder = config_dir or CONFIG.parent
@@ -41,9 +42,10 @@ def resolve(
         folder = config_dir or Path(config).parent
         settings = read_config(Path(config))
     runs = resolve_all(settings, folder)
-    key = resolution_key(settings.model_dump(mode="json"), folder)
-    write_resolved(results / RESOLVED_FILE, runs, key)
-    typer.echo(f"{len(runs)} runs · {results / RESOLVED_FILE}")
+    for name, key in resolution_keys(settings, folder).items():
+        path, own = resolved_file(results, name), [run for run in runs if run.experiment == name]
+        write_resolved(path, own, key)
+        typer.echo(f"{len(own)} runs · {path}")
     for line in changes(runs, folder):
         typer.echo(line)
 

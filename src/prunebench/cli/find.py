@@ -10,7 +10,7 @@ from prunebench.core.config import Config, read_config
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.names import unknown_name
 from prunebench.core.phases import RATIO_KINDS
-from prunebench.core.resolved import RESOLVED_FILE, read_resolved, resolution_key, run_specs
+from prunebench.core.resolved import read_resolved, resolution_keys, resolved_file, run_specs
 from prunebench.core.spec import BaseSpec, RunSpec, ratio_slug
 
 
@@ -31,14 +31,11 @@ def experiment_runs(
         return run_specs(by_experiment[name])
     settings, folder = read_config(config), config.parent
     name = experiment or _only(config, settings.experiments)
+    key = resolution_keys(settings.model_copy(update={"experiments": (name,)}), folder)[name]
     try:
-        known = read_resolved(results / RESOLVED_FILE)
+        return run_specs(read_resolved(resolved_file(results, name), key).runs.values())
     except ResultError:
-        known = None
-    if known and known.key == resolution_key(settings.model_dump(mode="json"), folder):
-        runs = known.by_experiment.get(name, [])
-        if runs:
-            return run_specs(runs)
+        pass
     from prunebench.cli.resolve import resolve_experiment
 
     return resolve_experiment(name, folder, settings.seeds)

@@ -1,4 +1,4 @@
-"""The resolved configuration as a file, which the workflow reads instead of importing torch."""
+"""Resolved experiments as files, which the workflow reads instead of importing torch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import read_json, write_json
 from prunebench.core.spec import BaseSpec, RunSpec
 
-RESOLVED_FILE = "resolved/runs.json"  # below the results folder
 PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def resolved_file(results: Path, experiment: str) -> Path:
+    """Return where an experiment's runs are written down: other experiments leave it alone."""
+    return results / "resolved" / f"{experiment}.json"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """All runs of a configuration, and the base networks they start from.
+    """The runs of one or several experiments, and the base networks they start from.
 
     Attributes
     ----------
-    key
-        `resolution_key` of what it was made from.
     runs, bases
-        Specifications as they stand in the file, by path; "path", "hash" and a run's "base_path"
+        Specifications as they stand in the files, by path; "path", "hash" and a run's "base_path"
         stand beside their own keys.
     """
 
-    key: str
     runs: dict[str, dict[str, Any]]
     bases: dict[str, dict[str, Any]]
 
@@ -77,7 +78,7 @@ def run_specs(entries: Iterable[Mapping[str, Any]]) -> list[RunSpec]:
 
 
 def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
-    """Write the specifications of all runs."""
+    """Write the specifications of an experiment's runs, and the key of what they were made from."""
     bases: dict[str, BaseSpec] = {}
     entries = []
     for run in runs:
@@ -91,24 +92,48 @@ def _entry(spec: RunSpec | BaseSpec) -> dict[str, Any]:
     return {"path": spec.path, "hash": spec.hash, **spec.model_dump(mode="json")}
 
 
-def read_resolved(path: Path) -> Resolved:
-    """Read what `write_resolved` wrote; ResultError where it is missing or damaged."""
+def read_resolved(path: Path, key: str | None = None) -> Resolved:
+    """Read what `write_resolved` wrote.
+
+    ResultError where the file is missing or damaged, or was made from something else than `key`.
+    """
     content = read_json(path)
     try:
         runs, bases = content["runs"], content["bases"]
         by_path = [{entry["path"]: entry for entry in entries} for entries in (runs, bases)]
-        return Resolved(content["key"], *by_path)
+        made_from = content["key"]
     except (KeyError, TypeError):
-        raise ResultError(f"{path}: not a resolved configuration; resolve it again") from None
+        raise ResultError(f"{path}: not a resolved experiment; resolve it again") from None
+    if key not in (None, made_from):
+        raise ResultError(f"{path}: resolved from another configuration; resolve it again")
+    return Resolved(*by_path)
 
 
-def resolution_key(config: Mapping[str, Any], config_dir: Path) -> str:
-    """Identify everything that the specifications depend on.
+def read_together(results: Path, keys: Mapping[str, str]) -> Resolved:
+    """Read the files of several experiments, by their keys.
+
+    ResultError as of `read_resolved`, and where two of them mean different networks by one base.
+    """
+    runs: dict[str, dict[str, Any]] = {}
+    bases: dict[str, dict[str, Any]] = {}
+    for name, key in keys.items():
+        path = resolved_file(results, name)
+        found = read_resolved(path, key)
+        for base, entry in found.bases.items():
+            if bases.setdefault(base, entry)["hash"] != entry["hash"]:
+                raise ResultError(f"{path}: {base} is another network in another experiment")
+        runs |= found.runs
+    return Resolved(runs, bases)
+
+
+def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
+    """Identify, by experiment, everything that its specifications depend on.
 
     The configuration, the files of experiments and recipes, the sources that know names, options
     and revisions, and the installed plug-ins.
     """
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    content = settings.model_dump(mode="json", exclude={"experiments"})
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     files = [
         *sorted(config_dir.glob("*.yaml")),
         *sorted(config_dir.glob("*/*.yaml")),
@@ -125,7 +150,12 @@ def resolution_key(config: Mapping[str, Any], config_dir: Path) -> str:
         module = find_spec(entry.module)
         if module and module.origin:
             digest.update(Path(module.origin).read_bytes())
-    return digest.hexdigest()[:16]
+    keys = {}
+    for name in settings.experiments:
+        own = digest.copy()
+        own.update(name.encode())
+        keys[name] = own.hexdigest()[:16]
+    return keys
 
 
 def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved:
@@ -137,13 +167,11 @@ def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved
     """
     names = [name for name in settings.experiments if not only_table_left(results, name)]
     if not names:
-        return Resolved("", {}, {})
+        return Resolved({}, {})
     content = {**settings.model_dump(mode="json"), "experiments": names}
-    path, key = results / RESOLVED_FILE, resolution_key(content, config_dir)
+    keys = resolution_keys(settings.model_copy(update={"experiments": names}), config_dir)
     try:
-        known = read_resolved(path)
-        if known.key == key:
-            return known
+        return read_together(results, keys)
     except ResultError:
         pass
     command = [sys.executable, "-m", "prunebench", "resolve", "--config", "-"]
@@ -151,7 +179,7 @@ def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved
     done = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True)
     if done.returncode:
         raise ConfigError(done.stderr.strip().removeprefix("prunebench: "))
-    return read_resolved(path)
+    return read_together(results, keys)
 
 
 def only_table_left(results: Path, experiment: str) -> bool:
