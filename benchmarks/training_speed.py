@@ -3,6 +3,7 @@
     python benchmarks/training_speed.py step --networks resnet20 resnet56 --batch-size 128
     python benchmarks/training_speed.py epoch
     python benchmarks/training_speed.py checkpoint
+    python benchmarks/training_speed.py seeds --seeds 3
 
 step        our step (batch from the images on the device, augmentation, sums) against the same
             network, batch and optimizer on inputs that stand ready: the compute-only bound. On a
@@ -10,6 +11,8 @@ step        our step (batch from the images on the device, augmentation, sums) a
 epoch       our epoch against a loop in the style of the papers' released code, written here:
             DataLoader with workers, PIL transforms, contiguous fp32, one .item() a step.
 checkpoint  seconds of writing one against seconds of an epoch.
+seeds       an epoch of several runs of one network, one run after the other, against their steps
+            in turns, on a GPU each run's on a stream of its own.
 
 Images are random, 32x32 in three colours: no accuracy is meant. On a CPU one thread computes, and
 seconds are the process's own (with its workers', for `epoch`), so that other jobs on the machine
@@ -260,6 +263,40 @@ def checkpoint(options: argparse.Namespace, device: torch.device) -> None:
         print(f"| {network} | {options.images} | {each:.3f} | {written:.4f} | {share:.2%} |")
 
 
+def seeds(options: argparse.Namespace, device: torch.device) -> None:
+    """Print runs one after the other against the same runs side by side."""
+    print(
+        "| network | runs | one after the other, s | side by side, s | after / beside |\n"
+        "|---|---|---|---|---|"
+    )
+    for network in options.networks:
+        recipe = make_recipe(options.batch_size)
+        runs = [
+            Ours(make_run(network, options.images, recipe, device), recipe)
+            for _ in range(options.seeds)
+        ]
+        streams = [
+            torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+            for _ in runs
+        ]
+
+        def after() -> None:
+            for run in runs:  # noqa: B023
+                run.epoch()
+
+        def beside() -> None:
+            for run, stream in zip(runs, streams, strict=True):  # noqa: B023
+                with torch.cuda.stream(stream):
+                    run.draw()
+            for position in range(len(runs[0].batching)):  # noqa: B023
+                for run, stream in zip(runs, streams, strict=True):  # noqa: B023
+                    with torch.cuda.stream(stream):
+                        run.train(position)
+
+        found = ratios(device, after, beside, options.repeats)
+        print(f"| {network} | {options.seeds} | {row(*found)} |", flush=True)
+
+
 def row(theirs: float, ours: float, ratio: float) -> str:
     return f"{theirs:.4f} | {ours:.4f} | {ratio:.2f}"
 
@@ -273,11 +310,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = {"step": step, "epoch": epoch, "checkpoint": checkpoint}
+    kinds = {"step": step, "epoch": epoch, "checkpoint": checkpoint, "seeds": seeds}
     parser.add_argument("what", choices=kinds)
     parser.add_argument("--networks", nargs="+", default=["resnet20"])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--images", type=int, default=1024, help="of an epoch")
+    parser.add_argument("--seeds", type=int, default=3, help="runs side by side")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()

@@ -17,23 +17,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunebench.core.errors import RunStoppedError
 from prunebench.data.random_state import seeded
 from prunebench.data.stage import Dataset, Split, load, prepare
 from prunebench.methods.registry import METHODS
 from prunebench.models.cifar_resnet import CifarResNet
+from prunebench.training.checkpoint import CheckpointFile
 from prunebench.training.loop import Loop
 from prunebench.training.parallel import ALONE, Alone, processes
-from prunebench.training.progress import SilentProgress
 from prunebench.training.run import RunState
 from prunebench.training.stop import StopRequest
-from tests.training.conftest import recipe
-from tests.training.test_resume import loop_of, outcome
+from tests.training.conftest import Stopping, recipe
+from tests.training.test_resume import loop_of, outcome, phase_steps
 
 IMAGES, BATCH = 33, 15
 NAMES = sorted(set(METHODS) - {"unpruned"})
 # Methods with hooks inside of a step, one for each kind of hook, are run with both at once.
 IN_PAIR = [(name, 1) for name in NAMES]
-IN_PAIR += [(name, 2) for name in ("early_bird", "greg_1", "group_fisher", "increg", "orthoreg")]
+WITH_HOOKS = ("early_bird", "greg_1", "group_fisher", "increg", "orthoreg")
+IN_PAIR += [(name, 2) for name in WITH_HOOKS]
 
 
 class StillNorm(nn.BatchNorm2d):
@@ -73,7 +75,14 @@ def small_dataset(folder: Path) -> Dataset:
 def loops(dataset: Dataset, accumulation: int, parallel: Alone = ALONE) -> Callable[..., Loop]:
     """Return what `loop_of` makes loops with."""
 
-    def make(method: Any, phases: Any, *, source_kept: Any = None) -> Loop:
+    def make(
+        method: Any,
+        phases: Any,
+        *,
+        source_kept: Any = None,
+        after: int | None = None,
+        folder: Path | None = None,
+    ) -> Loop:
         parts = {"batch_size": BATCH, "accumulation": accumulation}
         own = tuple(
             replace(p, recipe=p.recipe and p.recipe.model_copy(update=parts)) for p in phases
@@ -89,7 +98,13 @@ def loops(dataset: Dataset, accumulation: int, parallel: Alone = ALONE) -> Calla
             parallel=parallel,
         )
         run.start_from(network())
-        return Loop(run, method, progress=SilentProgress(), stop=StopRequest())
+        stop = StopRequest()
+        progress = Stopping(stop, after)
+        checkpoint = None
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+            checkpoint = CheckpointFile(folder, "spec", 3600.0, progress.say)
+        return Loop(run, method, progress=progress, stop=stop, checkpoint=checkpoint)
 
     return make
 
@@ -101,15 +116,36 @@ def result(name: str, dataset: Dataset, accumulation: int, parallel: Alone = ALO
     return outcome(loop)
 
 
+def resumed(name: str, dataset: Dataset, folder: Path, parallel: Alone) -> list[Any]:
+    """Return the outcomes of a run that was stopped amid each of its phases and taken up again."""
+    make = loops(dataset, 1, parallel)
+    whole = loop_of(name, make)
+    whole.train()
+    outcomes, before = [], 0
+    for number, steps in enumerate(phase_steps(whole)):
+        here = folder / f"{name}{number}"
+        try:
+            loop_of(name, make, after=before + max(steps // 2, 1), folder=here).train()
+        except RunStoppedError:
+            loop = loop_of(name, make, folder=here)
+            loop.train()
+            outcomes.append({"from": loop.run.records.resumed_at[0], **outcome(loop)})
+        before += steps
+    return outcomes
+
+
 def main(out: Path) -> None:
     """Run all methods in these processes; the first writes."""
     torch.set_num_threads(1)
     with processes(torch.device("cpu")) as parallel:
         dataset = small_dataset(out.parent)
-        found = {
+        found: dict[tuple[str, int | str], Any] = {
             (name, accumulation): result(name, dataset, accumulation, parallel)
             for name, accumulation in IN_PAIR
         }
+        parallel.agree_every = 1  # signals are seen at the next step, not at the eighth
+        for name in WITH_HOOKS:
+            found[name, "resumed"] = resumed(name, dataset, out.parent, parallel)
         if parallel.rank == 0:
             torch.save(found, out)
 

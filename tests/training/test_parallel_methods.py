@@ -12,9 +12,10 @@ import torch
 
 from prunebench.data.stage import Dataset
 from prunebench.methods.registry import METHODS, method_class
-from tests.training.parallel_methods import IN_PAIR, NAMES, result, small_dataset
+from tests.training.parallel_methods import IN_PAIR, NAMES, WITH_HOOKS, result, small_dataset
+from tests.training.test_resume import assert_same
 
-Outcomes = dict[tuple[str, int], Any]
+Outcomes = dict[tuple[str, int | str], Any]
 MODULE = "tests.training.parallel_methods"
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,18 @@ def test_two_processes_give_the_run_of_one(
     name: str, accumulation: int, dataset: Dataset, wholes: dict[str, Any], pair: Outcomes
 ) -> None:
     assert_equal_but_for_rounding(pair[name, accumulation], whole(name, dataset, wholes))
+
+
+@pytest.mark.parametrize("name", WITH_HOOKS)
+def test_two_processes_stopped_in_any_phase_go_on_to_the_same_bits(
+    name: str, pair: Outcomes
+) -> None:
+    outcomes = pair[name, "resumed"]
+    places = [found.pop("from") for found in outcomes]
+    assert len({phase for phase, _ in places}) >= 2
+    assert any(step > 0 for _, step in places)
+    for found in outcomes:
+        assert_same(found, pair[name, 1])
 
 
 def test_methods_that_look_into_passes_say_that_they_see_parts() -> None:
