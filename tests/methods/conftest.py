@@ -20,12 +20,13 @@ from prunebench.channels.removal import kept_units, remove, slicing
 from prunebench.channels.trace import trace, untouched
 from prunebench.core.phases import Epochs, Phase
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Before, Method, Needs
+from prunebench.methods.base import Before, Method
+from prunebench.methods.run import Needs
 from prunebench.models.registry import build
 
 
 class FakeRun:
-    """What a method sees of a run (`methods.base.Run`), on the CPU."""
+    """What a method sees of a run (`methods.run.Run`), on the CPU."""
 
     def __init__(self, model: nn.Module, example: Tensor, *, per_epoch: int = 3) -> None:
         self.seed, self.per_epoch, self.device = 0, per_epoch, torch.device("cpu")

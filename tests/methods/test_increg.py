@@ -8,8 +8,8 @@ from torch import nn
 
 from prunebench.core.phases import Budget, Phase, Steps
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Run
 from prunebench.methods.increg import IncReg
+from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
 
 from .conftest import FakeRun, named, recorded

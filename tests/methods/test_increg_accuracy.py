@@ -10,8 +10,8 @@ from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.core.phases import Budget, Phase
 from prunebench.core.recipe import Recipe
 from prunebench.data.stage import Split
-from prunebench.methods.base import Run
 from prunebench.methods.increg_accuracy import IncRegAccuracy
+from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
 
 from .loops import STILL, Watching, few_images, loop_over

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prunebench.core.recipe import Augment
 from prunebench.data.stage import Dataset, Split
-from prunebench.methods.base import Needs
+from prunebench.methods.run import Needs
 from prunebench.training.batches import Batching, EpochBatches, draw_epoch, sampled
 from prunebench.training.seeds import generator
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prunebench.core.phases import Phase, Steps, training
-from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 from prunebench.training.capture import WARM_UP
 from prunebench.training.loop import Loop
 from tests.training.conftest import MakeLoop, Phases, recipe

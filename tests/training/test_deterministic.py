@@ -9,7 +9,7 @@ import torch
 
 from prunebench.core.errors import ConfigError, TrainingError
 from prunebench.core.phases import Phase, Steps
-from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 from prunebench.training.deterministic import WORKSPACE, deterministic
 from tests.training.conftest import MakeLoop, Phases, recipe
 

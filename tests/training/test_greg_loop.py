@@ -13,9 +13,9 @@ from prunebench.core.errors import RunStoppedError
 from prunebench.core.phases import Budget, RatioKind
 from prunebench.core.recipe import Schedule
 from prunebench.data.stage import Dataset
-from prunebench.methods.base import Run
 from prunebench.methods.greg import FixReg, GReg1, GReg2
 from prunebench.methods.penalty import PenalizedRemoval
+from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import RunState

@@ -13,7 +13,8 @@ from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Epochs, Phase, Steps, training
 from prunebench.core.recipe import Schedule
-from prunebench.methods.base import Before, Run
+from prunebench.methods.base import Before
+from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
 from prunebench.training.parallel import Alone
 from prunebench.training.step import Network

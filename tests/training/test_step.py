@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from prunebench.core.phases import Phase, Steps
 from prunebench.measure.modes import arithmetic
-from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.run import Run
 from prunebench.training.batches import Batching, draw_epoch
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.portions import portion

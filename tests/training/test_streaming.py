@@ -14,7 +14,7 @@ from prunebench.core.errors import DataError, RunStoppedError
 from prunebench.core.phases import training
 from prunebench.core.recipe import Augment, ResizedCrop
 from prunebench.data.stage import load, prepare
-from prunebench.methods.base import Needs
+from prunebench.methods.run import Needs
 from prunebench.models.registry import build
 from prunebench.training.checkpoint import CheckpointFile
 from prunebench.training.loop import Loop

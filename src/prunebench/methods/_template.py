@@ -17,8 +17,9 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Positive, Recipe
 from prunebench.core.shortening import Shrinks
-from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.importance import unit_rows
+from prunebench.methods.run import Run
 
 
 class TemplateOptions(MethodOptions):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
-
-if TYPE_CHECKING:
-    from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 
 
 def is_met(run: Run, budget: Budget, left: Mapping[str, int]) -> bool:

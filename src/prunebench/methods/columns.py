@@ -25,13 +25,14 @@ from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
 from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, by_pattern
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, by_pattern
 from prunebench.methods.increg_ratios import (
     pca_errors,
     redundancy_scores,
     weighted_ratios,
     worth_pruning,
 )
+from prunebench.methods.run import Run
 
 Unit = Literal["column", "row"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.recipe import Settings
-from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 
 Combine = Literal["joint", "sum", "mean", "first"]
 

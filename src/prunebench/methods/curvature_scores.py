@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.recipe import Positive
-from prunebench.methods.base import Needs, Run
 from prunebench.methods.criterion import Combine, combined
 from prunebench.methods.gradients import (
     Count,
@@ -27,6 +26,7 @@ from prunebench.methods.gradients import (
     zeros_like,
 )
 from prunebench.methods.importance import filter_rows
+from prunebench.methods.run import Needs, Run
 
 
 def row_sum(terms: Tensor) -> Tensor:

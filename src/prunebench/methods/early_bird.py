@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.phases import Budget, Epochs, HookName, Phase, training
 from prunebench.core.recipe import NonNegative, Positive, Recipe
-from prunebench.methods.base import Ratio, Run
+from prunebench.methods.base import Ratio
 from prunebench.methods.criteria import ChosenCriterion
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
 from prunebench.methods.importance import scale_names
@@ -35,6 +35,7 @@ from prunebench.methods.orthonormality import (
     PenaltyOptions,
     log_orthogonality,
 )
+from prunebench.methods.run import Run
 from prunebench.methods.weight_scores import BNScaleScore
 
 

@@ -28,8 +28,9 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Positive, Recipe
-from prunebench.methods.base import Before, Method, MethodOptions, Run, by_pattern
+from prunebench.methods.base import Before, Method, MethodOptions, by_pattern
 from prunebench.methods.importance import producers, unit_rows
+from prunebench.methods.run import Run
 
 Floats = NDArray[np.float64]
 

@@ -22,10 +22,11 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule
 from prunebench.methods.contract import check_scores
 from prunebench.methods.importance import bias_name
 from prunebench.methods.layers import convolutions, entry_mask, norms_behind
+from prunebench.methods.run import Run
 
 
 class RankingOptions(MethodOptions):

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.methods.base import Run
 from prunebench.methods.criterion import Combine, combined
 from prunebench.methods.gradients import (
     DataCriterion,
@@ -32,6 +31,7 @@ from prunebench.methods.gradients import (
     times,
 )
 from prunebench.methods.importance import filter_rows, member_rows, producers, scale_members
+from prunebench.methods.run import Run
 
 
 def squared_sum(terms: Tensor) -> Tensor:

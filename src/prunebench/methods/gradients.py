@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.trace import untouched
-from prunebench.methods.base import Needs, Run
 from prunebench.methods.criterion import Criterion
 from prunebench.methods.importance import bias_name, producers
+from prunebench.methods.run import Needs, Run
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -31,8 +31,8 @@ from torch import Tensor
 
 from prunebench.core.recipe import Positive
 from prunebench.core.shortening import Grows, Shrinks
-from prunebench.methods.base import Run
 from prunebench.methods.penalty import Count, PenalizedRemoval, PenaltyOptions
+from prunebench.methods.run import Run
 from prunebench.methods.weights import smallest
 
 

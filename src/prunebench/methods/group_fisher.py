@@ -37,11 +37,12 @@ from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget, Length, Phase, Steps, training
 from prunebench.core.recipe import Recipe
 from prunebench.core.shortening import Shrinks
-from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run
+from prunebench.methods.base import Before, Method, MethodOptions, Rule
 from prunebench.methods.budgets import is_met, out_of_reach
 from prunebench.methods.importance import producers
 from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
 from prunebench.methods.mask_scores import Normalize, saved_by_a_unit
+from prunebench.methods.run import Run
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -41,13 +41,14 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, HookName, Phase, Steps, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Before, Run
+from prunebench.methods.base import Before
 from prunebench.methods.columns import ColumnMethod, count_to_prune, units_unused
 from prunebench.methods.importance import producers
 from prunebench.methods.increg_ratios import macs_left
 from prunebench.methods.increg_schedule import staged_ceiling
 from prunebench.methods.increg_table import IncRegOptions, Layer, PenaltyTable, new_state
 from prunebench.methods.layers import entry_mask
+from prunebench.methods.run import Run
 
 STEPS: tuple[HookName, ...] = ("before_optimizer_step", "after_optimizer_step")
 CAP = 30  # times ceiling / A: the last columns of a layer take longest

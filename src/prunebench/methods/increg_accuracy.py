@@ -19,10 +19,10 @@ from pydantic import Field
 
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Run
 from prunebench.methods.increg import RATIO_STAGE, IncReg
 from prunebench.methods.increg_schedule import next_share, smaller_share
 from prunebench.methods.increg_table import IncRegOptions
+from prunebench.methods.run import Run
 
 TOLERANCE = 5e-4  # below the border, as a fraction
 SMALLEST_SHARE = 0.01  # a stage that would prune less ends the search

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Run
 from prunebench.methods.columns import ColumnMethod, ColumnOptions
+from prunebench.methods.run import Run
 
 
 class L1Columns(ColumnMethod[ColumnOptions]):

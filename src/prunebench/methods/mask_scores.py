@@ -15,9 +15,9 @@ from torch import Tensor
 
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGroup
-from prunebench.methods.base import Run
 from prunebench.methods.gradients import DataCriterion, batch_gradients
 from prunebench.methods.mask_gradients import MaskGradients, readers
+from prunebench.methods.run import Run
 
 # What a score is divided by. memory: the output elements that leave with a unit; macs: its
 # multiply-accumulates; none: nothing

@@ -24,12 +24,13 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import MethodOptions, Run
+from prunebench.methods.base import MethodOptions
 from prunebench.methods.criterion import Criterion, RandomScore
 from prunebench.methods.curvature_scores import GraSPScore, RDTScore
 from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
 from prunebench.methods.mask_scores import MaskFisherScore
 from prunebench.methods.rounds import InRounds, RoundOptions
+from prunebench.methods.run import Run
 from prunebench.methods.weight_scores import (
     BNScaleScore,
     FPGMScore,

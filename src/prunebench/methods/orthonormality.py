@@ -31,7 +31,7 @@ from torch import Tensor
 
 from prunebench.channels.roles import LayerRole, layer_roles
 from prunebench.core.recipe import NonNegative, Settings
-from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 
 Kind = Literal["stem", "depthwise", "pointwise", "shortcut", "other"]
 Gram = Literal["row", "column"]

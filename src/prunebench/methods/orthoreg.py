@@ -24,7 +24,7 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.phases import Budget, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Run, Start
+from prunebench.methods.base import Start
 from prunebench.methods.criteria import ChosenCriterion
 from prunebench.methods.gradient_scores import FisherScore
 from prunebench.methods.orthonormality import (
@@ -33,6 +33,7 @@ from prunebench.methods.orthonormality import (
     log_orthogonality,
 )
 from prunebench.methods.rounds import InRounds, RoundOptions
+from prunebench.methods.run import Run
 
 PENALIZED = frozenset({"attach", "loss_term", "after_epoch"})
 

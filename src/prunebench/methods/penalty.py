@@ -19,9 +19,10 @@ from prunebench.channels.plan import Plan
 from prunebench.core.phases import Budget, Phase, Steps, training
 from prunebench.core.recipe import Positive, Recipe
 from prunebench.core.shortening import Shrinks
-from prunebench.methods.base import Before, Method, Run
+from prunebench.methods.base import Before, Method
 from prunebench.methods.contract import check_scores
 from prunebench.methods.penalized import EntryUnits, SliceUnits, Units
+from prunebench.methods.run import Run
 from prunebench.methods.weights import (
     WeightOptions,
     check_unit,

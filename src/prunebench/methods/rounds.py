@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from prunebench.core.phases import Budget
-from prunebench.methods.base import Ratio, Run
+from prunebench.methods.base import Ratio
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
+from prunebench.methods.run import Run
 
 
 class RoundOptions(RankingOptions):

@@ -22,7 +22,8 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units
 from prunebench.core.phases import Budget, Epochs, Length, Phase, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Before, Method, MethodOptions, O, Rule, Run
+from prunebench.methods.base import Before, Method, MethodOptions, O, Rule
+from prunebench.methods.run import Run
 
 
 class ScratchOptions(MethodOptions):

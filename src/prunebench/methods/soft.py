@@ -28,9 +28,10 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import select_layers
 from prunebench.core.phases import Budget, HookName, Phase, is_past, training
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
+from prunebench.methods.base import Method, MethodOptions, Rule, Start
 from prunebench.methods.importance import unit_rows
 from prunebench.methods.layers import convolutions, entry_mask, norms_behind, with_norms
+from prunebench.methods.run import Run
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Literal["constant", "exponential", "three_point", "cubic"]

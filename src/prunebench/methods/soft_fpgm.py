@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.methods.base import Run
+from prunebench.methods.run import Run
 from prunebench.methods.soft import SoftOptions, SoftPruning, kept_filters
 from prunebench.methods.weight_scores import FPGMScore, median_count
 

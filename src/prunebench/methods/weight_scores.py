@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup, MemberRole
-from prunebench.methods.base import Run
 from prunebench.methods.criterion import Combine, Criterion, combined
 from prunebench.methods.importance import (
     mean_magnitude,
@@ -26,6 +25,7 @@ from prunebench.methods.importance import (
     producers,
     scale_members,
 )
+from prunebench.methods.run import Run
 
 
 class FilterScore(Criterion):

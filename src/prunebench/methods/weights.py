@@ -22,7 +22,8 @@ from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.core.phases import Budget
 from prunebench.methods.allocation import pruned_count
-from prunebench.methods.base import MethodOptions, Rule, Run
+from prunebench.methods.base import MethodOptions, Rule
+from prunebench.methods.run import Run
 
 
 class WeightOptions(MethodOptions):

@@ -11,7 +11,7 @@ from torch import Tensor
 from prunebench.core.recipe import Augment
 from prunebench.data.augment import AugmentDraw, augment, draw_augmentation
 from prunebench.data.images import LabeledImages, Order, Reader
-from prunebench.methods.base import Needs
+from prunebench.methods.run import Needs
 from prunebench.training.portions import Portion, portion
 
 

@@ -19,7 +19,7 @@ from prunebench.core.recipe import Augment, Recipe
 from prunebench.data.normalization import normalization
 from prunebench.data.random_state import seeded
 from prunebench.data.stage import Dataset
-from prunebench.methods.base import Needs
+from prunebench.methods.run import Needs
 from prunebench.models.initialize import initialize
 from prunebench.training.batches import sampled
 from prunebench.training.evaluation import count_split
@@ -33,7 +33,7 @@ Slot = Literal["best", "accepted"]
 
 @dataclass
 class RunState:
-    """What methods see of a run (`methods.base.Run`), and what the loop keeps beside it.
+    """What methods see of a run (`methods.run.Run`), and what the loop keeps beside it.
 
     Attributes
     ----------

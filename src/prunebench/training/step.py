@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunebench.core.recipe import Recipe
-from prunebench.methods.base import Method, Run
+from prunebench.methods.base import Method
+from prunebench.methods.run import Run
 from prunebench.training.optimizer import Optimizer
 
 WHOLE = ((slice(None), 1.0),)
