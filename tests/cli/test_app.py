@@ -23,6 +23,7 @@ COMMANDS = (
     "figures",
     "costs",
     "published",
+    "verify",
     "export",
     "groups",
     "list",

@@ -31,6 +31,7 @@ for command in (
     results.figures,
     papers.costs,
     papers.published,
+    networks.verify,
     networks.export,
     networks.groups,
 ):

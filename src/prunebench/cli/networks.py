@@ -1,4 +1,4 @@
-"""Sub-commands about one network: its coupled channels, a pruned one to take away."""
+"""Sub-commands about networks: coupled channels, stored runs to check and to take away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from prunebench.cli.options import among
+from prunebench.core.errors import PrunebenchError, ResultError
 
 
 def groups(
@@ -39,6 +40,34 @@ def groups(
 
     for line in report(architecture, num_classes, image, grouped, out):
         typer.echo(line)
+
+
+def verify(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, or folders above them.", metavar="RUN...")
+    ],
+) -> None:
+    """Check stored runs: a line for each, or what does not hold.
+
+    The hashes of specification, weights, base network and data; accuracy and costs, found again on
+    the CPU; masked = removed. Ends with 1 if anything differs.
+    """
+    from prunebench.training.verify import verify_run
+
+    failed = checked = 0
+    for folder in folders:
+        runs = sorted(path.parent for path in folder.rglob("training.json"))
+        if not runs:
+            raise ResultError(f"{folder}: no finished run is in this folder or below")
+        checked += len(runs)
+        for run in runs:
+            try:
+                typer.echo(verify_run(run))
+            except PrunebenchError as error:
+                failed += 1
+                typer.echo(f"prunebench: {error}", err=True)
+    if failed:
+        raise ResultError(f"runs that do not hold: {failed} of {checked}")
 
 
 def export(

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from prunebench.channels.groups import Grouping
+from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace import trace
 from prunebench.core.errors import ModelError, PrunebenchError, ResultError
@@ -206,6 +206,19 @@ def build_pruned(structure: Structure) -> nn.Module:
     The global random state is left as it was. Raises ModelError where the structure does not fit
     the architecture.
     """
+    model = remove(*whole_and_removed(structure))
+    for name, width in conv_widths(model).items():
+        if name not in structure.layers or structure.layers[name].kept != width:
+            found = structure.layers[name].kept if name in structure.layers else "nothing"
+            raise ModelError(f"layer {name!r} has {found} kept, expected {width} by the groups")
+    return model
+
+
+def whole_and_removed(structure: Structure) -> tuple[nn.Module, ChannelGraph, dict[str, Tensor]]:
+    """Build the whole architecture with arbitrary weights; say which units the structure lacks.
+
+    As `build_pruned`, which removes them.
+    """
     model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
     graph = trace(model, torch.zeros(1, *structure.image), grouped=structure.grouped)
     removed: dict[str, Tensor] = {}
@@ -216,12 +229,7 @@ def build_pruned(structure: Structure) -> nn.Module:
             raise ModelError(f"group {name!r} has {group.units} units, expected {units}")
         if lacking := sorted(set(range(units)) - set(group.kept)):
             removed[name] = torch.tensor(lacking)
-    model = remove(model, graph, removed)
-    for name, width in conv_widths(model).items():
-        if name not in structure.layers or structure.layers[name].kept != width:
-            found = structure.layers[name].kept if name in structure.layers else "nothing"
-            raise ModelError(f"layer {name!r} has {found} kept, expected {width} by the groups")
-    return model
+    return model, graph, removed
 
 
 def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:

@@ -84,7 +84,7 @@ def train_run(
     return stage.run(base, widths)
 
 
-def _method(spec: BaseSpec | RunSpec) -> tuple[Method[Any], list[Phase]]:
+def method_of(spec: BaseSpec | RunSpec) -> tuple[Method[Any], list[Phase]]:
     """Return a specification's method and its phases."""
     if isinstance(spec, RunSpec):
         found = method_class(spec.method)
@@ -116,7 +116,7 @@ class _Stage:
 
     def run(self, base: dict[str, Any] | None, widths: Path | None) -> dict[str, Any]:
         """Train unless the result is there; `base` is the base network's training.json."""
-        _method(self.spec)  # what is wrong with its options is said before anything is locked
+        method_of(self.spec)  # what is wrong with its options is said before anything is locked
         first = is_first_process()
         with only_writer(self.folder, self.progress.say) if first else nullcontext():
             if not started_by_torchrun() and self._is_finished(base):
@@ -166,7 +166,7 @@ class _Stage:
     ) -> None:
         if parallel.rank == 0:
             remove_leftovers(self.folder)
-        method, phases = _method(self.spec)
+        method, phases = method_of(self.spec)
         run, pretrained = self._new_run(device, parallel, method, phases, base, widths)
         checkpoint = CheckpointFile(
             self.folder,

@@ -1,0 +1,151 @@
+"""`prunebench verify`: what a stored run says of itself, found again, or a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from prunebench.data.stage import prepare
+
+from .conftest import EXPERIMENT, RECIPE, write_yaml
+
+BASE = Path("results/base/synthetic/resnet20_x0_25/one_epoch/seed0")
+L1 = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")
+COLUMNS = Path("results/tiny/synthetic/resnet20_x0_25/l1_columns/default/0.5/seed0")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base network and two runs, one of which keeps zeros; all measured."""
+    from prunebench.__main__ import main
+
+    folder = tmp_path_factory.mktemp("finished")
+    methods = {"l1": {}, "l1_columns": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_yaml(Path("config/config.yaml"), {"experiments": ["tiny"]})
+        write_yaml(Path("config/recipes/one_epoch.yaml"), RECIPE)
+        write_yaml(Path("config/experiments/tiny.yaml"), {**EXPERIMENT, "methods": methods})
+        prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
+        base = "base --dataset synthetic --architecture resnet20_x0_25 --recipe one_epoch"
+        for line in (base, "prune --method l1", "prune --method l1_columns", "measure --only cost"):
+            patch.setattr("sys.argv", ["prunebench", *line.split()])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert not end.value.code
+    return folder
+
+
+@pytest.fixture
+def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to spoil, in which the test stands."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_line_says_what_holds(call: Any, workplace: Path) -> None:
+    code, out, err = call("verify", str(L1))
+    assert (code, err) == (0, "")
+    training = json.loads((L1 / "training.json").read_text())
+    assert out.startswith(f"{L1.relative_to('results')} · top-1 {training['top1']:.2f} % again (")
+    for words in (
+        "M MACs and ",
+        "M parameters again · masked = removed to ",
+        f"specification {training['spec_hash'][:8]}",
+        f"weights {training['weights_sha256'][:8]}",
+        f"base {training['base_hash'][:8]}",
+        f"data {training['data_sha256'][:8]}",
+    ):
+        assert words in out
+
+
+def test_all_runs_below_a_folder_are_checked(call: Any, workplace: Path) -> None:
+    code, out, _ = call("verify", "results")
+    assert code == 0
+    assert [line.split(" · ")[0] for line in out.splitlines()] == [
+        str(path.relative_to("results")) for path in (BASE, L1, COLUMNS)
+    ]
+    assert "masked entries are zero" in out.splitlines()[2]
+
+
+def edited(file: str, **changed: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+    return edit
+
+
+def other_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def another_base(folder: Path) -> None:
+    other_weights(BASE)
+
+
+def other_options(folder: Path) -> None:
+    path = folder / "training.json"
+    training = json.loads(path.read_text())
+    training["spec"]["seed"] = 1
+    path.write_text(json.dumps(training))
+
+
+def no_specification(folder: Path) -> None:
+    edited("training.json", spec={"experiment": "tiny"})(folder)
+
+
+def masked_more(folder: Path) -> None:
+    path = folder / "masks.safetensors"
+    masks = safetensors.torch.load_file(path)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    name = next(iter(masks))
+    masks[name] = masks[name] & (weights[name] == 0)
+    safetensors.torch.save_file(masks, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (other_weights, "model.safetensors: SHA-256 is "),
+        (another_base, "one_epoch/seed0/model.safetensors: SHA-256 is "),
+        (edited("training.json", data_sha256="0"), "synthetic.safetensors: SHA-256 is "),
+        (edited("training.json", top1=3.125), "test images are answered rightly, "),
+        (edited("metrics.json", macs=7), "metrics.json: macs is 7, expected "),
+        (other_options, "training.json: spec_hash is "),
+        (no_specification, "training.json: spec is no specification of this version"),
+        (masked_more, "masks.safetensors: "),
+    ],
+)
+def test_what_does_not_hold_is_one_sentence(
+    call: Any, workplace: Path, spoil: Callable[[Path], None], sentence: str
+) -> None:
+    spoil(COLUMNS)
+    code, out, err = call("verify", str(COLUMNS), str(L1.parent))
+    assert code == 1
+    lines = err.splitlines()
+    assert lines[0].startswith("prunebench: ")
+    assert sentence in lines[0]
+    if spoil is not another_base:  # on which the other run rests too
+        assert out.count("\n") == 1  # that one holds
+        assert lines[1:] == ["prunebench: runs that do not hold: 1 of 2"]
+
+
+def test_a_run_in_another_place_is_refused(call: Any, workplace: Path) -> None:
+    shutil.copytree(L1, workplace / "elsewhere")
+    code, _, err = call("verify", "elsewhere")
+    assert code == 1
+    assert "elsewhere: the run says that it lies at tiny/synthetic/" in err
+
+
+def test_a_folder_without_runs_is_refused(call: Any, workplace: Path) -> None:
+    code, _, err = call("verify", "config")
+    assert (code, err) == (1, "prunebench: config: no finished run is in this folder or below\n")
