@@ -44,7 +44,7 @@ def start() -> None:
 
     Where the variable is set already, jobs use what it leads to: a server, or none.
     """
-    if FOLDER in os.environ or not hasattr(os, "fork"):
+    if FOLDER in os.environ or sys.platform != "linux":  # macOS forbids to fork after imports
         return
     folder = tempfile.mkdtemp(prefix="prunebench-")
     # Bound here: the first job finds it, and waits for the server to come.
