@@ -36,4 +36,4 @@ def test_a_narrow_layer_is_drawn_for_its_own_fan_in() -> None:
     smaller = remove(model, graph, {"stages.4.0.conv": torch.arange(384)})
     initialize(smaller)
     weight = smaller.get_parameter("stages.4.1.conv.weight")
-    assert float(weight.std()) == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / (128 * 9)), rel=0.02)

@@ -311,6 +311,7 @@ def test_a_compiled_network_trains_to_about_the_same(
     # This backend traces forward and backward but needs no compiler of C++.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # PyTorch sets it where it has compiled before
     found = train(run_spec(recipes={"fine_tune": recipe(compile=True)}), results)
     assert found["top1"] == pytest.approx(plain["top1"], abs=2)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(results.resolve() / ".compiled")
