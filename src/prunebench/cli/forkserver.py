@@ -29,7 +29,7 @@ from hashlib import sha256
 from multiprocessing.connection import Client, Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 FOLDER = "PRUNEBENCH_FORKSERVER"  # the variable that leads jobs to the server's folder
 STAGES = ("base", "prune")
@@ -119,16 +119,21 @@ def _become(connection: Connection) -> None:
     os.environ.clear()
     os.environ.update(environment)
     connection.send("started")
-    Thread(target=_obey, args=(connection,), daemon=True).start()
-    connection.send(_exit_status(arguments))
+    ended = Event()
+    Thread(target=_obey, args=(connection, ended), daemon=True).start()
+    status = _exit_status(arguments)
+    ended.set()
+    connection.send(status)
 
 
-def _obey(connection: Connection) -> None:
-    """Take the signals that the waiting process passes on, and die with it."""
-    while True:
+def _obey(connection: Connection, ended: Event) -> None:
+    """Take the signals that the waiting process passes on, and die with it unless all is done."""
+    while not ended.is_set():
         try:
             number = connection.recv()
         except (OSError, EOFError):
+            if ended.is_set():
+                return
             number = signal.SIGKILL
         os.kill(os.getpid(), number)
 

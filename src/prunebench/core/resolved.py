@@ -168,15 +168,15 @@ def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved
     names = [name for name in settings.experiments if not only_table_left(results, name)]
     if not names:
         return Resolved({}, {})
-    content = {**settings.model_dump(mode="json"), "experiments": names}
-    keys = resolution_keys(settings.model_copy(update={"experiments": names}), config_dir)
+    asked = settings.model_copy(update={"experiments": tuple(names)})
+    keys = resolution_keys(asked, config_dir)
     try:
         return read_together(results, keys)
     except ResultError:
         pass
     command = [sys.executable, "-m", "prunebench", "resolve", "--config", "-"]
     command += ["--config-dir", str(config_dir), "--results", str(results)]
-    done = subprocess.run(command, input=json.dumps(content), capture_output=True, text=True)
+    done = subprocess.run(command, input=asked.model_dump_json(), capture_output=True, text=True)
     if done.returncode:
         raise ConfigError(done.stderr.strip().removeprefix("prunebench: "))
     return read_together(results, keys)

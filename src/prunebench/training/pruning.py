@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
 from prunebench.channels.verify import TOLERANCE, largest_difference
@@ -49,8 +51,9 @@ def apply_plan(run: RunState, plan: Plan) -> Applied:
     total = sum(group.n_units for group in run.graph.groups.values())
     if not removed:
         return Applied(before, (0, total), None)
-    smaller = remove(run.model, run.graph, removed)
-    difference = largest_difference(mask(run.model, run.graph, removed), smaller, _probe(run))
+    smaller, difference = removed_and_difference(
+        run.model, run.graph, removed, run.dataset.info.shape, run.device
+    )
     if not difference <= TOLERANCE:
         raise ModelError(
             f"phase {run.phase.name!r}: removal changes the output by {difference:.1e} of its "
@@ -70,7 +73,17 @@ def _add_masks(run: RunState, plan: Plan) -> None:
     apply_masks(run)
 
 
-def _probe(run: RunState) -> Tensor:
-    """Return two images of noise; removal is compared on them."""
-    noise = torch.rand((2, *run.dataset.info.shape), generator=torch.Generator().manual_seed(0))
-    return noise.to(run.device)
+def removed_and_difference(
+    model: nn.Module,
+    graph: ChannelGraph,
+    removed: Mapping[str, Tensor],
+    image: tuple[int, ...],
+    device: torch.device | str = "cpu",
+) -> tuple[nn.Module, float]:
+    """Return the smaller network, and by how much the masked one's outputs differ from its own.
+
+    Relative and in float64, on two images of noise of the shape `image`.
+    """
+    noise = torch.rand((2, *image), generator=torch.Generator().manual_seed(0)).to(device)
+    smaller = remove(model, graph, removed)
+    return smaller, largest_difference(mask(model, graph, removed), smaller, noise)

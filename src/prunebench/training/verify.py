@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
-from prunebench.channels.removal import mask, remove
-from prunebench.channels.verify import TOLERANCE, largest_difference
+from prunebench.channels.verify import TOLERANCE
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json
 from prunebench.core.spec import BaseSpec, RunSpec, data_path
@@ -19,6 +19,7 @@ from prunebench.data.stage import Dataset, load
 from prunebench.measure.network import (
     MASKS_FILE,
     MODEL_FILE,
+    Structure,
     file_hash,
     load_masks,
     load_network,
@@ -27,6 +28,7 @@ from prunebench.measure.network import (
 )
 from prunebench.measure.stage import count_structure
 from prunebench.training.evaluation import count_split
+from prunebench.training.pruning import removed_and_difference
 from prunebench.training.stage import method_of
 
 OTHER_DEVICE = 0.001  # of the images may be answered otherwise on another device than in training
@@ -51,16 +53,16 @@ def verify_run(folder: Path) -> str:
         base = results / spec.base.path / MODEL_FILE
         _must_equal(base, "SHA-256", file_hash(base), training["base_hash"])
         hashes.append(f"base {training['base_hash'][:8]}")
-    dataset = _dataset(data_path(results, spec.dataset))
-    _must_equal(
-        data_path(results, spec.dataset), "SHA-256", dataset.sha256, training["data_sha256"]
-    )
+    data = data_path(results, spec.dataset)
+    dataset = _dataset(data)
+    _must_equal(data, "SHA-256", dataset.sha256, training["data_sha256"])
     hashes.append(f"data {dataset.sha256[:8]}")
+    model, structure = load_network(folder), read_structure(folder)
     found = [
-        _accuracy(folder, spec, training, dataset),
-        *_costs(folder),
-        *_removal(folder, results, spec, training),
-        *_zeros(folder),
+        _accuracy(folder, model, spec, training, dataset),
+        *_costs(folder, structure),
+        *_removal(folder, structure, results, spec, training),
+        *_zeros(folder, model),
     ]
     return f"{spec.path} · {' · '.join(found)} · {', '.join(hashes)}"
 
@@ -89,13 +91,17 @@ def _dataset(path: Path) -> Dataset:
 
 
 def _accuracy(
-    folder: Path, spec: BaseSpec | RunSpec, training: dict[str, Any], dataset: Dataset
+    folder: Path,
+    model: nn.Module,
+    spec: BaseSpec | RunSpec,
+    training: dict[str, Any],
+    dataset: Dataset,
 ) -> str:
     base_recipe = spec.base.recipe if isinstance(spec, RunSpec) else spec.recipe
     _, phases = method_of(spec)
     recipe = [base_recipe, *(phase.recipe for phase in phases if phase.recipe)][-1]
     torch.set_num_threads(training["threads"])
-    model = load_network(folder).to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
     found = count_split(model, dataset.test, normalization(recipe.normalize, dataset.info))
     was = round(training["top1"] * found.total / 100)
     allowed = 0 if training["device"] == "cpu" else int(OTHER_DEVICE * found.total)
@@ -107,36 +113,38 @@ def _accuracy(
     return f"top-1 {found.percent:.2f} % again ({found.correct} of {found.total})"
 
 
-def _costs(folder: Path) -> list[str]:
+def _costs(folder: Path, structure: Structure) -> list[str]:
     """Count again what is in metrics.json, if the run has been measured."""
     path = folder / "metrics.json"
     if not path.exists():
         return []
-    metrics, found = read_json(path), count_structure(read_structure(folder))
+    metrics, found = read_json(path), count_structure(structure)
     for key in ("macs", "params", "activations"):
         _must_equal(path, key, metrics[key], getattr(found, key))
     return [f"{found.macs / 1e6:.2f} M MACs and {found.params / 1e6:.3f} M parameters again"]
 
 
 def _removal(
-    folder: Path, results: Path, spec: BaseSpec | RunSpec, training: dict[str, Any]
+    folder: Path,
+    structure: Structure,
+    results: Path,
+    spec: BaseSpec | RunSpec,
+    training: dict[str, Any],
 ) -> list[str]:
     """Compare masked with removed, on the base's weights where the run began with them."""
-    model, graph, removed = whole_and_removed(structure := read_structure(folder))
+    model, graph, removed = whole_and_removed(structure)
     if not removed:
         return []
     if isinstance(spec, RunSpec) and training["base_hash"] is not None:
         model.load_state_dict(load_network(results / spec.base.path).state_dict())
-    noise = torch.rand((2, *structure.image), generator=torch.Generator().manual_seed(0))
-    masked, smaller = mask(model, graph, removed), remove(model, graph, removed)
-    difference = largest_difference(masked, smaller, noise)
+    _, difference = removed_and_difference(model, graph, removed, structure.image)
     if not difference <= TOLERANCE:
         raise ResultError(f"{folder}: masked and removed differ by {difference:.1e}")
     return [f"masked = removed to {difference:.0e}"]
 
 
-def _zeros(folder: Path) -> list[str]:
-    masks, params = load_masks(folder), dict(load_network(folder).named_parameters())
+def _zeros(folder: Path, model: nn.Module) -> list[str]:
+    masks, params = load_masks(folder), dict(model.named_parameters())
     for name, kept in masks.items():
         if bool(params[name][~kept].any()):
             raise ResultError(f"{folder / MASKS_FILE}: {name!r} is not zero where it is masked")
