@@ -28,7 +28,7 @@ import torchvision
 from torch import Tensor, nn
 
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 
 NETWORKS = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet",

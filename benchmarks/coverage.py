@@ -36,7 +36,7 @@ from torch.utils._pytree import tree_leaves
 from prunebench.channels.costs import costs_of
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import TOLERANCE, Check, outputs, randomized, relative_difference
 
 TABLE = Path(__file__).with_suffix(".md")

@@ -37,19 +37,18 @@ import torch
 from torch import nn
 from training_speed import PlainEpochs, device_name, seconds
 
-from prunebench.core.phases import Budget
-from prunebench.core.recipe import Augment, Recipe, Schedule
+from prunebench.data.dataset import Dataset, Split, load, prepare
 from prunebench.data.normalization import normalization
-from prunebench.data.stage import Dataset, Split, load, prepare
+from prunebench.experiments.phases import Budget
+from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.methods.base import MethodOptions
-from prunebench.methods.unpruned import Base
+from prunebench.methods.controls import Base
 from prunebench.models.registry import build
-from prunebench.training.capture import CudaGraphs
-from prunebench.training.evaluation import count_split
+from prunebench.training.checkpoint import StopRequest
+from prunebench.training.cuda import CudaGraphs
 from prunebench.training.loop import Loop
 from prunebench.training.progress import SilentProgress
-from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
+from prunebench.training.run import RunState, count_split
 
 DATA = "fashion_mnist"
 

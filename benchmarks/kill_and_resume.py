@@ -32,14 +32,14 @@ from typing import Any
 
 from prunebench.core.errors import RunStoppedError
 from prunebench.core.files import read_json, write_csv
-from prunebench.core.phases import Budget, Phase, training
-from prunebench.core.recipe import Augment, Recipe, Schedule
-from prunebench.core.spec import BaseSpec, RunSpec, data_path
-from prunebench.data.stage import prepare
+from prunebench.data.dataset import prepare
+from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.recipe import Augment, Recipe, Schedule
+from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.methods.one_shot import L1
 from prunebench.methods.registry import METHODS, method_class
 from prunebench.training.progress import PlainProgress
-from prunebench.training.stage import train_base, train_run
+from prunebench.training.train import train_base, train_run
 
 COLUMNS = (
     "run", "subject", "kill", "signal", "moment", "kind", "kill_phase", "kill_step",

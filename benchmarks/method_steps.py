@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from training_speed import AUGMENT, Ours, make_run, ratios
 
-from prunebench.cli.resolve import resolve_experiment
-from prunebench.core.recipe import Recipe
-from prunebench.core.spec import RunSpec
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.spec import RunSpec
 from prunebench.methods.registry import method_class
-from prunebench.training.capture import CudaGraphs, PhaseStep
+from prunebench.planning.grid import resolve_experiment
+from prunebench.training.cuda import CudaGraphs, PhaseStep
 from prunebench.training.step import Network
 
 STEP_HOOKS = frozenset({"loss_term", "before_optimizer_step", "after_optimizer_step"})

@@ -37,15 +37,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunebench.core.phases import Phase, Steps
-from prunebench.core.recipe import Augment, Recipe
+from prunebench.data.dataset import Dataset, Split
 from prunebench.data.registry import dataset_info
-from prunebench.data.stage import Dataset, Split
+from prunebench.experiments.phases import Phase, Steps
+from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.models.registry import build
 from prunebench.training.batches import Batching, draw_epoch
-from prunebench.training.capture import CudaGraphs, PhaseStep
 from prunebench.training.checkpoint import CheckpointFile, pack
+from prunebench.training.cuda import CudaGraphs, PhaseStep
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.run import RunState
 from prunebench.training.step import Network, Sums

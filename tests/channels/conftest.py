@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import verify
 
 

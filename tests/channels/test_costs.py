@@ -5,7 +5,7 @@ import torch
 
 from prunebench.channels.costs import costs_of
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 
 
 def test_macs_count_each_weight_once_per_position(two_layer_net):

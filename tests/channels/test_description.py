@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from prunebench.channels.description import describe
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import named
 
 

@@ -17,7 +17,7 @@ from prunebench.channels.drawing import (
     nodes_of,
 )
 from prunebench.channels.layout import lay_out
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import named
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -8,7 +8,7 @@ import torchvision
 
 from prunebench.channels.costs import costs_of
 from prunebench.channels.removal import mask, remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import largest_difference, randomized, verify
 from prunebench.models import registry
 

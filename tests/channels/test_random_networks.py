@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.removal import remove
 from prunebench.channels.roles import layer_roles
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from tests.channels.random_networks import SIZE, networks
 
 TOLERANCE = 1e-9

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import largest_difference, randomized, verify
 from prunebench.core.errors import ModelError
 from tests.channels.conftest import named

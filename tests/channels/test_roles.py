@@ -11,7 +11,7 @@ from torch import nn
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.removal import remove
 from prunebench.channels.roles import LayerRole, layer_roles
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.models import registry
 from tests.channels.conftest import named
 

@@ -12,8 +12,8 @@ from benchmarks.coverage import random_plan
 
 from prunebench.channels.costs import costs_of
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
-from prunebench.measure.layers import count_layers
+from prunebench.channels.trace.tracer import trace
+from prunebench.measure.layer_counts import count_layers
 from prunebench.measure.macs import count_macs
 
 FAST = ["mobilenet_v3_small", "shufflenet_v2_x0_5", "timm/resnest14d"]

@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from torch import nn
 
 from prunebench.channels.groups import ChannelGraph
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.models import registry
 from tests.channels.conftest import Concat, Residual
 

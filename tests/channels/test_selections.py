@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from prunebench.channels.selections import check_rule, select_groups, select_layers
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError
 from prunebench.models import registry
 

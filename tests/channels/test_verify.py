@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import largest_difference, verify
 from prunebench.core.errors import ModelError
 

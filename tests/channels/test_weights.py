@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import Between, Wired, named, units_of
 
 EXAMPLE = torch.rand(2, 3, 6, 6)

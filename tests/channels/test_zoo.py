@@ -6,8 +6,8 @@ import pytest
 from benchmarks import zoo
 from benchmarks.coverage import measure
 
-from prunebench.channels.trace import passed, trace
-from prunebench.channels.units import graph_of
+from prunebench.channels.trace.tracer import passed, trace
+from prunebench.channels.trace.units import graph_of
 
 # Small ones of different kinds: fire modules, inverted residuals and gates, shuffles, dense and
 # aggregated concatenations, splits, multi-branch, layer norm, 3-D, segmentation, detectors.

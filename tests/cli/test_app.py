@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from prunebench.data.stage import prepare
-from prunebench.training.machine import Machine
+from prunebench.data.dataset import prepare
+from prunebench.experiments.machine import Machine
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 
 COMMANDS = (
@@ -272,7 +272,7 @@ def test_how_the_machine_trains_is_configured_or_given(
     write_yaml(folder / "config.yaml", {"experiments": ["tiny"], **settings})
     seen: list[Machine] = []
     monkeypatch.setattr(
-        "prunebench.training.stage.train_base", lambda *_, machine, **__: seen.append(machine)
+        "prunebench.training.train.train_base", lambda *_, machine, **__: seen.append(machine)
     )
     named = ["--dataset", "synthetic", "--architecture", "resnet20", "--recipe", "one_epoch"]
     code, _, err = call("base", *named, *options)

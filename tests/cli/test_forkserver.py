@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from prunebench.cli import forkserver
 from prunebench.core.files import read_json
-from prunebench.data.stage import prepare
+from prunebench.data.dataset import prepare
 
 from .conftest import WriteConfig
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from prunebench.cli.groups import build, image_shape, report
+from prunebench.cli.describe import build, image_shape, report
 from prunebench.core.errors import ConfigError
 
 

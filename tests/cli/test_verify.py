@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from prunebench.data.stage import prepare
+from prunebench.data.dataset import prepare
 
 from .conftest import EXPERIMENT, RECIPE, write_yaml
 

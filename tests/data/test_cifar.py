@@ -10,7 +10,7 @@ import torchvision
 
 from prunebench.core.errors import DataError
 from prunebench.data import cifar
-from prunebench.data.stage import load, prepare
+from prunebench.data.dataset import load, prepare
 
 
 def test_a_folder_of_cifar10_is_read(small_cifar10: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from prunebench.data.dataset import Dataset, load, prepare
 from prunebench.data.digits import DIGITS
-from prunebench.data.stage import Dataset, load, prepare
 
 
 @pytest.fixture(scope="module")

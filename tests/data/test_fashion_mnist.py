@@ -9,7 +9,7 @@ import torchvision
 
 from prunebench.core.errors import DataError
 from prunebench.data import fashion_mnist
-from prunebench.data.stage import load, prepare
+from prunebench.data.dataset import load, prepare
 
 
 def test_files_in_the_data_folder_are_read(small_fashion_mnist: Path, tmp_path: Path) -> None:

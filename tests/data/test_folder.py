@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ConfigError, DataError
-from prunebench.core.recipe import Augment, ResizedCrop
+from prunebench.data.dataset import Dataset, load, prepare
 from prunebench.data.images import Order, evaluation_batches
 from prunebench.data.registry import dataset_info
-from prunebench.data.stage import Dataset, load, prepare
+from prunebench.experiments.recipe import Augment, ResizedCrop
 from tests.data.conftest import write_image
 
 EVERYTHING = Augment(resized_crop=ResizedCrop(), jitter=0.4)

@@ -6,7 +6,7 @@ import pytest
 
 from prunebench.core.errors import DataError
 from prunebench.data import imagenet
-from prunebench.data.stage import load, prepare
+from prunebench.data.dataset import load, prepare
 from tests.data.conftest import write_image
 
 

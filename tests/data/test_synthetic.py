@@ -9,8 +9,8 @@ from torch import nn
 
 from prunebench.core.errors import ConfigError
 from prunebench.data.augment import normalize
+from prunebench.data.dataset import Dataset, load, prepare
 from prunebench.data.registry import dataset_info
-from prunebench.data.stage import Dataset, load, prepare
 from prunebench.data.synthetic import read
 
 

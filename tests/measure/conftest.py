@@ -1,15 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
-
-from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
-from prunebench.measure.network import save_network, structure_of
-from prunebench.models.registry import build
 
 
 @pytest.fixture
@@ -32,45 +25,3 @@ def small_net() -> nn.Module:
 def image() -> torch.Tensor:
     """One 4x4 image of one channel."""
     return torch.ones(1, 1, 4, 4)
-
-
-def save_resnet20(folder: Path, removed: dict[str, torch.Tensor]) -> nn.Module:
-    """Write a ResNet-20 for 8x8 images of one channel, without the `removed` units."""
-    model = build("resnet20", num_classes=10, in_channels=1)
-    graph = trace(model, torch.zeros(1, 1, 8, 8))
-    smaller = remove(model, graph, removed)
-    sizes = {name: group.n_units for name, group in graph.groups.items()}
-    kept = {
-        name: torch.tensor([u for u in range(sizes[name]) if u not in units.tolist()])
-        for name, units in removed.items()
-    }
-    structure = structure_of(
-        smaller,
-        architecture="resnet20",
-        dataset="digits",
-        num_classes=10,
-        image=(1, 8, 8),
-        sizes=sizes,
-        kept=kept,
-    )
-    save_network(folder, smaller, structure, {})
-    return smaller
-
-
-@pytest.fixture
-def base_folder(tmp_path: Path) -> Path:
-    """A whole ResNet-20 on disk."""
-    save_resnet20(tmp_path / "base", {})
-    return tmp_path / "base"
-
-
-@pytest.fixture
-def pruned_net(tmp_path: Path) -> nn.Module:
-    """ResNet-20 that keeps units 0, 1, 2, 3 and 15 of its first block's first convolution."""
-    return save_resnet20(tmp_path / "pruned", {"stages.0.0.conv1": torch.arange(4, 15)})
-
-
-@pytest.fixture
-def pruned_folder(tmp_path: Path, pruned_net: nn.Module) -> Path:
-    """Where `pruned_net` lies on disk."""
-    return tmp_path / "pruned"

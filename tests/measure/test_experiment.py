@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunebench.core.errors import ConfigError
-from prunebench.measure.experiment import measure_runs
+from prunebench.measure.stored_runs import measure_runs
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

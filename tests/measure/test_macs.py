@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from prunebench.core.errors import PrunebenchError
-from prunebench.measure.counting import macs
-from prunebench.measure.layers import count_layers
+from prunebench.measure.layer_counts import count_layers
 from prunebench.measure.macs import count_macs
+from prunebench.papers.conventions import macs
 
 
 class Deformable(nn.Module):

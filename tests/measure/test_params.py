@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench.measure.layers import count_layers
-from prunebench.measure.params import count_params, sparsity, theoretical_macs
+from prunebench.measure.layer_counts import count_layers
+from prunebench.measure.macs import count_params, sparsity, theoretical_macs
 
 
 def test_parameters_without_buffers(small_net: nn.Module) -> None:

@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunebench.channels.costs import costs_of
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, remove, slicing
-from prunebench.channels.trace import trace, untouched
-from prunebench.core.phases import Epochs, Phase
-from prunebench.core.recipe import Recipe
+from prunebench.channels.trace.tracer import trace, untouched
+from prunebench.criteria.base import Needs
+from prunebench.experiments.phases import Epochs, Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Before, Method
-from prunebench.methods.run import Needs
 from prunebench.models.registry import build
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunebench.core.phases import Budget, Phase
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.phases import Budget, Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher
 
 from .conftest import FakeRun

@@ -10,16 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunebench.core.phases import Phase
-from prunebench.core.recipe import Recipe
+from prunebench.data.dataset import Dataset, Split
 from prunebench.data.info import DatasetInfo
-from prunebench.data.stage import Dataset, Split
+from prunebench.experiments.phases import Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
-from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
 
 # Nothing that is trained with it moves: float32 has no such small differences.
 STILL = Recipe(batch_size=4, lr=1e-30, weight_decay=1.0)

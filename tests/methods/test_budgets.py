@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Budget, RatioKind
+from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.methods.one_shot import L1
 
 from .conftest import FakeRun

@@ -12,10 +12,10 @@ from torch import Tensor
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import MethodError
-from prunebench.core.phases import Budget
-from prunebench.methods.contract import check_plan
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget
+from prunebench.methods.base import check_plan
 from prunebench.methods.one_shot import OneShot
-from prunebench.methods.run import Run
 
 from .conftest import FakeRun
 

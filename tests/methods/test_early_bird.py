@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunebench.core.phases import Budget, Epochs, Phase
-from prunebench.core.recipe import Recipe
+from prunebench.channels.unit_weights import scale_names
+from prunebench.experiments.phases import Budget, Epochs, Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.early_bird import EarlyBird, distances_to_newest, mask_distance, scale_mask
-from prunebench.methods.importance import scale_names
 
 from .conftest import FakeRun, recorded
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from prunebench.channels.trace import trace
-from prunebench.core.phases import Budget
-from prunebench.core.recipe import Recipe
+from prunebench.channels.trace.tracer import trace
+from prunebench.experiments.phases import Budget
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.epruner import (
     EPruner,
     EPrunerOptions,

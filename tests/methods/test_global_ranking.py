@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Budget
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.phases import Budget
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.global_ranking import free_units, protected_count
 from prunebench.methods.one_shot import L1, BNScale
 from prunebench.models.registry import build

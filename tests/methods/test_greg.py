@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.core.phases import Budget, Phase, Steps
-from prunebench.core.recipe import Recipe
+from prunebench.channels.unit_weights import mean_magnitude
+from prunebench.experiments.phases import Budget, Phase, Steps
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count
-from prunebench.methods.greg import GReg1, climb, raise_penalty
-from prunebench.methods.importance import mean_magnitude
+from prunebench.methods.greg import GReg1, climb, magnitude_ratio, raise_penalty, smoothed
 from prunebench.methods.one_shot import L1
-from prunebench.methods.penalty import magnitude_ratio, smoothed
 
 from .conftest import FakeRun, named, recorded
 

@@ -9,10 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from prunebench.core.phases import Budget, Phase, Steps
-from prunebench.core.recipe import Recipe
-from prunebench.methods.greg import FixReg, GReg1, GReg2, climb, relieve
-from prunebench.methods.penalty import PenalizedRemoval
+from prunebench.experiments.phases import Budget, Phase, Steps
+from prunebench.experiments.recipe import Recipe
+from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval, climb, relieve
 
 from .conftest import FakeRun, named, recorded
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ModelError, TrainingError
-from prunebench.core.phases import Budget, Steps
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.phases import Budget, Steps
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher, least_important
 from prunebench.models.registry import build
 from tests.channels.conftest import TwoBlocks

@@ -10,9 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from prunebench.core.recipe import Recipe
+from prunebench.criteria.masks import readers
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher
-from prunebench.methods.mask_gradients import readers
 from prunebench.models.registry import build
 from tests.channels.conftest import TwoBlocks
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from prunebench.core.phases import Budget, Epochs
-from prunebench.core.recipe import Recipe
+from prunebench.criteria.gradients import DataCriterion
+from prunebench.experiments.phases import Budget, Epochs
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
-from prunebench.methods.gradients import DataCriterion
 from prunebench.methods.one_shot import L1, Random
 from prunebench.methods.registry import METHODS, method_class
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench.core.phases import Budget, Epochs
-from prunebench.core.recipe import Recipe
-from prunebench.methods.orthonormality import (
+from prunebench.experiments.phases import Budget, Epochs
+from prunebench.experiments.recipe import Recipe
+from prunebench.methods.orthoreg import (
     Orthonormality,
+    OrthoReg,
+    OrthoRegFromBase,
     PenaltyOptions,
     factors,
     filter_matrix,
@@ -22,7 +24,6 @@ from prunebench.methods.orthonormality import (
     orthogonality,
     penalized_layers,
 )
-from prunebench.methods.orthoreg import OrthoReg, OrthoRegFromBase
 from prunebench.models.registry import build
 
 from .conftest import FakeRun, named, recorded

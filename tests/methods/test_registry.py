@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.core.phases import RATIO_KINDS
+from prunebench.experiments.phases import RATIO_KINDS
 from prunebench.methods import registry
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.one_shot import L1

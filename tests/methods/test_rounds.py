@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunebench.core.phases import Budget
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.phases import Budget
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.global_ranking import percent_after
 from prunebench.methods.one_shot import L1
 from prunebench.methods.rounds import gone_after, round_ratio, threshold_ratios

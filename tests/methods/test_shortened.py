@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods import registry
 from prunebench.methods.greg import FixRegOptions, GReg1, GReg2, GReg2Options, GRegOptions
 from prunebench.methods.group_fisher import GroupFisherOptions
-from prunebench.methods.increg import IncReg
-from prunebench.methods.increg_table import IncRegOptions
+from prunebench.methods.increg.penalty_table import IncRegOptions
+from prunebench.methods.increg.to_ratios import IncReg
 
 
 @pytest.mark.parametrize("name", registry.METHODS)

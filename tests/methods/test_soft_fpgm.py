@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.core.phases import Budget, Phase
-from prunebench.core.recipe import Recipe
-from prunebench.methods.soft_fpgm import SoftFPGM
+from prunebench.experiments.phases import Budget, Phase
+from prunebench.experiments.recipe import Recipe
+from prunebench.methods.sfp import SoftFPGM
 
 from .conftest import FakeRun, named, recorded
 

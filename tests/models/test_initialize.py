@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunebench.channels.removal import remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.models.initialize import initialize
 from prunebench.models.registry import build
 

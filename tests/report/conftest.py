@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from prunebench.core.recipe import Recipe, Schedule
-from prunebench.core.spec import BaseSpec, RunSpec
+from prunebench.experiments.recipe import Recipe, Schedule
+from prunebench.experiments.spec import BaseSpec, RunSpec
 from prunebench.report.collect import collect_to_csv
-from prunebench.report.runs import read_runs
+from prunebench.report.runs_csv import read_runs
 
 FINE_TUNE = Recipe(epochs=12, batch_size=64, lr=0.01, weight_decay=5e-4)
 BASE = Recipe(

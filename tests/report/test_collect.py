@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.core.spec import RunSpec
+from prunebench.experiments.spec import RunSpec
 from prunebench.report.collect import collect, collect_to_csv, write_rows
 
 from .conftest import change, write

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunebench.report import columns
+from prunebench.report import runs_csv as columns
 
 
 def test_published_columns_come_first() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.report.runs import json_cells, networks, read_runs
+from prunebench.report.runs_csv import json_cells, networks, read_runs
 
 from .conftest import few_runs
 

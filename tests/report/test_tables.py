@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prunebench.report.layout import Table, lay_out
+from prunebench.report.summary_table import Table, lay_out
 from prunebench.report.tables import latex_text, to_html, to_latex, to_markdown, write_tables
 
 from .conftest import few_runs

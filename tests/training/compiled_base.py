@@ -14,11 +14,11 @@ from pathlib import Path
 
 from torch import nn
 
-from prunebench.core.recipe import Recipe
-from prunebench.core.spec import BaseSpec
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.spec import BaseSpec
 from prunebench.models.registry import MODELS
 from prunebench.training.progress import SilentProgress
-from prunebench.training.stage import train_base
+from prunebench.training.train import train_base
 
 
 def two_layers(*, num_classes: int, in_channels: int, width: float) -> nn.Module:

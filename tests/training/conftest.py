@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from prunebench.core.phases import Phase
-from prunebench.core.recipe import Augment, Recipe, Schedule
-from prunebench.data.stage import Dataset, load, prepare
+from prunebench.data.dataset import Dataset, load, prepare
+from prunebench.experiments.phases import Phase
+from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.models.registry import build
-from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
 
 ARCHITECTURE = "resnet20_x0_25"
 CPU = torch.device("cpu")

@@ -18,15 +18,14 @@ import torch
 from torch import nn
 
 from prunebench.core.errors import RunStoppedError
+from prunebench.data.dataset import Dataset, Split, load, prepare
 from prunebench.data.random_state import seeded
-from prunebench.data.stage import Dataset, Split, load, prepare
 from prunebench.methods.registry import METHODS
 from prunebench.models.cifar_resnet import CifarResNet
-from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
-from prunebench.training.parallel import ALONE, Alone, processes
+from prunebench.training.processes import ALONE, Alone, processes
 from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
 from tests.training.conftest import Stopping, recipe
 from tests.training.test_resume import loop_of, outcome, phase_steps
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunebench.core.recipe import Augment
-from prunebench.data.stage import Dataset, Split
-from prunebench.methods.run import Needs
+from prunebench.criteria.base import Needs
+from prunebench.data.dataset import Dataset, Split
+from prunebench.experiments.recipe import Augment
 from prunebench.training.batches import Batching, EpochBatches, draw_epoch, sampled
-from prunebench.training.seeds import generator
+from prunebench.training.run import generator
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from prunebench.core.phases import Phase, Steps, training
-from prunebench.methods.run import Run
-from prunebench.training.capture import WARM_UP
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Phase, Steps, training
+from prunebench.training.cuda import WARM_UP
 from prunebench.training.loop import Loop
 from tests.training.conftest import MakeLoop, Phases, recipe
 from tests.training.test_resume import assert_same, loop_of, outcome
@@ -126,7 +126,7 @@ def test_what_a_graph_cannot_repeat_is_recorded_again_or_stays_eager(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graph_trains_as_eager_steps_do() -> None:
-    from prunebench.training.capture import CudaGraphs
+    from prunebench.training.cuda import CudaGraphs
 
     device = torch.device("cuda")
     weight, seen = torch.zeros(3, device=device), torch.ones(3, device=device)
@@ -147,7 +147,7 @@ def test_a_graph_trains_as_eager_steps_do() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["asrfp", "greg_1", "group_fisher", "l1"])
 def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop) -> None:
-    from prunebench.training.capture import CudaGraphs
+    from prunebench.training.cuda import CudaGraphs
 
     device = torch.device("cuda")
     losses = []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunebench.core.phases import Phase, Steps
+from prunebench.experiments.phases import Phase, Steps
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.step import Sums

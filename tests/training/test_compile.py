@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from prunebench.core.phases import Phase
-from prunebench.core.spec import data_path
+from prunebench.experiments.phases import Phase
+from prunebench.experiments.spec import data_path
 from prunebench.training.loop import Loop
 from tests.training.compiled_base import spec, train
 from tests.training.parallel_methods import loops, small_dataset

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from prunebench.core.errors import ConfigError, TrainingError
-from prunebench.core.phases import Phase, Steps
-from prunebench.methods.run import Run
-from prunebench.training.deterministic import WORKSPACE, deterministic
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Phase, Steps
+from prunebench.training.cuda import WORKSPACE, deterministic
 from tests.training.conftest import MakeLoop, Phases, recipe
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prunebench.core.errors import ConfigError
-from prunebench.training import device
-from prunebench.training.device import claimed_device
+from prunebench.training import processes as device
+from prunebench.training.processes import claimed_device
 
 
 @pytest.fixture

@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from prunebench.core.errors import RunStoppedError
-from prunebench.core.phases import Budget, RatioKind
-from prunebench.core.recipe import Schedule
-from prunebench.data.stage import Dataset
-from prunebench.methods.greg import FixReg, GReg1, GReg2
-from prunebench.methods.penalty import PenalizedRemoval
-from prunebench.methods.run import Run
+from prunebench.criteria.base import Run
+from prunebench.data.dataset import Dataset
+from prunebench.experiments.phases import Budget, RatioKind
+from prunebench.experiments.recipe import Schedule
+from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval
+from prunebench.training.checkpoint import StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
 from tests.training.conftest import MakeLoop, recipe
 from tests.training.test_resume import assert_same, outcome
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.files import read_json
-from prunebench.core.spec import data_path
+from prunebench.experiments.spec import data_path
 
 EXPERIMENT = """
 title: Killed

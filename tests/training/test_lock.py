@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
-from prunebench.training.lock import only_writer
+from prunebench.training.train import only_writer
 
 HOLD = """
 import sys, time

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Budget, Epochs, Phase, Steps, training
-from prunebench.core.recipe import Schedule
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget, Epochs, Phase, Steps, training
+from prunebench.experiments.recipe import Schedule
 from prunebench.methods.base import Before
-from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
-from prunebench.training.parallel import Alone
+from prunebench.training.processes import Alone
 from prunebench.training.step import Network
 from tests.training.conftest import MakeLoop, Phases, recipe
 
@@ -285,7 +285,7 @@ from prunebench.data.stage import prepare
 from prunebench.core.spec import BaseSpec, data_path
 from prunebench.core.recipe import Recipe
 from prunebench.training.progress import PlainProgress
-from prunebench.training.stage import train_base
+from prunebench.training.train import train_base
 results = Path({str(tmp_path)!r})
 prepare("synthetic", Path("unused"), data_path(results, "synthetic"))
 recipe = Recipe(epochs=1, batch_size=256, lr=0.1, weight_decay=0.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.core.phases import training
-from prunebench.training.modes import set_modes
+from prunebench.experiments.phases import training
+from prunebench.training.loop import set_modes
 from tests.training.conftest import MakeLoop, Phases, recipe
 
 

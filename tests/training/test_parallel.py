@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 from prunebench.core.files import read_json
-from prunebench.core.spec import data_path
+from prunebench.data.dataset import load, prepare
 from prunebench.data.images import evaluation_batches
-from prunebench.data.stage import load, prepare
+from prunebench.experiments.spec import data_path
 from prunebench.measure.accuracy import count_correct
-from prunebench.measure.network import load_network
+from prunebench.network import load_network
 from prunebench.training.checkpoint import unpacked_sums
-from prunebench.training.parallel import Alone
+from prunebench.training.processes import Alone
 
 ARCHITECTURE = "resnet20_x0_25"
 RECIPE = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunebench.data.stage import Dataset
+from prunebench.data.dataset import Dataset
 from prunebench.methods.registry import METHODS, method_class
 from tests.training.parallel_methods import IN_PAIR, NAMES, WITH_HOOKS, result, small_dataset
 from tests.training.test_resume import assert_same

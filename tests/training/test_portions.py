@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunebench.training.portions import portion
+from prunebench.training.batches import portion
 
 
 @pytest.mark.parametrize(("accumulation", "world"), [(1, 1), (3, 1), (1, 3), (2, 4)])

@@ -6,7 +6,7 @@ import torch
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import remove
 from prunebench.core.errors import ModelError
-from prunebench.core.phases import Phase
+from prunebench.experiments.phases import Phase
 from prunebench.training import pruning
 from prunebench.training.pruning import apply_plan
 from prunebench.training.run import RunState

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from prunebench.channels.costs import costs_of
-from prunebench.channels.trace import trace
-from prunebench.core.phases import Budget, RatioKind
+from prunebench.channels.trace.tracer import trace
+from prunebench.experiments.phases import Budget, RatioKind
+from prunebench.methods.allocation import is_met
 from prunebench.methods.base import MethodOptions
-from prunebench.methods.budgets import is_met
 from prunebench.methods.registry import METHODS, method_class
 from prunebench.training.loop import Loop
 from prunebench.training.run import RunState

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from prunebench.core.errors import RunStoppedError
-from prunebench.core.phases import Budget
+from prunebench.experiments.phases import Budget
 from prunebench.methods.base import Method
 from prunebench.methods.registry import METHODS, method_class
-from prunebench.report.columns import is_fixed
+from prunebench.report.runs_csv import is_fixed
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 

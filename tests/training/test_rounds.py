@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from prunebench.channels.plan import Plan
-from prunebench.core.phases import Budget
-from prunebench.core.recipe import Recipe
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Before
 from prunebench.methods.early_bird import EarlyBird
 from prunebench.methods.one_shot import BNScale, Fisher
 from prunebench.methods.orthoreg import OrthoReg
-from prunebench.methods.run import Run
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 from tests.training.test_resume import assert_same, outcome

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from prunebench.training.seeds import derived_seed, generator
+from prunebench.training.run import derived_seed, generator
 
 
 def test_a_purpose_gives_the_same_number_on_every_machine() -> None:

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunebench.core.phases import Phase, Steps
-from prunebench.measure.modes import arithmetic
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Phase, Steps
+from prunebench.measure.precision import arithmetic
 from prunebench.methods.base import Method, MethodOptions
-from prunebench.methods.run import Run
-from prunebench.training.batches import Batching, draw_epoch
+from prunebench.training.batches import Batching, draw_epoch, portion
 from prunebench.training.optimizer import Optimizer
-from prunebench.training.portions import portion
-from prunebench.training.seeds import generator
+from prunebench.training.run import generator
 from prunebench.training.step import Sums, train_step
 from tests.training.conftest import MakeLoop, fresh_network, recipe
 

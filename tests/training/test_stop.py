@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from prunebench.training.stop import listening
+from prunebench.training.checkpoint import listening
 
 
 @pytest.mark.parametrize(

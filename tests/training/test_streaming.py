@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 
 from prunebench.core.errors import DataError, RunStoppedError
-from prunebench.core.phases import training
-from prunebench.core.recipe import Augment, ResizedCrop
-from prunebench.data.stage import load, prepare
-from prunebench.methods.run import Needs
+from prunebench.criteria.base import Needs
+from prunebench.data.dataset import load, prepare
+from prunebench.experiments.phases import training
+from prunebench.experiments.recipe import Augment, ResizedCrop
 from prunebench.models.registry import build
-from prunebench.training.checkpoint import CheckpointFile
+from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.run import RunState
-from prunebench.training.stop import StopRequest
 from tests.training.conftest import ARCHITECTURE, Phases, Stopping, recipe
 from tests.training.test_resume import assert_same, outcome
 

@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import training
-from prunebench.training.parallel import Alone
-from prunebench.training.sync_norm import converted
+from prunebench.experiments.phases import training
+from prunebench.training.processes import Alone, converted
 from tests.training.conftest import MakeLoop, Phases, fresh_network, recipe
 from tests.training.test_resume import assert_same, outcome
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prunebench.core.config import read_experiment
+from prunebench.experiments.config import read_experiment
 from prunebench.models.registry import DETECTORS
 from tests.workflow.conftest import ROOT, snakemake
 

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from prunebench.cli.resolve import resolve_experiment
-from prunebench.core.config import read_experiment
-from prunebench.core.override import Override
-from prunebench.core.phases import Steps
-from prunebench.core.spec import ratio_slug, run_path
 from prunebench.data.registry import dataset_info
+from prunebench.experiments.config import read_experiment
+from prunebench.experiments.override import Override
+from prunebench.experiments.phases import Steps
+from prunebench.experiments.spec import ratio_slug, run_path
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
+from prunebench.planning.grid import resolve_experiment
 from tests.workflow.conftest import ROOT, planned, snakemake
 from tests.workflow.test_declared import DECLARED
 

@@ -131,7 +131,7 @@ def test_an_edit_of_the_training_s_code_runs_nothing_again(
 def test_an_edit_of_a_plot_draws_and_trains_nothing(
     quick_copy: Path, patched_package: Path
 ) -> None:
-    source = patched_package / "prunebench/report/style.py"
+    source = patched_package / "prunebench/report/figures/style.py"
     source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n")
     jobs = planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)})
     assert jobs == {"write_tables": 1, "draw_figures": 1, "all": 1}

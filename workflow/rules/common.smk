@@ -4,10 +4,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from prunebench.core.config import experiment_title, merged_config, published_text
+from prunebench.experiments.config import experiment_title, merged_config, published_text
 from prunebench.core.errors import PrunebenchError
-from prunebench.core.resolved import resolved_runs, source_hash
-from prunebench.core.spec import base_path, run_path
+from prunebench.experiments.resolved import resolved_runs, source_hash
+from prunebench.experiments.spec import base_path, run_path
 
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
@@ -107,12 +107,12 @@ def table_title(wildcards):
 
 def report_sources(wildcards):
     """Identify the code that draws: tables and figures follow its edits, runs do not."""
-    return source_hash("report")
+    return source_hash("report", "papers")
 
 
 def cost_sources(wildcards):
     """Identify what counts and compares: rows, structures, networks, conventions."""
-    return [source_hash(part) for part in ("resources", "models", "channels", "measure", "report")]
+    return source_hash("papers", "models", "channels", "measure", "report")
 
 
 def all_bases(wildcards):

@@ -2,7 +2,7 @@
 import sys
 from pathlib import Path
 
-from prunebench.core.config import read_config
+from prunebench.experiments.config import read_config
 from prunebench.core.errors import PrunebenchError
 
 if Path("config/config.yaml").is_file():

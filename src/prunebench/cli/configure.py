@@ -30,10 +30,10 @@ def resolve(
     Each experiment has a file in the folder resolved/ of the results, with the full specification
     of every run.
     """
-    from prunebench.cli.recipes import changes
-    from prunebench.cli.resolve import resolve as resolve_all
-    from prunebench.core.config import merged_config, read_config
-    from prunebench.core.resolved import resolution_keys, resolved_file, write_resolved
+    from prunebench.experiments.config import merged_config, read_config
+    from prunebench.experiments.resolved import resolution_keys, resolved_file, write_resolved
+    from prunebench.planning.grid import resolve as resolve_all
+    from prunebench.planning.moved_recipes import changes
 
     if config == "-":
         folder = config_dir or CONFIG.parent
@@ -68,7 +68,7 @@ def list_names(
     config: ConfigFile = CONFIG,
 ) -> None:
     """List the names that configurations may use."""
-    from prunebench.cli.names import LISTS
+    from prunebench.cli.listings import LISTS
     from prunebench.core.names import look_up
 
     for heading in LISTS if what is None else [what]:
@@ -81,9 +81,9 @@ def list_names(
 
 def schemas(out: Out = Path("workflow/schemas")) -> None:
     """Write the JSON schemas of the configuration files, for editors."""
-    from prunebench.core.config import Config, ExperimentConfig
     from prunebench.core.files import write_json
-    from prunebench.core.recipe import Recipe
+    from prunebench.experiments.config import Config, ExperimentConfig
+    from prunebench.experiments.recipe import Recipe
 
     for name, model in (("config", Config), ("experiment", ExperimentConfig), ("recipe", Recipe)):
         path = out / f"{name}.schema.json"

@@ -33,7 +33,7 @@ from threading import Event, Thread
 
 FOLDER = "PRUNEBENCH_FORKSERVER"  # the variable that leads jobs to the server's folder
 STAGES = ("base", "prune")
-PRELOADED = ("prunebench.cli.command", "prunebench.training.stage", "prunebench.training.progress")
+PRELOADED = ("prunebench.cli.command", "prunebench.training.train", "prunebench.training.progress")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 servers: list[subprocess.Popen[bytes]] = []  # started here; their open pipes keep them alive

@@ -36,7 +36,7 @@ def groups(
 
     Also which cannot leave and why, and how small the network can become.
     """
-    from prunebench.cli.groups import report
+    from prunebench.cli.describe import report
 
     for line in report(architecture, num_classes, image, grouped, out):
         typer.echo(line)
@@ -52,7 +52,7 @@ def verify(
     The hashes of specification, weights, base network and data; accuracy and costs, found again on
     the CPU; masked = removed. Ends with 1 if anything differs.
     """
-    from prunebench.training.verify import verify_run
+    from prunebench.training.verify_run import verify_run
 
     failed = checked = 0
     for folder in folders:
@@ -75,7 +75,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The .pt2 file to write.")],
 ) -> None:
     """Write a pruned network as a torch.export program."""
-    from prunebench.measure.network import export_torch
+    from prunebench.network import export_torch
 
     export_torch(run, out)
     typer.echo(str(out))

@@ -32,11 +32,11 @@ def costs(
     Writes costs.csv, costs.md and costs.html, a line per printed cell, and costs_bases.csv, a line
     per base network. Nothing is trained.
     """
-    from prunebench.measure.structures import count_all
-    from prunebench.report.cost_tables import base_rows, tally_rows, write_costs
-    from prunebench.report.costs import base_networks, compare, wanted
-    from prunebench.report.published import papers, read_published, select
-    from prunebench.report.structures import read_structures
+    from prunebench.papers.cost_audit import base_networks, compare, wanted
+    from prunebench.papers.cost_tables import base_rows, tally_rows, write_costs
+    from prunebench.papers.published import papers, read_published, select
+    from prunebench.papers.recount import count_all
+    from prunebench.papers.structure_files import read_structures
 
     rows = read_published(published_dir)
     entries = read_structures(papers(rows), structures)
@@ -70,14 +70,14 @@ def published(
 
     Behind a row stands the experiment that has it, and the data on which it was run (seeds).
     """
-    from prunebench.report.published import (
+    from prunebench.papers.published import (
         one_line,
         papers,
         read_published,
         select,
         write_published,
     )
-    from prunebench.report.published_state import states
+    from prunebench.papers.reproduced import states
 
     rows = read_published(published_dir)
     if paper is not None:

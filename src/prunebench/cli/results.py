@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from prunebench.cli import find
 from prunebench.cli.options import (
     CONFIG,
     RESULTS,
@@ -17,6 +16,7 @@ from prunebench.cli.options import (
     Runs,
     RunsCsv,
 )
+from prunebench.planning import lookup as find
 
 
 def collect(
@@ -26,7 +26,7 @@ def collect(
     runs: Runs = None,
 ) -> None:
     """Gather an experiment's runs into one runs.csv."""
-    from prunebench.core.config import read_experiment
+    from prunebench.experiments.config import read_experiment
     from prunebench.report.collect import collect_to_csv
 
     specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
@@ -45,7 +45,7 @@ def tables(
 
     Runs that belong to a printed table are put beside it: published.csv, .md, .tex, .html.
     """
-    from prunebench.report.comparison_table import write_comparison
+    from prunebench.papers.comparison_table import write_comparison
     from prunebench.report.tables import write_tables
 
     for path in [*write_tables(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
@@ -54,7 +54,7 @@ def tables(
 
 def figures(runs_csv: RunsCsv, out: Out) -> None:
     """Draw the figures of a runs.csv as SVG and PNG."""
-    from prunebench.report.figures import write_figures
+    from prunebench.report.figures.registry import write_figures
 
     for path in write_figures(runs_csv, out):
         typer.echo(str(path))

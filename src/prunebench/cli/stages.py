@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunebench.cli import find
 from prunebench.cli.options import (
     CONFIG,
     RESULTS,
@@ -31,10 +30,11 @@ from prunebench.cli.options import (
     given,
 )
 from prunebench.core.errors import ConfigError, PrunebenchError
+from prunebench.planning import lookup as find
 
 if TYPE_CHECKING:
-    from prunebench.core.config import Config
-    from prunebench.training.machine import Machine
+    from prunebench.experiments.config import Config
+    from prunebench.experiments.machine import Machine
 
 
 def data(
@@ -47,8 +47,8 @@ def data(
     results: Results = RESULTS,
 ) -> None:
     """Make a data set's file of tensors, downloaded where need be."""
-    from prunebench.core.spec import data_path
-    from prunebench.data.stage import prepare
+    from prunebench.data.dataset import prepare
+    from prunebench.experiments.spec import data_path
 
     source = data_dir or Path(find.settings_of(config).data_dir)
     prepare(dataset, source, data_path(results, dataset))
@@ -77,12 +77,12 @@ def base(
     expect: Expect = None,
 ) -> None:
     """Train a base network, or go on with one, or take given weights."""
-    from prunebench.cli.recipes import recipe_on
-    from prunebench.core.spec import BaseSpec
     from prunebench.data.registry import dataset_info
+    from prunebench.experiments.spec import BaseSpec
     from prunebench.models.registry import split_width
+    from prunebench.planning.moved_recipes import recipe_on
     from prunebench.training.progress import make_progress
-    from prunebench.training.stage import train_base
+    from prunebench.training.train import train_base
 
     info = dataset_info(dataset)
     split_width(architecture)
@@ -146,7 +146,7 @@ def prune(
     """
     _known_method(method)
     from prunebench.training.progress import make_progress
-    from prunebench.training.stage import train_run
+    from prunebench.training.train import train_run
 
     spec = find.one_run(
         find.experiment_runs(experiment, config=config, results=results, resolved=runs),
@@ -194,7 +194,7 @@ def measure(
     Operations and parameters go to metrics.json; latency.json holds the times of the pruned
     network and of its base, interleaved. What is measured already is kept.
     """
-    from prunebench.measure.experiment import measure_runs
+    from prunebench.measure.stored_runs import measure_runs
 
     chosen = find.fitting_runs(
         find.experiment_runs(experiment, config=config, results=results, resolved=runs),
@@ -226,7 +226,7 @@ def _machine(
     check_base: bool | None,
 ) -> Machine:
     """Return the machine's settings: what is given, else what is configured."""
-    from prunebench.training.machine import Machine
+    from prunebench.experiments.machine import Machine
 
     return Machine(
         data_dir=data_dir or Path(settings.data_dir),

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from prunebench.core.errors import ConfigError, DataError
-from prunebench.core.recipe import Positive, Settings
-from prunebench.core.unique_yaml import read_yaml
-from prunebench.core.validation import validate
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo
+from prunebench.experiments.settings import Positive, Settings
+from prunebench.experiments.validation import read_yaml, validate
 
 if TYPE_CHECKING:
     from prunebench.data.listing import FileSplits

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import DataError
-from prunebench.core.recipe import Augment
 from prunebench.data.images import Order
 from prunebench.data.listing import unpacked
 from prunebench.data.random_state import seeded
+from prunebench.experiments.recipe import Augment
 
 
 @dataclass(frozen=True)

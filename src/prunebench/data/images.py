@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prunebench.core.recipe import Augment
 from prunebench.data.augment import normalize
+from prunebench.experiments.recipe import Augment
 
 SMALL = 64 * 64  # pixels up to which 512 images are evaluated at once
 

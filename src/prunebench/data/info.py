@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunebench.core.errors import ConfigError
-from prunebench.core.recipe import Augment
+from prunebench.experiments.recipe import Augment
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.data.augment import normalize
-from prunebench.measure.modes import Precision, arithmetic, evaluating
+from prunebench.measure.precision import Precision, arithmetic, evaluating
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from prunebench.measure.modes import Precision, arithmetic, evaluating
+from prunebench.measure.precision import Precision, arithmetic, evaluating
 
 STABLE_WITHIN = 0.05  # warm-up ends when two rounds in a row differ by less
 WARMUP_ROUND = 3  # forwards of each network in a round

@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.core.phases import Budget, Phase, training
-from prunebench.core.recipe import Positive, Recipe
-from prunebench.core.shortening import Shrinks
+from prunebench.channels.unit_weights import unit_rows
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.settings import Positive, Shrinks
 from prunebench.methods.base import Method, MethodOptions
-from prunebench.methods.importance import unit_rows
-from prunebench.methods.run import Run
 
 
 class TemplateOptions(MethodOptions):

@@ -24,19 +24,16 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.core.phases import Budget, Epochs, HookName, Phase, training
-from prunebench.core.recipe import NonNegative, Positive, Recipe
+from prunebench.channels.unit_weights import scale_names
+from prunebench.criteria.base import Run
+from prunebench.criteria.registry import ChosenCriterion
+from prunebench.criteria.weights import BNScaleScore
+from prunebench.experiments.phases import Budget, Epochs, HookName, Phase, training
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.settings import NonNegative, Positive
 from prunebench.methods.base import Ratio
-from prunebench.methods.criteria import ChosenCriterion
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
-from prunebench.methods.importance import scale_names
-from prunebench.methods.orthonormality import (
-    Orthonormality,
-    PenaltyOptions,
-    log_orthogonality,
-)
-from prunebench.methods.run import Run
-from prunebench.methods.weight_scores import BNScaleScore
+from prunebench.methods.orthoreg import Orthonormality, PenaltyOptions, log_orthogonality
 
 
 class EarlyBirdOptions(PenaltyOptions, RankingOptions):

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
-from prunebench.core.phases import Budget, Phase, training
-from prunebench.core.recipe import Positive, Recipe
+from prunebench.channels.unit_weights import producers, unit_rows
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.settings import Positive
 from prunebench.methods.base import Before, Method, MethodOptions, by_pattern
-from prunebench.methods.importance import producers, unit_rows
-from prunebench.methods.run import Run
 
 Floats = NDArray[np.float64]
 

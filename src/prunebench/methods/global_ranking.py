@@ -20,13 +20,12 @@ from torch import Tensor
 from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
 from prunebench.channels.selections import select_layers
+from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind
+from prunebench.channels.unit_weights import bias_name
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Budget
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule
-from prunebench.methods.contract import check_scores
-from prunebench.methods.importance import bias_name
-from prunebench.methods.layers import convolutions, entry_mask, norms_behind
-from prunebench.methods.run import Run
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, check_scores
 
 
 class RankingOptions(MethodOptions):

@@ -33,16 +33,22 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
+from prunebench.channels.unit_weights import producers
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Budget, Length, Phase, Steps, training
-from prunebench.core.recipe import Recipe
-from prunebench.core.shortening import Shrinks
+from prunebench.criteria.base import Run
+from prunebench.criteria.masks import (
+    MaskGradients,
+    Normalize,
+    is_linear,
+    places,
+    readers,
+    saved_by_a_unit,
+)
+from prunebench.experiments.phases import Budget, Length, Phase, Steps, training
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.settings import Shrinks
+from prunebench.methods.allocation import is_met, out_of_reach
 from prunebench.methods.base import Before, Method, MethodOptions, Rule
-from prunebench.methods.budgets import is_met, out_of_reach
-from prunebench.methods.importance import producers
-from prunebench.methods.mask_gradients import MaskGradients, is_linear, places, readers
-from prunebench.methods.mask_scores import Normalize, saved_by_a_unit
-from prunebench.methods.run import Run
 
 Count = Annotated[int, Field(ge=1)]
 

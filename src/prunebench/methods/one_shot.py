@@ -22,23 +22,16 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.core.phases import Budget, Phase, training
-from prunebench.core.recipe import Recipe
+from prunebench.criteria.base import Criterion, RandomScore, Run
+from prunebench.criteria.curvature import GraSPScore, RDTScore
+from prunebench.criteria.gradients import FisherScore, TaylorScore, TFOScore
+from prunebench.criteria.masks import MaskFisherScore
+from prunebench.criteria.weights import BNScaleScore, FPGMScore, L1Score, L2Score, median_count
+from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import MethodOptions
-from prunebench.methods.criterion import Criterion, RandomScore
-from prunebench.methods.curvature_scores import GraSPScore, RDTScore
-from prunebench.methods.gradient_scores import FisherScore, TaylorScore, TFOScore
-from prunebench.methods.mask_scores import MaskFisherScore
 from prunebench.methods.rounds import InRounds, RoundOptions
-from prunebench.methods.run import Run
-from prunebench.methods.weight_scores import (
-    BNScaleScore,
-    FPGMScore,
-    L1Score,
-    L2Score,
-    median_count,
-)
-from prunebench.methods.weights import (
+from prunebench.methods.unstructured import (
     WeightOptions,
     check_unit,
     member_role,

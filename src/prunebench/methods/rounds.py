@@ -13,10 +13,10 @@ from typing import Annotated, TypeVar
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from prunebench.core.phases import Budget
+from prunebench.criteria.base import Run
+from prunebench.experiments.phases import Budget
 from prunebench.methods.base import Ratio
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
-from prunebench.methods.run import Run
 
 
 class RoundOptions(RankingOptions):

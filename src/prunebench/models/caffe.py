@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 
 class SpatialResponseNorm(nn.Module):

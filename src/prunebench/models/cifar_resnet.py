@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 
 class Subsample(nn.Module):

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunebench.models.labels import scaled
+from prunebench.models.layer_labels import scaled
 from prunebench.models.resnet import ResNet, resnet50
 
 CHANNELS = 256

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 # By stage and block: 1x1, reduction before 3x3, 3x3, reduction before "5x5", "5x5", projection.
 WIDTHS = (

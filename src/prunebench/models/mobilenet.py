@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 # Of the blocks by stage; each stage but the first begins with a stride of 2.
 WIDTHS = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))

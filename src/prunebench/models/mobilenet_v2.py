@@ -11,7 +11,7 @@ import re
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers
+from prunebench.models.layer_labels import LayerLabel, label_layers
 
 # By stage: expansion, channels, blocks, stride of the first block.
 STAGES = (

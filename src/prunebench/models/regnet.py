@@ -13,7 +13,7 @@ import re
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 from prunebench.models.resnet import Bottleneck
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 WIDTHS = (64, 128, 256, 512)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 
 WIDTHS_13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
 WIDTHS_16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

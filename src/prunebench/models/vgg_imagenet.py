@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from prunebench.models.labels import LayerLabel, label_layers, scaled
+from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
 from prunebench.models.vgg import WIDTHS_16, fan_out_weights
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import prunebench
-from prunebench.core.config import ExperimentConfig
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv, read_json, write_csv
-from prunebench.core.spec import BaseSpec, RunSpec
-from prunebench.report import columns
-from prunebench.report.insides import read_insides
+from prunebench.experiments.config import ExperimentConfig
+from prunebench.experiments.spec import BaseSpec, RunSpec
+from prunebench.report import runs_csv as columns
+from prunebench.report.diagnostics import read_insides
 
 Row = dict[str, Any]  # column -> value; None is an empty cell
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunebench.report.runs import require
+from prunebench.report.runs_csv import require
 from prunebench.report.summary import UNPRUNED
 
 _NEEDED = ("method", "seed", "start", "base_hash", "epochs", "fine_tune_epochs", "recipes")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from prunebench.report.columns import LATENCY_SPEEDUP
-from prunebench.report.runs import CELL, NETWORK, require
+from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, require
 
 UNPRUNED = "unpruned"
 _NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")

@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prunebench.core.files import write_texts
 from prunebench.report.cells import DASH, MINUS, Cell
-from prunebench.report.layout import Column, Line, Section, Table, lay_out
-from prunebench.report.runs import read_runs
+from prunebench.report.runs_csv import read_runs
 from prunebench.report.summary import summarize
+from prunebench.report.summary_table import Column, Line, Section, Table, lay_out
 
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
 

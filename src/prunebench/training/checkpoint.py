@@ -1,12 +1,18 @@
-"""The checkpoint of a run: written whole or not at all, loaded without executing anything."""
+"""Signals that ask a run to save itself.
+
+The checkpoint of a run: written whole or not at all, loaded without executing anything.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,10 +21,46 @@ from torch import Tensor
 from prunebench.core.files import replacing
 from prunebench.methods.base import Method
 from prunebench.training.optimizer import Optimizer
-from prunebench.training.parallel import ALONE, Alone
-from prunebench.training.records import Records
-from prunebench.training.run import RunState
+from prunebench.training.processes import ALONE, Alone
+from prunebench.training.run import Records, RunState
 from prunebench.training.step import Sums
+
+
+@dataclass
+class StopRequest:
+    """What the signals have asked for; the loop looks before each step.
+
+    SIGUSR1 (a scheduler's warning) asks for a checkpoint, SIGTERM and SIGINT for a checkpoint and
+    the end.
+    """
+
+    save: bool = False
+    signal: int | None = None  # of the end
+
+    def take_save(self) -> bool:
+        """Say whether a checkpoint is asked for, once."""
+        asked, self.save = self.save, False
+        return asked or self.signal is not None
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Turn the signals into a request, and put their handlers back afterwards."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request.save = True
+        if number != signal.SIGUSR1:
+            request.signal = number
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 FORMAT = 2
 _POSITION = ("index", "begun", "clock", "epoch", "epochs")

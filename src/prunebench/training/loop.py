@@ -1,4 +1,7 @@
-"""The loop: one phase after the other, whatever the method."""
+"""In which mode the modules of a network train.
+
+The loop: one phase after the other, whatever the method.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,43 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.core.errors import RunStoppedError, TrainingError
-from prunebench.core.phases import Budget, Epochs, Phase, is_past
-from prunebench.core.recipe import Recipe
 from prunebench.data.normalization import normalization
-from prunebench.measure.modes import arithmetic
-from prunebench.methods.base import Method
-from prunebench.methods.contract import check_plan
+from prunebench.experiments.phases import Budget, Epochs, Phase, is_past
+from prunebench.experiments.recipe import Recipe
+from prunebench.measure.precision import arithmetic
+from prunebench.methods.base import Method, check_plan
 from prunebench.training.batches import (
     Batching,
     EpochBatches,
     draw_epoch,
     images_per_epoch,
+    portion,
     steps_per_epoch,
 )
-from prunebench.training.capture import PhaseStep, Recorder
-from prunebench.training.checkpoint import CheckpointFile, pack, unpack, unpacked_sums
-from prunebench.training.evaluation import count_split
-from prunebench.training.memory import within_memory
-from prunebench.training.modes import set_modes
+from prunebench.training.checkpoint import CheckpointFile, StopRequest, pack, unpack, unpacked_sums
+from prunebench.training.cuda import PhaseStep, Recorder, within_memory
 from prunebench.training.optimizer import Moments, Optimizer
-from prunebench.training.portions import portion
+from prunebench.training.processes import synchronized
 from prunebench.training.progress import Progress
 from prunebench.training.pruning import apply_plan
-from prunebench.training.run import RunState
+from prunebench.training.run import RunState, count_split
 from prunebench.training.step import Sums
-from prunebench.training.stop import StopRequest
-from prunebench.training.sync_norm import synchronized
+
+
+def set_modes(model: nn.Module, recipe: Recipe) -> None:
+    """Put a network into training mode; batch norm whose statistics are frozen evaluates.
+
+    Its weights and biases are trained all the same.
+    """
+    model.train()
+    if recipe.norm_statistics == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 class Loop:

@@ -11,7 +11,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from prunebench.channels.removal import slice_tensor
-from prunebench.core.recipe import Recipe
+from prunebench.experiments.recipe import Recipe
 
 
 @dataclass

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
-from prunebench.core.recipe import Recipe
-from prunebench.measure.network import file_hash
+from prunebench.experiments.recipe import Recipe
+from prunebench.network import file_hash
 
 FILES = (".pt", ".pth", ".safetensors")
 # Where training scripts keep the weights within a checkpoint: PyTorch's examples, OpenMMLab, timm.

@@ -1,9 +1,21 @@
-"""The state of a run: its network, what has left it, where in its phases it stands."""
+"""Random numbers as functions of a purpose: there are no running generators.
+
+The order of an epoch depends on (seed, phase, epoch), initial weights on (seed, "init"), and so
+on: a run resumes anywhere, and one user of random numbers never disturbs another.
+
+What a run writes down while it trains: a row per epoch and per removal, diagnostics, times.
+
+How good a network is on a split, counted by all processes together.
+
+The state of a run: its network, what has left it, where in its phases it stands.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,21 +24,109 @@ from torch import Tensor, nn
 from prunebench.channels.costs import Costs, costs_of
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import kept_units, remove
-from prunebench.channels.trace import trace
+from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
-from prunebench.core.phases import Phase
-from prunebench.core.recipe import Augment, Recipe
-from prunebench.data.normalization import normalization
+from prunebench.core.files import write_csv
+from prunebench.criteria.base import Needs
+from prunebench.data.dataset import Dataset
+from prunebench.data.images import LabeledImages, evaluation_batches
+from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
-from prunebench.data.stage import Dataset
-from prunebench.methods.run import Needs
+from prunebench.experiments.phases import Phase
+from prunebench.experiments.recipe import Augment, Recipe
+from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.models.initialize import initialize
-from prunebench.training.batches import sampled
-from prunebench.training.evaluation import count_split
-from prunebench.training.parallel import ALONE, Alone
-from prunebench.training.portions import Portion, portion
-from prunebench.training.records import Records
-from prunebench.training.seeds import derived_seed, generator
+from prunebench.training.batches import Portion, portion, sampled
+from prunebench.training.processes import ALONE, Alone
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """Return a number below 2**63 that depends on the seed and the whole purpose.
+
+    >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(0, "1")
+    (True, False)
+    """
+    content = repr((seed, *purpose)).encode()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """Return a CPU generator for a purpose."""
+    return torch.Generator().manual_seed(derived_seed(seed, *purpose))
+
+
+HISTORY = (
+    "phase",
+    "epoch",  # 1 is a phase's first; a part of one at its end counts
+    "step",  # of the phase
+    "lr",
+    "train_loss",
+    "train_top1",  # percent, as all accuracies; of augmented images in training mode
+    "val_top1",
+    "test_top1",
+    "macs",
+    "seconds",  # since the row before
+    "event",  # "pruned": just after a removal; otherwise empty
+    "reportable",  # whether the network after this epoch may be a result
+)
+DIAGNOSTICS = ("phase", "step", "layer", "quantity", "value")
+Row = dict[str, Any]
+
+
+@dataclass
+class Records:
+    """Rows and sums of a run; all of it goes into checkpoints."""
+
+    history: list[Row] = field(default_factory=list)
+    diagnostics: list[Row] = field(default_factory=list)
+    plans: list[Row] = field(default_factory=list)  # one per applied plan
+    capped: list[str] = field(default_factory=list)  # phases that reached their cap unfinished
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase, measured
+    epochs_trained: float = 0.0
+    resumed_at: list[list[str | int]] = field(default_factory=list)  # [phase, step] of each time
+    pending: list[tuple[int, str, str, Tensor]] = field(default_factory=list)
+
+    def note(self, step: int, layer: str, quantity: str, value: Tensor) -> None:
+        """Keep a diagnostic on its device until `flush`."""
+        self.pending.append((step, layer, quantity, value.detach().clone()))
+
+    def flush(self, phase: str) -> None:
+        """Turn the pending diagnostics into rows, with one copy from the device."""
+        if not self.pending:
+            return
+        values = torch.stack([v.reshape(()).double() for *_, v in self.pending]).tolist()
+        for (step, layer, quantity, _), value in zip(self.pending, values, strict=True):
+            self.diagnostics.append(
+                dict(zip(DIAGNOSTICS, (phase, step, layer, quantity, value), strict=True))
+            )
+        self.pending.clear()
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Add to a phase's time."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    def write(self, folder: Path) -> None:
+        """Write history.csv and diagnostics.csv."""
+        write_csv(folder / "history.csv", HISTORY, self.history)
+        write_csv(folder / "diagnostics.csv", DIAGNOSTICS, self.diagnostics)
+
+
+def count_split(
+    model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone = ALONE
+) -> Correct:
+    """Count right answers on a split, whose images are normalized by `own`.
+
+    All processes call it together; each image is counted once, with the running statistics of the
+    first process.
+    """
+    parallel.spread_buffers(model)
+    batches = evaluation_batches(
+        split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
+    )
+    found = count_correct(model, batches)
+    counts = torch.tensor([found.correct, found.total], device=next(model.parameters()).device)
+    return Correct(*parallel.total(counts).tolist())
+
 
 Slot = Literal["best", "accepted"]
 

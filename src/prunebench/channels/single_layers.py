@@ -1,0 +1,106 @@
+"""Convolutions on their own, for methods that zero filters where nothing can be removed.
+
+Inside of a sum each convolution may silence filters of its own, which no smaller network can
+express: such a method ranks layers, not groups.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
+from prunebench.channels.trace.tracer import untouched
+from prunebench.core.errors import ConfigError
+
+
+def convolutions(graph: ChannelGraph) -> dict[str, ChannelGroup]:
+    """Return every convolution of channels that may leave as a group of its own, by path.
+
+    In network order; a convolution that only makes the network's output is not listed.
+    """
+    dims = {
+        member.parameters[0]: member.dim
+        for group in graph.groups.values()
+        for member in group.members
+        if member.role in ("out", "pass")
+    }
+    found = {}
+    for weight in dict.fromkeys(call.weight for call in graph.calls):
+        if weight in dims and len(graph.shapes[weight]) > 2:
+            n, path = graph.shapes[weight][dims[weight]], weight.rpartition(".")[0]
+            filters = Member((weight,), dims[weight], "out", torch.arange(n)[:, None])
+            found[path] = ChannelGroup(path, n, (filters,), "inside")
+    return found
+
+
+def norms_behind(model: nn.Module, example: Tensor) -> dict[str, str]:
+    """Return the batch norm that reads a convolution's own output, by path of the convolution.
+
+    Seen while the network runs, so that no order of definition and no name matters. A norm behind
+    a sum, a concatenation or another layer belongs to no single convolution and is not listed,
+    nor is one of several that share a convolution.
+    """
+    outputs: dict[int, tuple[str, Any]] = {}  # by id; holding the tensors keeps their ids apart
+    pairs: set[tuple[str, str]] = set()
+
+    def follow(path: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if isinstance(module, nn.modules.conv._ConvNd):
+            outputs[id(out)] = (path, out)
+        elif id(args[0]) in outputs:
+            pairs.add((outputs[id(args[0])][0], path))
+
+    handles = [
+        module.register_forward_hook(lambda *call, path=path: follow(path, *call))
+        for path, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd)
+        or (isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine)
+    ]
+    try:
+        with untouched(model), torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    often = Counter(path for pair in pairs for path in pair)
+    return {conv: norm for conv, norm in pairs if often[conv] == often[norm] == 1}
+
+
+def with_norms(
+    layers: Mapping[str, ChannelGroup], norms: Mapping[str, str]
+) -> dict[str, ChannelGroup]:
+    """Return the convolutions joined by scale and shift of their batch norms.
+
+    Raises
+    ------
+    ConfigError
+        If a convolution has no batch norm of its own.
+    """
+    found = {}
+    for path, layer in layers.items():
+        if path not in norms:
+            raise ConfigError(
+                f"norms 'decay': no batch norm reads the output of {path!r} alone; "
+                "use norms 'keep' or scope 'group'"
+            )
+        index = torch.arange(layer.n_units)[:, None]
+        vectors = [Member((f"{norms[path]}.{n}",), 0, "vector", index) for n in ("weight", "bias")]
+        found[path] = replace(layer, members=(*layer.members, *vectors))
+    return found
+
+
+def entry_mask(tensor: Tensor, member: Member, kept: Tensor) -> Tensor:
+    """Return a bool mask of the tensor's shape, False in the slices of units that are not kept.
+
+    `kept` is bool, (units,).
+    """
+    along = torch.ones(tensor.shape[member.dim], dtype=torch.bool, device=kept.device)
+    along[member.index.to(kept.device)] = kept[:, None]
+    shape = [1] * tensor.ndim
+    shape[member.dim] = -1
+    return along.view(shape).expand(tensor.shape)

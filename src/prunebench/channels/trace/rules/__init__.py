@@ -1,0 +1,1 @@
+"""What each operation does to the channels that pass through it."""

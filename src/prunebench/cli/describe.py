@@ -1,0 +1,73 @@
+"""What `prunebench groups` traces: any network that a name or a function builds."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunebench.channels.description import describe
+from prunebench.channels.drawing import draw
+from prunebench.channels.trace.tracer import trace
+from prunebench.core.errors import ConfigError, ModelError
+from prunebench.core.files import write_text
+from prunebench.models import registry
+
+CLASSES = 10  # of this project's networks, whose builders have no default
+
+
+def report(
+    architecture: str, num_classes: int | None, image: str, grouped: str, out: Path | None
+) -> Iterator[str]:
+    """Yield the description of a network's groups; draw it to `out` where that is given."""
+    shape = image_shape(image)
+    model = build(architecture, num_classes, shape[0])
+    graph = trace(model, torch.rand(1, *shape), grouped=grouped)  # type: ignore[arg-type]
+    yield from describe(graph)
+    if out is not None:
+        write_text(out, draw(graph, f"{architecture}, {image}"))
+        yield str(out)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Return channels, height and width.
+
+    >>> image_shape("3x32x32")
+    (3, 32, 32)
+    """
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text):
+        raise ConfigError(f"--image: {text!r} is not channels, height and width, as in 3x32x32")
+    channels, height, width = (int(part) for part in text.split("x"))
+    return channels, height, width
+
+
+def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Module:
+    """Build one of this project's networks, or what `module:function` returns.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown name, or a module that cannot be imported or has no such function.
+    ModelError
+        If the function returns no network or does not take what it is given.
+    """
+    if ":" not in architecture:
+        n = CLASSES if num_classes is None else num_classes
+        return registry.build(architecture, num_classes=n, in_channels=in_channels)
+    try:
+        builder: Any = pkgutil.resolve_name(architecture)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"network {architecture!r} cannot be imported: {error}") from None
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    try:
+        model = builder(**options)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"network {architecture!r} cannot be built: {error}") from None
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{architecture!r} returns {type(model).__name__}, no network")
+    return model

@@ -1,0 +1,182 @@
+"""Gradients for criteria, taken without touching the network that is scored.
+
+Batch norm uses its running statistics. Gradients are those of images that the run draws for the
+present phase (`Run.samples`), so the same call gives the same numbers after a resume.
+
+Criteria that need gradients of the loss.
+
+`fisher` and `tfo` as OrthoReg's official code computes them (Lubana et al., arXiv 2009.05014):
+
+- fisher: the gradient is averaged over all images first and squared once per filter, so it is the
+  square of a first-order Taylor term, although the code cites Theis et al. (arXiv 1801.05787),
+  who average squares of single images. Biases count wherever a convolution has one: in VGG.
+- tfo: the same of batch norm's scale; the code works out the shift's product too and drops it.
+  Its README cites Molchanov et al. 2017, who look at activations.
+
+`taylor`: Molchanov et al., Importance Estimation for Neural Network Pruning, arXiv 1906.10771,
+first order, of weights: method 0 ("Taylor_weight") of the official code. Each weight's term is
+squared on its own, summed over the filter, and averaged over batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunebench.channels.groups import ChannelGroup
+from prunebench.channels.trace.tracer import untouched
+from prunebench.channels.unit_weights import (
+    bias_name,
+    filter_rows,
+    member_rows,
+    producers,
+    scale_members,
+)
+from prunebench.criteria.base import Combine, Criterion, Needs, Run, combined
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class DataCriterion(Criterion):
+    """Options of a criterion that looks at images.
+
+    OrthoReg's code names 10,000 images and stops after the batch that exceeds them: 79 of 128.
+    """
+
+    samples: Count = 10_112  # all where there are fewer
+    batch: Count = 128
+    augment: bool = True  # as in training: OrthoReg's code
+
+    @property
+    def needs(self) -> Needs:
+        """Return the images as a method asks a run for them."""
+        return Needs(samples=self.samples, batch=self.batch, augment=self.augment)
+
+
+@contextmanager
+def differentiating(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode with gradients; modes and buffers are put back."""
+    with untouched(model), torch.enable_grad():
+        yield
+
+
+def filter_parameters(run: Run, groups: Iterable[ChannelGroup]) -> dict[str, nn.Parameter]:
+    """Return weights and biases of all layers that produce the groups, by name."""
+    found: dict[str, nn.Parameter] = {}
+    for group in groups:
+        for member in producers(group):
+            names = (member.parameters[0], bias_name(member))
+            found |= {name: run.params[name] for name in names if name in run.params}
+    return found
+
+
+def batch_gradients(
+    run: Run, params: Mapping[str, nn.Parameter], needs: Needs
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the number of images and the gradients of their mean cross-entropy, batch by batch."""
+    with differentiating(run.model):
+        for inputs, labels in run.samples(needs):
+            loss = F.cross_entropy(run.model(inputs).float(), labels)
+            yield len(labels), list(torch.autograd.grad(loss, list(params.values())))
+
+
+def mean_gradients(run: Run, params: Mapping[str, nn.Parameter], needs: Needs) -> dict[str, Tensor]:
+    """Return the gradients of the mean cross-entropy over all images."""
+    sums, images = zeros_like(params), 0
+    for count, gradients in batch_gradients(run, params, needs):
+        for total, gradient in zip(sums, gradients, strict=True):
+            total.add_(gradient, alpha=count)
+        images += count
+    return {name: total / images for name, total in zip(params, sums, strict=True)}
+
+
+def zeros_like(params: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return zeros of the shapes of all parameters."""
+    return [torch.zeros_like(parameter) for parameter in params.values()]
+
+
+def times(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameter times value for each value, by name."""
+    return {name: params[name].detach() * value for name, value in values.items()}
+
+
+def named(params: Mapping[str, Tensor], values: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the values by the names of the parameters that they belong to."""
+    return dict(zip(params, values, strict=True))
+
+
+def squared_sum(terms: Tensor) -> Tensor:
+    """Return the square of each row's sum, (units, terms) to (units,).
+
+    >>> squared_sum(torch.tensor([[1.0, 2.0, -4.0]]))
+    tensor([1.])
+    """
+    return terms.sum(dim=1).square()
+
+
+def sum_of_squares(terms: Tensor) -> Tensor:
+    """Return the sum of each row's squares, (units, terms) to (units,).
+
+    >>> sum_of_squares(torch.tensor([[1.0, 2.0, -4.0]]))
+    tensor([21.])
+    """
+    return terms.square().sum(dim=1)
+
+
+class FisherScore(DataCriterion):
+    """( sum w g(w) + b g(b) )^2 with the mean gradient g."""
+
+    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the squared first-order term of each unit."""
+        params = filter_parameters(run, groups.values())
+        products = times(params, mean_gradients(run, params, self.needs))
+        return {
+            name: combined(filter_rows(products, group), self.combine, squared_sum)
+            for name, group in groups.items()
+        }
+
+
+class TFOScore(DataCriterion):
+    """( gamma g(gamma) )^2 with the mean gradient g."""
+
+    combine: Combine = "first"  # a depthwise layer takes over the scores of the one it reads
+
+    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the squared term of each unit; TrainingError for a group without batch norm."""
+        scales = {name: scale_members(run.model, group) for name, group in groups.items()}
+        names = [member.parameters[0] for members in scales.values() for member in members]
+        params = {name: run.params[name] for name in names}
+        products = times(params, mean_gradients(run, params, self.needs))
+        return {
+            name: combined(
+                [member_rows(products, member) for member in members], self.combine, squared_sum
+            )
+            for name, members in scales.items()
+        }
+
+
+class TaylorScore(DataCriterion):
+    """The mean over batches of sum (w g(w))^2 with the batch's gradient g; no bias counts."""
+
+    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the mean of the batches' scores of each unit."""
+        weights = {m.parameters[0] for group in groups.values() for m in producers(group)}
+        params = {name: p for name, p in run.params.items() if name in weights}
+        batches = []
+        for _, gradients in batch_gradients(run, params, self.needs):
+            products = times(params, named(params, gradients))
+            batches.append(
+                {
+                    name: combined(filter_rows(products, group), self.combine, sum_of_squares)
+                    for name, group in groups.items()
+                }
+            )
+        return {
+            name: torch.stack([scores[name] for scores in batches]).mean(dim=0) for name in groups
+        }

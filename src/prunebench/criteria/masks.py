@@ -1,0 +1,293 @@
+"""Gradients of the masks that coupled units share, per image, gathered while a network trains.
+
+Liu et al., Group Fisher Pruning, arXiv 2108.00708, give every layer a mask on its input. Units that
+leave together share one mask element, so the gradients of its copies add up: over the positions of
+a layer's input, over the slices of it that belong to one unit, over all calls of a shared layer and
+over all layers that read the unit. What is squared, image by image, is that whole sum.
+
+No mask is multiplied in: at a mask of one, its gradient is the input times the input's gradient,
+which the backward pass has anyway. An alias of each layer's input tells it apart from the other
+uses of the same tensor.
+
+Group Fisher's importance as a criterion: squared mask gradients, summed over images.
+
+Source: Liu et al., Group Fisher Pruning, arXiv 2108.00708, section 3. The method `group_fisher`
+sums them while the network trains and lets one unit leave at a time; here they are those of the
+network as it is, batch norm in its running statistics, for one-shot pruning, rounds and tickets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prunebench.channels.costs import Costs
+from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
+from prunebench.channels.trace.tracer import untouched
+from prunebench.core.errors import ModelError
+from prunebench.criteria.base import Run
+from prunebench.criteria.gradients import DataCriterion, batch_gradients
+
+Layer = nn.modules.conv._ConvNd | nn.Linear
+
+
+def readers(group: ChannelGroup) -> list[Member]:
+    """Return the members that read the group's units; a grouped convolution may also pass them."""
+    return [member for member in group.members if member.role in ("in", "pass")]
+
+
+def is_linear(graph: ChannelGraph, member: Member) -> bool:
+    """Whether a reading or producing member is the weight of a linear layer."""
+    return len(graph.shapes[member.parameters[0]]) == 2
+
+
+def input_channels(layer: nn.Module, member: Member) -> Tensor:
+    """Return the channels of a layer's input that belong to each unit, (units, channels per unit).
+
+    >>> index = torch.tensor([[0, 1], [2, 3]])  # two filters of each group
+    >>> grouped = nn.Conv2d(6, 4, 1, groups=2)
+    >>> input_channels(grouped, Member(("weight",), 0, "pass", index))
+    tensor([[0, 1, 2],
+            [3, 4, 5]])
+    """
+    index = member.index
+    if isinstance(layer, nn.Linear) or layer.groups == 1:
+        return index
+    assert isinstance(layer, nn.modules.conv._ConvNd)
+    columns = layer.in_channels // layer.groups
+    if member.role == "pass":  # all filters of a group follow each other and are one unit's
+        filters = layer.out_channels // layer.groups
+        groups, columns_read = index[:, ::filters] // filters, torch.arange(columns)
+    else:  # the same column in every group
+        groups, columns_read = torch.arange(layer.groups)[None], index
+    places = groups[:, :, None] * columns + columns_read.reshape(-1, 1, columns_read.shape[-1])
+    return places.flatten(1)
+
+
+def as_slice(channels: Tensor, device: torch.device) -> Tensor | slice:
+    """Return (units, channels per unit) as a slice where that is the same, else on the device."""
+    first = int(channels[0, 0])
+    following = torch.arange(first, first + len(channels))[:, None]
+    if torch.equal(channels, following):
+        return slice(first, first + len(channels))
+    return channels.to(device)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a layer's input goes in the table: units `start` to `stop`.
+
+    `channels` are the input's channels of each unit, (units, channels per unit); a slice where
+    each unit has one channel and they follow each other.
+    """
+
+    start: int
+    stop: int
+    channels: Tensor | slice
+
+
+class MaskGradients:
+    """A table (batch, units) into which each backward pass adds the gradients of the masks.
+
+    The passes of a step, one for each part of its batch, fill rows that follow each other.
+
+    Parameters
+    ----------
+    model
+        The network whose layers are watched.
+    groups
+        Their units lie side by side in the table, in this order.
+    members
+        By group, the members whose masks count; the layers must be convolutions or linear layers.
+    batch
+        Images of a batch at most.
+
+    Raises
+    ------
+    ModelError
+        If a weight belongs to another kind of module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Mapping[str, ChannelGroup],
+        members: Mapping[str, Sequence[Member]],
+        batch: int,
+    ) -> None:
+        weight = next(model.parameters())
+        self.model, self.rows = model, slice(0, 0)
+        self.places = places(groups)
+        total = sum(group.n_units for group in groups.values())
+        self.table = torch.zeros(batch, total, dtype=weight.dtype, device=weight.device)
+        self.layers: dict[str, Layer] = {}
+        self.readings: dict[str, list[Reading]] = {}
+        for name, own in members.items():
+            for member in own:
+                self._read(member, self.places[name])
+
+    def _read(self, member: Member, place: slice) -> None:
+        known = {id(layer): path for path, layer in self.layers.items()}
+        found: set[str] = set()
+        for parameter in member.parameters:
+            path = parameter.rpartition(".")[0]
+            layer = self.model.get_submodule(path)
+            if not isinstance(layer, Layer):
+                raise ModelError(
+                    f"{path!r} is a {type(layer).__name__}; mask gradients are read off the inputs "
+                    "of convolutions and linear layers alone"
+                )
+            found.add(known.setdefault(id(layer), path))
+            self.layers[known[id(layer)]] = layer
+        for path in found:
+            layer = self.layers[path]
+            reading = Reading(
+                place.start,
+                place.stop,
+                as_slice(input_channels(layer, member), self.table.device),
+            )
+            self.readings.setdefault(path, []).append(reading)
+
+    def watch(self) -> list[RemovableHandle]:
+        """Let each backward pass from now on fill the table."""
+        return [
+            self.model.register_forward_pre_hook(self._begin),
+            *(
+                layer.register_forward_pre_hook(partial(self._alias, path))
+                for path, layer in self.layers.items()
+            ),
+        ]
+
+    def check_called(self, example: Tensor) -> None:
+        """Raise ModelError for a layer that is passed by: its weight is used in another place."""
+        called: set[str] = set()
+        handles = [
+            layer.register_forward_pre_hook(lambda *call, path=path: called.add(path))
+            for path, layer in self.layers.items()
+        ]
+        try:
+            with untouched(self.model), torch.no_grad():
+                self.model(example)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for path in self.layers:
+            if path not in called:
+                raise ModelError(f"the weight of {path!r} is used without calling {path!r}")
+
+    def squares(self) -> Tensor:
+        """Return the sum over images of (sum over copies of dL/dm)^2, (units,); clear the table.
+
+        L is the loss that was differentiated. Times the square of what an image's own loss is
+        divided by in it (the images of the batch, if L is their mean), it is the sum for the
+        images' own losses: those of a smaller last batch count as others do.
+        """
+        squares = self.table.square().sum(0)
+        self.table.zero_()
+        self.rows = slice(0, 0)
+        return squares
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled():  # evaluation fills no rows
+            self.rows = slice(self.rows.stop, self.rows.stop + len(args[0]))
+
+    def _alias(self, path: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        x = args[0]
+        if not torch.is_grad_enabled():
+            return None
+        if not x.requires_grad:
+            raise ModelError(f"the input of {path!r} has no gradient: what is before it is frozen")
+        return (_Alias.apply(x, partial(self._add, path)), *args[1:])
+
+    def _add(self, path: str, x: Tensor, grad: Tensor) -> None:
+        """Add the mask gradients of an input (rows, c, ...), of a linear layer (rows, ..., c).
+
+        A layer may have several rows per image, as the regions of a detector: those of one image
+        follow each other.
+        """
+        channel = x.ndim - 1 if isinstance(self.layers[path], nn.Linear) else 1
+        product = x.to(self.table.dtype) * grad
+        summed = [d for d in range(1, x.ndim) if d != channel]
+        sums = product.sum(summed) if summed else product
+        images = self.rows.stop - self.rows.start
+        if len(sums) != images:
+            sums = sums.reshape(images, -1, sums.shape[1]).sum(1)
+        for reading in self.readings[path]:
+            part = sums[:, reading.channels]
+            if part.ndim == 3:
+                part = part.sum(-1)
+            self.table[self.rows, reading.start : reading.stop].add_(part)
+
+
+class _Alias(torch.autograd.Function):
+    """Return x itself; in the backward pass, hand x and its gradient to `add`.
+
+    Unlike a hook on the alias, it lets go of x as soon as the backward pass is through with it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.add = add
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.add(*ctx.saved_tensors, grad)
+        return grad, None
+
+
+def places(groups: Mapping[str, ChannelGroup]) -> dict[str, slice]:
+    """Return where each group's units lie when all groups' units lie side by side."""
+    found, start = {}, 0
+    for name, group in groups.items():
+        found[name] = slice(start, start + group.n_units)
+        start += group.n_units
+    return found
+
+
+# What a score is divided by. memory: the output elements that leave with a unit; macs: its
+# multiply-accumulates; none: nothing
+Normalize = Literal["memory", "macs", "none"]
+
+
+def saved_by_a_unit(
+    costs: Costs, group: str, normalize: Normalize, left: Mapping[str, int] | None = None
+) -> int:
+    """Return what a score is divided by, for one image; `left` are the units of each group."""
+    if normalize == "none":
+        return 1
+    cost = costs.unit_cost(group, left)
+    return cost.macs if normalize == "macs" else cost.activations
+
+
+class MaskFisherScore(DataCriterion):
+    """sum over images of (sum over copies of the mask of dL/dm)^2, per saved cost."""
+
+    combine: Literal["joint"] = "joint"  # a mask's copies are summed before the square
+    normalize: Normalize = "memory"  # of the present network
+
+    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the normalized score of each unit; ModelError where a mask has no gradient."""
+        counted = {name: readers(group) for name, group in groups.items()}
+        gradients = MaskGradients(run.model, groups, counted, self.batch)
+        gradients.check_called(run.example)
+        total = torch.zeros_like(gradients.table[0])
+        trained = {name: p for name, p in run.params.items() if p.requires_grad}
+        handles = gradients.watch()
+        try:
+            for images, _ in batch_gradients(run, trained, self.needs):
+                total.add_(gradients.squares(), alpha=images**2)  # of the batch's mean loss
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            name: total[place] / saved_by_a_unit(run.costs, name, self.normalize)
+            for name, place in gradients.places.items()
+        }

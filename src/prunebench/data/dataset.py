@@ -1,0 +1,239 @@
+"""The data stage: a source becomes one file of tensors, which training loads onto its device.
+
+The file has the keys train_images, train_labels, val_images ... (images uint8 (N, C, h, w), labels
+int64 (N,)) and one metadata entry, a JSON object: safetensors writes several entries in random
+order, and the same data shall give the same bytes. A data set whose images stay in their files has
+train_files and train_bytes (`listing.FileList`) in place of train_images, and the metadata of
+`listing.FileSplits`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from prunebench.core.errors import ConfigError, DataError
+from prunebench.core.files import replacing
+from prunebench.data.image_files import FileSplit
+from prunebench.data.images import LabeledImages, Order
+from prunebench.data.info import DatasetInfo
+from prunebench.data.registry import DATASETS, dataset_info, is_known
+from prunebench.data.split import SPLIT_SEED, stratified_split
+from prunebench.experiments.recipe import Augment
+
+SPLITS = ("train", "val", "test")
+METADATA_KEY = "prunebench"
+METADATA = ("dataset", "sha256", "source", "split", "validation")
+FILE_METADATA = ("folder", "classes", "resize", "described")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (N, C, h, w) and labels int64 (N,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width."""
+        _, c, h, w = self.images.shape
+        return c, h, w
+
+    def reader(self, order: Order, augment: Augment | None) -> OnDevice:
+        """Return a reader of an order; augmentation comes afterwards."""
+        return OnDevice(self.images, order.index.to(self.images.device), order)
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """Reads chunks of images that lie on the device."""
+
+    images: Tensor
+    index: Tensor  # the order's, on the images' device
+    order: Order
+
+    def read(self, k: int) -> Tensor:
+        """Return chunk k, uint8 (n, C, h, w)."""
+        return self.images[self.index[self.order.chunk(k)]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A loaded data set; `val` is empty where nothing was held out."""
+
+    info: DatasetInfo
+    train: LabeledImages
+    val: LabeledImages
+    test: LabeledImages
+    sha256: str  # of the tensors: the same for the same data
+
+
+def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = None) -> None:
+    """Read the source of a data set below `data_dir` and write it to `out`, atomically.
+
+    `validation` is the fraction of the training images that is held out, stratified by class and
+    always the same ones (None: the data set's default; 0: none, as the papers do). Raises
+    DataError where the source is missing or damaged.
+    """
+    info = dataset_info(name)
+    fraction = info.validation if validation is None else validation
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"validation must be a fraction in [0, 1), not {fraction}")
+    raw = info.read(data_dir)
+    kept, held_out = stratified_split(raw.train_labels, fraction)
+    arrays = raw.arrays(kept, held_out)
+    tensors = {key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()}
+    more = raw.metadata()
+    check_tensors(tensors, described(info, more), where=name)
+    metadata = {
+        "dataset": name,
+        "sha256": content_hash(tensors),
+        "source": info.source,
+        "split": f"{info.split}; {len(held_out)} of {len(raw.train_labels)} training images are "
+        f"held out for validation, stratified, seed {SPLIT_SEED}",
+        "validation": fraction,
+        **more,
+    }
+    with replacing(out) as temporary:
+        safetensors.torch.save_file(
+            tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        )
+
+
+def load(path: Path, device: torch.device | str = "cpu", *, workers: int = 0) -> Dataset:
+    """Load what `prepare` wrote; DataError names the file, the key and the value that is wrong.
+
+    `workers` processes read the images of a data set that stays in its files.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = parse_metadata(path, file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; the data stage writes it") from None
+    except safetensors.SafetensorError as error:
+        raise DataError(f"{path}: not a whole safetensors file ({error})") from None
+    info = described(dataset_info(metadata["dataset"]), metadata)
+    check_tensors(tensors, info, where=str(path))
+    if (found := content_hash(tensors)) != metadata["sha256"]:
+        raise DataError(f"{path}: the tensors' SHA-256 is {found}, expected {metadata['sha256']}")
+    train, val, test = (
+        _file_split(path, split, tensors, metadata, info, device, workers)
+        if info.in_files
+        else Split(tensors[f"{split}_images"].to(device), tensors[f"{split}_labels"].to(device))
+        for split in SPLITS
+    )
+    return Dataset(info=info, train=train, val=val, test=test, sha256=found)
+
+
+def _file_split(
+    path: Path,
+    split: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    info: DatasetInfo,
+    device: torch.device | str,
+    workers: int,
+) -> FileSplit:
+    root = Path(metadata["folder"])
+    if not root.is_dir():
+        raise DataError(f"{path}: its folder {root} is not there; run the data stage again")
+    return FileSplit(
+        root,
+        tensors[f"{split}_files"],
+        tensors[f"{split}_bytes"],
+        tensors[f"{split}_labels"].to(device),
+        info.shape,
+        metadata["resize"],
+        workers,
+    )
+
+
+def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
+    """Return a description with what its source says of itself."""
+    if not info.in_files:
+        return info
+    changes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in metadata["described"].items()
+    }
+    return replace(info, num_classes=len(metadata["classes"]), **changes)
+
+
+def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
+    """Return the metadata of a file, checked."""
+    try:
+        metadata = json.loads(entries[METADATA_KEY])
+    except (KeyError, json.JSONDecodeError):
+        raise DataError(
+            f"{path}: the metadata {METADATA_KEY!r} is missing; the data stage did not write this"
+        ) from None
+    for key in METADATA:
+        if key not in metadata:
+            raise DataError(f"{path}: the metadata has no {key!r}")
+    if not is_known(metadata["dataset"]):
+        raise DataError(
+            f"{path}: the metadata's dataset is {metadata['dataset']!r}, "
+            f"expected one of {', '.join(sorted(DATASETS))}"
+        )
+    if dataset_info(metadata["dataset"]).in_files:
+        for key in FILE_METADATA:
+            if key not in metadata:
+                raise DataError(f"{path}: the metadata has no {key!r}")
+    return dict(metadata)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], info: DatasetInfo, where: str) -> None:
+    """Raise DataError unless the tensors are splits of this data set."""
+    kinds = ("files", "bytes", "labels") if info.in_files else ("images", "labels")
+    expected = {f"{split}_{kind}" for split in SPLITS for kind in kinds}
+    if odd := sorted(expected ^ tensors.keys()):
+        problem = "is missing" if odd[0] in expected else "does not belong there"
+        raise DataError(f"{where}: {odd[0]!r} {problem}")
+    for split in SPLITS:
+        labels = tensors[f"{split}_labels"]
+        n, longest = len(labels), tensors.get(f"{split}_files", labels[None]).shape[-1]
+        forms = {
+            "images": (torch.uint8, (n, *info.shape)),
+            "files": (torch.uint8, (n, longest)),
+            "bytes": (torch.int64, (n,)),
+            "labels": (torch.int64, (labels.numel(),)),
+        }
+        for kind in kinds:
+            tensor, (dtype, shape) = tensors[f"{split}_{kind}"], forms[kind]
+            if tensor.dtype != dtype or tensor.shape != shape:
+                raise DataError(
+                    f"{where}: {split}_{kind} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
+                    f"expected {dtype} of shape {shape}"
+                )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < info.num_classes:
+            raise DataError(
+                f"{where}: {split}_labels holds {int(labels.min())} to {int(labels.max())}, "
+                f"expected 0 to {info.num_classes - 1}"
+            )
+        counts = labels.bincount(minlength=info.num_classes)
+        if split != "val" and not counts.all():
+            raise DataError(f"{where}: {split}_labels has no class {int(counts.argmin())}")
+
+
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all tensors with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""An experiment on other data, or shortened: its name says so, and nothing else has to.
+
+`greg_table1_on_digits_x0_05` is experiments/greg_table1.yaml with the data set digits and a
+twentieth of all epochs. Results of the whole experiment and of its moved forms never meet, since
+they carry different names; so do the recipes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from prunebench.experiments.settings import Settings
+
+Scale = Annotated[float, Field(gt=0, le=1)]
+
+
+class Override(Settings):
+    """What is changed in every experiment of a configuration."""
+
+    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    epochs_scale: Scale = 1.0  # of the epochs of all recipes
+
+    @property
+    def suffix(self) -> str:
+        """Return what an experiment's name ends with.
+
+        >>> Override(dataset="digits", epochs_scale=0.05).suffix, Override().suffix
+        ('_on_digits_x0_05', '')
+        """
+        data = f"_on_{self.dataset}" if self.dataset else ""
+        return data + scale_suffix(self.epochs_scale)
+
+
+def scale_suffix(scale: float) -> str:
+    """Return what the name of a shortened experiment or recipe ends with.
+
+    >>> scale_suffix(0.5), scale_suffix(1.0)
+    ('_x0_5', '')
+    """
+    if scale == 1:
+        return ""
+    return "_x" + format(Decimal(repr(scale)).normalize(), "f").replace(".", "_")
+
+
+def _parsed(value: Any) -> Any:
+    """Take JSON text for what it says, as Snakemake's command line passes it on."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        raise ValueError(f'{value!r} is no JSON such as {{"epochs_scale": 0.1}}') from None
+
+
+MaybeOverride = Annotated[Override | None, BeforeValidator(_parsed)]
+
+
+def split_override(folder: Path, name: str) -> tuple[str, Override]:
+    """Return the name of the file in `folder` and what the experiment's name changes in it.
+
+    A file of exactly that name comes first; a name without an ending changes nothing.
+    """
+    found = re.fullmatch(r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?", name)
+    assert found is not None
+    if (folder / f"{name}.yaml").is_file():
+        return name, Override()
+    scale = float(found[3].replace("_", ".")) if found[3] else 1.0
+    return found[1], Override(dataset=found[2], epochs_scale=scale or 1.0)

@@ -1,0 +1,137 @@
+"""The specification of a base network and of a run, and where their results lie.
+
+A run is a function of its specification: the hash of the specification is what results,
+checkpoints and Snakemake's rerun trigger are compared by. Where a job runs (device, folders) is
+not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from prunebench.experiments.phases import Budget, RatioKind
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.settings import Settings
+
+RESERVED_EXPERIMENTS = frozenset({"base", "benchmarks", "data", "logs", "reference", "resolved"})
+
+
+def digest(content: Any) -> str:
+    """Return 16 hexadecimal digits that identify a JSON value.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def ratio_slug(ratio: float | None, kind: RatioKind) -> str:
+    """Spell a ratio as a folder name; a kind other than per group is named.
+
+    >>> ratio_slug(0.5, "units_per_group"), ratio_slug(0.70, "macs"), ratio_slug(None, "auto")
+    ('0.5', 'macs-0.7', 'auto')
+    >>> ratio_slug(0.0, "units_per_group"), ratio_slug(0.00001, "units_per_group")
+    ('0', '0.00001')
+    """
+    if ratio is None:
+        return "auto"
+    number = format(Decimal(repr(float(ratio))).normalize(), "f")
+    return number if kind == "units_per_group" else f"{kind}-{number}"
+
+
+class BaseSpec(Settings):
+    """Everything that determines a base network."""
+
+    dataset: str
+    architecture: str
+    recipe_name: str
+    recipe: Recipe
+    seed: int
+    threads: int
+
+    @property
+    def hash(self) -> str:
+        """Identify this specification."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def path(self) -> str:
+        """Return the folder of its results, below the results folder."""
+        return base_path(self.dataset, self.architecture, self.recipe_name, self.seed)
+
+
+class RunSpec(Settings):
+    """Everything that determines one run: one cell of an experiment."""
+
+    experiment: str
+    dataset: str
+    architecture: str
+    method: str
+    setting: str
+    ratio: float | None
+    ratio_kind: RatioKind
+    seed: int
+    threads: int
+    revision: int  # the method's; raised when its results change
+    start: Literal["base", "fresh"]
+    options: dict[str, Any]  # complete: defaults are filled in
+    recipes: dict[str, Recipe]  # by role
+    recipe_names: dict[str, str]
+    base: BaseSpec
+    widths_from: str | None = None  # path of the run whose widths are taken over
+
+    @property
+    def hash(self) -> str:
+        """Identify this specification."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def budget(self) -> Budget:
+        """Return what must have left at the end."""
+        return Budget(kind=self.ratio_kind, ratio=self.ratio)
+
+    @property
+    def ratio_slug(self) -> str:
+        """Return the ratio as it is spelled in paths."""
+        return ratio_slug(self.ratio, self.ratio_kind)
+
+    @property
+    def path(self) -> str:
+        """Return the folder of its results, below the results folder."""
+        return run_path(
+            self.experiment,
+            self.dataset,
+            self.architecture,
+            self.method,
+            self.setting,
+            self.ratio_slug,
+            self.seed,
+        )
+
+
+def base_path(dataset: str, architecture: str, recipe: str, seed: int) -> str:
+    """Return a base network's folder below the results folder; a test pins this form."""
+    return f"base/{dataset}/{architecture}/{recipe}/seed{seed}"
+
+
+def run_path(
+    experiment: str,
+    dataset: str,
+    architecture: str,
+    method: str,
+    setting: str,
+    ratio: str,
+    seed: int,
+) -> str:
+    """Return a run's folder below the results folder; a test pins this form."""
+    return f"{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}"
+
+
+def data_path(results: Path, dataset: str) -> Path:
+    """Return the tensor file of a data set."""
+    return results / "data" / f"{dataset}.safetensors"

@@ -1,0 +1,170 @@
+"""YAML files in which no key stands twice; plain YAML would keep the last and say nothing.
+
+What was read from a file as a frozen model; what does not fit it becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from prunebench.core.errors import ConfigError
+from prunebench.core.names import unknown_name
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A YAML loader that refuses a key given twice."""
+
+
+def _mapping_without_doubles(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == MERGE:  # a key given beside `<<: *anchor` overrides the merged one
+            continue
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if not isinstance(key, Hashable):
+            raise ConfigError(f"line {line}: a key must be a name, not {key!r}")
+        if key in seen:
+            raise ConfigError(f"line {line}: the key {key!r} is given twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_doubles
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file in which no key may stand twice; ConfigError names file and line."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{path}{line}: not valid YAML: {' '.join(problem.split())}") from None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+EXPECTED = {  # the beginnings of pydantic's names of errors
+    "bool": "true or false",
+    "dict": "keys and values",
+    "float": "a number",
+    "int": "a whole number",
+    "model": "keys and values",
+    "string": "text",
+    "tuple": "a list",
+}
+LIMITS = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "finite_number": "a finite number",
+}
+LONGEST_VALUE = 60  # characters of it in a sentence
+
+
+def validate(
+    model: type[M], content: Any, where: str, below: Callable[[str], str] | None = None
+) -> M:
+    """Return `content` as `model`; ConfigError is one sentence that begins with `where`.
+
+    `below` says where in the file the key of a content stands that is not the whole file.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, found {_shown(content)}")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        # A misspelt key is often also a missing one; the misspelling says more.
+        errors = sorted(error.errors(), key=lambda e: not _is_unknown_key(e))
+        place, problem = _problem(model, errors[0])
+        key = str(errors[0]["loc"][0]) if errors[0]["loc"] else ""
+        path = dotted(([below(key)] if below else []) + place)
+        raise ConfigError(": ".join(part for part in (where, path, problem) if part)) from None
+
+
+def dotted(location: Sequence[str | int]) -> str:
+    """Return a place in a file as it is read.
+
+    >>> dotted(["networks", "resnet20", "seeds", 1])
+    'networks.resnet20.seeds[1]'
+    """
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".")
+
+
+def _is_unknown_key(error: ErrorDetails) -> bool:
+    return error["type"] in ("extra_forbidden", "invalid_key")
+
+
+def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | int], str]:
+    """Return the place and, in words, what is wrong there and what is allowed."""
+    place = [part for part in error["loc"] if part != "[key]"]
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if "[key]" in error["loc"]:
+        place = place[:-1]
+    match kind:
+        case "extra_forbidden" | "invalid_key":
+            return place[:-1], unknown_name("key", str(place[-1]), _fields_at(model, place[:-1]))
+        case "missing":
+            return place[:-1], f"the key {place[-1]!r} is missing"
+        case "value_error":
+            return place, str(context["error"])
+        case "string_pattern_mismatch":
+            dots = ", dots" if "." in context["pattern"] else ""
+            allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
+            return place, f"{_shown(value)} is no name; allowed are {allowed}"
+        case "literal_error":
+            allowed_values = [name.strip("'") for name in re.split(", | or ", context["expected"])]
+            return place, unknown_name("value", str(value), allowed_values)
+        case "too_short":
+            return place, f"needs {context['min_length']} entry at least, found {_shown(value)}"
+        case _ if kind in LIMITS:
+            return place, f"must be {LIMITS[kind].format(**context)}, not {_shown(value)}"
+        case _ if (expected := EXPECTED.get(kind.split("_")[0])) is not None:
+            return place, f"expected {expected}, found {_shown(value)}"
+        case _:
+            return place, f"{error['msg'][0].lower()}{error['msg'][1:]}, not {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Return the field names of the model that `location` leads to."""
+    here: Any = model
+    for part in location:
+        if _is_model(here):
+            here = here.model_fields[part].annotation
+        else:  # a dictionary's value or a tuple's element
+            here = next(reversed([a for a in get_args(here) if a is not Ellipsis]), None)
+        here = next((a for a in get_args(here) if _is_model(a) and _is_union(here)), here)
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_union(kind: Any) -> bool:
+    return type(None) in get_args(kind)

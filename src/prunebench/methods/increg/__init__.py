@@ -1,0 +1,1 @@
+"""IncReg: incremental regularization of columns and rows, to given ratios or to an accuracy."""

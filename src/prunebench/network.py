@@ -1,0 +1,279 @@
+"""A pruned network on disk: the architecture's name, its structure and its weights.
+
+`structure.json` says which units of each channel group were kept, in numbers of the original
+network; `model.safetensors` holds the smaller network's parameters and buffers;
+`masks.safetensors` what is zero but still there (True is kept; no entries: nothing is).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError, model_validator
+from torch import Tensor, nn
+
+from prunebench.channels.groups import ChannelGraph, Grouping
+from prunebench.channels.removal import remove
+from prunebench.channels.trace.tracer import trace
+from prunebench.core.errors import ModelError, PrunebenchError, ResultError
+from prunebench.core.files import read_json, replacing, write_json
+from prunebench.experiments.settings import Settings
+from prunebench.models.registry import build
+
+MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class GroupStructure(Settings):
+    """The units of one channel group that were kept."""
+
+    units: Count  # in the original network
+    kept: Annotated[tuple[int, ...], Field(min_length=1)]  # rising
+
+    @model_validator(mode="after")
+    def _kept_are_units(self) -> GroupStructure:
+        if list(self.kept) != sorted(set(self.kept)):
+            raise ValueError("kept must rise, without a unit listed twice")
+        if self.kept[0] < 0 or self.kept[-1] >= self.units:
+            raise ValueError(f"kept must lie between 0 and {self.units - 1}")
+        return self
+
+
+class LayerStructure(Settings):
+    """The width of one convolution, and its place where the architecture labels it."""
+
+    full: Count  # output channels in the original network
+    kept: Count
+    stage: int | None = None
+    block: int | None = None
+
+
+class Structure(Settings):
+    """What `structure.json` holds: everything about a network but its weights."""
+
+    architecture: str
+    dataset: str
+    num_classes: Count
+    in_channels: Count
+    image: tuple[Count, Count, Count]  # channels, height, width
+    grouped: Grouping = "auto"  # what units of grouped convolutions are
+    groups: dict[str, GroupStructure]
+    layers: dict[str, LayerStructure]  # by path of the convolution, in network order
+
+    @model_validator(mode="after")
+    def _image_fits(self) -> Structure:
+        if self.image[0] != self.in_channels:
+            raise ValueError(f"image has {self.image[0]} channels, in_channels {self.in_channels}")
+        return self
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Return the number of kept units per group."""
+        return {name: len(group.kept) for name, group in self.groups.items()}
+
+    @property
+    def is_smaller(self) -> bool:
+        """Whether any unit was removed."""
+        return any(len(group.kept) < group.units for group in self.groups.values())
+
+
+def structure_of(
+    model: nn.Module,
+    *,
+    architecture: str,
+    dataset: str,
+    num_classes: int,
+    image: tuple[int, int, int],
+    sizes: Mapping[str, int],
+    kept: Mapping[str, Tensor],
+    grouped: Grouping = "auto",
+) -> Structure:
+    """Describe `model`, which is `architecture` after the removal of all but `kept`.
+
+    `sizes` holds the units of each prunable group in the original network, `kept` the units still
+    there, numbered as in the original; a group that `kept` leaves out is whole.
+    """
+    whole = _whole(architecture, num_classes, image[0])
+    full, now = conv_widths(whole), conv_widths(model)
+    labels_of = getattr(whole, "labels", None)
+    labels = labels_of() if callable(labels_of) else {}
+    units = {name: kept[name].tolist() if name in kept else range(sizes[name]) for name in sizes}
+    return Structure(
+        architecture=architecture,
+        dataset=dataset,
+        num_classes=num_classes,
+        in_channels=image[0],
+        image=image,
+        grouped=grouped,
+        groups={
+            name: GroupStructure(units=sizes[name], kept=tuple(sorted(units[name])))
+            for name in sizes
+        },
+        layers={
+            name: LayerStructure(
+                full=full[name],
+                kept=now[name],
+                stage=labels[name].stage if name in labels else None,
+                block=labels[name].block if name in labels else None,
+            )
+            for name in full
+        },
+    )
+
+
+def conv_widths(model: nn.Module) -> dict[str, int]:
+    """Return the output channels of every convolution by path, in order of definition."""
+    return {
+        name: module.out_channels
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd)
+    }
+
+
+def save_network(
+    folder: Path, model: nn.Module, structure: Structure, masks: Mapping[str, Tensor]
+) -> str:
+    """Write the network into `folder`; return the SHA-256 of `model.safetensors`.
+
+    Masks that keep everything are left out.
+    """
+    write_json(folder / STRUCTURE_FILE, structure.model_dump(mode="json"))
+    _save_tensors(folder / MASKS_FILE, {n: m for n, m in masks.items() if not bool(m.all())})
+    _save_tensors(folder / MODEL_FILE, model.state_dict())
+    return file_hash(folder / MODEL_FILE)
+
+
+def load_network(folder: Path) -> nn.Module:
+    """Rebuild the network in `folder` with its weights, on the CPU, in training mode.
+
+    Raises ResultError or ModelError, naming file, key, value and what was expected, where a file
+    is missing or damaged or two of them do not belong together.
+    """
+    structure = read_structure(folder)
+    try:
+        model = build_pruned(structure)
+    except PrunebenchError as error:
+        raise ModelError(f"{folder / STRUCTURE_FILE}: {error}") from None
+    path = folder / MODEL_FILE
+    state, expected = _load_tensors(path), model.state_dict()
+    for name in sorted(expected.keys() | state.keys()):
+        if name not in state:
+            raise ResultError(f"{path}: {name!r} is missing, expected by {STRUCTURE_FILE}")
+        if name not in expected:
+            raise ResultError(f"{path}: {name!r} is not part of the network in {STRUCTURE_FILE}")
+        if state[name].shape != expected[name].shape:
+            raise ResultError(
+                f"{path}: {name!r} has shape {tuple(state[name].shape)}, "
+                f"expected {tuple(expected[name].shape)}"
+            )
+    model.load_state_dict(state)
+    return model
+
+
+def load_masks(folder: Path) -> dict[str, Tensor]:
+    """Read what is zero but still there, by parameter name; no file means nothing is."""
+    path = folder / MASKS_FILE
+    masks = _load_tensors(path) if path.exists() else {}
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool:
+            raise ResultError(f"{path}: {name!r} has dtype {mask.dtype}, expected torch.bool")
+    return masks
+
+
+def read_structure(folder: Path) -> Structure:
+    """Read and check `structure.json`."""
+    path = folder / STRUCTURE_FILE
+    content = read_json(path)
+    try:
+        return Structure.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "content"
+        value = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
+        raise ResultError(f"{path}: {key}: {first['msg']}{value}") from None
+
+
+def build_pruned(structure: Structure) -> nn.Module:
+    """Build the architecture and remove what the structure lacks; the weights are arbitrary.
+
+    The global random state is left as it was. Raises ModelError where the structure does not fit
+    the architecture.
+    """
+    model = remove(*whole_and_removed(structure))
+    for name, width in conv_widths(model).items():
+        if name not in structure.layers or structure.layers[name].kept != width:
+            found = structure.layers[name].kept if name in structure.layers else "nothing"
+            raise ModelError(f"layer {name!r} has {found} kept, expected {width} by the groups")
+    return model
+
+
+def whole_and_removed(structure: Structure) -> tuple[nn.Module, ChannelGraph, dict[str, Tensor]]:
+    """Build the whole architecture with arbitrary weights; say which units the structure lacks.
+
+    As `build_pruned`, which removes them.
+    """
+    model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
+    graph = trace(model, torch.zeros(1, *structure.image), grouped=structure.grouped)
+    removed: dict[str, Tensor] = {}
+    for name, group in structure.groups.items():
+        if name not in graph.groups:
+            raise ModelError(f"{structure.architecture} has no prunable group {name!r}")
+        if (units := graph.groups[name].n_units) != group.units:
+            raise ModelError(f"group {name!r} has {group.units} units, expected {units}")
+        if lacking := sorted(set(range(units)) - set(group.kept)):
+            removed[name] = torch.tensor(lacking)
+    return model, graph, removed
+
+
+def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Build an architecture with arbitrary weights; the global random state stays as it was.
+
+    Not on the meta device: drawing weights there loads PyTorch's compiler.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture, num_classes=num_classes, in_channels=in_channels)
+
+
+def export_torch(folder: Path, path: Path) -> None:
+    """Write the network in `folder` as a `torch.export` program (.pt2) for any batch size."""
+    model = load_network(folder).eval()
+    # Two images: torch.export takes a batch of one for a constant.
+    example = torch.zeros(2, *read_structure(folder).image)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
+    with replacing(path) as temporary:
+        torch.export.save(program, temporary)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file") from None
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    # Copies: safetensors refuses tensors that share memory or lie in channels_last.
+    plain = {
+        n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()
+    }
+    with replacing(path) as temporary:
+        safetensors.torch.save_file(plain, temporary)
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file") from None
+    except safetensors.SafetensorError as error:
+        raise ResultError(f"{path}: not a valid safetensors file ({error})") from None

@@ -1,0 +1,217 @@
+"""The comparison with a paper's table, laid out: as CSV, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+
+from prunebench.core.files import write_texts
+from prunebench.experiments.spec import ratio_slug
+from prunebench.papers.comparison import BASELINE, NOTHING, Compared, compare
+from prunebench.papers.published import read_published
+from prunebench.report.cells import DASH, Cell, number_cell
+from prunebench.report.fairness import fairness
+from prunebench.report.runs_csv import networks, read_runs
+from prunebench.report.summary_table import Column, Line, Section, Table
+from prunebench.report.tables import to_html, to_latex, to_markdown
+
+COLUMNS = (
+    Column("method", "method"),
+    Column("setting", "setting"),
+    Column("ratio", "ratio", "as printed"),
+    Column("speedup_printed", "speedup", "paper", "speedup"),
+    Column("speedup", "speedup", "ours", "speedup"),
+    Column("params", "params", "removed %", "percent"),
+    Column("n", "n", style="count"),
+    Column("top1_printed", "top-1 paper", "%", "points", spread=True),
+    Column("top1", "top-1 ours", "%", "points", spread=True),
+    Column("drop_printed", "drop paper", "points", "points"),
+    Column("drop", "drop ours", "points", "points", spread=True),
+    Column("difference", "Δ drop", "points", "points"),
+    Column("verdict", "verdict"),
+)
+CSV_COLUMNS = (
+    *("paper", "table", "dataset", "architecture", "method", "setting", "ratio"),
+    *("speedup_printed", "speedup", "params_reduction_pct", "n", "base_top1_printed"),
+    *("base_top1", "top1_printed", "top1_printed_std", "top1", "top1_std", "drop_printed"),
+    *("drop", "drop_std", "difference", "interval", "verdict", "reason"),
+)
+_OURS = (
+    "speedup",
+    "params_reduction_pct",
+    "n",
+    "base_top1",
+    "top1",
+    "top1_std",
+    "drop",
+    "drop_std",
+)
+_DIGITS = 6  # significant, in the CSV
+
+
+def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
+    """Write published.csv, .md, .tex and .html into `out` and return their paths.
+
+    Nothing is written for runs that no printed table belongs to.
+    """
+    frame = read_runs(runs_csv)
+    if "paper" not in frame or frame["paper"].isna().all():
+        return []
+    compared = compare(frame, read_published())
+    table = lay_out_comparison(frame, compared, title)
+    texts = {
+        "published.csv": to_csv(compared),
+        "published.md": to_markdown(table),
+        "published.tex": to_latex(table),
+        "published.html": to_html(table),
+    }
+    return write_texts(out, texts)
+
+
+def lay_out_comparison(
+    frame: pd.DataFrame, compared: Sequence[Compared], title: str | None = None
+) -> Table:
+    """Return the comparison as a table: a section for each of our networks."""
+    first = next(one.printed for one in compared if one.printed is not None)
+    sections = []
+    for (dataset, architecture), runs in networks(frame):
+        here = [one for one in compared if _is_of(one, dataset, architecture, compared)]
+        sections.append(
+            Section(
+                dataset,
+                architecture,
+                _base(here, runs),
+                _band(here) + str(fairness(runs)),
+                tuple(_line(one, before) for before, one in zip([None, *here], here, strict=False)),
+                tuple(_notes(here)),
+            )
+        )
+    heading = title or "Comparison"
+    return Table(f"{heading} · {first.paper}, {first.table}", COLUMNS, tuple(sections))
+
+
+def to_csv(compared: Sequence[Compared]) -> str:
+    """Return every row with all its numbers; what is not there is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(one) for one in compared)
+    return text.getvalue()
+
+
+def _record(one: Compared) -> dict[str, object]:
+    printed, ours = one.printed, one.ours
+    values: dict[str, object] = {
+        "ratio": _ratio(one),
+        "verdict": one.verdict,
+        "reason": one.reason,
+        "drop_printed": one.printed_drop,
+        "base_top1_printed": one.printed_base,
+        "difference": one.difference,
+        "interval": one.interval,
+    }
+    if printed is not None:
+        values |= {name: getattr(printed, name) for name in CSV_COLUMNS[:6]}
+        values |= {
+            "speedup_printed": printed.speedup_theoretical,
+            "top1_printed": printed.top1,
+            "top1_printed_std": printed.top1_std,
+        }
+    if ours is not None:
+        if printed is None:
+            values |= {name: getattr(ours, name) for name in CSV_COLUMNS[2:6]}
+        values |= {name: getattr(ours, name) for name in _OURS}
+    return {name: _plain(values.get(name)) for name in CSV_COLUMNS}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.{_DIGITS}g}"
+    return "" if value is None else value
+
+
+def _is_of(one: Compared, dataset: str, architecture: str, all_: Sequence[Compared]) -> bool:
+    """Whether a row belongs below one of our networks; a row never run goes where its like are."""
+    if one.ours is not None:
+        return (one.ours.dataset, one.ours.architecture) == (dataset, architecture)
+    assert one.printed is not None
+    like = {
+        (other.ours.dataset, other.ours.architecture)
+        for other in all_
+        if other.ours is not None
+        and other.printed is not None
+        and (other.printed.dataset, other.printed.architecture)
+        == (one.printed.dataset, one.printed.architecture)
+    }
+    return (dataset, architecture) in like
+
+
+def _line(one: Compared, before: Compared | None) -> Line:
+    printed, ours = one.printed, one.ours or NOTHING
+    is_base = printed is not None and printed.method == BASELINE
+    paper_speedup = paper_top1 = paper_std = math.nan
+    if printed is not None:
+        paper_speedup = _number(printed.speedup_theoretical)
+        paper_top1, paper_std = _number(printed.top1), _number(printed.top1_std)
+    cells = (
+        _text(ours.method if printed is None or is_base else printed.method),
+        _text(printed.setting if printed else ours.setting),
+        _text(_ratio(one)),
+        number_cell(paper_speedup, "speedup"),
+        number_cell(ours.speedup, "speedup"),
+        number_cell(ours.params_reduction_pct, "percent"),
+        number_cell(ours.n or math.nan, "count"),
+        number_cell(paper_top1, "points", paper_std),
+        number_cell(ours.top1, "points", ours.top1_std),
+        number_cell(_number(one.printed_drop), "points"),
+        number_cell(ours.drop, "points", ours.drop_std),
+        number_cell(_number(one.difference), "points"),
+        _text(f"{one.verdict}: {one.reason}" if one.reason else one.verdict),
+    )
+    opens = not is_base and before is not None and _ratio(before) != _ratio(one)
+    return Line(cells, is_base, opens)
+
+
+def _text(text: str) -> Cell:
+    return Cell(text or DASH, key=text)
+
+
+def _number(value: Decimal | float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _ratio(one: Compared) -> str:
+    if one.printed is not None:
+        return "" if one.printed.ratio_printed is None else str(one.printed.ratio_printed)
+    ours = one.ours or NOTHING
+    return ratio_slug(None if math.isnan(ours.ratio) else ours.ratio, ours.ratio_kind)
+
+
+def _base(here: Sequence[Compared], runs: pd.DataFrame) -> str:
+    bases = runs.drop_duplicates("seed")["base_top1"]
+    ours = f"{number_cell(bases.mean(), 'points', bases.std(ddof=1))} (ours, n = {len(bases)})"
+    printed = [one.printed_base for one in here if one.printed_base is not None]
+    paper = f"{printed[0]:.2f} (paper) / " if printed else ""
+    return f"base {paper}{ours}"
+
+
+def _band(here: Sequence[Compared]) -> str:
+    """Return the warning that stands before all else where data or epochs are not the paper's."""
+    both = [(one.printed, one.ours) for one in here if one.printed and one.ours]
+    words = {f"{o.dataset} instead of {p.dataset}" for p, o in both if p.dataset != o.dataset}
+    words |= {f"epochs × {o.epochs_scale:g}" for _, o in both if o.epochs_scale < 1}
+    if not words:
+        return ""
+    return f"{', '.join(sorted(words))}: accuracies are not comparable to the paper's · "
+
+
+def _notes(here: Sequence[Compared]) -> list[str]:
+    """Return what stands beside the printed rows in the published tables."""
+    notes = (one.printed.note for one in here if one.printed is not None and one.printed.note)
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,1 @@
+"""From configuration files to runs: an experiment's grid, its checks, the look-up of one run."""

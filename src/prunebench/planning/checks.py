@@ -1,0 +1,151 @@
+"""What must hold between the parts of an experiment, and between the runs made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from prunebench.core.errors import ConfigError, PrunebenchError
+from prunebench.core.names import unknown_name
+from prunebench.data.registry import dataset_info
+from prunebench.experiments.config import ExperimentConfig, experiment_file
+from prunebench.experiments.spec import RunSpec
+from prunebench.methods.registry import method_class, method_paths
+from prunebench.models.registry import split_width
+from prunebench.papers.published import papers, read_published, select
+
+BASE_ROLE = "base"
+
+
+def check_names(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a data set, network, method or role that does not exist."""
+    for architecture in experiment.networks:
+        with place(where, "networks"):
+            split_width(architecture)
+    for dataset in experiment.datasets:
+        with place(where, "datasets"):
+            dataset_info(dataset)
+    for method, cell in experiment.methods.items():
+        with place(where, "methods"):
+            method_class(method)
+        named = {"by_network": cell.by_network, "networks": cell.networks}
+        named |= {f"settings.{name}.networks": own.networks for name, own in cell.settings.items()}
+        for key, architectures in named.items():
+            for architecture in architectures or ():
+                if architecture not in experiment.networks:
+                    sentence = unknown_name(
+                        "network of this experiment", architecture, experiment.networks
+                    )
+                    fail(where, f"methods.{method}.{key}", sentence)
+    _check_roles(experiment, where)
+    _check_published(experiment, where)
+
+
+def _check_published(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a table, a network or a row that no published CSV has."""
+    published = experiment.published
+    if published is None:
+        return
+    rows = read_published()
+    _look_up(where, "published.paper", "paper", published.paper, papers(rows))
+    rows = select(rows, own_only=True, paper=published.paper)
+    _look_up(where, "published.table", "table", published.table, {row.table for row in rows})
+    rows = select(rows, table=published.table)
+    for ours, printed in published.networks.items():
+        key = f"published.networks.{ours}"
+        _look_up(where, "published.networks", "network", ours, experiment.networks)
+        _look_up(where, key, "printed network", printed, {row.architecture for row in rows})
+    names = {row.method for row in rows} | {f"{row.method}/{row.setting}" for row in rows}
+    for ours, printed in published.rows.items():
+        key = "published.rows"
+        _look_up(where, key, "method", ours.split("/")[0], experiment.methods)
+        key = f"{key}.{ours}"
+        _look_up(where, key, "row", "/".join(printed.split("/")[:2]), names)
+        if not any(row.is_named(*printed.split("/", 2)) for row in rows):
+            problem = f"the table has no row {printed!r}; the third part is the ratio as printed"
+            fail(where, key, f"{problem}, - where none is, or the row's FLOPs, as in flops_m=2044")
+
+
+def _look_up(where: Path, key: str, kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        fail(where, key, unknown_name(kind, name, known))
+
+
+def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError for a role that no method has: an override that would be passed over.
+
+    A role of a method that is not in the experiment may stay, so that methods can be taken out.
+    """
+    used = {BASE_ROLE}.union(*(method_class(name).recipe_roles for name in experiment.methods))
+    places = {"recipes": experiment.recipes}
+    places |= {f"networks.{name}.recipes": n.recipes for name, n in experiment.networks.items()}
+    for key, recipes in places.items():
+        for role in recipes:
+            if role not in used and role not in _all_roles():
+                fail(where, key, unknown_name("role", role, used))
+    for method, cell in experiment.methods.items():
+        own = method_class(method).recipe_roles
+        named = {"recipes": cell.recipes}
+        named |= {f"settings.{name}.recipes": s.recipes for name, s in cell.settings.items()}
+        for key, recipes in named.items():
+            for role in recipes:
+                if role not in own:
+                    fail(where, f"methods.{method}.{key}", unknown_name("role", role, own))
+
+
+def _all_roles() -> set[str]:
+    return {role for name in method_paths() for role in method_class(name).recipe_roles}
+
+
+def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
+    """Raise ConfigError where a control follows a run that the experiment does not have."""
+    followed = {run.path: run for run in runs if run.widths_from is None}
+    for run in runs:
+        if run.widths_from is not None and run.widths_from not in followed:
+            known = [
+                f"{other.method}/{other.setting}"
+                for other in followed.values()
+                if other.path == _moved(run, other).path and other.method != "unpruned"
+            ]
+            sentence = unknown_name("run", str(run.options["widths_from"]), known)
+            fail(where, f"methods.{run.method}: widths_from", f"{sentence} at {run.ratio_slug}")
+
+
+def _moved(run: RunSpec, other: RunSpec) -> RunSpec:
+    """Return `run` as it would be with the method and the setting of `other`."""
+    return run.model_copy(update={"method": other.method, "setting": other.setting})
+
+
+def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
+    """Raise ConfigError where two specifications would share one base network's folder."""
+    seen: dict[str, RunSpec] = {}
+    for run in runs:
+        other = seen.setdefault(run.base.path, run)
+        if other.base != run.base:
+            fail(
+                experiment_file(config_dir, run.experiment),
+                "threads",
+                f"{run.threads} threads here and {other.threads} in the experiment "
+                f"{other.experiment!r} would train {run.base.path} differently; give the same "
+                "number, or a recipe of another name",
+            )
+
+
+def fail(where: Path, key: str, problem: str) -> NoReturn:
+    """Raise the ConfigError of a file and a key."""
+    raise ConfigError(f"{where}: {key}: {problem}")
+
+
+class place:  # noqa: N801 (reads as a context)
+    """A block whose errors begin with the file and the key it is about."""
+
+    def __init__(self, where: Path, key: str) -> None:
+        self.where, self.key = where, key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, PrunebenchError | ValueError):
+            raise ConfigError(f"{self.where}: {self.key}: {error}") from None

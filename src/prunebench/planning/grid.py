@@ -1,0 +1,276 @@
+"""From the configuration files to the complete specification of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prunebench.core.names import unknown_name
+from prunebench.data.normalization import normalization
+from prunebench.data.registry import dataset_info
+from prunebench.experiments.config import (
+    Config,
+    ExperimentConfig,
+    MethodConfig,
+    experiment_file,
+    named_file,
+    read_experiment,
+    read_recipe,
+)
+from prunebench.experiments.override import scale_suffix
+from prunebench.experiments.phases import RatioKind
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
+from prunebench.experiments.validation import validate
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.registry import method_class
+from prunebench.planning.checks import (
+    BASE_ROLE,
+    check_bases,
+    check_names,
+    check_widths,
+    fail,
+    place,
+)
+from prunebench.planning.moved_recipes import moved_recipe
+
+
+def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
+    """Return every run of the configured experiments; ConfigError is one sentence."""
+    for name in config.experiments:
+        with place(config_dir / "config.yaml", "experiments"):
+            named_file(config_dir, "experiment", experiment_file(config_dir, name).stem)
+    runs = [
+        run
+        for name in config.experiments
+        for run in resolve_experiment(name, config_dir, config.seeds)
+    ]
+    check_bases(runs, config_dir)
+    return runs
+
+
+def resolve_experiment(
+    name: str, config_dir: Path, seeds: tuple[int, ...] | None = None
+) -> list[RunSpec]:
+    """Return the runs of one experiment, in the order of its file; `seeds` overrides its own."""
+    experiment = read_experiment(config_dir, name)
+    where = experiment_file(config_dir, name)
+    if name in RESERVED_EXPERIMENTS:
+        reserved = ", ".join(sorted(RESERVED_EXPERIMENTS))
+        fail(where, "name", f"{name!r} is a folder of results/; not allowed: {reserved}")
+    check_names(experiment, where)
+    runs = list(_Grid(name, experiment, where, config_dir, seeds).runs())
+    check_widths(runs, where)
+    return runs
+
+
+class _Grid:
+    """The cells of one experiment; every error names its file and the key."""
+
+    def __init__(
+        self,
+        name: str,
+        experiment: ExperimentConfig,
+        where: Path,
+        config_dir: Path,
+        seeds: tuple[int, ...] | None,
+    ) -> None:
+        self.name, self.experiment, self.where = name, experiment, where
+        self.config_dir, self.seeds = config_dir, seeds
+        self.own_datasets = read_experiment(config_dir, where.stem).datasets  # not moved to
+        self.recipes: dict[tuple[str, str], tuple[str, Recipe]] = {}
+
+    def runs(self) -> Iterator[RunSpec]:
+        """Yield the runs: data set, network, method, setting, ratio, seed."""
+        for dataset in self.experiment.datasets:
+            for architecture in self.experiment.networks:
+                for method, cell in self.experiment.methods.items():
+                    if architecture not in (cell.networks or self.experiment.networks):
+                        continue
+                    yield from self._of_method(dataset, architecture, method, cell)
+
+    def _of_method(
+        self, dataset: str, architecture: str, method: str, cell: MethodConfig
+    ) -> Iterator[RunSpec]:
+        found, network = method_class(method), self.experiment.networks[architecture]
+        # A base network belongs to its network's recipe, whatever a method trains with.
+        shared = {
+            "recipes": self.experiment.recipes,
+            f"networks.{architecture}.recipes": network.recipes,
+        }
+        base_name, base_recipe = self._base_recipe(shared, dataset)
+        for setting, own in cell.settings.items():
+            if architecture not in (own.networks or self.experiment.networks):
+                continue
+            named = shared | {
+                f"methods.{method}.recipes": cell.recipes,
+                f"methods.{method}.settings.{setting}.recipes": own.recipes,
+            }
+            recipes = {
+                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
+            }
+            ratios, kind = self._ratios(method, found, cell, setting)
+            options = self._options(method, found, setting, architecture, cell)
+            self._check_widths(method, found, options, kind)
+            start = found(options).starts_from()
+            for ratio in ratios:
+                for seed in self.seeds or network.seeds or self.experiment.seeds:
+                    run = RunSpec(
+                        experiment=self.name,
+                        dataset=dataset,
+                        architecture=architecture,
+                        method=method,
+                        setting=setting,
+                        ratio=ratio,
+                        ratio_kind=kind,
+                        seed=seed,
+                        threads=self.experiment.threads,
+                        revision=found.revision,
+                        start=start,
+                        options=options.model_dump(mode="json"),
+                        recipes={role: recipe for role, (_, recipe) in recipes.items()},
+                        recipe_names={role: name for role, (name, _) in recipes.items()},
+                        base=BaseSpec(
+                            dataset=dataset,
+                            architecture=architecture,
+                            recipe_name=base_name,
+                            recipe=base_recipe,
+                            seed=seed,
+                            threads=self.experiment.threads,
+                        ),
+                    )
+                    if options.widths_from is not None:
+                        run = run.model_copy(update={"widths_from": _widths_path(run)})
+                    with place(self.where, f"methods.{method}"):
+                        found(options).phases(run.recipes, run.budget)
+                    yield run
+
+    def _check_widths(
+        self, method: str, found: type[Method[Any]], options: MethodOptions, kind: RatioKind
+    ) -> None:
+        """Raise ConfigError where options and kind of ratio do not say once how much leaves."""
+        key, follows = f"methods.{method}", options.widths_from is not None
+        if follows and not found.takes_widths:
+            fail(self.where, key, f"{method} finds widths of its own; it takes no widths_from")
+        if follows and options.layer_ratios:
+            fail(self.where, key, "widths_from and layer_ratios exclude each other")
+        if found.ratio_kinds == ("auto",) or (follows and kind == "auto"):
+            return
+        if (kind == "auto") != bool(options.layer_ratios):
+            problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
+            fail(self.where, key, problem)
+
+    def _base_recipe(
+        self, named: Mapping[str, Mapping[str, str]], dataset: str
+    ) -> tuple[str, Recipe]:
+        name, recipe = self._recipe(named, BASE_ROLE, "every network", dataset)
+        if recipe.epochs is None and recipe.weights is None:
+            problem = f"the recipe {name!r} has no epochs, which a base network needs"
+            if dataset not in self.own_datasets:
+                problem += f" on {dataset}: weights are those of other images"
+            fail(self.where, f"recipes.{BASE_ROLE}", problem)
+        return name, recipe
+
+    def _recipe(
+        self, named: Mapping[str, Mapping[str, str]], role: str, needed_by: str, dataset: str
+    ) -> tuple[str, Recipe]:
+        """Return a role's recipe and its name; of the places that name one, the last counts."""
+        keys = [key for key, names in named.items() if role in names]
+        if not keys:
+            fail(self.where, "recipes", f"the role {role!r} is missing, {needed_by} needs it")
+        name = named[keys[-1]][role]
+        if (name, dataset) not in self.recipes:
+            with place(self.where, f"{keys[-1]}.{role}"):
+                named_file(self.config_dir, "recipe", name)
+            scale = self.experiment.epochs_scale
+            full = name + scale_suffix(scale)
+            self.recipes[name, dataset] = (
+                (full, read_recipe(self.config_dir, full))
+                if dataset in self.own_datasets
+                else moved_recipe(self.config_dir, name, dataset, scale)
+            )
+        full, recipe = self.recipes[name, dataset]
+        file = self.config_dir / "recipes" / f"{name}.yaml"
+        with place(file, "normalize"):
+            normalization(recipe.normalize, dataset_info(dataset))
+        with place(file, "augment"):
+            dataset_info(dataset).check_augmentation(recipe.augment)
+        return full, recipe
+
+    def _ratios(
+        self, method: str, found: type[Method[Any]], cell: MethodConfig, setting: str
+    ) -> tuple[tuple[float | None, ...], RatioKind]:
+        """Return the ratios of a setting and their kind; a method may have a knob of its own."""
+        own = cell.settings[setting].model_dump(include={"ratios", "ratio_kind"})
+        given = {name: value for name, value in own.items() if value is not None}
+        cell = cell.model_copy(update=given)
+        prefix = f"methods.{method}.settings.{setting}" if given else f"methods.{method}"
+        key = f"{prefix}.ratios"
+        if found.ratio_kinds == ("auto",):
+            if cell.ratios is not None or cell.ratio_kind not in (None, "auto"):
+                fail(self.where, key, f"{method} decides by its options what leaves; give no ratio")
+            return (None,), "auto"
+        kind = self._ratio_kind(method, found, cell, prefix)
+        if kind == "auto":
+            if cell.ratios is not None:
+                fail(
+                    self.where,
+                    key,
+                    "ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+                )
+            return (None,), kind
+        if found.ratios is not None:
+            if cell.ratios is not None and set(cell.ratios) != set(found.ratios):
+                problem = f"{method} allows {list(found.ratios)}, not {list(cell.ratios)}"
+                fail(self.where, key, problem)
+            return found.ratios, kind
+        ratios = self.experiment.ratios if cell.ratios is None else cell.ratios
+        if not ratios:
+            fail(self.where, key, f"{method} needs a ratio at least, here or for all methods")
+        slugs = [ratio_slug(ratio, kind) for ratio in ratios]
+        if len(set(slugs)) < len(slugs):
+            fail(self.where, key, f"a ratio is given twice: {list(ratios)}")
+        return ratios, kind
+
+    def _ratio_kind(
+        self, method: str, found: type[Method[Any]], cell: MethodConfig, prefix: str
+    ) -> RatioKind:
+        if found.ratios is not None and cell.ratio_kind is None:
+            return "units_per_group"  # its only ratio means the same for all kinds
+        kind = cell.ratio_kind or self.experiment.ratio_kind
+        if kind not in found.ratio_kinds:
+            key = f"{prefix}.ratio_kind" if cell.ratio_kind else "ratio_kind"
+            problem = unknown_name(f"ratio_kind of {method}", kind, found.ratio_kinds)
+            fail(self.where, key, problem)
+        return kind
+
+    def _options(
+        self,
+        method: str,
+        found: type[Method[Any]],
+        setting: str,
+        architecture: str,
+        cell: MethodConfig,
+    ) -> MethodOptions:
+        """Return the options of one setting on one network, checked and complete."""
+        parts: dict[str, Mapping[str, Any]] = {
+            "options": cell.options,
+            f"settings.{setting}": cell.settings[setting].model_extra or {},
+            f"by_network.{architecture}": cell.by_network.get(architecture, {}),
+        }
+        merged = {key: value for part in parts.values() for key, value in part.items()}
+
+        def below(option: str) -> str:
+            holders = [part for part, options in parts.items() if option in options]
+            return f"methods.{method}.{(holders or ['options'])[-1]}"
+
+        options = validate(found.Options, merged, str(self.where), below)
+        return options.shortened(self.experiment.epochs_scale)
+
+
+def _widths_path(run: RunSpec) -> str:
+    """Return the path of the run whose widths a control takes over."""
+    method, _, setting = str(run.options["widths_from"]).partition("/")
+    source = run.model_copy(update={"method": method, "setting": setting or "default"})
+    return source.path

@@ -1,0 +1,236 @@
+"""Figure: accuracy against the speedup in multiply-accumulates, a panel per network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from prunebench.report.figures.series import Series, base_accuracy, per_network, series_of
+from prunebench.report.figures.style import (
+    BAND,
+    DPI,
+    FULL_WIDTH,
+    HALF_WIDTH,
+    INK,
+    SOFT,
+    legend_below,
+    look,
+    new_figure,
+    styled,
+)
+
+_PANEL_HEIGHT = 68.0  # mm
+_LEGEND_ROW = 4.2  # mm
+_MOST_LABELS = 7  # more lines than that get a legend
+_LABEL_GAP = 10.0  # typographic points from label to label
+_COLLAPSE = 10.0  # points of accuracy; a smaller loss is never cut off
+_MOST_STRIP_ROWS = 4  # more collapsed lines than that are one row
+_STRIP_ROW = 0.075  # of the axis
+
+
+@styled
+def accuracy_speedup(frame: pd.DataFrame) -> Figure:
+    """Return top-1 (mean ± sample deviation over seeds) against base MACs / MACs.
+
+    Zeros that a method leaves in place count as saved; the legend marks such lines.
+    What has collapsed is below the axis: an arrow and the value at its lower edge stand for it.
+    Lines are named at their ends where few end, all at the right, otherwise in a legend.
+    """
+    networks = per_network(frame)
+    panels = [(series_of(cells), base_accuracy(runs)) for _, runs, cells in networks]
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(
+        FULL_WIDTH if columns == 2 else HALF_WIDTH,
+        _PANEL_HEIGHT * rows + 8,
+        "How much accuracy does a speedup cost?",
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (series, base), (name, _, cells) in zip(grid.flat, panels, networks, strict=False):
+        axes.set_title(f"{name} · {_seeds(cells)}", loc="left")
+        _panel(axes, series, base)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel("top-1 (%)")
+    if all(_ends_fit(series, base) for series, base in panels):
+        figure.draw_without_rendering()
+        for axes, (series, _) in zip(grid.flat, panels, strict=False):
+            _label_ends(axes, series)
+    else:
+        lines = {bars.get_label(): bars[0] for axes in grid.flat for bars in axes.containers}
+        rows_below = legend_below(figure, lines)
+        figure.set_figheight(figure.get_figheight() + rows_below * _LEGEND_ROW / 25.4)
+    return figure
+
+
+def _seeds(cells: pd.DataFrame) -> str:
+    low, high = cells["n"].min(), cells["n"].max()
+    n = f"n = {low}" if low == high else f"n = {low}–{high}"
+    return n if high == 1 else f"{n}, bars ± 1 std"
+
+
+def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
+    axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, label="_base", zorder=1)
+    axes.annotate(
+        f"base {base:.2f}",
+        (0, base),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(3, 2),
+        textcoords="offset points",
+    )
+    for one in series:
+        style = look(one.method)
+        std = one.cells["top1_std"]
+        axes.errorbar(
+            one.cells["speedup"],
+            one.cells["top1"],
+            yerr=None if std.isna().all() else std,
+            color=style.color,
+            linestyle=style.line,
+            marker=style.marker,
+            markerfacecolor=style.fill if one.variant == 0 else "white",
+            elinewidth=0.8,
+            label=one.label,
+            zorder=3 if style.group in ("own", "plug_in") else 2,
+        )
+    if not series:
+        axes.text(0.5, 0.5, "no pruned run", transform=axes.transAxes, ha="center", color=SOFT)
+    _accuracy_axis(axes, series, base)
+    _speedup_axis(axes, max((one.cells["speedup"].max() for one in series), default=2.0))
+
+
+def lowest_shown(top1: Sequence[float], base: float) -> float:
+    """Return the lowest accuracy that the axis must show; what is below has collapsed.
+
+    That is a point that lost more than ten points and more than four times the median loss.
+
+    >>> lowest_shown([98.0, 97.0, 10.0], base=99.0), lowest_shown([60.0, 40.0], base=99.0)
+    (97.0, 40.0)
+    """
+    median = base - float(np.median(top1))
+    return min(value for value in top1 if base - value <= max(_COLLAPSE, 4 * median))
+
+
+def collapsed(series: Sequence[Series], base: float) -> list[Series]:
+    """Return the series with points too low for the axis, with these points alone."""
+    if not series:
+        return []
+    floor = lowest_shown(pd.concat([one.cells["top1"] for one in series]).tolist(), base)
+    below = [replace(one, cells=one.cells[one.cells["top1"] < floor]) for one in series]
+    return [one for one in below if len(one.cells)]
+
+
+def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
+    """Set limits around what has not collapsed; the rest is a strip at the lower edge."""
+    below = collapsed(series, base)
+    cut = max((one.cells["top1"].max() for one in below), default=-math.inf)
+    ends = [base]
+    for one in series:
+        shown = one.cells[one.cells["top1"] > cut]
+        std = shown["top1_std"].fillna(0)
+        ends += [*(shown["top1"] - std), *(shown["top1"] + std)]
+    low, high = min(ends), max(ends)
+    pad = max(0.08 * (high - low), 0.1)
+    low, high = low - pad, max(high + pad, base + 2 * pad)
+    rows = _strip_rows(below)
+    strip = _STRIP_ROW * len(rows)
+    axes.set_ylim(low - (high - low) * strip / (1 - strip), high)
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick >= low]))
+    axes.axhspan(low, axes.get_ylim()[0], color=BAND, linewidth=0, zorder=1.5)
+    above = Rectangle((0, strip), 1, 1 - strip, transform=axes.transAxes)
+    for artist in (part for bars in axes.containers for part in bars.get_children()):
+        artist.set_clip_path(above)  # the strip's words stand alone
+    for i, (label, color, values) in enumerate(rows):
+        height = strip - _STRIP_ROW * (i + 0.5)
+        axes.text(0.02, height, label, transform=axes.transAxes, va="center", color=color, zorder=4)
+        for x, value in values:
+            axes.annotate(
+                f"{value} ↓",
+                (x, height),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(5, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                color=color,
+                zorder=4,
+            )
+
+
+def _strip_rows(below: Sequence[Series]) -> list[tuple[str, str, list[tuple[float, str]]]]:
+    """Return label, color and (speedup, value) of each line, or of many lines as a range."""
+    if len(below) > _MOST_STRIP_ROWS:
+        cells = pd.concat([one.cells for one in below])
+        values = f"{cells['top1'].min():.1f}–{cells['top1'].max():.1f}"
+        return [(f"{len(below)} lines", INK, [(cells["speedup"].max(), values)])]
+    rows = []
+    for one in below:
+        points = zip(one.cells["speedup"], one.cells["top1"], strict=True)
+        rows.append((one.label, look(one.method).color, [(x, f"{y:.1f}") for x, y in points]))
+    return rows
+
+
+def _speedup_axis(axes: Axes, fastest: float) -> None:
+    """Set a logarithmic axis from 1 with a tick at each power of two."""
+    axes.set_xscale("log")
+    axes.set_xlim(0.93, max(2.0, fastest) * 1.12)
+    ticks = [2.0**i for i in range(math.ceil(math.log2(axes.get_xlim()[1])))]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    axes.set_xlabel("speedup in MACs")
+
+
+def _ends_fit(series: Sequence[Series], base: float) -> bool:
+    """Whether few lines end, all at the right and on the axis."""
+    ends = [one.cells["speedup"].iloc[-1] for one in series]
+    few = len(series) <= _MOST_LABELS and not collapsed(series, base)
+    return few and (not ends or min(ends) * 1.3 >= max(ends))
+
+
+def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
+    """Write each line's name beside its end, moved apart, in the line's color."""
+    low, high = axes.get_ylim()
+    points = axes.get_window_extent().height * 72 / DPI
+    ends = sorted(series, key=lambda one: float(one.cells["top1"].iloc[-1]))
+    heights = [(one.cells["top1"].iloc[-1] - low) / (high - low) * points for one in ends]
+    for one, height in zip(ends, spread_apart(heights, _LABEL_GAP), strict=True):
+        color = look(one.method).color
+        axes.annotate(
+            one.label,
+            (one.cells["speedup"].iloc[-1], one.cells["top1"].iloc[-1]),
+            xytext=(1.04, height / points),
+            textcoords=axes.transAxes,
+            va="center",
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkB": 3},
+        )
+
+
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
+    """Move rising positions as little as needed so that each is `gap` above the one before.
+
+    >>> spread_apart([0, 1, 30], 10)
+    [-4.5, 5.5, 30.0]
+    """
+    blocks: list[tuple[float, int]] = []  # center of labels that touch, their number
+    for position in positions:
+        center, count = float(position), 1
+        while blocks and center - gap * (count - 1) / 2 < (
+            blocks[-1][0] + gap * (blocks[-1][1] - 1) / 2 + gap
+        ):
+            below, more = blocks.pop()
+            center = (center * count + below * more) / (count + more)
+            count += more
+        blocks.append((center, count))
+    return [center + gap * (i - (count - 1) / 2) for center, count in blocks for i in range(count)]

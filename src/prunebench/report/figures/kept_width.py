@@ -1,0 +1,159 @@
+"""Figure: the share of each layer's units that the methods keep, at one ratio."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from prunebench.core.errors import ResultError
+from prunebench.report.figures.series import Pick, at_one_ratio, per_network
+from prunebench.report.figures.style import (
+    BAND,
+    FULL_WIDTH,
+    SOFT,
+    look,
+    new_figure,
+    styled,
+)
+from prunebench.report.runs_csv import json_cells
+
+_ROW_HEIGHT = 31.0  # mm
+_HEAD_HEIGHT = 14.0
+_LETTERS = 100  # of 8 pt across the page
+_SHARED_COLOR = SOFT
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The widths of one network, one entry per layer in network order."""
+
+    labels: tuple[str, ...]  # of all series that keep just these
+    color: str
+    kept_pct: tuple[float, ...]  # mean over seeds
+    std_pct: tuple[float, ...]  # NaN for one seed
+    full: tuple[int, ...]
+    stages: tuple[int | None, ...]
+
+
+@styled
+def kept_width(frame: pd.DataFrame) -> Figure:
+    """Return bars of kept units in percent (mean ± sample deviation over seeds), per layer.
+
+    Series that keep the same share one panel.
+    """
+    parts = []
+    for name, runs, cells in per_network(frame):
+        words, picks = at_one_ratio(cells)
+        profiles = merge([read_profile(pick, pick.runs(runs)) for pick in picks])
+        parts.append((f"{name} · {words}", profiles))
+    columns = columns_for([profiles for _, profiles in parts])
+    rows = [max(1, math.ceil(len(profiles) / columns)) for _, profiles in parts]
+    heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
+    figure = new_figure(FULL_WIDTH, sum(heights) + 8, "Where do the methods take width?")
+    subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
+    for subfigure, (title, profiles), n in zip(subfigures.flat, parts, rows, strict=True):
+        subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
+        _draw(subfigure, profiles, n, columns)
+    return figure
+
+
+def read_profile(pick: Pick, runs: pd.DataFrame) -> Profile:
+    """Return the widths of a cell's runs; ResultError where their layers are not the same."""
+    widths = [cell or {} for cell in json_cells(runs, "widths")]
+    stages = json_cells(runs, "stages")[0] or []
+    if any(list(run) != list(widths[0]) or len(run) != len(stages) for run in widths):
+        raise ResultError(f"runs.csv: the runs of {pick.label} list different layers")
+    kept = np.array([[100 * kept / full for kept, full in run.values()] for run in widths])
+    spread = kept.std(axis=0, ddof=1) if len(kept) > 1 else np.full(kept.shape[1], np.nan)
+    return Profile(
+        (pick.label,),
+        look(pick.method).color,
+        tuple(kept.mean(axis=0).tolist()),
+        tuple(spread.tolist()),
+        tuple(full for _, full in widths[0].values()),
+        tuple(stages),
+    )
+
+
+def merge(profiles: Sequence[Profile]) -> list[Profile]:
+    """Join the profiles that keep the same, in the order of their first; joined ones are grey."""
+    merged: dict[tuple[float, ...], Profile] = {}
+    for profile in profiles:
+        known = merged.get(profile.kept_pct)
+        merged[profile.kept_pct] = (
+            profile
+            if known is None
+            else replace(known, labels=known.labels + profile.labels, color=_SHARED_COLOR)
+        )
+    return list(merged.values())
+
+
+def columns_for(parts: Sequence[Sequence[Profile]]) -> int:
+    """Return how many panels stand side by side: up to 4, fewer where layers are many."""
+    most = max((len(profiles) for profiles in parts), default=1)
+    layers = max((len(one.full) for profiles in parts for one in profiles), default=1)
+    return max(1, min(most, 4 if layers <= 40 else 2 if layers <= 100 else 1))
+
+
+def _draw(figure: SubFigure, profiles: Sequence[Profile], rows: int, columns: int) -> None:
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[max(1, len(profiles)) :]:
+        axes.set_visible(False)
+    if not profiles:
+        grid[0, 0].text(0.5, 0.5, "no pruned run", transform=grid[0, 0].transAxes, ha="center")
+    for axes, profile in zip(grid.flat, profiles, strict=False):
+        _panel(axes, profile, columns)
+    figure.supylabel("kept units (%)", fontsize=8)
+    figure.supxlabel("layers in network order, with their full widths", fontsize=8)
+
+
+def _panel(axes: Axes, profile: Profile, columns: int) -> None:
+    layers = range(len(profile.full))
+    spread = None if np.nan_to_num(profile.std_pct).max() == 0 else profile.std_pct
+    axes.bar(
+        layers,
+        profile.kept_pct,
+        width=0.8,
+        color=profile.color,
+        yerr=spread,
+        error_kw={"elinewidth": 0.6, "ecolor": SOFT},
+        label=", ".join(profile.labels),
+    )
+    names = textwrap.wrap(", ".join(profile.labels), _LETTERS // columns)
+    axes.set_title("\n".join(names), loc="left")
+    axes.set_ylim(0, 100)
+    axes.set_yticks([0, 50, 100])
+    axes.set_xlim(-0.6, len(profile.full) - 0.4)
+    axes.grid(axis="x", visible=False)
+    _shade_stages(axes, profile, _LETTERS / columns / len(profile.full))
+
+
+def _shade_stages(axes: Axes, profile: Profile, letters: float) -> None:
+    """Shade every second stretch of layers of one stage; ticks carry their full widths.
+
+    There is room for so many letters a layer; a tick that would touch the one before stays empty.
+    """
+    ticks, texts = [], []
+    end, free = 0, -math.inf
+    for i, (_, stretch) in enumerate(itertools.groupby(profile.stages)):
+        start, end = end, end + len(list(stretch))
+        widths = profile.full[start:end]
+        if i % 2:
+            axes.axvspan(start - 0.5, end - 0.5, color=BAND, linewidth=0, zorder=0)
+        low, high = min(widths), max(widths)
+        text = f"{low}" if low == high else f"{low}–{high}"
+        tick, half = (start + end - 1) / 2, (len(text) + 1) / letters / 2
+        if tick - half >= free:
+            ticks.append(tick)
+            texts.append(text)
+            free = tick + half
+    axes.set_xticks(ticks, texts)
+    axes.tick_params(axis="x", length=0)

@@ -1,0 +1,116 @@
+"""Figure: what each method did inside, as it wrote it down, at one ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from prunebench.report.figures.series import Pick, at_one_ratio, per_network
+from prunebench.report.figures.style import (
+    BAND,
+    FULL_WIDTH,
+    SOFT,
+    legend_below,
+    look,
+    new_figure,
+    styled,
+)
+from prunebench.report.runs_csv import json_cells
+
+_ROW_HEIGHT = 31.0  # mm
+_HEAD_HEIGHT = 8.0
+_COLUMNS = 4
+_FACTOR_OF_A_LOG_AXIS = 50  # between the largest and the smallest of values above 0
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One quantity of one method."""
+
+    pick: Pick
+    quantity: str
+    lists: Mapping[str, Sequence[Any]]
+
+
+@styled
+def method_insides(frame: pd.DataFrame) -> Figure:
+    """Return the quantities that methods wrote down, a panel each: first network, first seed.
+
+    Over time the median of the layers is drawn, with a band from their smallest to their
+    largest; what was written down once stands over the layers in network order. An axis is
+    logarithmic where its values span far. What never changes is no panel.
+    """
+    name, runs, cells = per_network(frame)[0]
+    words, picks = at_one_ratio(cells)
+    panels = [panel for pick in picks for panel in _panels(pick, runs)]
+    columns = max(1, min(_COLUMNS, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    height = rows * _ROW_HEIGHT + 2 * _HEAD_HEIGHT + 6
+    figure = new_figure(FULL_WIDTH, height, "What happens inside each method?")
+    part = figure.subfigures(1, 1, squeeze=False)[0, 0]
+    part.suptitle(f"{name} · {words}", x=0.01, ha="left", fontsize=8, fontweight="normal")
+    _draw(part, panels, (rows, columns))
+    legend_below(figure, _legend(panels))
+    return figure
+
+
+def _panels(pick: Pick, runs: pd.DataFrame) -> list[_Panel]:
+    insides = json_cells(pick.runs(runs).head(1), "insides")[0] or {}
+    panels = [_Panel(pick, quantity, lists) for quantity, lists in insides.items()]
+    return [panel for panel in panels if len(set(_values(panel))) > 1]
+
+
+def _values(panel: _Panel) -> list[float]:
+    lists = panel.lists
+    return [*lists["low"], *lists["high"]] if "step" in lists else list(lists["value"])
+
+
+def _draw(figure: SubFigure, panels: Sequence[_Panel], shape: tuple[int, int]) -> None:
+    grid = figure.subplots(*shape, squeeze=False)
+    for axes in grid.flat[max(1, len(panels)) :]:
+        axes.set_visible(False)
+    if not panels:
+        grid[0, 0].set_axis_off()
+        grid[0, 0].text(0, 0.5, "no method wrote anything down", ha="left", color=SOFT)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _panel(axes, panel)
+
+
+def _panel(axes: Axes, panel: _Panel) -> None:
+    color, lists = look(panel.pick.method).color, panel.lists
+    if "step" in lists:
+        axes.fill_between(lists["step"], lists["low"], lists["high"], color=color, alpha=0.18, lw=0)
+        axes.plot(lists["step"], lists["middle"], color=color)
+        axes.set_xlabel("steps")
+    else:
+        values = lists["value"]
+        axes.bar(range(1, len(values) + 1), values, color=color, width=0.8)
+        axes.set_xlabel("layers")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    values = _values(panel)
+    if min(values) > 0 and max(values) > _FACTOR_OF_A_LOG_AXIS * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(panel.pick.label, loc="left", pad=10)
+    words = panel.quantity.replace("_", " ")
+    axes.text(0, 1.03, words, transform=axes.transAxes, ha="left", color=SOFT, fontsize=6.5)
+
+
+def _legend(panels: Sequence[_Panel]) -> dict[str, Artist]:
+    if not any("step" in panel.lists for panel in panels):
+        return {}
+    return {
+        "median of the layers": Line2D([], [], color=SOFT),
+        "smallest to largest": Patch(color=BAND, ec=SOFT, lw=0.4),
+    }

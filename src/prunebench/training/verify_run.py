@@ -1,0 +1,156 @@
+"""A stored run checked against everything that it was made from and that was said of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from prunebench.channels.verify import TOLERANCE
+from prunebench.core.errors import ResultError
+from prunebench.core.files import read_json
+from prunebench.data.dataset import Dataset, load
+from prunebench.data.normalization import normalization
+from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.measure.stored_runs import count_structure
+from prunebench.network import (
+    MASKS_FILE,
+    MODEL_FILE,
+    Structure,
+    file_hash,
+    load_masks,
+    load_network,
+    read_structure,
+    whole_and_removed,
+)
+from prunebench.training.pruning import removed_and_difference
+from prunebench.training.run import count_split
+from prunebench.training.train import method_of
+
+OTHER_DEVICE = 0.001  # of the images may be answered otherwise on another device than in training
+
+
+def verify_run(folder: Path) -> str:
+    """Check the run or the base network in `folder`; return in a line what holds.
+
+    Hashes of specification, weights, base network and data; the accuracy and the costs, found
+    again; removed units, masked in the whole network, give the same outputs; what is masked is
+    zero. On the CPU, with the run's threads. ResultError or ModelError say what does not hold.
+    """
+    path = folder / "training.json"
+    training = read_json(path)
+    spec = _specification(path, training)
+    results = _results_above(folder, spec.path)
+    weights = file_hash(folder / MODEL_FILE)
+    _must_equal(folder / MODEL_FILE, "SHA-256", weights, training["weights_sha256"])
+    hashes = [f"specification {spec.hash[:8]}", f"weights {weights[:8]}"]
+    if training["base_hash"] is not None:
+        assert isinstance(spec, RunSpec)
+        base = results / spec.base.path / MODEL_FILE
+        _must_equal(base, "SHA-256", file_hash(base), training["base_hash"])
+        hashes.append(f"base {training['base_hash'][:8]}")
+    data = data_path(results, spec.dataset)
+    dataset = _dataset(data)
+    _must_equal(data, "SHA-256", dataset.sha256, training["data_sha256"])
+    hashes.append(f"data {dataset.sha256[:8]}")
+    model, structure = load_network(folder), read_structure(folder)
+    found = [
+        _accuracy(folder, model, spec, training, dataset),
+        *_costs(folder, structure),
+        *_removal(folder, structure, results, spec, training),
+        *_zeros(folder, model),
+    ]
+    return f"{spec.path} · {' · '.join(found)} · {', '.join(hashes)}"
+
+
+def _specification(path: Path, training: dict[str, Any]) -> BaseSpec | RunSpec:
+    kind = RunSpec if "experiment" in training.get("spec", {}) else BaseSpec
+    try:
+        spec: BaseSpec | RunSpec = kind.model_validate(training["spec"])
+    except (KeyError, ValidationError):
+        raise ResultError(f"{path}: spec is no specification of this version") from None
+    _must_equal(path, "spec_hash", training["spec_hash"], spec.hash)
+    return spec
+
+
+def _results_above(folder: Path, path: str) -> Path:
+    """Return the results folder in which a run lies at its path."""
+    whole, parts = folder.resolve(), Path(path).parts
+    if whole.parts[-len(parts) :] != parts:
+        raise ResultError(f"{folder}: the run says that it lies at {path} below its results")
+    return whole.parents[len(parts) - 1]
+
+
+@lru_cache(maxsize=1)
+def _dataset(path: Path) -> Dataset:
+    return load(path)
+
+
+def _accuracy(
+    folder: Path,
+    model: nn.Module,
+    spec: BaseSpec | RunSpec,
+    training: dict[str, Any],
+    dataset: Dataset,
+) -> str:
+    base_recipe = spec.base.recipe if isinstance(spec, RunSpec) else spec.recipe
+    _, phases = method_of(spec)
+    recipe = [base_recipe, *(phase.recipe for phase in phases if phase.recipe)][-1]
+    torch.set_num_threads(training["threads"])
+    model.to(memory_format=torch.channels_last)
+    found = count_split(model, dataset.test, normalization(recipe.normalize, dataset.info))
+    was = round(training["top1"] * found.total / 100)
+    allowed = 0 if training["device"] == "cpu" else int(OTHER_DEVICE * found.total)
+    if abs(found.correct - was) > allowed:
+        raise ResultError(
+            f"{folder}: {found.correct} of {found.total} test images are answered rightly, "
+            f"{was} were when it was stored"
+        )
+    return f"top-1 {found.percent:.2f} % again ({found.correct} of {found.total})"
+
+
+def _costs(folder: Path, structure: Structure) -> list[str]:
+    """Count again what is in metrics.json, if the run has been measured."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return []
+    metrics, found = read_json(path), count_structure(structure)
+    for key in ("macs", "params", "activations"):
+        _must_equal(path, key, metrics[key], getattr(found, key))
+    return [f"{found.macs / 1e6:.2f} M MACs and {found.params / 1e6:.3f} M parameters again"]
+
+
+def _removal(
+    folder: Path,
+    structure: Structure,
+    results: Path,
+    spec: BaseSpec | RunSpec,
+    training: dict[str, Any],
+) -> list[str]:
+    """Compare masked with removed, on the base's weights where the run began with them."""
+    model, graph, removed = whole_and_removed(structure)
+    if not removed:
+        return []
+    if isinstance(spec, RunSpec) and training["base_hash"] is not None:
+        model.load_state_dict(load_network(results / spec.base.path).state_dict())
+    _, difference = removed_and_difference(model, graph, removed, structure.image)
+    if not difference <= TOLERANCE:
+        raise ResultError(f"{folder}: masked and removed differ by {difference:.1e}")
+    return [f"masked = removed to {difference:.0e}"]
+
+
+def _zeros(folder: Path, model: nn.Module) -> list[str]:
+    masks, params = load_masks(folder), dict(model.named_parameters())
+    for name, kept in masks.items():
+        if bool(params[name][~kept].any()):
+            raise ResultError(f"{folder / MASKS_FILE}: {name!r} is not zero where it is masked")
+    return ["masked entries are zero"] if masks else []
+
+
+def _must_equal(path: Path, what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise ResultError(f"{path}: {what} is {found}, expected {expected}")

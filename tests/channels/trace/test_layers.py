@@ -1,0 +1,321 @@
+"""Layers of every kind: dimensions, norms, pooling, padding, and the numbers modules repeat."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunebench.channels.removal import mask, remove
+from prunebench.channels.trace.tracer import trace
+from prunebench.channels.verify import largest_difference, randomized
+from tests.channels.conftest import Between, Wired, named, units_of
+
+SINGLE = [[n] for n in range(6)]
+PIXELS = {1: (9,), 2: (9, 8), 3: (9, 8, 7)}
+
+
+def around(layer, dims=2, c_out=6):
+    """A convolution of 6 channels, the layer, and a convolution of `c_out` channels."""
+    conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    return named(first=conv(3, 6, 1), layer=layer, last=conv(c_out, 2, 1))
+
+
+def example(dims=2, **options):
+    return torch.rand(2, 3, *PIXELS[dims], **options)
+
+
+FOLLOWED = [
+    (1, nn.BatchNorm1d(6)),
+    (1, nn.BatchNorm1d(6, affine=False)),
+    (1, nn.BatchNorm1d(6, affine=False, track_running_stats=False)),
+    (1, nn.InstanceNorm1d(6)),
+    (1, nn.AvgPool1d(2)),
+    (1, nn.MaxPool1d(2)),
+    (1, nn.AdaptiveAvgPool1d(3)),
+    (1, nn.AdaptiveMaxPool1d(3)),
+    (1, nn.ReflectionPad1d(1)),
+    (1, nn.ReplicationPad1d(1)),
+    (1, nn.CircularPad1d(1)),
+    (1, nn.ConstantPad1d(1, 0.5)),
+    (1, nn.Upsample(scale_factor=2)),
+    (1, nn.Upsample(scale_factor=2, mode="linear")),
+    (1, nn.Conv1d(6, 6, 3, groups=6, padding="same", padding_mode="circular")),
+    (2, nn.BatchNorm2d(6, affine=False)),
+    (2, nn.BatchNorm2d(6, track_running_stats=False)),
+    (2, nn.BatchNorm2d(6, affine=False, track_running_stats=False)),
+    (2, nn.InstanceNorm2d(6)),
+    (2, nn.InstanceNorm2d(6, affine=True)),
+    (2, nn.InstanceNorm2d(6, affine=True, track_running_stats=True)),
+    (2, nn.LayerNorm([9, 8][1:], elementwise_affine=False)),
+    (2, nn.GroupNorm(6, 6)),
+    (2, nn.AdaptiveAvgPool2d((3, 2))),
+    (2, nn.AdaptiveMaxPool2d((3, 2))),
+    (2, nn.LPPool2d(2, 2)),
+    (2, nn.CircularPad2d(1)),
+    (2, nn.ReflectionPad2d(1)),
+    (2, nn.ReplicationPad2d(1)),
+    (2, nn.Upsample(scale_factor=2, mode="bilinear")),
+    (2, nn.Upsample(scale_factor=2, mode="bicubic")),
+    (2, nn.Upsample(scale_factor=2, mode="nearest-exact")),
+    (2, nn.PReLU()),
+    (2, nn.PReLU(6)),
+    (2, nn.Dropout2d()),
+    (2, nn.AlphaDropout()),
+    (2, nn.FeatureAlphaDropout()),
+    (2, nn.RReLU()),
+    (2, nn.Conv2d(6, 6, 3, groups=6, padding=1, padding_mode="reflect")),
+    (3, nn.BatchNorm3d(6)),
+    (3, nn.InstanceNorm3d(6, affine=True)),
+    (3, nn.AvgPool3d(2)),
+    (3, nn.MaxPool3d(2)),
+    (3, nn.AdaptiveAvgPool3d(2)),
+    (3, nn.AdaptiveMaxPool3d(2)),
+    (3, nn.CircularPad3d(1)),
+    (3, nn.ReplicationPad3d(1)),
+    (3, nn.Upsample(scale_factor=2, mode="trilinear")),
+    (3, nn.Dropout3d()),
+    (3, nn.Conv3d(6, 6, 3, groups=6)),
+] + [
+    (2, act())
+    for act in (
+        nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh,
+        nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid,
+        nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dims", "layer"), FOLLOWED, ids=lambda value: repr(value)[:40])
+def test_layers_that_keep_channels_apart_are_followed(dims, layer):
+    assert units_of(around(layer, dims), example(dims)) == {"first": SINGLE}
+
+
+@pytest.mark.parametrize(
+    ("layer", "c_out", "reason"),
+    [
+        (nn.LocalResponseNorm(3), 6, "padded along its channels"),
+        (nn.LayerNorm([6, 9, 8]), 6, "normalized over its channels by a layer norm"),
+        (nn.RMSNorm([6, 9, 8]), 6, ""),
+        (nn.Softmax(1), 6, "mixed across its channels"),
+        (nn.Softmax2d(), 6, "mixed across its channels"),
+        (nn.CrossMapLRN2d(3), 6, ""),
+        (nn.Unfold(1), None, ""),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_layers_that_mix_channels_freeze_them(layer, c_out, reason):
+    last = nn.Conv2d(6, 2, 1) if c_out else nn.Conv1d(6, 2, 1)
+    net = named(free=nn.Conv2d(3, 5, 1), first=nn.Conv2d(5, 6, 1), layer=layer, last=last)
+    assert list(units_of(net, example())) == ["free"]
+    assert reason in trace(net, example()).frozen["first"].frozen
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 6])
+@pytest.mark.parametrize("affine", [True, False])
+def test_group_norm_keeps_its_groups_whole(n_groups, affine):
+    net = around(nn.GroupNorm(n_groups, 6, affine=affine))
+    size = 6 // n_groups
+    rows = [list(range(first, first + size)) for first in range(0, 6, size)]
+    assert units_of(net, example()) == {"first": rows}
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_transposed_convolutions(dims, stride):
+    layer = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[dims]
+    net = around(layer(6, 5, 3, stride=stride), dims, c_out=5)
+    assert units_of(net, example(dims)) == {"first": SINGLE, "layer": [[n] for n in range(5)]}
+
+
+def test_transposed_convolution_in_groups_is_refused_by_name():
+    net = around(nn.ConvTranspose2d(6, 6, 3, groups=3))
+    assert units_of(net, example()) == {}
+    assert trace(net, example()).frozen["first"].frozen == (
+        "used by a transposed convolution in groups"
+    )
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("grouped", "first", "layer"),
+    [
+        ("whole", [[0, 1], [2, 3], [4, 5]], None),
+        ("auto", [[0, 1], [2, 3], [4, 5]], None),  # three groups of two
+        ("local", [[0, 2, 4], [1, 3, 5]], [[0, 3, 6], [1, 4, 7], [2, 5, 8]]),
+    ],
+)
+def test_grouped_convolutions_both_ways(dims, grouped, first, layer):
+    conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    net = around(conv(6, 9, 3, groups=3), dims, c_out=9)
+    expected = {"first": first} | ({"layer": layer} if layer else {})
+    assert units_of(net, example(dims), grouped=grouped) == expected
+
+
+@pytest.mark.parametrize("grouped", ["whole", "local", "auto"])
+def test_depthwise_convolution_with_a_multiplier(grouped):
+    net = around(nn.Conv2d(6, 12, 3, groups=6), c_out=12)
+    assert units_of(net, example(), grouped=grouped) == {"first": SINGLE}
+
+
+def test_depthwise_convolution_with_groups_written_in_the_code_is_refused():
+    net = Wired(
+        lambda m, x: m.last(F.conv2d(m.first(x), m.filters, groups=6)),
+        first=nn.Conv2d(3, 6, 1),
+        filters=nn.Parameter(torch.rand(6, 1, 3, 3)),
+        last=nn.Conv2d(6, 2, 1),
+    )
+    assert units_of(net, example()) == {}
+    assert "groups written in the code" in trace(net, example()).frozen["first"].frozen
+
+
+NUMBERS = [
+    (nn.Conv2d(6, 6, 1, groups=6), {"groups": 4, "in_channels": 4, "out_channels": 4}),
+    (nn.Conv2d(6, 5, 1), {"groups": 1, "in_channels": 4, "out_channels": 5}),
+    (nn.ConvTranspose2d(6, 5, 1), {"in_channels": 4, "out_channels": 5}),
+    (nn.BatchNorm2d(6), {"num_features": 4}),
+    (nn.BatchNorm2d(6, affine=False), {"num_features": 4}),
+    (nn.BatchNorm2d(6, affine=False, track_running_stats=False), {"num_features": 4}),
+    (nn.InstanceNorm2d(6), {"num_features": 4}),
+    (nn.InstanceNorm2d(6, affine=True), {"num_features": 4}),
+    (nn.GroupNorm(6, 6), {"num_groups": 4, "num_channels": 4}),
+    (nn.GroupNorm(6, 6, affine=False), {"num_groups": 4, "num_channels": 4}),
+    (nn.PReLU(6), {"num_parameters": 4}),
+]
+
+
+@pytest.mark.parametrize(("layer", "numbers"), NUMBERS, ids=lambda value: repr(value)[:40])
+def test_numbers_that_repeat_a_shape_are_corrected(layer, numbers):
+    net = around(layer, c_out=getattr(layer, "out_channels", 6))
+    before = {name: getattr(layer, name) for name in numbers}
+    smaller = remove(net, trace(net, example()), {"first": torch.tensor([1, 4])})
+    assert {name: getattr(smaller.layer, name) for name in numbers} == numbers
+    assert {name: getattr(layer, name) for name in numbers} == before
+    assert smaller(example()).shape == net(example()).shape
+
+
+def test_linear_numbers_are_corrected():
+    net = named(a=nn.Linear(3, 6), norm=nn.BatchNorm1d(6), b=nn.Linear(6, 2))
+    smaller = remove(net, trace(net, torch.rand(2, 3)), {"a": torch.tensor([0])})
+    assert (smaller.a.out_features, smaller.b.in_features, smaller.norm.num_features) == (5, 5, 5)
+
+
+def test_norm_without_tensors_is_corrected_under_each_of_its_calls():
+    net = Wired(
+        lambda m, x: m.last(m.norm(m.a(x)) + m.norm(m.b(x))),
+        a=nn.Conv2d(3, 6, 1),
+        b=nn.Conv2d(3, 6, 1),
+        norm=nn.InstanceNorm2d(6),
+        last=nn.Conv2d(6, 2, 1),
+    )
+    graph = trace(net, example())
+    assert remove(net, graph, {"a": torch.tensor([1, 2])}).norm.num_features == 4
+    assert units_of(net, example()) == {"a": SINGLE}
+
+
+class StochasticDepth(nn.Module):
+    """Drops whole examples, as residual branches are in training."""
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * x.new_empty([len(x), 1, 1, 1]).bernoulli_(0.5).div_(0.5)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(), nn.Dropout2d(), nn.FeatureAlphaDropout(), StochasticDepth()]
+)
+def test_noise_of_the_training_mode_is_followed(layer):
+    graph = trace(around(layer), example(), modes=("train",))
+    assert graph.groups["first"].n_units == 6
+
+
+@pytest.fixture
+def mixed_net():
+    return named(
+        stem=nn.Conv2d(3, 6, 3),
+        norm=nn.BatchNorm2d(6),
+        act=nn.ReLU(inplace=True),
+        depthwise=nn.Conv2d(6, 6, 3, groups=6),
+        point=nn.Conv2d(6, 8, 1),
+        groups=nn.GroupNorm(4, 8),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flat=nn.Flatten(),
+        head=nn.Linear(8, 2),
+    )
+
+
+def sizes(graph):
+    return {name: group.n_units for name, group in graph.groups.items()}
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda net, x: (net.to(memory_format=torch.channels_last), x),
+        lambda net, x: (net, x.contiguous(memory_format=torch.channels_last)),
+        lambda net, x: (net.bfloat16(), x.bfloat16()),
+        lambda net, x: (net.double(), x.double()),
+        lambda net, x: (net, x[:1]),
+        lambda net, x: (net.requires_grad_(False), x),
+        lambda net, x: (net, x.requires_grad_()),
+        lambda net, x: (net.train(), x),
+    ],
+    ids=["last net", "last input", "bf16", "double", "one", "frozen", "grad", "train"],
+)
+def test_layout_and_type_do_not_change_the_groups(mixed_net, prepare):
+    net, x = prepare(mixed_net, example())
+    graph = trace(net, x)
+    assert sizes(graph) == {"stem": 6, "point": 4}
+    smaller = remove(net, graph, {"stem": torch.tensor([0]), "point": torch.tensor([1])})
+    assert smaller.eval()(x).shape == (len(x), 2)
+    assert smaller.stem.weight.dtype == net.stem.weight.dtype
+
+
+def test_autocast_does_not_change_the_groups(mixed_net):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        graph = trace(mixed_net, example())
+    assert sizes(graph) == {"stem": 6, "point": 4}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_network_on_a_gpu(mixed_net, half):
+    net = randomized(mixed_net, 0).cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
+        graph = trace(net, example().double().cuda())
+    assert sizes(graph) == {"stem": 6, "point": 4}
+    removed = {"stem": torch.tensor([0, 3]).cuda(), "point": torch.tensor([2])}
+    smaller = remove(net, graph, removed)
+    assert all(p.is_cuda for p in smaller.parameters())
+    x = example().double().cuda()
+    assert largest_difference(mask(net, graph, removed), smaller, x) < 1e-9
+
+
+def test_convolutions_of_one_channel_in_and_out():
+    net = named(
+        a=nn.Conv2d(1, 6, 1), b=nn.Conv2d(6, 1, 1), c=nn.Conv2d(1, 4, 1), d=nn.Conv2d(4, 1, 1)
+    )
+    found = units_of(net, torch.rand(2, 1, 5, 5))
+    assert found == {"a": SINGLE, "b": [[0]], "c": [[0], [1], [2], [3]]}
+
+
+def test_grid_sampling_follows_the_image_and_freezes_the_places():
+    net = Wired(
+        lambda m, x: m.head(
+            F.grid_sample(m.conv(x), m.where(x).permute(0, 2, 3, 1), align_corners=False)
+        ),
+        conv=nn.Conv2d(3, 4, 1),
+        where=nn.Conv2d(3, 2, 1),
+        head=nn.Conv2d(4, 2, 1),
+    )
+    assert units_of(net, example()) == {"conv": [[0], [1], [2], [3]]}
+
+
+def test_unknown_operation_is_reported_by_name():
+    graph = trace(Between(lambda x: x.cumprod(1)), example())
+    assert graph.frozen["conv"].frozen == "used by aten.cumprod, which the tracer does not know"
+    assert graph.frozen["head:in"].frozen == (
+        "reads the result of aten.cumprod, which the tracer does not know"
+    )

@@ -1,0 +1,222 @@
+"""Sizes: what the code reads from a tensor is followed, what it writes as a number is not."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunebench.channels.trace.sizes import ChannelCount
+from prunebench.channels.trace.tracer import trace
+from tests.channels.conftest import Between, Wired, named, units_of
+
+EXAMPLE = torch.rand(2, 3, 4, 4)
+
+
+def shuffle(x):
+    n, c, h, w = x.shape
+    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def shuffle_with_rows_inside(x):
+    n, c, h, w = x.shape
+    return x.view(n, c // 2, 2, h, w).transpose(1, 2).flatten(1, 2)
+
+
+def halves_swapped(x):
+    c = x.shape[1]
+    return torch.cat([x[:, c // 2 :], x[:, : c // 2]], 1)
+
+
+def gated_by_split(x):
+    a, b = torch.split(x, x.size(1) // 2, 1)
+    return a * b.sigmoid()
+
+
+def gated_by_narrow(x):
+    half = x.shape[1] // 2
+    return x.narrow(1, 0, half) * x.narrow(1, half, half)
+
+
+def gated_by_split_sizes(x):
+    half = x.shape[1] // 2
+    a, b = x.split([half, half], 1)
+    return a + b
+
+
+def maxout(x):
+    n, c, h, w = x.shape
+    return x.view(n, c // 2, 2, h, w).amax(2)
+
+
+def split_attention(x):
+    n, c, h, w = x.shape
+    x = x.reshape(n, 2, c // 2, h, w)
+    weight = x.sum(1).mean((2, 3)).view(n, 1, -1).repeat(1, 2, 1).softmax(1)
+    return (x * weight.view(n, 2, c // 2, 1, 1)).sum(1)
+
+
+PAIRS = [[0, 2], [1, 3]]
+NEIGHBORS = [[0, 1], [2, 3]]
+SINGLE = [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("function", "c_in", "rows"),
+    [
+        (shuffle, 4, PAIRS),
+        (shuffle_with_rows_inside, 4, NEIGHBORS),
+        (halves_swapped, 4, PAIRS),
+        (gated_by_split, 2, PAIRS),
+        (gated_by_narrow, 2, PAIRS),
+        (gated_by_split_sizes, 2, PAIRS),
+        (maxout, 2, NEIGHBORS),
+        (split_attention, 2, PAIRS),
+        (lambda x: torch.mul(*x.chunk(2, 1)), 2, PAIRS),
+        (lambda x: F.glu(x, 1), 2, PAIRS),
+        (lambda x: F.channel_shuffle(x, 2), 4, PAIRS),
+        (lambda x: torch.native_channel_shuffle(x, 2), 4, PAIRS),
+        (lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2), 4, [[0, 1, 2, 3]]),
+        (lambda x: x.reshape(len(x), 2, -1).mean(1).reshape(len(x), 2, 4, 4), 2, None),
+        (lambda x: x.view(x.shape[0], x.shape[1], -1).unsqueeze(3), 4, SINGLE),
+        (lambda x: x.view(x.shape[0], x.shape[1] * 16).view(*x.shape), 4, SINGLE),
+        (lambda x: x.flatten(0, 1).view(x.shape), 4, SINGLE),
+        (lambda x: x + torch.ones(x.shape[1], 1, 1), 4, SINGLE),
+        (lambda x: torch.cat([x, x.new_zeros(x.shape)], 2), 4, SINGLE),
+        (lambda x: x.roll(1, 2), 4, SINGLE),
+        (lambda x: x.expand(x.shape), 4, SINGLE),
+        (lambda x: x.repeat_interleave(2, 1), 8, SINGLE),
+        (lambda x: x.expand(3, -1, -1, -1, -1)[1], 4, SINGLE),
+        (lambda x: x.data * 2 + x.detach(), 4, SINGLE),
+    ],
+)
+def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
+    found = units_of(Between(function, c_in), EXAMPLE)
+    assert found == ({"conv": rows} if rows else {})
+
+
+@pytest.mark.parametrize(
+    ("function", "c_in", "reason"),
+    [
+        (lambda x: x.view(-1, 2, 2, 4, 4).transpose(1, 2).flatten(1, 2), 4, "sizes written"),
+        (lambda x: x.reshape(-1, 4, 4, 4), 4, "sizes written"),
+        (lambda x: x.unflatten(1, (2, 2)).sum(1), 2, "divided along its channels"),
+        (lambda x: x[:, : x.shape[1] // 4].repeat(1, 4, 1, 1) + x[:, 1:2], 4, "cut along"),
+        (lambda x: x[:, : x.shape[1] - 1], 3, "cut along"),
+        (lambda x: x.split(2, 1)[1], 2, "cut along"),
+        (lambda x: x.split([x.shape[1] // 4, x.shape[1] * 3 // 4], 1)[1], 3, "cut along"),
+        (lambda x: x[:, torch.tensor([2, 0, 1])], 3, "cut along"),
+        (lambda x: x.index_select(1, torch.tensor([2, 0])), 2, "cut along"),
+        (lambda x: x.roll(1, 1), 4, "mixed across its channels by aten.roll"),
+        (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
+        (lambda x: x.expand(len(x), 4, 4, 4), 4, "sizes written"),
+        (lambda x: x.tensor_split(2, 1)[0], 2, "cut along"),
+        (lambda x: x.flip(1), 4, "mixed across its channels by aten.flip"),
+        (lambda x: x + torch.ones(4, 1, 1), 4, "combined with a constant"),
+        (lambda x: torch.cat([x, x.new_zeros(len(x), 4, 4, 4)], 2), 4, "joined with a constant"),
+        (lambda x: x.unbind(1)[0].unsqueeze(1) + x.unbind(1)[3].unsqueeze(1), 1, "cut along"),
+    ],
+)
+def test_sizes_written_in_the_code_freeze(function, c_in, reason):
+    graph = trace(Between(function, c_in), EXAMPLE)
+    assert graph.groups == {}
+    assert reason in graph.frozen["conv"].frozen
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x: x / x.norm(dim=1, keepdim=True), "summed over its channels"),
+        (lambda x: F.normalize(x, dim=1), "summed over its channels"),
+        (lambda x: x / x.norm(p=2, dim=(1, 2, 3), keepdim=True), "summed over its channels"),
+        (lambda x: x / x.mean(1, keepdim=True), "summed over its channels by aten.mean"),
+        (lambda x: x / torch.linalg.vector_norm(x, 3, dim=1, keepdim=True), "summed over"),
+    ],
+)
+def test_norms_over_channels_freeze(function, reason):
+    graph = trace(Between(function), EXAMPLE)
+    assert graph.groups == {}
+    assert reason in graph.frozen["conv"].frozen
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x / x.norm(p=1, dim=(2, 3), keepdim=True),  # 1 is an order, not a dimension
+        lambda x: x / torch.linalg.vector_norm(x, 1, dim=(2, 3), keepdim=True),
+        lambda x: F.normalize(x, p=1.0, dim=2),
+        lambda x: x - x.amax(dim=(2, 3), keepdim=True),
+        lambda x: x.max(3, keepdim=True).values + x.std((2, 3), keepdim=True),
+    ],
+)
+def test_norms_over_pixels_are_followed(function):
+    assert units_of(Between(function), EXAMPLE) == {"conv": SINGLE}
+
+
+def test_relative_norm_of_channels_freezes_and_leaves_the_rest():
+    def response(x):  # global response normalization: the mean runs over channels
+        norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return x * (norm / (norm.mean(1, keepdim=True) + 1e-6)) + x
+
+    net = named(first=nn.Conv2d(3, 6, 1), last=Between(response))
+    net.last.conv = nn.Conv2d(6, 4, 1)
+    assert units_of(net, EXAMPLE) == {"first": [[n] for n in range(6)]}
+
+
+def test_equal_sizes_are_told_apart_by_what_they_are():
+    net = named(
+        a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1, groups=2), flat=nn.Flatten(), c=nn.Linear(64, 4)
+    )
+    found = units_of(net, torch.rand(4, 4, 4, 4))
+    assert found == {"a": NEIGHBORS}
+    net = Between(lambda x: x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2).view_as(x))
+    net.conv = nn.Conv2d(4, 4, 1)
+    assert units_of(net, torch.rand(4, 4, 4, 4)) == {"conv": SINGLE}
+
+
+def test_index_buffer_that_lists_channels_freezes_them():
+    class Reorder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("order", torch.tensor([3, 1, 0, 2]))
+
+        def forward(self, x):
+            return x[:, self.order]
+
+    net = named(conv=nn.Conv2d(3, 4, 1), order=Reorder(), head=nn.Conv2d(4, 2, 1))
+    assert units_of(net, EXAMPLE) == {}
+
+
+def test_channels_divided_by_the_number_of_others_keep_their_share():
+    def by_others(m, x):
+        a, b = m.a(x), m.b(x)
+        n, c, h, w = a.shape
+        return m.head(b.view(n, 2, c // 2, h, w).sum(1)) + m.other(a)
+
+    net = Wired(
+        by_others,
+        a=nn.Conv2d(3, 8, 1),
+        b=nn.Conv2d(3, 8, 1),
+        head=nn.Conv2d(4, 2, 1),
+        other=nn.Conv2d(8, 2, 1),
+    )
+    graph = trace(net, EXAMPLE)
+    assert {graph.frozen[name].frozen for name in ("a", "b")} == {
+        "divided by the number of other channels"
+    }
+    assert units_of(net, EXAMPLE) == {}
+
+
+def test_channel_counts_are_ordinary_numbers_elsewhere():
+    count = ChannelCount(8, np.arange(8))
+    assert type(count // 2 * 3 + count - count // 4) is ChannelCount
+    assert type(sum([count, count])) is ChannelCount
+    assert {type(count + 1), type(count / 2), type(count % 3), type(count * count)} == {int, float}
+    assert {8: "a"}[count] == "a"
+    assert pickle.loads(pickle.dumps(copy.deepcopy(count))) == 8
+    assert torch.zeros(count, count // 4).shape == (8, 2)

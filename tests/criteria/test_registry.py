@@ -1,0 +1,112 @@
+"""What holds for every criterion, whatever it ranks by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.errors import ConfigError
+from prunebench.criteria.base import Criterion
+from prunebench.criteria.gradients import DataCriterion, FisherScore
+from prunebench.criteria.registry import CRITERIA, ChosenCriterion
+from prunebench.experiments.settings import Settings
+from prunebench.experiments.validation import validate
+from prunebench.methods.registry import METHODS, method_class
+from tests.methods.conftest import FakeRun
+
+
+def criterion(name: str, **options: Any) -> Criterion:
+    kind = CRITERIA[name]
+    few = {"samples": 6, "batch": 4} if issubclass(kind, DataCriterion) else {}
+    return kind(**few, **options)
+
+
+@pytest.fixture(params=CRITERIA)
+def each(request: pytest.FixtureRequest) -> Criterion:
+    return criterion(request.param)
+
+
+def test_every_unit_of_every_group_has_a_finite_score(each: Criterion, resnet_run: FakeRun) -> None:
+    groups = resnet_run.graph.groups  # streams too
+    found = each.scores(resnet_run, groups)
+    assert {n: s.shape for n, s in found.items()} == {n: (g.n_units,) for n, g in groups.items()}
+    assert all(scores.isfinite().all() for scores in found.values())
+    assert not any(scores.requires_grad for scores in found.values())
+
+
+def test_the_network_is_left_as_it_was(each: Criterion, resnet_run: FakeRun) -> None:
+    model = resnet_run.model
+    model.stages[0].eval()
+    resnet_run.params["fc.bias"].requires_grad_(False)
+    resnet_run.params["fc.weight"].grad = torch.ones_like(resnet_run.params["fc.weight"])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    each.scores(resnet_run, resnet_run.graph.groups)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    with_grad = {name: p.grad for name, p in resnet_run.params.items() if p.grad is not None}
+    assert list(with_grad) == ["fc.weight"]
+    assert bool((with_grad["fc.weight"] == 1).all())
+    assert [n for n, p in resnet_run.params.items() if not p.requires_grad] == ["fc.bias"]
+
+
+def test_the_same_scores_come_out_again(each: Criterion, resnet_run: FakeRun) -> None:
+    first, second = (each.scores(resnet_run, resnet_run.graph.groups) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_scores_do_not_depend_on_the_caller(each: Criterion, resnet_run: FakeRun) -> None:
+    groups = resnet_run.graph.groups
+    wanted = each.scores(resnet_run, groups)
+    with torch.no_grad():
+        found = each.scores(resnet_run, groups)
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def test_every_criterion_is_a_method_too() -> None:
+    for name, kind in CRITERIA.items():
+        assert issubclass(method_class(name).Options, kind)
+        own = method_class(name).Options.model_fields
+        assert {n: own[n].default for n in kind.model_fields} == {
+            n: field.default for n, field in kind.model_fields.items()
+        }
+    assert set(CRITERIA) <= set(METHODS)
+
+
+# --- as an option of a method
+class Chooses(Settings):
+    criterion: ChosenCriterion = FisherScore()
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("l1", {"l1": {"combine": "joint", "norm": "mean"}}),
+        ({"l1": {"norm": "sum"}}, {"l1": {"combine": "joint", "norm": "sum"}}),
+    ],
+)
+def test_a_criterion_is_chosen_by_name_or_with_options(given: Any, wanted: Any) -> None:
+    chosen = Chooses(criterion=given)
+    assert chosen.model_dump(mode="json") == {"criterion": wanted}
+    assert Chooses.model_validate(chosen.model_dump(mode="json")) == chosen
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("fischer", "criterion: unknown criterion 'fischer'; did you mean fisher?"),
+        ({"fisher": {"sample": 3}}, "unknown option of fisher 'sample'; did you mean samples?"),
+        ({"fisher": {"samples": 0}}, "criterion.samples: must be at least 1, not 0"),
+        ({"l1": {"norm": "max"}}, "criterion.norm: unknown value 'max'"),
+        ({"l1": {}, "l2": {}}, "expected a criterion's name, or name: options, found"),
+        (3, "expected a criterion's name, or name: options, found 3"),
+    ],
+)
+def test_a_wrong_choice_is_one_sentence(given: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate(Chooses, {"criterion": given}, "file")
+    assert sentence in str(error.value)

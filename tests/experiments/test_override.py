@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunebench.core.errors import ConfigError
+from prunebench.experiments.config import merged_config, read_experiment
+from prunebench.experiments.override import Override, split_override
+from prunebench.experiments.recipe import Recipe, Schedule
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "override"),
+    [
+        ("greg", "greg", Override()),
+        ("greg_on_digits", "greg", Override(dataset="digits")),
+        ("greg_x0_05", "greg", Override(epochs_scale=0.05)),
+        ("greg_on_cifar10_x0_5", "greg", Override(dataset="cifar10", epochs_scale=0.5)),
+        ("vgg16_x0_25", "vgg16_x0_25", Override()),  # there is a file of that name
+    ],
+)
+def test_a_name_says_what_is_changed(
+    tmp_path: Path, name: str, stem: str, override: Override
+) -> None:
+    (tmp_path / "vgg16_x0_25.yaml").touch()
+    assert split_override(tmp_path, name) == (stem, override)
+    assert name == stem + override.suffix
+
+
+@pytest.mark.parametrize(
+    "override",
+    [{"dataset": "digits", "epochs_scale": 0.05}, '{"dataset": "digits", "epochs_scale": 0.05}'],
+)
+def test_an_override_becomes_part_of_the_names(override: object) -> None:
+    content = {"experiments": ["a", "b"], "override": override}
+    config = merged_config(content, Path("config"))
+    assert config.experiments == ("a_on_digits_x0_05", "b_on_digits_x0_05")
+    assert config.override is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("digits", "override: 'digits' is no JSON such as"),
+        ({"epochs_scale": 2}, "override.epochs_scale: must be at most 1.0, not 2"),
+        ({"data": "digits"}, "override: unknown key 'data'; did you mean dataset"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(override: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        merged_config({"experiments": ["a"], "override": override}, Path("config"))
+
+
+EXPERIMENT = """\
+title: Table 1
+datasets: [cifar10]
+networks: {resnet20: {}}
+methods: {l1: {}}
+recipes: {base: long, fine_tune: long}
+seeds: 0
+"""
+LOADED = "{weights: a.pt, epochs: 2, batch_size: 4, lr: 0.1, weight_decay: 0}\n"
+
+
+def test_an_experiment_on_other_data_says_so_in_its_title(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/t.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    moved = read_experiment(tmp_path, "t_on_digits_x0_1")
+    assert moved.datasets == ("digits",)
+    assert moved.epochs_scale == 0.1
+    assert moved.title == "Table 1 · digits instead of cifar10 · epochs × 0.1"
+    assert read_experiment(tmp_path, "t_on_cifar10").title == "Table 1"
+    with pytest.raises(ConfigError, match="unknown experiment 'u'"):
+        read_experiment(tmp_path, "u_on_digits")
+
+
+def test_a_title_says_that_base_networks_are_trained_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/t.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/long.yaml").write_text(LOADED, encoding="utf-8")
+    assert read_experiment(tmp_path, "t_on_digits").title == (
+        "Table 1 · digits instead of cifar10 · base networks trained instead of a.pt"
+    )
+    assert read_experiment(tmp_path, "t_x0_1").title == "Table 1 · epochs × 0.1"
+
+
+def test_a_shorter_recipe_falls_as_far() -> None:
+    recipe = Recipe(
+        epochs=120,
+        batch_size=64,
+        lr=0.01,
+        weight_decay=0.0,
+        schedule=Schedule(kind="milestones", milestones=(60, 90), warmup_epochs=5),
+    )
+    short = recipe.shortened(0.1)
+    assert short.epochs == 12
+    assert short.schedule.milestones == (6.0, 9.0)
+    assert short.schedule.warmup_epochs == 0.5
+    ends = [r.lr_at(r.epochs - 1, r.epochs) for r in (recipe, short) if r.epochs]
+    assert ends == pytest.approx([1e-4, 1e-4])
+    assert recipe.shortened(0.001).epochs == 1
+    assert recipe.shortened(1) is recipe
+
+
+def test_what_a_whole_training_reaches_is_not_expected_of_a_share() -> None:
+    recipe = Recipe(epochs=90, batch_size=64, lr=0.1, weight_decay=0.0, expected_top1=76.1)
+    assert recipe.shortened(0.1).expected_top1 is None
+    given = recipe.model_copy(update={"weights": "a.pt"})
+    assert given.shortened(0.1).expected_top1 == 76.1
+
+
+def test_an_exponential_schedule_ends_where_it_did() -> None:
+    schedule = Schedule(kind="exponential", factor=0.98, per="step")
+    assert schedule.shortened(0.1).factor_at(30, 30) == pytest.approx(0.98**300)

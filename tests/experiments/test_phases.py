@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from prunebench.experiments.phases import Budget, Epochs, Phase, Steps, training
+from prunebench.experiments.recipe import Recipe
+
+RECIPE = Recipe(epochs=3, batch_size=64, lr=0.1, weight_decay=0)
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        (Steps(7), 7),
+        (Epochs(2), 34),
+        (Epochs(2.5), 43),  # 42.5 of 17 a pass
+        (Epochs(0.1 + 0.2), 6),  # 5.1
+        (Epochs(3 * (1 / 17)), 3),  # 3 in spite of rounding
+        (Epochs(0.001), 1),
+    ],
+)
+def test_a_length_in_steps_of_17_a_pass(length: Steps | Epochs, steps: int) -> None:
+    assert length.steps(17) == steps
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"kind": "macs", "ratio": 1.0}, r"ratio must lie in \[0, 1\), not 1\.0"),
+        ({"kind": "macs", "ratio": -0.1}, r"ratio must lie in \[0, 1\), not -0\.1"),
+        ({"kind": "auto", "ratio": 0.5}, "ratio 0.5 does not go with ratio_kind 'auto'"),
+        ({"kind": "macs", "ratio": None}, "ratio None does not go with ratio_kind 'macs'"),
+    ],
+)
+def test_an_impossible_budget_is_refused(budget: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Budget(**budget)
+
+
+@pytest.mark.parametrize("parts", [{"recipe": RECIPE}, {"length": Steps(1)}])
+def test_recipe_and_length_are_given_together(parts: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="phase 'soft': recipe and length are given together"):
+        Phase(name="soft", **parts)
+
+
+def test_training_lasts_as_long_as_its_recipe_says() -> None:
+    phase = training("fine_tune", RECIPE, keep_best=True)
+    assert (phase.length, phase.recipe, phase.keep_best) == (Epochs(3), RECIPE, True)
+
+
+def test_training_without_a_number_of_epochs_is_refused() -> None:
+    endless = RECIPE.model_copy(update={"epochs": None})
+    with pytest.raises(ValueError, match="phase 'train': its recipe says no number of epochs"):
+        training("train", endless)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunebench.core.errors import ConfigError, ResultError
+from prunebench.experiments import resolved
+from prunebench.experiments.config import Config
+from prunebench.experiments.resolved import (
+    only_table_left,
+    read_resolved,
+    read_together,
+    resolution_keys,
+    resolved_file,
+    resolved_runs,
+    run_specs,
+    source_hash,
+    write_resolved,
+)
+from prunebench.experiments.spec import RunSpec
+from tests.experiments.test_spec import BASE, run
+
+SETTINGS = Config(experiments=("quick",))
+
+
+@pytest.fixture
+def two_runs() -> list[RunSpec]:
+    """Two runs of one base network."""
+    return [run(), run(method="l1", setting="default")]
+
+
+@pytest.fixture
+def config_dir(tmp_path: Path) -> Path:
+    """A folder with an experiment and a recipe, whatever they say."""
+    for name in ("experiments/quick.yaml", "recipes/short.yaml"):
+        (tmp_path / "config" / name).parent.mkdir(parents=True)
+        (tmp_path / "config" / name).write_text("lr: 1\n", encoding="utf-8")
+    return tmp_path / "config"
+
+
+def test_runs_come_back_with_their_paths_and_hashes(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(tmp_path / "runs.json", two_runs, "k")
+    known = read_resolved(tmp_path / "runs.json", "k")
+    assert run_specs(known.runs.values()) == two_runs
+    first = known.runs["greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3"]
+    assert first["hash"] == two_runs[0].hash
+    assert list(known.bases) == ["base/digits/vgg16_x0_25/digits_base/seed3"]
+
+
+def test_runs_are_found_by_experiment_and_by_network(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(tmp_path / "runs.json", two_runs, "k")
+    known = read_resolved(tmp_path / "runs.json")
+    assert [entry["method"] for entry in known.by_experiment["greg_table1"]] == ["greg_1", "l1"]
+    assert known.by_network == {
+        "greg_table1/digits/vgg16_x0_25": [
+            "greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3",
+            "base/digits/vgg16_x0_25/digits_base/seed3",
+            "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3",
+        ]
+    }
+
+
+L1_PATH = "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3"
+
+
+@pytest.mark.parametrize(
+    ("changed", "starts"),
+    [
+        ({}, ["base/digits/vgg16_x0_25/digits_base/seed3"]),
+        ({"start": "fresh"}, []),
+        ({"start": "fresh", "widths_from": L1_PATH}, [L1_PATH]),
+    ],
+)
+def test_a_run_starts_from_its_base_or_from_the_run_whose_widths_it_takes(
+    tmp_path: Path, changed: dict[str, Any], starts: list[str]
+) -> None:
+    write_resolved(tmp_path / "runs.json", [run(**changed)], "k")
+    assert read_resolved(tmp_path / "runs.json").starts_of(run().path) == starts
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"key": "k", "runs": 1, "bases": []}'])
+def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "runs.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ResultError, match=r"runs\.json: not a resolved experiment"):
+        read_resolved(tmp_path / "runs.json")
+
+
+def test_a_file_of_another_key_is_refused(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(tmp_path / "runs.json", two_runs, "k")
+    with pytest.raises(ResultError, match=r"runs\.json: resolved from another configuration"):
+        read_resolved(tmp_path / "runs.json", "another")
+
+
+def test_two_experiments_that_mean_different_networks_by_a_base_are_not_read_together(
+    tmp_path: Path,
+) -> None:
+    write_resolved(resolved_file(tmp_path, "one"), [run(experiment="one")], "k")
+    base = BASE.model_copy(update={"threads": 2})
+    write_resolved(resolved_file(tmp_path, "two"), [run(experiment="two", base=base)], "l")
+    assert len(read_together(tmp_path, {"one": "k"}).runs) == 1
+    with pytest.raises(ResultError, match=r"two\.json: base/digits/.*another network"):
+        read_together(tmp_path, {"one": "k", "two": "l"})
+
+
+def key_of(config_dir: Path, experiment: str = "quick", **changed: Any) -> str:
+    settings = Config(experiments=("quick", "digits"), **changed)
+    return resolution_keys(settings, config_dir)[experiment]
+
+
+def test_the_key_follows_configuration_files_and_experiment(config_dir: Path) -> None:
+    keys = {key_of(config_dir), key_of(config_dir, "digits"), key_of(config_dir, seeds=(1,))}
+    (config_dir / "recipes" / "short.yaml").write_text("lr: 2\n", encoding="utf-8")
+    keys.add(key_of(config_dir))
+    (config_dir / "recipes" / "long.yaml").write_text("lr: 2\n", encoding="utf-8")
+    keys.add(key_of(config_dir))
+    assert len(keys) == 5
+
+
+def test_the_key_stays_where_nothing_that_matters_changes(config_dir: Path) -> None:
+    key = key_of(config_dir)
+    (config_dir / "README.md").write_text("Every key.", encoding="utf-8")
+    assert key_of(config_dir) == key
+    assert resolution_keys(SETTINGS, config_dir)["quick"] == key  # whatever else is asked for
+
+
+def test_what_is_resolved_already_starts_no_process(
+    config_dir: Path, tmp_path: Path, two_runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = resolution_keys(SETTINGS, config_dir)["quick"]
+    write_resolved(resolved_file(tmp_path, "quick"), two_runs, key)
+    monkeypatch.delattr(subprocess, "run")
+    assert len(resolved_runs(SETTINGS, config_dir, tmp_path).runs) == 2
+
+
+def test_an_experiment_of_which_only_the_table_is_left_is_not_resolved(
+    config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / "runs.csv").touch()
+    monkeypatch.delattr(subprocess, "run")
+    assert resolved_runs(SETTINGS, config_dir, tmp_path).runs == {}
+
+
+def test_the_sentence_of_the_resolving_process_is_passed_on(
+    config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "prunebench: x.yaml: unknown key 'lr'\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
+    with pytest.raises(ConfigError, match=r"^x\.yaml: unknown key 'lr'$"):
+        resolved_runs(SETTINGS, config_dir, tmp_path)
+
+
+def test_only_the_table_is_left_when_no_run_folder_is(tmp_path: Path) -> None:
+    assert not only_table_left(tmp_path, "quick")
+    (tmp_path / "quick" / "figures").mkdir(parents=True)
+    (tmp_path / "quick" / "runs.csv").touch()
+    assert only_table_left(tmp_path, "quick")
+    (tmp_path / "quick/digits/resnet20/l1/default/0.5/seed0").mkdir(parents=True)
+    assert not only_table_left(tmp_path, "quick")
+
+
+def test_an_edit_of_a_source_changes_its_folder_s_hash_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolved, "PACKAGE", tmp_path)
+    for name in ("report/plot.py", "report/templates/x.j2", "methods/l1.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n", encoding="utf-8")
+    report, methods = source_hash("report"), source_hash("methods")
+    (tmp_path / "report" / "templates" / "x.j2").write_text("x = 2\n", encoding="utf-8")
+    assert source_hash("report") != report
+    assert source_hash("methods") == methods

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunebench.core.errors import ConfigError
+from prunebench.experiments.validation import read_yaml
+
+
+def written(folder: Path, content: str | bytes) -> Path:
+    path = folder / "x.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("seeds: [0]\nseeds: [1]\n", "x.yaml, line 2: the key 'seeds' is given twice"),
+        ("methods:\n  l1: {}\n  l1: {}\n", "x.yaml, line 3: the key 'l1' is given twice"),
+        ("a: [1\n", "x.yaml, line 2: not valid YAML: expected ',' or ']'"),
+        ("a: b: c\n", "x.yaml, line 1: not valid YAML: mapping values are not allowed here"),
+        ("a:\n\tb: 1\n", "x.yaml, line 2: not valid YAML: found character '\\t'"),
+        ("a: 1\n---\nb: 2\n", "x.yaml, line 2: not valid YAML: but found another document"),
+        ("a: !!python/none 1\n", "x.yaml, line 1: not valid YAML: could not determine a const"),
+        ("? [a, b]\n: 1\n", "x.yaml, line 1: a key must be a name, not ['a', 'b']"),
+        (b"a: \xff\n", "x.yaml: is not UTF-8 text"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_line(
+    tmp_path: Path, content: str | bytes, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_yaml(written(tmp_path, content))
+    assert str(error.value).startswith(f"{tmp_path}/{sentence}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.yaml: cannot be read \(No such file or directory"):
+        read_yaml(tmp_path / "no.yaml")
+
+
+def test_a_key_may_override_a_merged_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "a: &shared {lr: 1, epochs: 2}\nb: {<<: *shared, lr: 3}\n")
+    assert read_yaml(path)["b"] == {"lr": 3, "epochs": 2}
+
+
+def test_the_same_key_may_stand_in_two_places(tmp_path: Path) -> None:
+    assert read_yaml(written(tmp_path, "a: {x: 1}\nb: {x: 2}\n")) == {"a": {"x": 1}, "b": {"x": 2}}

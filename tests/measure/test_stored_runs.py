@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from prunebench.core.errors import ResultError
+from prunebench.measure import stored_runs as stage
+from prunebench.measure.stored_runs import measure_cost, measure_latency
+from prunebench.network import file_hash, load_network, read_structure, save_network
+
+# ResNet-20 on 8x8 images of one channel: 9 products for each of 16 x 64 stem outputs, and so on
+BASE_MACS = 9 * 16 * 64 + 6 * 147_456 + 2 * (73_728 + 5 * 147_456) + 640
+# 11 of 16 units of one first convolution: both of its block's convolutions lose 11/16
+PRUNED_MACS = BASE_MACS - 2 * 147_456 * 11 // 16
+
+
+def mask_run(folder: Path) -> None:
+    """Zero half of the stem's filters in the masks of a run."""
+    mask = torch.ones(16, 1, 3, 3, dtype=torch.bool)
+    mask[:8] = False
+    masks = {"conv1.weight": mask}
+    save_network(folder, load_network(folder), read_structure(folder), masks)
+
+
+def test_cost_of_a_run_and_its_base(pruned_folder: Path, base_folder: Path) -> None:
+    metrics = measure_cost(pruned_folder, base_folder, "abc")
+    assert metrics["base_macs"] == BASE_MACS
+    assert metrics["macs"] == metrics["macs_theoretical"] == PRUNED_MACS
+    # 9 x 16 weights in and out and 2 of the norm leave with each unit
+    assert metrics["base_params"] - metrics["params"] == 11 * (2 * 9 * 16 + 2)
+    assert metrics["base_activations"] - metrics["activations"] == 11 * 64
+    assert metrics["spec_hash"] == "abc"
+    assert metrics["weights_sha256"] == file_hash(pruned_folder / "model.safetensors")
+    assert json.loads((pruned_folder / "metrics.json").read_text()) == metrics
+
+
+def test_zeros_only_lower_the_theoretical_count(pruned_folder: Path, base_folder: Path) -> None:
+    mask_run(pruned_folder)
+    metrics = measure_cost(pruned_folder, base_folder, "abc")
+    assert metrics["macs"] == PRUNED_MACS
+    assert metrics["macs_theoretical"] == PRUNED_MACS - 8 * 9 * 64
+    weights = 144 + 6 * 2304 + 4608 + 5 * 9216 + 18_432 + 5 * 36_864 + 640 - 2 * 11 * 9 * 16
+    assert metrics["sparsity"] == 8 * 9 / weights
+
+
+def test_a_mask_of_the_wrong_shape_is_named(pruned_folder: Path, base_folder: Path) -> None:
+    masks = {"conv1.weight": torch.zeros(3, dtype=torch.bool)}
+    run = pruned_folder
+    save_network(run, load_network(run), read_structure(run), masks)
+    with pytest.raises(ResultError, match=r"masks\.safetensors: .* 3 entries, expected 144"):
+        measure_cost(run, base_folder, "abc")
+
+
+@pytest.mark.parametrize(("spec_hash", "counted"), [("abc", False), ("other", True)])
+def test_cost_is_counted_once_for_a_specification(
+    pruned_folder: Path, base_folder: Path, spec_hash: str, counted: bool
+) -> None:
+    measure_cost(pruned_folder, base_folder, "abc")
+    path = pruned_folder / "metrics.json"
+    path.write_text(path.read_text().replace(f'"macs": {PRUNED_MACS}', '"macs": 1'))
+    assert (measure_cost(pruned_folder, base_folder, spec_hash)["macs"] != 1) is counted
+
+
+def test_new_weights_are_measured_again(pruned_folder: Path, base_folder: Path) -> None:
+    before = measure_cost(pruned_folder, base_folder, "abc")
+    model = load_network(pruned_folder)
+    torch.nn.init.zeros_(model.get_parameter("conv1.weight"))
+    save_network(pruned_folder, model, read_structure(pruned_folder), {})
+    after = measure_cost(pruned_folder, base_folder, "abc")
+    assert after["weights_sha256"] != before["weights_sha256"]
+
+
+def test_weights_that_training_did_not_record_stop_it(
+    pruned_folder: Path, base_folder: Path
+) -> None:
+    (pruned_folder / "training.json").write_text('{"weights_sha256": "0123"}')
+    with pytest.raises(ResultError, match="expected 0123 as in training"):
+        measure_cost(pruned_folder, base_folder, "abc")
+
+
+def test_equal_structures_are_counted_once(
+    pruned_folder: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_cost(pruned_folder, base_folder, "abc")
+    monkeypatch.setattr(stage, "count_macs", None)  # not called again
+    assert measure_cost(pruned_folder, base_folder, "other")["macs"] == PRUNED_MACS
+
+
+def test_latency_has_an_entry_per_batch_size(pruned_folder: Path, base_folder: Path) -> None:
+    latency = measure_latency(
+        pruned_folder, base_folder, "abc", device="cpu", batch_sizes=(1, 2), repeats=3, warmup=1
+    )
+    assert [entry["batch_size"] for entry in latency["entries"]] == [1, 2]
+    assert latency["weights_sha256"] == file_hash(pruned_folder / "model.safetensors")
+    assert json.loads((pruned_folder / "latency.json").read_text()) == latency
+
+
+@pytest.mark.parametrize(("batch_sizes", "timed"), [((1,), False), ((2,), True)])
+def test_latency_is_measured_once(
+    pruned_folder: Path, base_folder: Path, batch_sizes: tuple[int, ...], timed: bool
+) -> None:
+    def measure(sizes: tuple[int, ...]) -> object:
+        return measure_latency(
+            pruned_folder, base_folder, "abc", device="cpu", batch_sizes=sizes, repeats=2, warmup=0
+        )
+
+    first = measure((1,))
+    assert (measure(batch_sizes) != first) is timed
+
+
+def test_masks_alone_are_not_timed(base_folder: Path) -> None:
+    mask_run(base_folder)
+    assert measure_latency(base_folder, base_folder, "abc", device="cpu")["entries"] == []
+
+
+def test_a_missing_base_is_named(pruned_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"nowhere.*no such file"):
+        measure_latency(pruned_folder, tmp_path / "nowhere", "abc", device="cpu")

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.experiments.phases import Budget, Epochs, Phase
+from prunebench.experiments.recipe import Recipe
+from prunebench.methods.controls import (
+    ScratchB,
+    ScratchE,
+    ScratchOptions,
+    UniformWidth,
+    scratch_b_epochs,
+)
+
+from .conftest import FakeRun
+
+BASE = Recipe(epochs=4, batch_size=4, lr=0.01, weight_decay=0.0)
+
+
+def phases(method: ScratchE) -> list[Phase]:
+    return method.phases({"base": BASE}, Budget(kind="units_per_group", ratio=0.5))
+
+
+@pytest.fixture
+def half_width_run(resnet_run: FakeRun) -> FakeRun:
+    """A run whose source kept every second unit inside of blocks."""
+    resnet_run.source_kept = {
+        name: torch.arange(0, n, 2) if resnet_run.graph.groups[name].role == "inside" else units
+        for (name, n), units in zip(resnet_run.sizes.items(), resnet_run.kept.values(), strict=True)
+    }
+    return resnet_run
+
+
+@pytest.mark.parametrize(
+    ("base_macs", "macs", "epochs"),
+    [(400, 100, 40), (300, 200, 30), (200, 100, 40), (100, 100, 20)],
+)
+def test_scratch_b_trains_as_much_as_the_base_up_to_a_cap(
+    base_macs: int, macs: int, epochs: float
+) -> None:
+    assert scratch_b_epochs(20, base_macs, macs, longest=2.0) == epochs
+
+
+def test_widths_are_those_of_the_followed_run(half_width_run: FakeRun) -> None:
+    method = ScratchE(ScratchOptions())
+    half_width_run.train(method, phases(method)[:1])
+    kept = half_width_run.kept
+    assert {name: units.tolist() for name, units in kept.items()} == {
+        name: units.tolist() for name, units in half_width_run.source_kept.items()
+    }
+
+
+def test_the_small_network_starts_from_fresh_weights(half_width_run: FakeRun) -> None:
+    method = ScratchE(ScratchOptions())
+    half_width_run.train(method, phases(method)[:1])
+    found = half_width_run.params["stages.0.0.conv2.weight"].clone()
+    half_width_run.initialize()
+    assert found.shape == (16, 8, 3, 3)
+    assert torch.equal(found, half_width_run.params["stages.0.0.conv2.weight"])
+
+
+def test_a_run_that_kept_everything_gives_the_whole_network(resnet_run: FakeRun) -> None:
+    method = ScratchE(ScratchOptions())
+    resnet_run.source_kept = dict(resnet_run.kept)
+    assert method.select(resnet_run, Budget(kind="units_per_group", ratio=0.0)).removed == {}
+
+
+def test_scratch_e_trains_the_base_recipe_s_epochs(resnet_run: FakeRun) -> None:
+    method = ScratchE(ScratchOptions())
+    assert method.phase_length(resnet_run, phases(method)[1]) == Epochs(4)
+
+
+@pytest.mark.parametrize(("longest", "epochs"), [(2.0, 4 * 1.5), (1.25, 5.0)])
+def test_scratch_b_s_epochs_follow_from_the_present_network(
+    longest: float, epochs: float, resnet_run: FakeRun
+) -> None:
+    method = ScratchB(ScratchOptions(longest=longest))
+    resnet_run.base_macs = resnet_run.costs.macs() * 3 // 2
+    length = method.phase_length(resnet_run, phases(method)[1])
+    assert isinstance(length, Epochs)
+    assert length.n == pytest.approx(epochs)
+
+
+# --- the uniformly thinner network
+def uniform(run: FakeRun, kind: Any, ratio: float, **options: Any) -> None:
+    method = UniformWidth(UniformWidth.Options(**options))
+    run.train(method, method.phases({"base": BASE}, Budget(kind=kind, ratio=ratio))[:1])
+
+
+def test_all_layers_are_thinner_by_the_same_share(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_per_group", 0.25)
+    shapes = {tuple(p.shape[:2]) for p in resnet_run.params.values() if p.ndim == 4}
+    assert shapes == {(12, 1), (12, 12), (24, 12), (24, 24), (48, 24), (48, 48)}
+    assert resnet_run.params["fc.weight"].shape == (10, 48)
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_a_uniform_network_meets_a_budget(allocation: str, kind: str, resnet_run: FakeRun) -> None:
+    start = {"macs": resnet_run.base_macs, "params": resnet_run.base_params}[kind]
+    uniform(resnet_run, kind, 0.75, allocation=allocation)
+    left = {"macs": resnet_run.costs.macs(), "params": resnet_run.costs.params()}[kind]
+    assert 0.22 * start <= left <= 0.25 * start  # a unit of a stream is in seven layers at once
+    shares = [len(units) / resnet_run.sizes[name] for name, units in resnet_run.kept.items()]
+    assert max(shares) - min(shares) <= 1 / 8  # half of them: about half of every group
+
+
+def test_global_ranking_of_units_is_uniform_too(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_global", 0.5)
+    assert {len(u) / resnet_run.sizes[n] for n, u in resnet_run.kept.items()} == {0.5}
+
+
+def test_the_uniform_network_starts_from_fresh_weights(resnet_run: FakeRun) -> None:
+    uniform(resnet_run, "units_per_group", 0.5)
+    found = resnet_run.params["stages.0.0.conv2.weight"].clone()
+    resnet_run.initialize()
+    assert torch.equal(found, resnet_run.params["stages.0.0.conv2.weight"])

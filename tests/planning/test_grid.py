@@ -1,0 +1,505 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunebench.core.errors import ConfigError
+from prunebench.experiments.config import read_config
+from prunebench.methods import registry
+from prunebench.methods.one_shot import L1
+from prunebench.models.registry import names
+from prunebench.planning.grid import resolve, resolve_experiment
+from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
+
+METHODS = ", ".join(registry.METHODS)
+
+
+L1_OPTIONS = ", ".join(sorted(L1.Options.model_fields))
+
+
+def resolve_all(config_dir: Path) -> list[Any]:
+    return resolve(read_config(config_dir / "config.yaml"), config_dir)
+
+
+def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
+    unpruned, l1 = resolve_all(write_config())
+    assert unpruned.path == "tiny/synthetic/resnet20_x0_25/unpruned/default/0/seed0"
+    assert l1.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0"
+    assert (l1.ratio_kind, l1.revision, l1.start) == ("units_per_group", L1.revision, "base")
+    assert l1.options == L1.Options().model_dump(mode="json")
+    assert l1.recipe_names == {"fine_tune": "one_epoch"}
+    assert l1.recipes["fine_tune"].lr == 0.1
+    assert l1.base.path == "base/synthetic/resnet20_x0_25/one_epoch/seed0"
+    assert l1.base == unpruned.base
+
+
+@pytest.mark.parametrize(
+    ("changed", "paths"),
+    [
+        ({"methods": {"l1": {"ratios": [0.25, 0.75]}}}, ["l1/default/0.25", "l1/default/0.75"]),
+        ({"methods": {"epruner": {}}}, ["epruner/default/auto"]),
+        (
+            {"methods": {"epruner": {"settings": {"beta0.6": {"beta": 0.6}, "beta1": {}}}}},
+            ["epruner/beta0.6/auto", "epruner/beta1/auto"],
+        ),
+        ({"methods": {"unpruned": {"ratios": [0]}}}, ["unpruned/default/0"]),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto", "options": {"layer_ratios": {"*": 0.5}}}}},
+            ["l1/default/auto"],
+        ),
+        ({"methods": {"l1": {"ratio_kind": "macs"}}}, ["l1/default/macs-0.5"]),
+        (
+            {
+                "methods": {
+                    "l1": {
+                        "settings": {
+                            "default": {},
+                            "weights": {
+                                "unit": "weight",
+                                "ratio_kind": "weights",
+                                "ratios": [0.75, 0.9],
+                            },
+                        }
+                    }
+                }
+            },
+            ["l1/default/0.5", "l1/weights/weights-0.75", "l1/weights/weights-0.9"],
+        ),
+    ],
+)
+def test_ratios_and_settings_become_folders(
+    write_config: WriteConfig, changed: dict[str, Any], paths: list[str]
+) -> None:
+    runs = resolve_all(write_config(changed))
+    assert [run.path for run in runs] == [
+        f"tiny/synthetic/resnet20_x0_25/{path}/seed0" for path in paths
+    ]
+
+
+def test_the_seeds_of_a_network_come_before_the_experiment_s(write_config: WriteConfig) -> None:
+    networks = {"resnet20": {"seeds": [3, 4]}, "resnet20_x0_25": {}}
+    config_dir = write_config({"networks": networks, "methods": {"l1": {}}, "seeds": 1})
+    assert [run.seed for run in resolve_experiment("tiny", config_dir)] == [3, 4, 1]
+
+
+def test_the_seeds_of_the_configuration_come_before_all(write_config: WriteConfig) -> None:
+    config_dir = write_config({"networks": {"resnet20": {"seeds": [3, 4]}}})
+    assert {run.seed for run in resolve_experiment("tiny", config_dir, seeds=(7,))} == {7}
+
+
+def test_a_method_may_run_on_some_of_the_networks_alone(write_config: WriteConfig) -> None:
+    networks = {"resnet20": {}, "vgg16_x0_25": {}}
+    settings = {"default": {}, "stem": {"roles": ["stem"], "networks": "resnet20"}}
+    methods = {"random": {"settings": settings}, "l1": {"networks": "vgg16_x0_25"}}
+    runs = resolve_all(write_config({"networks": networks, "methods": methods}))
+    assert [(run.architecture, run.method, run.setting) for run in runs] == [
+        ("resnet20", "random", "default"),
+        ("resnet20", "random", "stem"),
+        ("vgg16_x0_25", "random", "default"),
+        ("vgg16_x0_25", "l1", "default"),
+    ]
+
+
+def test_options_of_a_network_come_before_a_setting_s_and_these_before_the_method_s(
+    write_config: WriteConfig,
+) -> None:
+    l1 = {
+        "options": {"roles": ["stem"]},
+        "settings": {"default": {}, "stream": {"roles": ["stream"]}},
+        "by_network": {"vgg16_x0_25": {"roles": ["inside"]}},
+    }
+    networks = {"resnet20": {}, "vgg16_x0_25": {}}
+    runs = resolve_all(write_config({"networks": networks, "methods": {"l1": l1}}))
+    assert [run.options["roles"] for run in runs] == [["stem"], ["stream"], ["inside"], ["inside"]]
+
+
+def test_recipes_of_a_method_come_before_a_network_s_and_these_before_the_experiment_s(
+    write_config: WriteConfig,
+) -> None:
+    changed = {
+        "networks": {"resnet20": {"recipes": {"base": "long", "fine_tune": "long"}}},
+        "methods": {"random": {}, "l1": {"recipes": {"fine_tune": "hot"}}},
+    }
+    recipes = {"recipes/long.yaml": RECIPE, "recipes/hot.yaml": RECIPE}
+    random, l1 = resolve_all(write_config(changed, recipes))
+    assert random.recipe_names == {"fine_tune": "long"}
+    assert l1.recipe_names == {"fine_tune": "hot"}
+    assert l1.base.recipe_name == "long"
+
+
+def test_options_may_say_what_a_run_starts_from(write_config: WriteConfig) -> None:
+    settings = {"scratch": {}, "pretrained": {"pretrained": True}}
+    scratch, pretrained = resolve_all(write_config({"methods": {"sfp": {"settings": settings}}}))
+    assert (scratch.start, pretrained.start) == ("fresh", "base")
+
+
+def test_recipes_of_a_setting_come_before_the_method_s(write_config: WriteConfig) -> None:
+    settings = {"default": {}, "hot": {"recipes": {"fine_tune": "hot"}}}
+    methods = {"l1": {"recipes": {"fine_tune": "long"}, "settings": settings}}
+    recipes = {"recipes/long.yaml": RECIPE, "recipes/hot.yaml": {**RECIPE, "lr": 0.5}}
+    default, hot = resolve_all(write_config({"methods": methods}, recipes))
+    assert (default.recipe_names, hot.recipe_names) == ({"fine_tune": "long"}, {"fine_tune": "hot"})
+    assert hot.recipes["fine_tune"].lr == 0.5
+    assert hot.options == default.options
+    assert hot.base == default.base
+
+
+def test_recipes_of_a_method_that_was_taken_out_may_stay(write_config: WriteConfig) -> None:
+    roles = ("base", "fine_tune", "regularize")
+    changed = {"recipes": dict.fromkeys(roles, "one_epoch"), "methods": {"unpruned": {}}}
+    assert len(resolve_all(write_config(changed))) == 1
+
+
+def test_a_control_names_the_run_whose_widths_it_takes(write_config: WriteConfig) -> None:
+    methods = {"l1": {"settings": {"a": {}}}, "scratch_e": {"options": {"widths_from": "l1/a"}}}
+    _, scratch = resolve_all(write_config({"methods": methods}))
+    assert scratch.widths_from == "tiny/synthetic/resnet20_x0_25/l1/a/0.5/seed0"
+
+
+def test_any_criterion_may_take_widths_over(write_config: WriteConfig) -> None:
+    setting = {"on_epruner": {"widths_from": "epruner"}}
+    methods = {"epruner": {}, "random": {"ratio_kind": "auto", "settings": setting}}
+    _, random = resolve_all(write_config({"methods": methods}))
+    assert random.widths_from == "tiny/synthetic/resnet20_x0_25/epruner/default/auto/seed0"
+    assert random.path == "tiny/synthetic/resnet20_x0_25/random/on_epruner/auto/seed0"
+
+
+TINY = "config/experiments/tiny.yaml: "
+PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"datasets": ["synthetik"]},
+            "datasets: unknown data set 'synthetik'; did you mean synthetic? "
+            "(allowed: cifar10, cifar100, digits, fashion_mnist, imagenet, synthetic, "
+            "tiny_imagenet)",
+        ),
+        (
+            {"networks": {"mobilenet": {}}},
+            "networks: unknown network 'mobilenet'; did you mean mobilenet_v2 or mobilenet_v1? "
+            f"(allowed: {', '.join(names())})",
+        ),
+        (
+            {"networks": {"resnet20_x0": {}}},
+            "networks: network 'resnet20_x0': the width '0' is no number above 0; resnet20_x0_25, "
+            "for example, is a quarter of the width",
+        ),
+        (
+            {"methods": {"gerg_1": {}}},
+            f"methods: unknown method 'gerg_1'; did you mean greg_1? (allowed: {METHODS})",
+        ),
+        (
+            {"methods": {"l1": {"by_network": {"resnet20": {}}}}},
+            "methods.l1.by_network: unknown network of this experiment 'resnet20'; did you mean "
+            "resnet20_x0_25? (allowed: resnet20_x0_25)",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"all": {"networks": "vgg16"}}}}},
+            "methods.l1.settings.all.networks: unknown network of this experiment 'vgg16' "
+            "(allowed: resnet20_x0_25)",
+        ),
+        (
+            {"methods": {"l1": {"networks": ["resnet20"]}}},
+            "methods.l1.networks: unknown network of this experiment 'resnet20'; did you mean "
+            "resnet20_x0_25? (allowed: resnet20_x0_25)",
+        ),
+        (
+            {"methods": {"l1": {"options": {"rolls": ["stem"]}}}},
+            f"methods.l1.options: unknown key 'rolls'; did you mean roles? (allowed: {L1_OPTIONS})",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"all": {"roles": ["stem", "insid"]}}}}},
+            "methods.l1.settings.all.roles[1]: unknown role 'insid'; did you mean inside? "
+            "(allowed: chain, convolutions, depthwise, except_shortcuts, first, "
+            "first_convolutions, full, gate, grouped, head, inside, last, linear, middle, "
+            "pointwise, shortcut, stem, stream)",
+        ),
+        (
+            {"methods": {"l1": {"by_network": {"resnet20_x0_25": {"x": 1}}}}},
+            f"methods.l1.by_network.resnet20_x0_25: unknown key 'x' (allowed: {L1_OPTIONS})",
+        ),
+        (
+            {"methods": {"epruner": {"ratios": [0.5]}}},
+            "methods.epruner.ratios: epruner decides by its options what leaves; give no ratio",
+        ),
+        (
+            {"methods": {"epruner": {"ratio_kind": "macs"}}},
+            "methods.epruner.ratios: epruner decides by its options what leaves; give no ratio",
+        ),
+        (
+            {"methods": {"unpruned": {"ratios": [0.5]}, "l1": {}}},
+            "methods.unpruned.ratios: unpruned allows [0.0], not [0.5]",
+        ),
+        (
+            {"methods": {"sfp": {"ratio_kind": "params"}}},
+            "methods.sfp.ratio_kind: unknown ratio_kind of sfp 'params' "
+            "(allowed: units_per_group, weights)",
+        ),
+        (
+            {"ratio_kind": "auto", "methods": {"sfp": {}}},
+            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: units_per_group, weights)",
+        ),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},
+            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+        ),
+        (
+            {"methods": {"l1": {"ratio_kind": "auto"}}},
+            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
+        ),
+        (
+            {"methods": {"l1": {"options": {"layer_ratios": {"stem": 0.5}}}}},
+            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
+        ),
+        ({"ratios": []}, "methods.l1.ratios: l1 needs a ratio at least, here or for all methods"),
+        (
+            {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},
+            "methods.l1: unit 'filter' does not go with ratio_kind 'weights'",
+        ),
+        (
+            {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
+            "methods.epruner.settings.a.ratios: epruner decides by its options what leaves; give "
+            "no ratio",
+        ),
+        (
+            {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},
+            "methods.sfp: sfp finds widths of its own; it takes no widths_from",
+        ),
+        (
+            {
+                "methods": {
+                    "l1": {},
+                    "random": {"options": {"widths_from": "l1", "layer_ratios": {"*": 0.5}}},
+                }
+            },
+            "methods.random: widths_from and layer_ratios exclude each other",
+        ),
+        (
+            {"methods": {"l1": {}, "scratch_e": {"options": {"widths_from": "l1/defautl"}}}},
+            "methods.scratch_e: widths_from: unknown run 'l1/defautl'; did you mean l1/default? "
+            "(allowed: l1/default) at 0.5",
+        ),
+        (
+            {"methods": {"l1": {}, "scratch_e": {"ratios": [0.25]}}},
+            "methods.scratch_e: widths_from: unknown run 'l1/default' (allowed: none) at 0.25",
+        ),
+        (
+            {"methods": {"l1": {}, "scratch_e": {"options": {"widths_from": "scratch_e"}}}},
+            "methods.scratch_e: widths_from: unknown run 'scratch_e' (allowed: l1/default) at 0.5",
+        ),
+        (
+            {"published": PUBLISHED | {"paper": "gerg"}},
+            "published.paper: unknown paper 'gerg'; did you mean greg? "
+            "(allowed: epruner, greg, group_fisher, increg, orthoreg, srfp)",
+        ),
+        (
+            {"published": PUBLISHED | {"table": "Table 11"}},
+            "published.table: unknown table 'Table 11'; did you mean Table 1 or Table 4 or "
+            "Table 3? (allowed: Table 1, Table 2, Table 3, Table 4)",
+        ),
+        (
+            {"published": PUBLISHED | {"networks": {"resnet20_x0_25": "resnet55"}}},
+            "published.networks.resnet20_x0_25: unknown printed network 'resnet55'; did you mean "
+            "resnet56? (allowed: resnet56, vgg19)",
+        ),
+        (
+            {"published": PUBLISHED | {"rows": {"l2": "l1"}}},
+            "published.rows: unknown method 'l2' (allowed: l1, unpruned)",
+        ),
+        (
+            {"published": PUBLISHED | {"rows": {"l1": "l1/oneshot"}}},
+            "published.rows.l1: unknown row 'l1/oneshot'; did you mean l1/one_shot? (allowed: "
+            "baseline, baseline/unpruned, greg_1, greg_1/growing_reg, l1, l1/one_shot)",
+        ),
+        (
+            {"published": PUBLISHED | {"rows": {"l1": "l1/one_shot/-"}}},
+            "published.rows.l1: the table has no row 'l1/one_shot/-'; the third part is the ratio "
+            "as printed, - where none is, or the row's FLOPs, as in flops_m=2044",
+        ),
+        (
+            {"recipes": {"base": "one_epoch"}},
+            "recipes: the role 'fine_tune' is missing, l1 needs it",
+        ),
+        (
+            {"recipes": {"fine_tune": "one_epoch"}},
+            "recipes: the role 'base' is missing, every network needs it",
+        ),
+        (
+            {"recipes": {"base": "one_epoch", "fine_tune": "one_epoch", "finetune": "one_epoch"}},
+            "recipes: unknown role 'finetune'; did you mean fine_tune? (allowed: base, fine_tune)",
+        ),
+        (
+            {"networks": {"resnet20": {"recipes": {"bsae": "one_epoch"}}}},
+            "networks.resnet20.recipes: unknown role 'bsae'; did you mean base? "
+            "(allowed: base, fine_tune)",
+        ),
+        (
+            {"methods": {"l1": {"recipes": {"base": "one_epoch"}}}},
+            "methods.l1.recipes: unknown role 'base' (allowed: fine_tune)",
+        ),
+        (
+            {"methods": {"l1": {"settings": {"hot": {"recipes": {"base": "one_epoch"}}}}}},
+            "methods.l1.settings.hot.recipes: unknown role 'base' (allowed: fine_tune)",
+        ),
+        (
+            {"recipes": {"base": "one_epoch", "fine_tune": "one_epohc"}},
+            "recipes.fine_tune: unknown recipe 'one_epohc'; did you mean one_epoch? "
+            "(allowed: one_epoch) in config/recipes",
+        ),
+        (
+            {"methods": {"l1": {"recipes": {"fine_tune": "two_epochs"}}}},
+            "methods.l1.recipes.fine_tune: unknown recipe 'two_epochs'; did you mean "
+            "one_epoch? (allowed: one_epoch) in config/recipes",
+        ),
+    ],
+)
+def test_an_impossible_experiment_is_one_sentence_with_file_and_key(
+    write_config: WriteConfig, changed: dict[str, Any], words: str
+) -> None:
+    config_dir = write_config(changed)
+    with pytest.raises(ConfigError) as error:
+        resolve_all(config_dir)
+    assert str(error.value) == TINY + words
+
+
+MOVED = {
+    "datasets": ["imagenet"],
+    "recipes": {"base": "loaded", "fine_tune": "plain"},
+    "methods": {"unpruned": {}, "l1": {}},
+}
+LOADED = {**RECIPE, "weights": "a.pt", "expected_top1": 76.1, "augment": {"resized_crop": {}}}
+
+
+def test_on_other_data_recipes_are_followed_as_far_as_images_allow(
+    write_config: WriteConfig,
+) -> None:
+    recipes = {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": {**RECIPE, "epochs": 20}}
+    config_dir = write_config(MOVED, recipes)
+    run = resolve_experiment("tiny_on_synthetic_32_x0_1", config_dir)[1]
+    assert run.base.path == ("base/synthetic_32/resnet20_x0_25/loaded_on_synthetic_32_x0_1/seed0")
+    found = run.base.recipe
+    assert (found.weights, found.expected_top1, found.epochs) == (None, None, 1)
+    assert found.augment.model_dump(exclude_defaults=True) == {"crop_padding": 4, "flip": True}
+    # What these images can follow has its own name: its bases are those of all experiments.
+    assert run.recipe_names == {"fine_tune": "plain_x0_1"}
+    assert run.recipes["fine_tune"].epochs == 2
+
+
+def test_on_its_own_data_an_experiment_keeps_its_weights(write_config: WriteConfig) -> None:
+    config_dir = write_config(MOVED, {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": RECIPE})
+    for name in ("tiny", "tiny_on_imagenet", "tiny_x0_1"):
+        base = resolve_experiment(name, config_dir)[0].base
+        assert (base.recipe.weights, base.recipe.expected_top1) == ("a.pt", 76.1)
+        assert "_on_" not in base.recipe_name
+
+
+def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: WriteConfig) -> None:
+    recipes = {"recipes/loaded.yaml": {**LOADED, "epochs": None}, "recipes/plain.yaml": RECIPE}
+    config_dir = write_config(MOVED, recipes)
+    with pytest.raises(ConfigError) as error:
+        resolve_experiment("tiny_on_synthetic", config_dir)
+    assert str(error.value) == (
+        f"{TINY}recipes.base: the recipe 'loaded_on_synthetic' has no epochs, which a base network "
+        "needs on synthetic: weights are those of other images"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "recipe", "words"),
+    [
+        (
+            {},
+            {"normalize": "digits"},
+            "config/recipes/one_epoch.yaml: normalize: the normalization 'digits' is for 1 "
+            "channels and synthetic has 3; normalize: dataset fits every data set",
+        ),
+        (
+            {},
+            {"normalize": "digit"},
+            "config/recipes/one_epoch.yaml: normalize: unknown normalization 'digit'; did you mean "
+            "digits? (allowed: ",
+        ),
+        (
+            {},
+            {"epochs": None},
+            f"{TINY}recipes.base: the recipe 'one_epoch' has no epochs, which a base network needs",
+        ),
+        (
+            {"recipes": {"base": "long", "fine_tune": "one_epoch"}},
+            {"epochs": None},
+            f"{TINY}methods.l1: phase 'fine_tune': its recipe says no number of epochs",
+        ),
+        (
+            {},
+            {"lrr": 1},
+            "config/recipes/one_epoch.yaml: unknown key 'lrr'; did you mean lr? (allowed: acc",
+        ),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_one_sentence(
+    write_config: WriteConfig, changed: dict[str, Any], recipe: dict[str, Any], words: str
+) -> None:
+    files = {"recipes/one_epoch.yaml": RECIPE | recipe, "recipes/long.yaml": RECIPE}
+    config_dir = write_config(changed, files)
+    with pytest.raises(ConfigError) as error:
+        resolve_all(config_dir)
+    assert str(error.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (
+            {"config.yaml": {"experiments": ["tinny"]}},
+            "config/config.yaml: experiments: unknown experiment 'tinny'; did you mean tiny? "
+            "(allowed: tiny) in config/experiments",
+        ),
+        (
+            {"config.yaml": {"experiments": "base"}, "experiments/base.yaml": EXPERIMENT},
+            "config/experiments/base.yaml: name: 'base' is a folder of results/; not allowed: base,"
+            " benchmarks, data, logs, reference, resolved",
+        ),
+        (
+            {
+                "config.yaml": {"experiments": ["tiny", "other"]},
+                "experiments/other.yaml": EXPERIMENT | {"threads": 2},
+            },
+            "config/experiments/other.yaml: threads: 2 threads here and 1 in the experiment 'tiny' "
+            "would train base/synthetic/resnet20_x0_25/one_epoch/seed0 differently; give the same "
+            "number, or a recipe of another name",
+        ),
+    ],
+)
+def test_what_experiments_cannot_be_is_one_sentence(
+    write_config: WriteConfig, files: dict[str, Any], words: str
+) -> None:
+    config_dir = write_config(files=files)
+    with pytest.raises(ConfigError) as error:
+        resolve_all(config_dir)
+    assert str(error.value) == words
+
+
+def test_experiments_of_different_data_share_no_base_network(write_config: WriteConfig) -> None:
+    other = EXPERIMENT | {"threads": 2, "networks": {"resnet20": {}}}
+    files = {"config.yaml": {"experiments": ["tiny", "other"]}, "experiments/other.yaml": other}
+    assert len(resolve_all(write_config(files=files))) == 4
+
+
+def test_the_command_ends_with_1_and_one_line_without_frames(write_config: WriteConfig) -> None:
+    write_config({"methods": {"gerg_1": {}}})
+    command = [sys.executable, "-m", "prunebench", "resolve"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"prunebench: {TINY}methods: unknown method 'gerg_1'; did you mean greg_1? "
+        f"(allowed: {METHODS})\n"
+    )
+    assert not Path("results").exists()

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prunebench.report.figures.accuracy_epochs import (
+    accuracy_epochs,
+    split_shown,
+    trajectory,
+)
+from prunebench.report.figures.style import save
+from tests.report.conftest import few_runs, legend, shown
+
+TWO_PHASES: dict[str, list[Any]] = {
+    "phase": ["regularize", "regularize", "regularize", "fine_tune"],
+    "event": ["", "", "pruned", ""],
+    "test_top1": [95.0, 96.0, 90.0, None],
+    "val_top1": [94.0, 95.0, 89.0, 97.0],
+}
+
+
+def test_epochs_run_on_over_phases_and_pruning_takes_none() -> None:
+    path = trajectory(TWO_PHASES, "val_top1", start=98.5)
+    assert path.epochs == (0, 1, 2, 2, 3)
+    assert path.top1 == (98.5, 94.0, 95.0, 89.0, 97.0)
+    assert path.pruned == (3,)
+    assert path.phases == (("regularize", 0, 2), ("fine_tune", 2, 3))
+
+
+def test_accuracy_that_was_not_measured_is_a_gap() -> None:
+    path = trajectory(TWO_PHASES, "test_top1", start=None)
+    assert path.epochs == (1, 2, 2, 3)
+    assert math.isnan(path.top1[-1])
+
+
+@pytest.mark.parametrize("history", [None, {"phase": [], "event": [], "test_top1": []}])
+def test_run_without_epochs_has_its_start_alone(history: dict[str, list[Any]] | None) -> None:
+    path = trajectory(history, "test_top1", start=99.0)
+    assert (path.epochs, path.top1, path.phases) == ((0,), (99.0,), ())
+
+
+def untested(row: dict[str, Any]) -> dict[str, Any]:
+    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_top1": [None] * 3}
+    return row | {"history": json.dumps(history)}
+
+
+def test_validation_is_shown_where_the_test_split_was_left_alone() -> None:
+    assert split_shown(few_runs({})) == "test_top1"
+    assert split_shown(few_runs(untested({}))) == "val_top1"
+    (axes,) = shown(accuracy_epochs(few_runs(untested({}))))
+    (base, line, _) = axes.lines
+    assert list(base.get_ydata()) == [98.5, 98.5]
+    assert list(line.get_ydata()) == [98.5, 30.0, 96.0, 97.0]
+
+
+def test_a_panel_per_method_with_a_line_per_seed_and_marks_where_it_pruned() -> None:
+    (axes,) = shown(accuracy_epochs(few_runs({}, {"seed": 1})))
+    lines = [line for line in axes.lines if line.get_label() == "l1"]
+    marks = [line for line in axes.lines if line.get_label() == "pruned"]
+    assert [list(line.get_xdata()) for line in lines] == [[0, 0, 1, 2]] * 2
+    assert [list(line.get_ydata()) for line in lines] == [[99.0, 31.0, 97.0, 98.0]] * 2
+    assert [list(mark.get_ydata()) for mark in marks] == [[31.0]] * 2
+
+
+def test_a_run_from_fresh_weights_does_not_start_at_the_base() -> None:
+    (axes,) = shown(accuracy_epochs(few_runs({"method": "sfp", "start": "fresh"})))
+    (line,) = [line for line in axes.lines if line.get_label() == "sfp"]
+    assert list(line.get_ydata()) == [31.0, 97.0, 98.0]
+
+
+def test_other_methods_stand_grey_behind() -> None:
+    panels = shown(accuracy_epochs(few_runs({}, {"method": "greg_1"}, {"method": "random"})))
+    behind = [[line for line in axes.lines if line.get_label() == "_other"] for axes in panels]
+    assert [len(lines) for lines in behind] == [2, 2, 2]
+    assert {line.get_color() for lines in behind for line in lines} == {"#d0d6dc"}
+
+
+def test_nothing_measured_is_off_the_axis() -> None:
+    (axes,) = shown(accuracy_epochs(few_runs({})))
+    low, high = axes.get_ylim()
+    assert low < 31.0
+    assert 99.0 < high < 100.0
+    assert list(axes.get_yticks()) == [99, 95, 80, 50]
+
+
+def test_a_perfect_run_stays_on_the_axis(tmp_path: Path) -> None:
+    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_top1": [10.0, 90.0, 100.0]}
+    figure = accuracy_epochs(few_runs({"history": json.dumps(history)}))
+    save(figure, tmp_path / "figure")
+    assert shown(figure)[0].get_ylim()[1] > 99.9
+
+
+def test_legend_says_only_what_is_drawn() -> None:
+    assert legend(accuracy_epochs(few_runs({}))) == ["base", "a seed", "right after pruning"]
+
+
+def test_all_methods_but_the_unpruned_have_panels(runs: pd.DataFrame) -> None:
+    figure = accuracy_epochs(runs)
+    assert len(shown(figure)) == 20
+    assert [axes.get_title(loc="left") for axes in shown(figure)[:4]] == [
+        "greg_1",
+        "srfp",
+        "asrfp",
+        "epruner beta0.6",
+    ]

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunebench.core.errors import ResultError, TrainingError
+from prunebench.core.files import read_json
+from prunebench.data.dataset import Dataset
+from prunebench.experiments.machine import Machine
+from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.measure.accuracy import evaluate
+from prunebench.methods.registry import method_class
+from prunebench.network import load_masks, load_network, read_structure
+from prunebench.training.processes import Alone
+from prunebench.training.progress import PlainProgress
+from prunebench.training.step import Network
+from prunebench.training.train import train_base, train_run
+from tests.training.conftest import ARCHITECTURE, recipe
+
+HERE = {"device": "cpu", "checkpoint_seconds": 3600.0}
+
+
+def base_spec(seed: int = 0) -> BaseSpec:
+    return BaseSpec(
+        dataset="synthetic",
+        architecture=ARCHITECTURE,
+        recipe_name="short",
+        recipe=recipe(),
+        seed=seed,
+        threads=1,
+    )
+
+
+def run_spec(method: str = "l1", **more: Any) -> RunSpec:
+    found = method_class(method)
+    options = found.Options(**more.pop("options", {}))
+    settings: dict[str, Any] = {
+        "experiment": "e",
+        "dataset": "synthetic",
+        "architecture": ARCHITECTURE,
+        "method": method,
+        "setting": "default",
+        "ratio": 0.5,
+        "ratio_kind": "units_per_group",
+        "seed": 0,
+        "threads": 1,
+        "revision": found.revision,
+        "start": found.start,
+        "options": options.model_dump(mode="json"),
+        "recipes": {role: recipe() for role in found.recipe_roles},
+        "recipe_names": dict.fromkeys(found.recipe_roles, "short"),
+        "base": base_spec(),
+    }
+    return RunSpec(**(settings | more))
+
+
+@pytest.fixture(scope="module")
+def trained(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a base network, never changed."""
+    results = tmp_path_factory.mktemp("results")
+    data_path(results, "synthetic").parent.mkdir()
+    shutil.copy(data_file, data_path(results, "synthetic"))
+    train_base(base_spec(), results, progress=PlainProgress(), **HERE)
+    return results
+
+
+@pytest.fixture
+def results(trained: Path, tmp_path: Path) -> Path:
+    """A results folder with a base network of one's own."""
+    return Path(shutil.copytree(trained, tmp_path / "results"))
+
+
+def train(spec: RunSpec, results: Path) -> dict[str, Any]:
+    return train_run(spec, results, progress=PlainProgress(), **HERE)
+
+
+def test_a_run_writes_all_its_files(results: Path) -> None:
+    spec = run_spec()
+    train(spec, results)
+    assert {path.name for path in (results / spec.path).iterdir()} - {".lock"} == {
+        "diagnostics.csv",
+        "history.csv",
+        "masks.safetensors",
+        "model.safetensors",
+        "structure.json",
+        "training.json",
+    }
+
+
+def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Dataset) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    info, test = dataset.info, dataset.test
+    model = load_network(results / spec.path)
+    found = evaluate(model, test.images, test.labels, mean=info.mean, std=info.std)
+    assert found.percent == training["top1"]
+    # streams of 4 + 4 + 8 stay; half of 3 x 4, 3 x 8, 3 x 16 inside of blocks leave
+    assert sum(read_structure(results / spec.path).widths.values()) == 16 + 6 + 12 + 24
+
+
+def test_the_result_says_what_it_is_made_of(results: Path) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    base = read_json(results / spec.base.path / "training.json")
+    assert training["spec_hash"] == spec.hash
+    assert training["base_hash"] == base["weights_sha256"]
+    assert training["epochs"] == 2.0
+    assert training["masked_removed_difference"] < 1e-12
+    assert training["seconds"].keys() == {"select", "fine_tune"}
+    assert training["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert RunSpec.model_validate(training["spec"]) == spec
+
+
+def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> None:
+    spec = run_spec()
+    training = train(spec, results)
+    with (results / spec.path / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["reportable"] == "True"]
+    assert training["top1_best_test"] == max(float(row["test_top1"]) for row in rows)
+    assert training["top1"] == float(rows[-1]["test_top1"])
+
+
+def test_a_finished_run_is_not_trained_again(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec()
+    first = train(spec, results)
+    assert train(spec, results) == first
+    assert "finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["weights", "base", "specification"])
+def test_a_result_that_does_not_belong_here_is_made_anew(
+    damage: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec()
+    first = train(spec, results)
+    folder = results / spec.path
+    if damage == "weights":
+        (folder / "model.safetensors").write_bytes(b"")
+    else:
+        key = {"base": "base_hash", "specification": "spec_hash"}[damage]
+        (folder / "training.json").write_text(json.dumps({**first, key: "0"}))
+    capsys.readouterr()
+    second = train(spec, results)
+    assert "finished already" not in capsys.readouterr().out
+    assert second["weights_sha256"] == first["weights_sha256"]
+
+
+def test_a_missing_base_is_named(results: Path) -> None:
+    spec = run_spec(base=base_spec(seed=5))
+    with pytest.raises(ResultError, match=r"seed5/training\.json: no such file"):
+        train(spec, results)
+
+
+def test_a_base_of_another_specification_is_named(results: Path) -> None:
+    other = base_spec().model_copy(update={"recipe": recipe(lr=0.02)})
+    with pytest.raises(ResultError, match=r"trained by the specification .*, expected"):
+        train(run_spec(base=other), results)
+
+
+def test_a_fresh_run_begins_with_its_bases_first_weights(results: Path) -> None:
+    scratch = run_spec("srfp", ratio=0.0, options={"scope": "group"})
+    base = load_network(results / scratch.base.path).state_dict()
+    train(scratch, results)
+    own = load_network(results / scratch.path).state_dict()
+    assert all(torch.equal(base[name], tensor) for name, tensor in own.items())
+
+
+def test_a_control_takes_over_the_widths_of_a_run(results: Path) -> None:
+    source = run_spec()
+    train(source, results)
+    control = run_spec("scratch_e", widths_from=source.path)
+    training = train(control, results)
+    assert (
+        read_structure(results / control.path).groups
+        == read_structure(results / source.path).groups
+    )
+    assert training["base_hash"] is None
+    assert training["top1_masked"] is None
+
+
+def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
+    spec = run_spec("sfp", options={"scope": "layer"})
+    training = train(spec, results)
+    masks = load_masks(results / spec.path)
+    assert not read_structure(results / spec.path).is_smaller
+    assert masks["conv1.weight"].flatten(1).all(dim=1).sum() == 2  # of 4 filters
+    assert training["top1_masked"] == training["top1"]
+
+
+def given_weights(results: Path, **more: Any) -> BaseSpec:
+    """The specification of a base network whose weights are the trained one's."""
+    source = results / base_spec().path / "model.safetensors"
+    shutil.copy(source, results / "given.safetensors")
+    settings = recipe(weights="given.safetensors", **more)
+    return base_spec().model_copy(update={"recipe_name": "given", "recipe": settings})
+
+
+def test_a_base_may_be_given_and_is_evaluated_first(results: Path) -> None:
+    trained = read_json(results / base_spec().path / "training.json")
+    spec = given_weights(results, expected_top1=trained["top1"])
+    machine = Machine(data_dir=results)
+    found = train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
+    assert found["pretrained"]["weights"] == "given.safetensors"
+    assert found["top1"] == trained["top1"]
+    assert found["epochs"] == 0
+    assert train(run_spec(base=spec), results)["base_hash"] == found["weights_sha256"]
+
+
+def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> None:
+    spec = given_weights(results, expected_top1=1.0)
+    machine = Machine(data_dir=results)
+    with pytest.raises(TrainingError, match=r"given/seed0 has .* and its recipe expects 1 ± 1 %"):
+        train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
+    assert not (results / spec.path / "training.json").exists()
+    unchecked = replace(machine, check_base=False)
+    train_base(spec, results, progress=PlainProgress(), machine=unchecked, **HERE)
+    with pytest.raises(TrainingError, match="check_base: false goes on"):
+        train(run_spec(base=spec), results)
+    goes_on = {"progress": PlainProgress(), "machine": unchecked, **HERE}
+    assert train_run(run_spec(base=spec), results, **goes_on)["top1"] > 0
+
+
+def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(results: Path) -> None:
+    path = results / base_spec().path / "training.json"
+    stored = read_json(path)
+    path.write_text(json.dumps({**stored, "top1": stored["top1"] + 5}))
+    with pytest.raises(TrainingError, match="when it was stored; train it again"):
+        train(run_spec(), results)
+
+
+class Short:
+    """A network that has memory for batches of so many images only."""
+
+    def __init__(self, network: Network, most: int) -> None:
+        self.network, self.most = network, most
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return self.network.forward(x)
+
+
+@pytest.fixture
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that limits how many images fit into memory at once."""
+
+    def limit(most: int) -> None:
+        def network(self: Alone, *arguments: Any) -> Network:
+            return Network(Short(Network(arguments[1]), most).forward)
+
+        monkeypatch.setattr(Alone, "network", network)
+
+    return limit
+
+
+def test_a_batch_that_does_not_fit_is_named(
+    results: Path, memory_for: Callable[[int], None]
+) -> None:
+    memory_for(40)
+    with pytest.raises(
+        TrainingError,
+        match=r"phase 'fine_tune': a step of 64 images of 8x8 in 1 parts does not fit into cpu; "
+        r"more accumulation or a smaller batch \(CUDA out of memory.\)",
+    ):
+        train(run_spec(), results)
+
+
+def test_a_run_short_of_memory_is_tried_once_in_two_parts(
+    results: Path, memory_for: Callable[[int], None]
+) -> None:
+    halves = {"fine_tune": recipe(accumulation=2)}
+    expected = train(run_spec(recipes=halves), results)
+    shutil.rmtree(results / run_spec().path)
+    memory_for(40)
+    options = {"progress": PlainProgress(), "machine": Machine(auto_accumulate=True), **HERE}
+    found = train_run(run_spec(), results, **options)
+    assert (expected["more_parts"], found["more_parts"]) == (1, 2)
+    assert found["weights_sha256"] == expected["weights_sha256"]
+    shutil.rmtree(results / run_spec().path)
+    memory_for(20)
+    with pytest.raises(TrainingError, match="does not fit"):
+        train_run(run_spec(), results, **options)
+
+
+def test_a_deterministic_run_says_so_and_has_the_same_bits_here(results: Path) -> None:
+    plain = train(run_spec(), results)
+    shutil.rmtree(results / run_spec().path)
+    machine = Machine(deterministic=True)
+    found = train_run(run_spec(), results, progress=PlainProgress(), machine=machine, **HERE)
+    assert (plain["deterministic"], found["deterministic"]) == (False, True)
+    assert found["weights_sha256"] == plain["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_to_about_the_same(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = train(run_spec(), results)
+    # This backend traces forward and backward but needs no compiler of C++.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # PyTorch sets it where it has compiled before
+    found = train(run_spec(recipes={"fine_tune": recipe(compile=True)}), results)
+    assert found["top1"] == pytest.approx(plain["top1"], abs=2)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(results.resolve() / ".compiled")
