@@ -11,7 +11,7 @@ from prunebench.channels.unit_weights import mean_magnitude
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count
-from prunebench.methods.greg import GReg1, climb, magnitude_ratio, raise_penalty, smoothed
+from prunebench.methods.greg import GReg1, count_updates, magnitude_ratio, raise_penalty, smoothed
 from prunebench.methods.one_shot import L1
 
 from .conftest import FakeRun, named, recorded
@@ -110,15 +110,21 @@ def test_penalty_is_summed_up_in_float32(updates: int, value: float) -> None:
 
 
 def test_10000_updates_of_1e_4_are_the_first_above_one() -> None:
-    assert climb(0.0, 1e-4, 1.0, beyond=True) == (10_000, pytest.approx(1.0000535, rel=1e-7))
+    assert count_updates(0.0, 1e-4, 1.0, beyond=True) == (
+        10_000,
+        pytest.approx(1.0000535, rel=1e-7),
+    )
 
 
 def test_1001_updates_of_1e_5_reach_0_01() -> None:
-    assert climb(0.0, 1e-5, 0.01, beyond=False) == (1001, pytest.approx(0.01000996, rel=1e-6))
+    assert count_updates(0.0, 1e-5, 0.01, beyond=False) == (
+        1001,
+        pytest.approx(0.01000996, rel=1e-6),
+    )
 
 
 def test_9900_updates_of_1e_4_lead_from_there_beyond_one() -> None:
-    assert climb(0.01000996, 1e-4, 1.0, beyond=True)[0] == 9900
+    assert count_updates(0.01000996, 1e-4, 1.0, beyond=True)[0] == 9900
 
 
 def test_kept_units_get_no_penalty() -> None:
@@ -129,7 +135,7 @@ def test_kept_units_get_no_penalty() -> None:
 
 def test_steps_that_float32_swallows_are_refused() -> None:
     with pytest.raises(ValueError, match="steps of 1e-09 never exceed 1"):
-        climb(0.0, 1e-9, 1.0, beyond=True)
+        count_updates(0.0, 1e-9, 1.0, beyond=True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval, climb, relieve
+from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval, count_updates, relieve
 
 from .conftest import FakeRun, named, recorded
 
@@ -344,4 +344,4 @@ def test_fixreg_removes_the_filters_of_greg_1(resnet_run: FakeRun, recipe: Recip
 
 def test_steps_of_picking_that_float32_swallows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"steps of 1e-10 never exceed 0.01"):
-        climb(0.0, 1e-10, 0.01, beyond=False)
+        count_updates(0.0, 1e-10, 0.01, beyond=False)

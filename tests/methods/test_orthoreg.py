@@ -12,17 +12,17 @@ from prunebench.experiments.phases import Budget, Epochs
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.orthoreg import (
     Orthonormality,
+    OrthonormalityOptions,
     OrthoReg,
     OrthoRegFromBase,
-    PenaltyOptions,
-    factors,
     filter_matrix,
     gram,
     gram_penalty,
-    kind_of,
     layer_factors,
+    layer_kind,
     orthogonality,
     penalized_layers,
+    term_factors,
 )
 from prunebench.models.registry import build
 
@@ -97,7 +97,7 @@ def test_examples_hold_in_a_network_with_a_layers_factor() -> None:
         run.params["stem.weight"].copy_(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1, 1))
         run.params["conv.weight"].copy_(torch.tensor(W)[..., None, None])
         run.params["conv.bias"].copy_(torch.tensor(BIAS))
-    term = Orthonormality(run, PenaltyOptions(penalty=0.1, gram={"pointwise": "row"})).term(
+    term = Orthonormality(run, OrthonormalityOptions(penalty=0.1, gram={"pointwise": "row"})).term(
         run.params
     )
     term.backward()
@@ -118,8 +118,8 @@ def factors_by_kind(model: nn.Module, image: int) -> dict[tuple[str, int], float
     run = FakeRun(model, torch.zeros(1, 3, image, image))
     roles = penalized_layers(run)
     shapes = {w: (*filter_matrix(run.params, w).shape, run.params[w].shape[1]) for w in roles}
-    found = factors(shapes, roles, PenaltyOptions())
-    return {(kind_of(roles[w]), shapes[w][0]): c for w, c in found.items()}
+    found = term_factors(shapes, roles, OrthonormalityOptions())
+    return {(layer_kind(roles[w]), shapes[w][0]): c for w, c in found.items()}
 
 
 def test_factors_of_vgg_13() -> None:
@@ -162,14 +162,14 @@ def test_a_shortcuts_own_factor_is_an_option() -> None:
     run = FakeRun(small(), torch.zeros(1, 3, 4, 4))
     roles = penalized_layers(run)
     shapes = {w: (*filter_matrix(run.params, w).shape, run.params[w].shape[1]) for w in roles}
-    found = factors(shapes, roles, PenaltyOptions(shortcut_factor="own"))
+    found = term_factors(shapes, roles, OrthonormalityOptions(shortcut_factor="own"))
     # stem 4, two layers of 4, four of 8, the shortcut min(8, 4)
     assert list(found.values()) == pytest.approx(layer_factors([4, 4, 4, 8, 8, 4, 8, 8]))
     assert sum(found.values()) == pytest.approx(1)
 
 
 # --- the term of a whole network
-def plain_term(run: FakeRun, options: PenaltyOptions) -> Tensor:
+def plain_term(run: FakeRun, options: OrthonormalityOptions) -> Tensor:
     """The definition, layer by layer."""
     roles = penalized_layers(run)
     matrices = {w: run.params[w].flatten(1) for w in roles}
@@ -178,8 +178,10 @@ def plain_term(run: FakeRun, options: PenaltyOptions) -> Tensor:
         if bias is not None:
             matrices[w] = torch.cat([matrices[w], bias[:, None]], dim=1)
     shapes = {w: (*m.shape, run.params[w].shape[1]) for w, m in matrices.items()}
-    c = factors(shapes, roles, options)
-    terms = [c[w] * gram_penalty(m, options.gram[kind_of(roles[w])]) for w, m in matrices.items()]
+    c = term_factors(shapes, roles, options)
+    terms = [
+        c[w] * gram_penalty(m, options.gram[layer_kind(roles[w])]) for w, m in matrices.items()
+    ]
     return options.penalty * torch.stack(terms).sum()
 
 
@@ -189,7 +191,7 @@ def test_layers_taken_together_give_the_plain_sum(name: str, memory: torch.memor
     torch.manual_seed(0)
     model = build(name, num_classes=10, in_channels=3).double().to(memory_format=memory)
     run = FakeRun(model, torch.zeros(1, 3, 8, 8, dtype=torch.float64))
-    options = PenaltyOptions()
+    options = OrthonormalityOptions()
     weights = list(penalized_layers(run))
     found = Orthonormality(run, options).term(run.params)
     wanted = plain_term(run, options)
@@ -210,7 +212,7 @@ def test_the_penalty_of_the_frameworks_weights_has_the_size_of_the_notes(
     torch.manual_seed(0)
     model = resnet34() if name == "resnet34" else build(name, num_classes=100, in_channels=3)
     run = FakeRun(model, torch.zeros(1, 3, 8, 8))
-    found = Orthonormality(run, PenaltyOptions(penalty=1.0)).term(run.params)
+    found = Orthonormality(run, OrthonormalityOptions(penalty=1.0)).term(run.params)
     assert float(found.detach()) == pytest.approx(size, rel=0.01)
 
 

@@ -33,10 +33,10 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import NonNegative, Positive
 from prunebench.methods.base import Ratio
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
-from prunebench.methods.orthoreg import Orthonormality, PenaltyOptions, log_orthogonality
+from prunebench.methods.orthoreg import Orthonormality, OrthonormalityOptions, log_orthogonality
 
 
-class EarlyBirdOptions(PenaltyOptions, RankingOptions):
+class EarlyBirdOptions(OrthonormalityOptions, RankingOptions):
     """Options of Early-Bird tickets; defaults are You et al.'s for CIFAR."""
 
     # mask_distance: when the masks agree; fixed: after all epochs of the recipe "search"

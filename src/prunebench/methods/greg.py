@@ -142,7 +142,7 @@ class EntryUnits:
 Count = Annotated[int, Field(ge=1)]
 
 
-class PenaltyOptions(WeightOptions):
+class PenalizedRemovalOptions(WeightOptions):
     """Options of all three methods: the official code's defaults, and its README's for CIFAR."""
 
     ceiling: Positive = 1.0  # tau: what lambda grows beyond
@@ -151,7 +151,7 @@ class PenaltyOptions(WeightOptions):
     stabilize_steps: Annotated[int, Field(ge=0), Shrinks()] = 10_000
 
 
-P = TypeVar("P", bound=PenaltyOptions)
+P = TypeVar("P", bound=PenalizedRemovalOptions)
 
 
 def magnitude_ratio(scores: Tensor, pruned: Tensor) -> Tensor:
@@ -341,7 +341,7 @@ class PenalizedRemoval(Method[P]):
         return dict(self.state.get("figures", {}))
 
 
-class GRegOptions(PenaltyOptions):
+class GRegOptions(PenalizedRemovalOptions):
     """Options of GReg-1."""
 
     # added to lambda at each update; in a shortened run lambda passes the ceiling as surely
@@ -367,7 +367,7 @@ class GReg2Options(GRegOptions):
         return self
 
 
-class FixRegOptions(PenaltyOptions):
+class FixRegOptions(PenalizedRemovalOptions):
     """Options of FixReg."""
 
     # under the penalty, before K_s; official code
@@ -388,10 +388,10 @@ def relieve(penalty: Tensor, pruned: Tensor, recover: float) -> None:
 
 
 @functools.cache
-def climb(start: float, delta: float, goal: float, *, beyond: bool) -> tuple[int, float]:
+def count_updates(start: float, delta: float, goal: float, *, beyond: bool) -> tuple[int, float]:
     """Return how many float32 updates bring lambda to the goal, or beyond it, and its value then.
 
-    >>> climb(0.0, 0.25, 1.0, beyond=True), climb(0.0, 0.25, 1.0, beyond=False)
+    >>> count_updates(0.0, 0.25, 1.0, beyond=True), count_updates(0.0, 0.25, 1.0, beyond=False)
     ((5, 1.25), (4, 1.0))
     """
     penalty, step, top, count = np.float32(start), np.float32(delta), np.float32(goal), 0
@@ -414,7 +414,7 @@ class GReg1(PenalizedRemoval[GRegOptions]):
 
     def most_updates(self) -> int:
         """Return how many updates bring lambda beyond the ceiling."""
-        return climb(0.0, self.options.delta, self.options.ceiling, beyond=True)[0]
+        return count_updates(0.0, self.options.delta, self.options.ceiling, beyond=True)[0]
 
     def move(self, run: Run, names: Iterable[str], scores: Mapping[str, Tensor]) -> None:
         """Raise the penalty of what was chosen."""
@@ -455,12 +455,15 @@ class GReg2(GReg1):
 
     def picking(self) -> tuple[int, float]:
         """Return the updates that picking takes and where they bring lambda."""
-        return climb(0.0, self.options.delta_pick, self.options.pick_ceiling, beyond=False)
+        return count_updates(0.0, self.options.delta_pick, self.options.pick_ceiling, beyond=False)
 
     def most_updates(self) -> int:
         """Return how many updates bring lambda beyond the ceiling, picking included."""
         updates, penalty = self.picking()
-        return updates + climb(penalty, self.options.delta, self.options.ceiling, beyond=True)[0]
+        return (
+            updates
+            + count_updates(penalty, self.options.delta, self.options.ceiling, beyond=True)[0]
+        )
 
     def move(self, run: Run, names: Iterable[str], scores: Mapping[str, Tensor]) -> None:
         """Raise all penalties while picking; afterwards those of what was picked; Eq. 9."""

@@ -54,18 +54,18 @@ from prunebench.experiments.settings import NonNegative, Settings
 from prunebench.methods.base import Start
 from prunebench.methods.rounds import InRounds, RoundOptions
 
-Kind = Literal["stem", "depthwise", "pointwise", "shortcut", "other"]
-Gram = Literal["row", "column"]
-Size = Literal["filters", "inputs", "smaller"]
+LayerKind = Literal["stem", "depthwise", "pointwise", "shortcut", "other"]
+GramSide = Literal["row", "column"]
+LayerSize = Literal["filters", "inputs", "smaller"]
 
-GRAMS: dict[Kind, Gram] = {
+GRAMS: dict[LayerKind, GramSide] = {
     "stem": "column",
     "depthwise": "column",
     "pointwise": "column",
     "shortcut": "column",
     "other": "row",
 }
-SIZES: dict[Kind, Size] = {
+SIZES: dict[LayerKind, LayerSize] = {
     "stem": "filters",
     "depthwise": "filters",
     "pointwise": "inputs",
@@ -81,31 +81,31 @@ def _completed(defaults: Mapping[Any, Any]) -> BeforeValidator:
     )
 
 
-class PenaltyOptions(Settings):
+class OrthonormalityOptions(Settings):
     """Options of the penalty, by kind of layer; kinds that are not named keep the table's."""
 
     penalty: NonNegative = 1e-2  # lambda; MobileNet-V1: 1e-3
-    gram: Annotated[dict[Kind, Gram], _completed(GRAMS)] = GRAMS
+    gram: Annotated[dict[LayerKind, GramSide], _completed(GRAMS)] = GRAMS
     # n: filters are rows of W, inputs the input channels, smaller the shorter side of W
-    size: Annotated[dict[Kind, Size], _completed(SIZES)] = SIZES
+    size: Annotated[dict[LayerKind, LayerSize], _completed(SIZES)] = SIZES
     # first: a shortcut's term has the factor of its block's first layer, while its own enters the
     # normalizer, as in the code's ResNets; own: its own
     shortcut_factor: Literal["first", "own"] = "first"
 
 
-def gram(rows: Tensor, kind: Gram) -> Tensor:
+def gram(rows: Tensor, side: GramSide) -> Tensor:
     """Return W W^T or W^T W of W, (filters, weights)."""
-    return rows @ rows.T if kind == "row" else rows.T @ rows
+    return rows @ rows.T if side == "row" else rows.T @ rows
 
 
-def gram_penalty(rows: Tensor, kind: Gram) -> Tensor:
+def gram_penalty(rows: Tensor, side: GramSide) -> Tensor:
     """Return sum_ij | (Gram - I)_ij | of W, (filters, weights); its gradient at 0 is 0.
 
     >>> W = torch.tensor([[0.5, 0.5, 0.0], [0.5, -1.0, 0.5]])
     >>> float(gram_penalty(W, "row")), float(gram_penalty(W, "column"))
     (1.5, 3.5)
     """
-    found = gram(rows, kind)
+    found = gram(rows, side)
     return (found - torch.eye(len(found), dtype=rows.dtype, device=rows.device)).abs().sum()
 
 
@@ -131,7 +131,7 @@ def layer_factors(sizes: Sequence[int]) -> list[float]:
     return [math.sqrt(n) / total for n in sizes]
 
 
-def kind_of(role: LayerRole) -> Kind:
+def layer_kind(role: LayerRole) -> LayerKind:
     """Return which row of the table a convolution belongs to."""
     if role.place in ("stem", "shortcut"):
         return "stem" if role.place == "stem" else "shortcut"
@@ -160,8 +160,10 @@ def filter_matrix(params: Mapping[str, Tensor], weight: str) -> Tensor:
     return rows if bias is None else torch.cat([rows, bias[:, None]], dim=1)
 
 
-def factors(
-    shapes: Mapping[str, tuple[int, ...]], roles: Mapping[str, LayerRole], options: PenaltyOptions
+def term_factors(
+    shapes: Mapping[str, tuple[int, ...]],
+    roles: Mapping[str, LayerRole],
+    options: OrthonormalityOptions,
 ) -> dict[str, float]:
     """Return the factor of each layer's term, without lambda.
 
@@ -171,7 +173,7 @@ def factors(
     for weight, role in roles.items():
         filters, entries, inputs = shapes[weight]
         choices = {"filters": filters, "inputs": inputs, "smaller": min(filters, entries)}
-        sizes.append(choices[options.size[kind_of(role)]])
+        sizes.append(choices[options.size[layer_kind(role)]])
     own = dict(zip(roles, layer_factors(sizes), strict=True))
     if options.shortcut_factor == "own":
         return own
@@ -191,14 +193,16 @@ class Orthonormality:
         (weights of layers with one shape and Gram, whether the column Gram, -I, lambda c_l).
     """
 
-    def __init__(self, run: Run, options: PenaltyOptions) -> None:
+    def __init__(self, run: Run, options: OrthonormalityOptions) -> None:
         roles = penalized_layers(run)
         matrices = {weight: filter_matrix(run.params, weight) for weight in roles}
         shapes = {w: (*m.shape, run.params[w].shape[1]) for w, m in matrices.items()}
-        alike: dict[tuple[tuple[int, ...], Gram], list[str]] = {}
+        alike: dict[tuple[tuple[int, ...], GramSide], list[str]] = {}
         for weight, role in roles.items():
-            alike.setdefault((shapes[weight][:2], options.gram[kind_of(role)]), []).append(weight)
-        c = factors(shapes, roles, options)
+            alike.setdefault((shapes[weight][:2], options.gram[layer_kind(role)]), []).append(
+                weight
+            )
+        c = term_factors(shapes, roles, options)
         self.batches: list[tuple[list[str], bool, Tensor, Tensor]] = []
         for ((filters, entries), which), weights in alike.items():
             like = matrices[weights[0]].detach()
@@ -230,7 +234,7 @@ def log_orthogonality(run: Run) -> list[Tensor]:
 PENALIZED = frozenset({"attach", "loss_term", "after_epoch"})
 
 
-class OrthoRegOptions(PenaltyOptions, RoundOptions):
+class OrthoRegOptions(OrthonormalityOptions, RoundOptions):
     """Options of OrthoReg."""
 
     criterion: ChosenCriterion = FisherScore()
