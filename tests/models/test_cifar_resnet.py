@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench.models.base import LayerLabel
 from prunebench.models.cifar_resnet import Subsample
-from prunebench.models.layer_labels import LayerLabel
 from prunebench.models.registry import build
 
 

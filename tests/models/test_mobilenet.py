@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunebench.models.layer_labels import LayerLabel
+from prunebench.models.base import LayerLabel
 from prunebench.models.registry import build
 
 

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from prunebench.models.layer_labels import LayerLabel
+from prunebench.models.base import LayerLabel
 from prunebench.models.mobilenet_v2 import multiple_of_8
 from prunebench.models.registry import build
 from prunebench.models.regnet import stages_of

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError
-from prunebench.models.layer_labels import LayerLabel
+from prunebench.models.base import LayerLabel
 from prunebench.models.registry import DETECTORS, MODELS, build, names, split_width
 
 OF_ONE_SIZE = ("alexnet", "convnet", "lenet5")  # their kernels do not fit into smaller images

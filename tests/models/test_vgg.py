@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.models.layer_labels import LayerLabel
+from prunebench.models.base import LayerLabel
 from prunebench.models.registry import build
 
 

@@ -84,7 +84,7 @@ def test_a_gpu_repeats_its_bits() -> None:
     code = """
 import hashlib, torch
 from prunebench.models.registry import build
-from prunebench.training.deterministic import deterministic
+from prunebench.training.cuda import deterministic
 with deterministic(True):
     torch.manual_seed(0)
     net = build("resnet20", num_classes=10).cuda()

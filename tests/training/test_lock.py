@@ -10,7 +10,7 @@ from prunebench.training.train import only_writer
 HOLD = """
 import sys, time
 from pathlib import Path
-from prunebench.training.lock import only_writer
+from prunebench.training.train import only_writer
 with only_writer(Path(sys.argv[1]), print):
     print("held", flush=True)
     time.sleep(60)

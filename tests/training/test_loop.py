@@ -281,9 +281,9 @@ def test_training_does_not_load_the_compiler(tmp_path: Path) -> None:
     code = f"""
 import sys, torch
 from pathlib import Path
-from prunebench.data.stage import prepare
-from prunebench.core.spec import BaseSpec, data_path
-from prunebench.core.recipe import Recipe
+from prunebench.data.dataset import prepare
+from prunebench.experiments.spec import BaseSpec, data_path
+from prunebench.experiments.recipe import Recipe
 from prunebench.training.progress import PlainProgress
 from prunebench.training.train import train_base
 results = Path({str(tmp_path)!r})

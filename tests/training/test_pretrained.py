@@ -13,7 +13,7 @@ from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
 from prunebench.models.registry import build
-from prunebench.models.vgg_imagenet import VGGImageNet
+from prunebench.models.vgg import VGGImageNet
 from prunebench.training.pretrained import check_accuracy, fetch, load_pretrained, read_tensors
 from tests.training.conftest import recipe
 

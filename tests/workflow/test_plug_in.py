@@ -11,7 +11,7 @@ from tests.workflow.conftest import planned, snakemake
 from tests.workflow.test_quick import AFTER_A_RUN, QUICK, edit
 
 METHOD = '''
-from prunebench.methods.importance import unit_rows
+from prunebench.channels.unit_weights import unit_rows
 from prunebench.methods.one_shot import OneShot
 
 

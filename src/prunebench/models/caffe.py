@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 
 
 class SpatialResponseNorm(nn.Module):
@@ -146,3 +146,6 @@ def alexnet(*, num_classes: int, in_channels: int, width: float) -> CaffeNet:
     )
     hidden = scaled(4096, width)
     return CaffeNet(stages, 6, (hidden, hidden, num_classes), dropout=True)
+
+
+NETWORKS = {"lenet5": lenet5, "convnet": convnet, "alexnet": alexnet}

@@ -9,9 +9,11 @@ leaves the linear layer to the framework's default.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 
 
 class Subsample(nn.Module):
@@ -115,49 +117,13 @@ def stage(c_in: int, c_out: int, blocks: int, *, stride: int, projection: bool) 
     return nn.Sequential(first, *rest)
 
 
-def resnet20(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-20: three blocks per stage."""
-    return CifarResNet(3, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def resnet32(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-32: five blocks per stage."""
-    return CifarResNet(5, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def resnet56(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-56: nine blocks per stage."""
-    return CifarResNet(9, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def resnet110(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-110: eighteen blocks per stage."""
-    return CifarResNet(18, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def resnet20_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-20 with 1x1 convolutions in its shortcuts."""
-    return CifarResNet(
-        3, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
-    )
-
-
-def resnet32_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-32 with 1x1 convolutions in its shortcuts."""
-    return CifarResNet(
-        5, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
-    )
-
-
-def resnet56_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-56 with 1x1 convolutions in its shortcuts."""
-    return CifarResNet(
-        9, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
-    )
-
-
-def resnet110_projection(*, num_classes: int, in_channels: int, width: float) -> CifarResNet:
-    """Build ResNet-110 with 1x1 convolutions in its shortcuts."""
-    return CifarResNet(
-        18, num_classes=num_classes, in_channels=in_channels, width=width, projection=True
-    )
+NETWORKS = {
+    "resnet20": partial(CifarResNet, 3),
+    "resnet32": partial(CifarResNet, 5),
+    "resnet56": partial(CifarResNet, 9),
+    "resnet110": partial(CifarResNet, 18),
+    "resnet20_projection": partial(CifarResNet, 3, projection=True),
+    "resnet32_projection": partial(CifarResNet, 5, projection=True),
+    "resnet56_projection": partial(CifarResNet, 9, projection=True),
+    "resnet110_projection": partial(CifarResNet, 18, projection=True),
+}

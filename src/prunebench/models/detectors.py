@@ -16,12 +16,14 @@ as many as Group Fisher counts, from the middle of a level instead of aligning p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunebench.models.layer_labels import scaled
-from prunebench.models.resnet import ResNet, resnet50
+from prunebench.models.base import scaled
+from prunebench.models.resnet import NETWORKS as RESNETS
+from prunebench.models.resnet import ResNet
 
 CHANNELS = 256
 
@@ -160,47 +162,15 @@ class FasterRCNN(nn.Module):
 
 def backbone(in_channels: int, width: float) -> ResNet:
     """Return ResNet-50 without its classifier."""
-    model = resnet50(num_classes=1, in_channels=in_channels, width=width)
+    model = RESNETS["resnet50"](num_classes=1, in_channels=in_channels, width=width)
     del model.pool, model.flatten, model.fc
     return model
 
 
-def retinanet_r50_fpn(*, num_classes: int, in_channels: int, width: float) -> OneStage:
-    """Build RetinaNet."""
-    return OneStage(
-        anchors=9,
-        extra="stage",
-        third=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def fsaf_r50_fpn(*, num_classes: int, in_channels: int, width: float) -> OneStage:
-    """Build FSAF."""
-    return OneStage(
-        anchors=1,
-        extra="stage",
-        third=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def atss_r50_fpn(*, num_classes: int, in_channels: int, width: float) -> OneStage:
-    """Build ATSS; PAA has the same layers."""
-    return OneStage(
-        anchors=1,
-        extra="level",
-        third=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def faster_rcnn_r50_fpn(*, num_classes: int, in_channels: int, width: float) -> FasterRCNN:
-    """Build Faster R-CNN."""
-    return FasterRCNN(num_classes=num_classes, in_channels=in_channels, width=width)
+NETWORKS = {
+    "retinanet_r50_fpn": partial(OneStage, anchors=9, extra="stage", third=False),
+    "fsaf_r50_fpn": partial(OneStage, anchors=1, extra="stage", third=False),
+    "atss_r50_fpn": partial(OneStage, anchors=1, extra="level", third=True),
+    "paa_r50_fpn": partial(OneStage, anchors=1, extra="level", third=True),
+    "faster_rcnn_r50_fpn": FasterRCNN,
+}

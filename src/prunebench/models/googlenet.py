@@ -13,7 +13,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 
 # By stage and block: 1x1, reduction before 3x3, 3x3, reduction before "5x5", "5x5", projection.
 WIDTHS = (
@@ -95,6 +95,4 @@ class GoogLeNet(nn.Module):
         return label_layers(self, self.stages)
 
 
-def googlenet(*, num_classes: int, in_channels: int, width: float) -> GoogLeNet:
-    """Build GoogLeNet."""
-    return GoogLeNet(num_classes=num_classes, in_channels=in_channels, width=width)
+NETWORKS = {"googlenet": GoogLeNet}

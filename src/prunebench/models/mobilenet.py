@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 
 # Of the blocks by stage; each stage but the first begins with a stride of 2.
 WIDTHS = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
@@ -69,6 +69,4 @@ class MobileNetV1(nn.Module):
         return label_layers(self, self.stages)
 
 
-def mobilenet_v1(*, num_classes: int, in_channels: int, width: float) -> MobileNetV1:
-    """Build MobileNet-V1."""
-    return MobileNetV1(num_classes=num_classes, in_channels=in_channels, width=width)
+NETWORKS = {"mobilenet_v1": MobileNetV1}

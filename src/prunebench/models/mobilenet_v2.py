@@ -11,7 +11,7 @@ import re
 
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers
+from prunebench.models.base import LayerLabel, label_layers
 
 # By stage: expansion, channels, blocks, stride of the first block.
 STAGES = (
@@ -130,6 +130,4 @@ class MobileNetV2(nn.Module):
         return f"stages.{stage}.{block}.{layers[int(layer)]}.{rest}"
 
 
-def mobilenet_v2(*, num_classes: int, in_channels: int, width: float) -> MobileNetV2:
-    """Build MobileNetV2."""
-    return MobileNetV2(num_classes=num_classes, in_channels=in_channels, width=width)
+NETWORKS = {"mobilenet_v2": MobileNetV2}

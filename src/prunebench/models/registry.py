@@ -6,7 +6,7 @@ in every layer.
 
 from __future__ import annotations
 
-import pkgutil
+import importlib
 import re
 from typing import TYPE_CHECKING
 
@@ -16,46 +16,47 @@ from prunebench.core.names import look_up
 if TYPE_CHECKING:
     from torch import nn
 
+# Each network and the file of its family, whose table NETWORKS holds the builder.
 MODELS = {
-    "alexnet": "prunebench.models.caffe:alexnet",
-    "convnet": "prunebench.models.caffe:convnet",
-    "googlenet": "prunebench.models.googlenet:googlenet",
-    "lenet5": "prunebench.models.caffe:lenet5",
-    "mobilenet_v1": "prunebench.models.mobilenet:mobilenet_v1",
-    "mobilenet_v2": "prunebench.models.mobilenet_v2:mobilenet_v2",
-    "regnetx_0_2gf": "prunebench.models.regnet:regnetx_0_2gf",
-    "regnetx_0_4gf": "prunebench.models.regnet:regnetx_0_4gf",
-    "regnetx_0_8gf": "prunebench.models.regnet:regnetx_0_8gf",
-    "regnetx_1_6gf": "prunebench.models.regnet:regnetx_1_6gf",
-    "regnetx_3_2gf": "prunebench.models.regnet:regnetx_3_2gf",
-    "resnet101": "prunebench.models.resnet:resnet101",
-    "resnet110": "prunebench.models.cifar_resnet:resnet110",
-    "resnet110_projection": "prunebench.models.cifar_resnet:resnet110_projection",
-    "resnet152": "prunebench.models.resnet:resnet152",
-    "resnet18": "prunebench.models.resnet:resnet18",
-    "resnet20": "prunebench.models.cifar_resnet:resnet20",
-    "resnet20_projection": "prunebench.models.cifar_resnet:resnet20_projection",
-    "resnet32": "prunebench.models.cifar_resnet:resnet32",
-    "resnet32_projection": "prunebench.models.cifar_resnet:resnet32_projection",
-    "resnet34": "prunebench.models.resnet:resnet34",
-    "resnet34_cifar": "prunebench.models.resnet:resnet34_cifar",
-    "resnet50": "prunebench.models.resnet:resnet50",
-    "resnet50_caffe": "prunebench.models.resnet:resnet50_caffe",
-    "resnet56": "prunebench.models.cifar_resnet:resnet56",
-    "resnet56_projection": "prunebench.models.cifar_resnet:resnet56_projection",
-    "resnext50_32x4d": "prunebench.models.resnet:resnext50_32x4d",
-    "vgg13": "prunebench.models.vgg:vgg13",
-    "vgg16": "prunebench.models.vgg:vgg16",
-    "vgg16_imagenet": "prunebench.models.vgg_imagenet:vgg16_imagenet",
-    "vgg19": "prunebench.models.vgg:vgg19",
+    "alexnet": "caffe",
+    "convnet": "caffe",
+    "googlenet": "googlenet",
+    "lenet5": "caffe",
+    "mobilenet_v1": "mobilenet",
+    "mobilenet_v2": "mobilenet_v2",
+    "regnetx_0_2gf": "regnet",
+    "regnetx_0_4gf": "regnet",
+    "regnetx_0_8gf": "regnet",
+    "regnetx_1_6gf": "regnet",
+    "regnetx_3_2gf": "regnet",
+    "resnet101": "resnet",
+    "resnet110": "cifar_resnet",
+    "resnet110_projection": "cifar_resnet",
+    "resnet152": "resnet",
+    "resnet18": "resnet",
+    "resnet20": "cifar_resnet",
+    "resnet20_projection": "cifar_resnet",
+    "resnet32": "cifar_resnet",
+    "resnet32_projection": "cifar_resnet",
+    "resnet34": "resnet",
+    "resnet34_cifar": "resnet",
+    "resnet50": "resnet",
+    "resnet50_caffe": "resnet",
+    "resnet56": "cifar_resnet",
+    "resnet56_projection": "cifar_resnet",
+    "resnext50_32x4d": "resnet",
+    "vgg13": "vgg",
+    "vgg16": "vgg",
+    "vgg16_imagenet": "vgg",
+    "vgg19": "vgg",
 }
-# Built, traced and counted; not to be trained here yet: an experiment that names one is declared.
+# Detectors can be built, traced and counted; experiments that name one are refused for now.
 DETECTORS = {
-    "atss_r50_fpn": "prunebench.models.detectors:atss_r50_fpn",
-    "faster_rcnn_r50_fpn": "prunebench.models.detectors:faster_rcnn_r50_fpn",
-    "fsaf_r50_fpn": "prunebench.models.detectors:fsaf_r50_fpn",
-    "paa_r50_fpn": "prunebench.models.detectors:atss_r50_fpn",
-    "retinanet_r50_fpn": "prunebench.models.detectors:retinanet_r50_fpn",
+    "atss_r50_fpn": "detectors",
+    "faster_rcnn_r50_fpn": "detectors",
+    "fsaf_r50_fpn": "detectors",
+    "paa_r50_fpn": "detectors",
+    "retinanet_r50_fpn": "detectors",
 }
 
 
@@ -102,6 +103,7 @@ def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
-    builder = pkgutil.resolve_name(paths[slug])
+    family = importlib.import_module(f"prunebench.models.{paths[slug]}")
+    builder = family.NETWORKS[slug]
     model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
     return model

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 from prunebench.models.resnet import Bottleneck
 
 
@@ -111,31 +112,11 @@ class RegNetX(nn.Module):
         return f"stages.{int(block[1]) - 1}.{block[2]}.{rest}"
 
 
-def regnetx_0_2gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:
-    """Build RegNetX-200MF."""
-    stages = stages_of(24, 36.44, 2.49, 13, 8)
-    return RegNetX(stages, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def regnetx_0_4gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:
-    """Build RegNetX-400MF."""
-    stages = stages_of(24, 24.48, 2.54, 22, 16)
-    return RegNetX(stages, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def regnetx_0_8gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:
-    """Build RegNetX-800MF."""
-    stages = stages_of(56, 35.73, 2.28, 16, 16)
-    return RegNetX(stages, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def regnetx_1_6gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:
-    """Build RegNetX-1.6GF."""
-    stages = stages_of(80, 34.01, 2.25, 18, 24)
-    return RegNetX(stages, num_classes=num_classes, in_channels=in_channels, width=width)
-
-
-def regnetx_3_2gf(*, num_classes: int, in_channels: int, width: float) -> RegNetX:
-    """Build RegNetX-3.2GF."""
-    stages = stages_of(88, 26.31, 2.25, 25, 48)
-    return RegNetX(stages, num_classes=num_classes, in_channels=in_channels, width=width)
+# w_0, w_a, w_m, depth and group width of `stages_of`: the paper's tables of models.
+NETWORKS = {
+    "regnetx_0_2gf": partial(RegNetX, stages_of(24, 36.44, 2.49, 13, 8)),
+    "regnetx_0_4gf": partial(RegNetX, stages_of(24, 24.48, 2.54, 22, 16)),
+    "regnetx_0_8gf": partial(RegNetX, stages_of(56, 35.73, 2.28, 16, 16)),
+    "regnetx_1_6gf": partial(RegNetX, stages_of(80, 34.01, 2.25, 18, 24)),
+    "regnetx_3_2gf": partial(RegNetX, stages_of(88, 26.31, 2.25, 25, 48)),
+}

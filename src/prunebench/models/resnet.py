@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
-from prunebench.models.layer_labels import LayerLabel, label_layers, scaled
+from prunebench.models.base import LayerLabel, label_layers, scaled
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -108,10 +109,10 @@ class ResNet(nn.Module):
         self,
         blocks: Sequence[int],
         *,
-        bottleneck: bool,
         num_classes: int,
         in_channels: int,
         width: float,
+        bottleneck: bool = False,
         groups: int = 1,
         width_per_group: int = 64,
         stride_on: Literal["1x1", "3x3"] = "3x3",
@@ -186,93 +187,13 @@ class ResNet(nn.Module):
         return f"stages.{int(stage[1]) - 1}.{rest}"
 
 
-def resnet18(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-18."""
-    return ResNet(
-        (2, 2, 2, 2),
-        bottleneck=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def resnet34(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-34."""
-    return ResNet(
-        (3, 4, 6, 3),
-        bottleneck=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def resnet34_cifar(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build OrthoReg's ResNet-34 for small images."""
-    return ResNet(
-        (3, 4, 6, 3),
-        bottleneck=False,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        small_images=True,
-    )
-
-
-def resnet50(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-50 with the stride on the 3x3 convolutions."""
-    return ResNet(
-        (3, 4, 6, 3),
-        bottleneck=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def resnet50_caffe(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-50 with the stride on the 1x1 convolutions."""
-    return ResNet(
-        (3, 4, 6, 3),
-        bottleneck=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stride_on="1x1",
-    )
-
-
-def resnet101(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-101 with the stride on the 3x3 convolutions."""
-    return ResNet(
-        (3, 4, 23, 3),
-        bottleneck=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def resnet152(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNet-152 with the stride on the 3x3 convolutions."""
-    return ResNet(
-        (3, 8, 36, 3),
-        bottleneck=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-    )
-
-
-def resnext50_32x4d(*, num_classes: int, in_channels: int, width: float) -> ResNet:
-    """Build ResNeXt-50 with 32 groups of 4 channels in its first stage."""
-    return ResNet(
-        (3, 4, 6, 3),
-        bottleneck=True,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        groups=32,
-        width_per_group=4,
-    )
+NETWORKS = {
+    "resnet18": partial(ResNet, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, (3, 4, 6, 3)),
+    "resnet34_cifar": partial(ResNet, (3, 4, 6, 3), small_images=True),
+    "resnet50": partial(ResNet, (3, 4, 6, 3), bottleneck=True),
+    "resnet50_caffe": partial(ResNet, (3, 4, 6, 3), bottleneck=True, stride_on="1x1"),
+    "resnet101": partial(ResNet, (3, 4, 23, 3), bottleneck=True),
+    "resnet152": partial(ResNet, (3, 8, 36, 3), bottleneck=True),
+    "resnext50_32x4d": partial(ResNet, (3, 4, 6, 3), bottleneck=True, groups=32, width_per_group=4),
+}

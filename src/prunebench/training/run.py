@@ -35,7 +35,7 @@ from prunebench.data.random_state import seeded
 from prunebench.experiments.phases import Phase
 from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.measure.accuracy import Correct, count_correct
-from prunebench.models.initialize import initialize
+from prunebench.models.base import initialize
 from prunebench.training.batches import Portion, portion, sampled
 from prunebench.training.processes import ALONE, Alone
 

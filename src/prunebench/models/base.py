@@ -1,4 +1,4 @@
-"""Where a layer stands: what per-stage pruning ratios and figures are keyed by."""
+"""Helpers that all networks share: labels of layers, scaled widths, and fresh weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass(frozen=True, order=True)
 class LayerLabel:
-    """The place of a convolution or linear layer.
+    """The place of a convolution or linear layer: per-stage pruning ratios and figures use it.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class LayerLabel:
 def label_layers(model: nn.Module, stages: nn.Sequential) -> dict[str, LayerLabel]:
     """Label the convolutions and linear layers of `model`, by path, in network order.
 
-    `stages` is the attribute of that name: a sequence of stages, each a sequence of blocks. What
-    is defined before it is the stem, what comes after it the classifier.
+    `stages` is the attribute of that name: a sequence of stages, each a sequence of blocks. Layers
+    defined before it are the stem, layers defined after it are the classifier.
     """
     labels: dict[str, LayerLabel] = {}
     stage, block, position = 0, 0, 0
@@ -49,9 +49,24 @@ def label_layers(model: nn.Module, stages: nn.Sequential) -> dict[str, LayerLabe
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return the channels of a layer in a network of another width; at least one.
+    """Return the channels of a layer at another network width; at least one.
 
     >>> scaled(64, 0.25), scaled(3, 0.5), scaled(16, 0.01)
     (16, 2, 1)
     """
     return max(1, round(channels * width))
+
+
+def initialize(model: nn.Module) -> None:
+    """Reset every parameter and buffer to those of a new network with the current widths.
+
+    Calls `reset_parameters` of each module, then `draw_weights` of the network if it has one.
+    Random numbers come from torch's global generator.
+    """
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    draw = getattr(model, "draw_weights", None)
+    if callable(draw):
+        draw()

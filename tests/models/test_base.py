@@ -7,7 +7,7 @@ import torch
 
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
-from prunebench.models.initialize import initialize
+from prunebench.models.base import initialize
 from prunebench.models.registry import build
 
 
