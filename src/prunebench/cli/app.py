@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from prunebench.cli import configure, networks, papers, results, stages
+from prunebench.cli import configure, networks, papers, reporting, stages
 
 app = typer.Typer(
     help=(
@@ -26,9 +26,9 @@ for command in (
     stages.base,
     stages.prune,
     stages.measure,
-    results.collect,
-    results.tables,
-    results.figures,
+    reporting.collect,
+    reporting.tables,
+    reporting.figures,
     papers.costs,
     papers.published,
     networks.verify,

@@ -1,0 +1,264 @@
+"""The result files of a run: written by the stage that computes them, read by the report.
+
+A run's folder holds training.json, metrics.json and latency.json, each one model here, and
+history.csv and diagnostics.csv, each a list of rows. Keys and columns are declared here only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
+
+from pydantic import StringConstraints
+
+from prunebench.core.errors import ConfigError, ResultError
+from prunebench.core.files import read_csv, read_json, write_csv, write_json
+from prunebench.experiments.settings import Settings
+from prunebench.experiments.validation import validate
+
+Number = int | float  # a whole number stays whole in the file
+FigureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Figures = dict[FigureName, Number]  # a method's own numbers; each becomes a column of runs.csv
+
+
+class ResultFile(Settings):
+    """A JSON file in the folder of a run.
+
+    Each names the specification that it belongs to (`spec_hash`) and the weights that it describes
+    (`weights_sha256`).
+    """
+
+    FILE: ClassVar[str]
+    AGAIN: ClassVar[str]  # how to make the file anew
+
+    @classmethod
+    def read(cls, folder: Path, spec_hash: str | None = None) -> Self:
+        """Read the file in `folder`.
+
+        ResultError names the file and the key if the file is missing, damaged, of another version's
+        form, or, with `spec_hash`, of another specification.
+        """
+        path = folder / cls.FILE
+        content = read_json(path)
+        found = content.get("spec_hash") if isinstance(content, dict) else None
+        if spec_hash is not None and found not in (None, spec_hash):
+            raise ResultError(
+                f"{path}: stale result of the specification {found}, expected {spec_hash}; "
+                f"{cls.AGAIN}"
+            )
+        try:
+            return validate(cls, content, str(path))
+        except ConfigError as error:
+            raise ResultError(
+                f"{error}; the file is damaged or from another version: delete it and {cls.AGAIN}"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Write the file into `folder`, atomically."""
+        write_json(folder / self.FILE, self.model_dump(mode="json"))
+
+
+class PlanResult(Settings):
+    """One removal: accuracies in percent around it, and the network's cost after it."""
+
+    phase: str
+    val_top1_before: float | None  # None: no validation split
+    test_top1_before: float
+    val_top1_after: float | None
+    test_top1_after: float
+    macs: int
+    params: int
+    selection_seconds: float
+    masked_removed_difference: float | None  # None: nothing was removed
+
+
+class TrainingResult(ResultFile):
+    """training.json: the accuracies of a base network or a run, and the cost of its training.
+
+    Accuracies are percentages; None without a validation split. `top1` belongs to the network as it
+    is at the end. The best ones are taken over the end and all reportable epochs; papers that print
+    the best epoch on the test split are compared with `top1_best_test`.
+    """
+
+    FILE = "training.json"
+    AGAIN = "train it again"
+
+    spec_hash: str
+    base_hash: str | None  # SHA-256 of the base network's weights; None: trained from scratch
+    weights_sha256: str
+    pretrained: dict[str, str] | None  # source of the weights that were not trained here
+    top1: float
+    val_top1: float | None
+    top1_best_val: float | None
+    top1_best_test: float
+    top1_masked: float | None  # of the dense network with zeros; None if trained after removal
+    epochs: float  # of all phases
+    seconds: dict[str, float]  # by phase
+    selection_seconds: Number
+    summary: Figures
+    capped: tuple[str, ...]  # phases that reached their maximum length unfinished
+    masked_removed_difference: float | None  # the largest of all plans
+    plans: tuple[PlanResult, ...]
+    resumed_at: tuple[tuple[str, int], ...]  # phase and step of each resume
+    peak_memory_mb: int  # of the host; since the last resume
+    device: str
+    threads: int
+    processes: int
+    more_parts: int  # factor to the recipes' accumulation; above 1 if memory ran short
+    deterministic: bool
+    data_sha256: str
+    versions: dict[str, str]
+    commit: str | None
+    spec: dict[str, Any]
+
+
+class CostResult(ResultFile):
+    """metrics.json: operations and parameters of a run and of its base network."""
+
+    FILE = "metrics.json"
+    AGAIN = "measure it again"
+
+    macs: int
+    params: int
+    macs_theoretical: int  # without products with zeroed weights
+    sparsity: float  # share of the remaining convolution and linear weights that are zero
+    activations: int  # elements of all convolution outputs
+    base_macs: int
+    base_params: int
+    base_activations: int
+    uncounted_operators: dict[str, int]  # operators without a formula, with their number of calls
+    spec_hash: str
+    weights_sha256: str
+
+
+class LatencyEntry(Settings):
+    """Times of one forward pass of the pruned and of the base network, at one batch size."""
+
+    device_kind: Literal["cpu", "cuda"]
+    device: str
+    batch_size: int
+    precision: Literal["fp32", "tf32", "bf16"]
+    memory_format: Literal["channels_last"]
+    median_ms: float
+    q25_ms: float
+    q75_ms: float
+    base_median_ms: float
+    base_q25_ms: float
+    base_q75_ms: float
+    speedup: float  # base_median_ms / median_ms
+    repeats: int
+    warmup: int
+    threads: int
+
+
+class LatencyResult(ResultFile):
+    """latency.json: no entries if removal leaves only zeros, which save no time."""
+
+    FILE = "latency.json"
+    AGAIN = "measure it again"
+
+    entries: tuple[LatencyEntry, ...]
+    spec_hash: str
+    weights_sha256: str
+
+
+class HistoryRow(NamedTuple):
+    """A row of history.csv: an epoch, or the network right after a removal ("pruned")."""
+
+    phase: str
+    epoch: int  # 1 is the first of a phase; an unfinished epoch at its end counts
+    step: int  # of the phase
+    lr: float | None = None
+    train_loss: float | None = None
+    train_top1: float | None = None  # percent; of augmented images in training mode
+    val_top1: float | None = None
+    test_top1: float | None = None
+    macs: int | None = None
+    seconds: float | None = None  # since the previous row
+    event: str = ""  # "pruned" right after a removal
+    reportable: bool | None = None  # whether the network after this epoch may be a result
+
+
+class DiagnosticRow(NamedTuple):
+    """A row of diagnostics.csv: a number that a method logged."""
+
+    phase: str
+    step: int
+    layer: str
+    quantity: str
+    value: float
+
+
+HISTORY_FILE, DIAGNOSTICS_FILE = "history.csv", "diagnostics.csv"
+
+
+def write_history(folder: Path, rows: Iterable[HistoryRow]) -> None:
+    """Write history.csv; None is an empty cell."""
+    write_csv(folder / HISTORY_FILE, HistoryRow._fields, (row._asdict() for row in rows))
+
+
+def write_diagnostics(folder: Path, rows: Iterable[DiagnosticRow]) -> None:
+    """Write diagnostics.csv."""
+    write_csv(folder / DIAGNOSTICS_FILE, DiagnosticRow._fields, (row._asdict() for row in rows))
+
+
+def read_history(folder: Path) -> list[HistoryRow]:
+    """Read history.csv; ResultError if it is missing or damaged."""
+    return _read_rows(HistoryRow, folder / HISTORY_FILE)
+
+
+def read_diagnostics(folder: Path) -> list[DiagnosticRow]:
+    """Read diagnostics.csv; ResultError if it is missing or damaged."""
+    return _read_rows(DiagnosticRow, folder / DIAGNOSTICS_FILE)
+
+
+R = TypeVar("R", HistoryRow, DiagnosticRow)
+
+
+def _read_rows(row: type[R], path: Path) -> list[R]:
+    parsers = {name: _PARSERS[_kind(hint)] for name, hint in get_type_hints(row).items()}
+    optional = {name for name, hint in get_type_hints(row).items() if type(None) in get_args(hint)}
+
+    def cell(name: str, text: str | None) -> Any:
+        if not text and name in optional:
+            return None
+        try:
+            return parsers[name](text or "")
+        except (KeyError, ValueError):
+            expected = "True or False" if parsers[name] is _truth else "a number"
+            raise ResultError(
+                f"{path}: {name} is {text!r}, not {expected}; delete the file and train it again"
+            ) from None
+
+    rows = read_csv(path, row._fields)
+    return [row(**{name: cell(name, cells[name]) for name in row._fields}) for cells in rows]
+
+
+def _kind(hint: Any) -> type:
+    """Return `int` of `int | None`."""
+    kind = next(a for a in get_args(hint) if a is not type(None)) if get_args(hint) else hint
+    assert isinstance(kind, type)
+    return kind
+
+
+def _truth(text: str) -> bool:
+    return {"True": True, "False": False}[text]
+
+
+_PARSERS: dict[type, Callable[[str], object]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: _truth,
+}
