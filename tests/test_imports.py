@@ -35,6 +35,7 @@ BELOW["training"] = {"core", "experiments", "data", "models", "channels", "netwo
     "methods",
     "measure",
 }
+BELOW["testing"] = BELOW["training"] | {"training"}
 BELOW["cli"] = set(BELOW)
 BELOW[""] = {"core", "cli"}  # __init__.py and __main__.py
 TORCH_IN_PAPERS = {"conventions", "recount"}
