@@ -38,7 +38,7 @@ def begin(method: GReg1, run: FakeRun, recipe: Recipe, ratio: float = 0.5) -> No
 
 def fill(method: GReg1, run: FakeRun) -> None:
     """Let steps see penalties that a test has set."""
-    method.units.fill(method.spread, run.graph, method.state["penalty"])
+    method.units.fill(method.weight_penalty, run.graph, method.state["penalty"])
 
 
 def set_filters(run: FakeRun, name: str, values: list[list[float]]) -> None:
@@ -200,7 +200,7 @@ def test_a_weight_in_two_groups_gets_both_penalties(resnet_run: FakeRun, recipe:
     for value, penalty in enumerate(method.state["penalty"].values(), start=1):
         penalty.fill_(value)
     fill(method, resnet_run)
-    along = method.spread["stages.1.0.conv2.weight"].flatten().tolist()
+    along = method.weight_penalty["stages.1.0.conv2.weight"].flatten().tolist()
     assert along == [2.0] * 8 + [1.0] * 16 + [2.0] * 8
 
 
@@ -281,7 +281,7 @@ def test_interval_is_an_option() -> None:
 
 
 def test_a_recipe_with_epochs_is_refused(recipe: Recipe) -> None:
-    with pytest.raises(ValueError, match="the penalty decides how long 'regularize' is"):
+    with pytest.raises(ValueError, match="'regularize': the method decides its length"):
         phases(greg(), recipe.model_copy(update={"epochs": 3}))
 
 
@@ -344,7 +344,7 @@ def test_decisions_write_in_place(resnet_run: FakeRun, recipe: Recipe) -> None:
 
     def addresses() -> list[int]:
         state = [*method.state["penalty"].values(), *method.state["pruned"].values()]
-        return [tensor.data_ptr() for tensor in [*state, *method.spread.values()]]
+        return [tensor.data_ptr() for tensor in [*state, *method.weight_penalty.values()]]
 
     before = addresses()
     method.decide(resnet_run)
@@ -360,6 +360,9 @@ def test_what_is_not_saved_is_derived_again(resnet_run: FakeRun, recipe: Recipe)
     resumed = greg()
     resumed.state = torch.load(file, weights_only=True)
     resumed.attach(resnet_run)
-    assert resumed.spread.keys() == method.spread.keys()
-    assert all(torch.equal(resumed.spread[n], method.spread[n]) for n in method.spread)
+    assert resumed.weight_penalty.keys() == method.weight_penalty.keys()
+    assert all(
+        torch.equal(resumed.weight_penalty[n], method.weight_penalty[n])
+        for n in method.weight_penalty
+    )
     assert resumed.state["ratio"] == method.state["ratio"]

@@ -144,7 +144,7 @@ def test_layers_that_lose_nothing_are_not_penalized(resnet_run: FakeRun, recipe:
     resnet_run.begin(method, resnet_run.phases[0])
     method.attach(resnet_run)
     method.decide(resnet_run)
-    assert list(method.spread) == [f"stages.0.{block}.conv1.weight" for block in range(3)]
+    assert list(method.weight_penalty) == [f"stages.0.{block}.conv1.weight" for block in range(3)]
 
 
 @pytest.mark.parametrize(("recover", "penalty"), [(None, -5e-4), (-1e-4, -1e-4), (0.0, 0.0)])
@@ -257,13 +257,13 @@ def test_decisions_write_in_place(unit: str, resnet_run: FakeRun, recipe: Recipe
 
     def addresses() -> list[int]:
         state = [*method.state["penalty"].values(), *method.state["pruned"].values()]
-        return [tensor.data_ptr() for tensor in [*state, *method.spread.values()]]
+        return [tensor.data_ptr() for tensor in [*state, *method.weight_penalty.values()]]
 
     before = addresses()
     for _ in range(4):  # beyond the pick
         method.decide(resnet_run)
         assert addresses() == before
-    first = method.spread[next(iter(method.spread))]
+    first = method.weight_penalty[next(iter(method.weight_penalty))]
     assert sorted(set(first.flatten().tolist())) == [-0.0625, 0.75]
 
 
@@ -277,7 +277,7 @@ def settled(
     """
     weight = run.params["conv.weight"]
     method.state["penalty"]["conv"].fill_(penalty)
-    method.units.fill(method.spread, run.graph, method.state["penalty"])
+    method.units.fill(method.weight_penalty, run.graph, method.state["penalty"])
     with torch.no_grad():
         weight.fill_(1.0)
     for _ in range(steps):

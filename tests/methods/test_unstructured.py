@@ -341,9 +341,9 @@ def test_penalty_of_a_channel_lies_on_what_reads_it(channel_run: FakeRun) -> Non
     channel_run.begin(greg, channel_run.phases[0])
     greg.attach(channel_run)
     greg.decide(channel_run)
-    assert list(greg.spread) == ["conv.weight"]
-    assert greg.spread["conv.weight"].shape == (1, 3, 1, 1)
-    assert greg.spread["conv.weight"].flatten().tolist() == [0.0, 0.25, 0.25]
+    assert list(greg.weight_penalty) == ["conv.weight"]
+    assert greg.weight_penalty["conv.weight"].shape == (1, 3, 1, 1)
+    assert greg.weight_penalty["conv.weight"].flatten().tolist() == [0.0, 0.25, 0.25]
 
 
 def test_pushing_channels_to_zero_makes_removal_exact(resnet_run_float64: FakeRun) -> None:
@@ -374,4 +374,4 @@ def test_channels_behind_a_flatten_have_several_columns() -> None:
     run.begin(greg, run.phases[0])
     greg.attach(run)
     greg.decide(run)
-    assert greg.spread["head.weight"].tolist() == [[0.0] * 4 + [0.25] * 4]
+    assert greg.weight_penalty["head.weight"].tolist() == [[0.0] * 4 + [0.25] * 4]

@@ -34,7 +34,7 @@ def watch(method: PenalizedRemoval[Any], layer: str = LAYER) -> Watched:
     def watched(run: Run) -> None:
         step(run)
         pruned = method.state["pruned"][layer]
-        along = method.spread[f"{layer}.weight"].view(-1)
+        along = method.weight_penalty[f"{layer}.weight"].view(-1)
         seen.append((float(along[pruned].max()), float(along[~pruned].max())))
 
     method.before_optimizer_step = watched  # type: ignore[method-assign]

@@ -99,3 +99,15 @@ def training(name: str, recipe: Recipe, **more: object) -> Phase:
     if recipe.epochs is None:
         raise ValueError(f"phase {name!r}: its recipe says no number of epochs")
     return Phase(name=name, recipe=recipe, length=Epochs(recipe.epochs), **more)  # type: ignore[arg-type]
+
+
+def training_for(name: str, recipe: Recipe, length: Length, **more: object) -> Phase:
+    """Return a phase that trains with `recipe` for a length that the method decides.
+
+    Raises ValueError if the recipe sets a number of epochs too.
+    """
+    if recipe.epochs is not None:
+        raise ValueError(
+            f"phase {name!r}: the method decides its length; its recipe must not set epochs"
+        )
+    return Phase(name=name, recipe=recipe, length=length, **more)  # type: ignore[arg-type]
