@@ -64,60 +64,60 @@ def sentence(model: Any, content: Any) -> str:
         ),
         (
             {"methods": {"L1": {}}},
-            "methods: 'L1' is no name; allowed are lower-case letters, digits and underscores, "
-            "a letter first",
+            "methods: 'L1' is not a valid name (allowed: lower-case letters, digits and "
+            "underscores, a letter first)",
         ),
         ({"methods": {1: {}}}, "methods: expected text, found 1"),
-        ({"methods": {}}, "methods: needs 1 entry at least, found {}"),
-        ({"methods": None}, "methods: expected keys and values, found None"),
-        ({"methods": {"l1": None}}, "methods.l1: expected keys and values, found None"),
+        ({"methods": {}}, "methods: needs at least 1 entry, found {}"),
+        ({"methods": None}, "methods: expected a mapping, found None"),
+        ({"methods": {"l1": None}}, "methods.l1: expected a mapping, found None"),
         (
             {"methods": {"l1": {"settings": {"a b": {}}}}},
-            "methods.l1.settings: 'a b' is no name; allowed are lower-case letters, digits, dots "
-            "and underscores, a letter first",
+            "methods.l1.settings: 'a b' is not a valid name (allowed: lower-case letters, digits, "
+            "dots and underscores, a letter first)",
         ),
         (
             {"methods": {"l1": {"settings": {}}}},
-            "methods.l1.settings: needs 1 entry at least, found {}",
+            "methods.l1.settings: needs at least 1 entry, found {}",
         ),
-        ({"networks": ["resnet20"]}, "networks: expected keys and values, found ['resnet20']"),
-        ({"datasets": []}, "datasets: needs 1 entry at least, found []"),
+        ({"networks": ["resnet20"]}, "networks: expected a mapping, found ['resnet20']"),
+        ({"datasets": []}, "datasets: needs at least 1 entry, found []"),
         ({"datasets": ["digits", "digits"]}, "datasets: 'digits' is given twice"),
         (
             {"ratios": [0.5, 1.0]},
-            "ratios[1]: a ratio is the fraction that is removed, in [0, 1), not 1",
+            "ratios[1]: 1 is not in [0, 1); a ratio is the fraction removed",
         ),
         (
             {"ratios": [-0.1]},
-            "ratios[0]: a ratio is the fraction that is removed, in [0, 1), not -0.1",
+            "ratios[0]: -0.1 is not in [0, 1); a ratio is the fraction removed",
         ),
         (
             {"methods": {"l1": {"ratios": [50]}}},
-            "methods.l1.ratios[0]: a ratio is the fraction that is removed, in [0, 1), not 50",
+            "methods.l1.ratios[0]: 50 is not in [0, 1); a ratio is the fraction removed",
         ),
         (
             {"methods": {"l1": {"settings": {"a": {"ratios": [1.5]}}}}},
-            "methods.l1.settings.a.ratios[0]: a ratio is the fraction that is removed, in [0, 1), "
-            "not 1.5",
+            "methods.l1.settings.a.ratios[0]: 1.5 is not in [0, 1); a ratio is the "
+            "fraction removed",
         ),
         ({"ratios": [float("nan")]}, "ratios[0]: must be a finite number, not nan"),
         ({"ratios": ["half"]}, "ratios[0]: expected a number, found 'half'"),
         ({"ratios": 0.5}, "ratios: expected a list, found 0.5"),
         ({"ratios": [0.5, 0.50]}, "ratios: 0.5 is given twice"),
-        ({"ratios": [False]}, "ratios: true and false are no values of this key"),
+        ({"ratios": [False]}, "ratios: true and false are not allowed here"),
         (
             {"methods": {"l1": {"ratios": [0.5, "5e-1"]}}},
             "methods.l1.ratios: 0.5 is given twice",
         ),
-        ({"seeds": []}, "seeds: needs 1 entry at least, found []"),
+        ({"seeds": []}, "seeds: needs at least 1 entry, found []"),
         ({"seeds": [0, -1]}, "seeds[1]: must be at least 0, not -1"),
-        ({"seeds": [0.5]}, "seeds[0]: expected a whole number, found 0.5"),
-        ({"seeds": [True]}, "seeds: true and false are no values of this key"),
+        ({"seeds": [0.5]}, "seeds[0]: expected an integer, found 0.5"),
+        ({"seeds": [True]}, "seeds: true and false are not allowed here"),
         (
             {"networks": {"resnet20": {"seeds": [1, 1]}}},
             "networks.resnet20.seeds: 1 is given twice",
         ),
-        ({"threads": "two"}, "threads: expected a whole number, found 'two'"),
+        ({"threads": "two"}, "threads: expected an integer, found 'two'"),
         ({"threads": 0}, "threads: must be at least 1, not 0"),
         ({"title": 3}, "title: expected text, found 3"),
         (
@@ -128,8 +128,8 @@ def sentence(model: Any, content: Any) -> str:
         ({"recipes": {"base": ["a"]}}, "recipes.base: expected text, found ['a']"),
         (
             {"recipes": {"base": "../x"}},
-            "recipes.base: '../x' is no name; allowed are lower-case letters, digits and "
-            "underscores, a letter first",
+            "recipes.base: '../x' is not a valid name (allowed: lower-case letters, digits and "
+            "underscores, a letter first)",
         ),
         (
             {"title": ["x" * 80]},
@@ -147,7 +147,7 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         ({"lr": None}, "lr: expected a number, found None"),
         ({"lr": 0}, "lr: must be above 0.0, not 0"),
         ({"momentum": 1}, "momentum: must be below 1.0, not 1"),
-        ({"epochs": True}, "epochs: true and false are no values of this key"),
+        ({"epochs": True}, "epochs: true and false are not allowed here"),
         ({"nesterov": 3}, "nesterov: expected true or false, found 3"),
         ({"batch": 64}, "unknown key 'batch'; did you mean batch_size? (allowed: accumulation, "),
         (
@@ -166,7 +166,7 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         ),
         (
             {"schedule": {"kind": "milestones"}},
-            "schedule: milestones are given if and only if kind is 'milestones'",
+            "schedule: milestones must be given if and only if kind is 'milestones'",
         ),
         (
             {"augment": {"crop": 1}},
@@ -184,8 +184,8 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
     ("content", "words"),
     [
         ({}, "the key 'experiments' is missing"),
-        (None, "expected keys and values, found None"),
-        (["quick"], "expected keys and values, found ['quick']"),
+        (None, "expected a mapping, found None"),
+        (["quick"], "expected a mapping, found ['quick']"),
         (
             {"experiment": "quick"},
             "unknown key 'experiment'; did you mean experiments? "
@@ -195,8 +195,8 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
         ({"experiments": ["quick", "quick"]}, "experiments: 'quick' is given twice"),
         (
             {"experiments": ["Quick"]},
-            "experiments[0]: 'Quick' is no name; allowed are lower-case letters, digits and "
-            "underscores, a letter first",
+            "experiments[0]: 'Quick' is not a valid name (allowed: lower-case letters, digits and "
+            "underscores, a letter first)",
         ),
         (
             {"experiments": "quick", "device": "gpu"},
@@ -206,7 +206,7 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
             {"experiments": "quick", "checkpoint_seconds": -1},
             "checkpoint_seconds: must be at least 0.0, not -1",
         ),
-        ({"experiments": "quick", "seeds": "x"}, "seeds[0]: expected a whole number, found 'x'"),
+        ({"experiments": "quick", "seeds": "x"}, "seeds[0]: expected an integer, found 'x'"),
     ],
 )
 def test_a_bad_configuration_is_one_sentence(content: Any, words: str) -> None:
@@ -236,7 +236,7 @@ def test_an_error_of_the_merged_configuration_says_that_it_is_merged() -> None:
 
 
 def test_the_place_of_a_part_of_a_file_is_told_by_its_reader() -> None:
-    with pytest.raises(ConfigError, match=r"^x\.yaml: methods\.l1\.options\.epochs: expected a w"):
+    with pytest.raises(ConfigError, match=r"^x\.yaml: methods\.l1\.options\.epochs: expected an i"):
         validate(
             Recipe,
             {"batch_size": 2, "lr": 1, "weight_decay": 0, "epochs": "x"},

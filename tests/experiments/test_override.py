@@ -42,7 +42,7 @@ def test_an_override_becomes_part_of_the_names(override: object) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("digits", "override: 'digits' is no JSON such as"),
+        ("digits", "override: 'digits' is not JSON such as"),
         ({"epochs_scale": 2}, "override.epochs_scale: must be at most 1.0, not 2"),
         ({"data": "digits"}, "override: unknown key 'data'; did you mean dataset"),
     ],

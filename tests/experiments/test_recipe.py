@@ -52,15 +52,18 @@ def test_a_warmup_may_be_counted_in_steps_and_begin_above_zero(step: int, lr: fl
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule": {"warmup_steps": 5, "warmup_epochs": 1}}, "are not given together"),
+        ({"schedule": {"warmup_steps": 5, "warmup_epochs": 1}}, "cannot be combined"),
         ({"schedule": {"warmup_epochs": 1, "warmup": "constant"}}, "needs warmup_from above 0"),
-        ({"optimizer": "adam", "nesterov": True}, "nesterov belongs to sgd, not to adam"),
-        ({"batch_size": 6, "accumulation": 4}, "batch_size 6 in 4 parts leaves less than two"),
-        ({"augment": {"resized_crop": {"scale": [1, 0.5]}}}, "scale is a range from low to high"),
+        ({"optimizer": "adam", "nesterov": True}, "nesterov needs the optimizer 'sgd', not 'adam'"),
+        ({"batch_size": 6, "accumulation": 4}, "batch_size 6 in 4 parts leaves fewer than two"),
+        (
+            {"augment": {"resized_crop": {"scale": [1, 0.5]}}},
+            "scale must be a range from low to high",
+        ),
         ({"augment": {"jitter": 1}}, "augment.jitter"),
         (
             {"augment": {"resized_crop": {}, "random_crop": True}},
-            "resized_crop and random_crop are not given together",
+            "resized_crop and random_crop cannot be combined",
         ),
         ({"optimizer": "sdg"}, "optimizer"),
     ],
@@ -80,9 +83,9 @@ def test_a_cosine_needs_to_know_how_long_the_phase_is() -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        ({"kind": "milestones"}, "milestones are given if and only if"),
-        ({"milestones": [1]}, "milestones are given if and only if"),
-        ({"kind": "milestones", "milestones": [3, 2]}, "milestones must rise"),
+        ({"kind": "milestones"}, "milestones must be given if and only if"),
+        ({"milestones": [1]}, "milestones must be given if and only if"),
+        ({"kind": "milestones", "milestones": [3, 2]}, "milestones must be in rising order"),
     ],
 )
 def test_milestones_belong_to_their_kind_and_rise(schedule: dict[str, Any], message: str) -> None:

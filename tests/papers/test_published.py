@@ -106,7 +106,7 @@ def test_numbers_of_the_note_are_cost_cells(tmp_path: Path) -> None:
         ({"ratio_kind": ""}, "a ratio and its kind are printed both or not at all"),
         ({"top1": "193.1"}, "top1: must be at most 100"),
         ({"flops_m": "4.1G"}, "flops_m: .*4.1G"),
-        ({"method": "L1 norm"}, "method: 'L1 norm' is no name"),
+        ({"method": "L1 norm"}, "method: 'L1 norm' is not a valid name"),
         ({"source": ""}, "source: expected text, found None"),
     ],
 )

@@ -434,7 +434,7 @@ def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: Writ
         (
             {"recipes": {"base": "long", "fine_tune": "one_epoch"}},
             {"epochs": None},
-            f"{TINY}methods.l1: phase 'fine_tune': its recipe says no number of epochs",
+            f"{TINY}methods.l1: phase 'fine_tune': its recipe does not set epochs",
         ),
         (
             {},

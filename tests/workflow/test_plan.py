@@ -113,7 +113,7 @@ QUICK_FILE = "config/experiments/quick.yaml"
             QUICK_FILE,
             ("ratios: [0.5]", "ratios: [50]"),
             ["experiments=quick"],
-            f"{QUICK_FILE}: ratios[0]: a ratio is the fraction that is removed, in [0, 1), not 50",
+            f"{QUICK_FILE}: ratios[0]: 50 is not in [0, 1); a ratio is the fraction removed",
         ),
     ],
 )

@@ -1,7 +1,8 @@
-"""The configuration files as frozen models; pydantic is their only validator.
+"""The configuration files as frozen models, and the functions that read them.
 
-config/config.yaml says what to run, config/experiments/<name>.yaml are grids, and
-config/recipes/<name>.yaml ways of training. config/README.md explains every key.
+config/config.yaml selects the experiments to run, config/experiments/<name>.yaml holds one grid of
+runs each, and config/recipes/<name>.yaml one way to train. The descriptions of the fields make the
+tables of config/README.md.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ T = TypeVar("T")
 
 
 def _as_tuple(value: Any) -> Any:
-    """Take one name or number for a list of one, as `--config experiments=quick` gives it."""
+    """Turn one name or number into a tuple, as `--config experiments=quick` gives it."""
     return (value,) if isinstance(value, str | int) else value
 
 
-def _without_doubles(values: tuple[T, ...]) -> tuple[T, ...]:
+def _without_duplicates(values: tuple[T, ...]) -> tuple[T, ...]:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value!r} is given twice")
@@ -43,7 +44,7 @@ def _without_doubles(values: tuple[T, ...]) -> tuple[T, ...]:
 
 def _fraction(ratio: float) -> float:
     if not 0 <= ratio < 1:
-        raise ValueError(f"a ratio is the fraction that is removed, in [0, 1), not {ratio:g}")
+        raise ValueError(f"{ratio:g} is not in [0, 1); a ratio is the fraction removed")
     return ratio
 
 
@@ -54,70 +55,121 @@ Ratio = Annotated[
     AfterValidator(_fraction),
     WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": 1}),
 ]
-Ratios = Annotated[tuple[Ratio, ...], AfterValidator(_without_doubles)]
+Ratios = Annotated[tuple[Ratio, ...], AfterValidator(_without_duplicates)]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
     BeforeValidator(_as_tuple),
     Field(min_length=1),
-    AfterValidator(_without_doubles),
+    AfterValidator(_without_duplicates),
 ]
 Slugs = Annotated[
     tuple[Slug, ...],
     BeforeValidator(_as_tuple),
     Field(min_length=1),
-    AfterValidator(_without_doubles),
+    AfterValidator(_without_duplicates),
 ]
-RecipeNames = dict[Slug, Slug]  # role -> name of a file in config/recipes
+RecipeNames = dict[Slug, Slug]  # role: name of a file in config/recipes
 
 
 class NetworkConfig(Settings):
-    """What is particular to one network of an experiment."""
+    """Settings of one network of an experiment; write `{}` for none."""
 
-    seeds: Seeds | None = None  # None: the experiment's
-    recipes: RecipeNames = {}  # over the experiment's
+    seeds: Seeds | None = Field(
+        None, description="Seeds, one or a list (default: the experiment's)."
+    )
+    recipes: RecipeNames = Field(
+        {},
+        description="Recipe of each role that differs for this network; overrides the experiment.",
+    )
 
 
 class SettingConfig(Settings):
-    """A named choice of a method's options: the keys that are not listed here."""
+    """A named choice of a method's options. Keys that are not listed here are options."""
 
     model_config = ConfigDict(extra="allow")
 
-    ratios: Ratios | None = None  # None: the method's
-    ratio_kind: RatioKind | None = None  # None: the method's
-    networks: Slugs | None = None  # None: the method's
-    recipes: RecipeNames = {}  # over the method's
+    ratios: Ratios | None = Field(None, description="Fractions removed (default: the method's).")
+    ratio_kind: RatioKind | None = Field(
+        None, description="The quantity that ratios are a fraction of (default: the method's)."
+    )
+    networks: Slugs | None = Field(
+        None,
+        description="Networks on which the setting runs, one or a list (default: the method's).",
+    )
+    recipes: RecipeNames = Field(
+        {}, description="Recipe of each role that differs; overrides the method."
+    )
 
 
 class MethodConfig(Settings):
-    """One method's part of an experiment's grid."""
+    """One method of an experiment's grid; write `{}` for its defaults."""
 
-    ratios: Ratios | None = None  # None: the experiment's, or the method's own ("auto")
-    ratio_kind: RatioKind | None = None  # None: the experiment's
-    options: dict[str, Any] = {}  # of every setting
-    settings: Annotated[dict[SettingName, SettingConfig], Field(min_length=1)] = {
-        "default": SettingConfig()
-    }
-    recipes: RecipeNames = {}  # over the network's
-    by_network: dict[str, dict[str, Any]] = {}  # options of one network, over the settings'
-    networks: Slugs | None = None  # None: all of the experiment's
+    ratios: Ratios | None = Field(
+        None,
+        description=(
+            "Fractions removed (default: the experiment's; none for a method whose options decide "
+            "the amount, which has the ratio `auto` in paths)."
+        ),
+    )
+    ratio_kind: RatioKind | None = Field(
+        None,
+        description=(
+            "The quantity that ratios are a fraction of (default: the experiment's, if the method "
+            "supports it)."
+        ),
+    )
+    options: dict[str, Any] = Field(
+        {}, description="Options of the method in every setting; see `prunebench list options`."
+    )
+    settings: Annotated[dict[SettingName, SettingConfig], Field(min_length=1)] = Field(
+        {"default": SettingConfig()},
+        description=(
+            "Named choices of options, each run separately; a name may contain dots (`beta0.73`)."
+        ),
+    )
+    recipes: RecipeNames = Field(
+        {},
+        description=(
+            "Recipe of each role that differs for this method; overrides the network. The base "
+            "network keeps its own recipe."
+        ),
+    )
+    by_network: dict[str, dict[str, Any]] = Field(
+        {}, description="Options for one network each; they override `options` and `settings`."
+    )
+    networks: Slugs | None = Field(
+        None,
+        description=(
+            "Networks on which the method runs, one or a list (default: all of the experiment)."
+        ),
+    )
 
 
 class PublishedConfig(Settings):
-    """The printed table that an experiment reproduces, and which of its rows each method is."""
+    """The printed table that an experiment reproduces, and the printed row of each method."""
 
-    paper: Slug  # a file of papers/published_rows
-    table: str
-    networks: dict[Slug, Slug] = {}  # ours -> the paper's name, where it is another
-    # method, method/setting or method/setting/ratio (as in paths) -> the same of the printed row
-    rows: Annotated[dict[str, str], Field(min_length=1)]
+    paper: Slug = Field(description="Name of a file in `src/prunebench/papers/published_rows/`.")
+    table: str = Field(description="Table, as in the column `table` of that file.")
+    networks: dict[Slug, Slug] = Field(
+        {}, description="The paper's name of each network that it calls differently."
+    )
+    rows: Annotated[dict[str, str], Field(min_length=1)] = Field(
+        description=(
+            "Printed row of each method, `method/setting` or `method/setting/ratio` (as in "
+            "results paths), in the same form. A method that is not listed is a control. A row "
+            "without a ratio is the one that prints ours: 0.5 of `units_per_group` is 50, 0.5 of "
+            "`macs` is 50 or the speedup 2.00. `method/setting/-` is a row that prints no ratio; "
+            "`method/setting/flops_m=2044` picks one of several."
+        )
+    )
 
     def name_of(
         self, architecture: str, method: str, setting: str, ratio: str
     ) -> dict[str, str | None] | None:
-        """Return the printed row's names for a cell, None for what the table does not have.
+        """Return the names of a cell's printed row; None if the table has no such row.
 
-        Without a setting or ratio of its own the row is the one with ours. The unpruned network
-        is the published tables' "baseline" without being listed.
+        A setting or ratio that `rows` does not give is None: the row is the one with ours. The
+        unpruned network is always the row "baseline".
         """
         path, rows = (method, setting, ratio), {"unpruned": "baseline", **self.rows}
         keys = ("/".join(path[:n]) for n in (3, 2, 1))
@@ -131,27 +183,67 @@ class PublishedConfig(Settings):
 
 
 class ExperimentConfig(Settings):
-    """A grid with a name: data sets × networks × methods × settings × ratios × seeds."""
+    """A named grid: data sets × networks × methods × settings × ratios × seeds."""
 
-    title: str
-    datasets: Slugs
-    networks: Annotated[dict[Slug, NetworkConfig], Field(min_length=1)]
-    methods: Annotated[dict[Slug, MethodConfig], Field(min_length=1)]
-    recipes: RecipeNames  # "base" is the base network's
-    seeds: Seeds
-    ratios: Ratios = ()
-    ratio_kind: RatioKind = "units_per_group"
-    threads: Annotated[int, Field(ge=1)] = 1  # of torch; results depend on it to the bit
-    published: PublishedConfig | None = None  # the printed table beside which results are put
-    epochs_scale: Scale = 1.0  # of the epochs of all recipes
+    title: str = Field(description="Title above the tables.")
+    datasets: Slugs = Field(description="Data sets, one or a list; see `prunebench list datasets`.")
+    networks: Annotated[dict[Slug, NetworkConfig], Field(min_length=1)] = Field(
+        description=(
+            "Networks and their settings; see `prunebench list networks`. `vgg16_x0_25` has a "
+            "quarter of the width of `vgg16`."
+        )
+    )
+    methods: Annotated[dict[Slug, MethodConfig], Field(min_length=1)] = Field(
+        description="Methods and their settings; see `prunebench list methods`."
+    )
+    recipes: RecipeNames = Field(
+        description=(
+            "Recipe of each role: `base` trains the base networks, and each method names its "
+            "further roles. A role that no method knows is an error."
+        )
+    )
+    seeds: Seeds = Field(
+        description="Seeds of initialization, data order and augmentation, one or a list."
+    )
+    ratios: Ratios = Field(
+        (), description="Fractions removed, for methods that name no ratios of their own."
+    )
+    ratio_kind: RatioKind = Field(
+        "units_per_group",
+        description=(
+            "The quantity that ratios are a fraction of, for methods that name none of their own."
+        ),
+    )
+    threads: Annotated[int, Field(ge=1)] = Field(
+        1, description="Number of PyTorch threads of every job; changes results bit for bit."
+    )
+    published: PublishedConfig | None = Field(
+        None, description="Printed table that the results are compared with (default: none)."
+    )
+    epochs_scale: Scale = Field(
+        1.0,
+        description=(
+            "Factor of the epochs of all recipes; lengths that methods count in steps follow."
+        ),
+    )
 
 
 class Config(Settings):
-    """What is run: config/config.yaml."""
+    """The experiments to run, and the settings of the machine: config/config.yaml."""
 
-    experiments: Slugs
-    override: MaybeOverride = None  # of all experiments; their names say so
-    seeds: Seeds | None = None  # None: every experiment's own
+    experiments: Slugs = Field(
+        description="Experiments to run, one or a list; see `prunebench list experiments`."
+    )
+    override: MaybeOverride = Field(
+        None,
+        description=(
+            "Changes to all experiments, which become part of their names (default: none). On a "
+            """command line: `--config 'override={"dataset": "digits", "epochs_scale": 0.1}'`."""
+        ),
+    )
+    seeds: Seeds | None = Field(
+        None, description="Seeds, one or a list (default: each experiment's own)."
+    )
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
@@ -182,12 +274,12 @@ def read_config(path: Path) -> Config:
 
 
 def merged_config(content: Any, config_dir: Path) -> Config:
-    """Return what Snakemake has merged from config/config.yaml and its command line."""
+    """Validate the content that Snakemake merged from config/config.yaml and its command line."""
     return _overridden(validate(Config, content, f"{config_dir / 'config.yaml'} with --config"))
 
 
 def _overridden(config: Config) -> Config:
-    """Return the configuration with what `override` changes in the names of its experiments."""
+    """Return the configuration with `override` moved into the names of its experiments."""
     if config.override is None:
         return config
     names = tuple(f"{name}{config.override.suffix}" for name in config.experiments)
@@ -195,7 +287,7 @@ def _overridden(config: Config) -> Config:
 
 
 def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
-    """Read an experiment by name; one on other data or shortened by a name that says so."""
+    """Read an experiment by name; the name may end in an override, as in `greg_table1_x0_05`."""
     stem, override = split_override(config_dir / "experiments", name)
     path = named_file(config_dir, "experiment", stem)
     experiment = validate(ExperimentConfig, read_yaml(path), str(path))
@@ -213,7 +305,7 @@ def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
 
 
 def _base_weights(config_dir: Path, experiment: ExperimentConfig) -> list[str]:
-    """Return the weights that base networks start from; a recipe that is missing says none."""
+    """Return the pretrained weights of the base networks; missing recipes are skipped."""
     places = [experiment.recipes, *(network.recipes for network in experiment.networks.values())]
     names = dict.fromkeys(recipes["base"] for recipes in places if "base" in recipes)
     files = [name for name in names if (config_dir / "recipes" / f"{name}.yaml").is_file()]
@@ -222,20 +314,20 @@ def _base_weights(config_dir: Path, experiment: ExperimentConfig) -> list[str]:
 
 
 def experiment_file(config_dir: Path, name: str) -> Path:
-    """Return the file in which an experiment of that name stands."""
+    """Return the path of an experiment's file."""
     folder = config_dir / "experiments"
     return folder / f"{split_override(folder, name)[0]}.yaml"
 
 
 def experiment_title(config_dir: Path, name: str) -> str:
-    """Return an experiment's title; its name where runs.csv has outlived its file."""
+    """Return an experiment's title, or its name if its file no longer exists."""
     if not experiment_file(config_dir, name).is_file():
         return name
     return read_experiment(config_dir, name).title
 
 
 def published_text(config_dir: Path, name: str) -> str:
-    """Return an experiment's key `published` as JSON, empty where it has none or no file."""
+    """Return an experiment's key `published` as JSON; empty without the key or the file."""
     if not experiment_file(config_dir, name).is_file():
         return ""
     published = read_experiment(config_dir, name).published
@@ -243,9 +335,9 @@ def published_text(config_dir: Path, name: str) -> str:
 
 
 def read_recipe(config_dir: Path, name: str) -> Recipe:
-    """Read a recipe by name; a shortened one by a name that says so.
+    """Read a recipe by name; the name may end in an override, as in `digits_base_x0_1`.
 
-    What a name says of a data set is left to those who know data sets (`cli.recipes`).
+    The data set in such a name is ignored here: `planning.moved_recipes` adapts the recipe to it.
     """
     stem, override = split_override(config_dir / "recipes", name)
     path = named_file(config_dir, "recipe", stem)
@@ -253,7 +345,7 @@ def read_recipe(config_dir: Path, name: str) -> Recipe:
 
 
 def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: str) -> Path:
-    """Return the file of an experiment or a recipe; ConfigError names the closest there are."""
+    """Return the file of an experiment or a recipe; ConfigError suggests similar names."""
     folder = config_dir / f"{kind}s"
     path = folder / f"{name}.yaml"
     if not path.is_file():

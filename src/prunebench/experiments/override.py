@@ -1,8 +1,8 @@
-"""An experiment on other data, or shortened: its name says so, and nothing else has to.
+"""Run an experiment on another data set, or shortened, as part of its name.
 
 `greg_table1_on_digits_x0_05` is experiments/greg_table1.yaml with the data set digits and a
-twentieth of all epochs. Results of the whole experiment and of its moved forms never meet, since
-they carry different names; so do the recipes.
+twentieth of all epochs. Recipes are named in the same way. Since the names differ, results are
+kept apart from those of the original experiment.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ Scale = Annotated[float, Field(gt=0, le=1)]
 
 
 class Override(Settings):
-    """What is changed in every experiment of a configuration."""
+    """Changes to every experiment of a configuration."""
 
-    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
-    epochs_scale: Scale = 1.0  # of the epochs of all recipes
+    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+        None, description="Data set to use (default: the experiment's own)."
+    )
+    epochs_scale: Scale = Field(
+        1.0,
+        description=(
+            "Factor of the epochs of all recipes; lengths that methods count in steps follow."
+        ),
+    )
 
     @property
     def suffix(self) -> str:
-        """Return what an experiment's name ends with.
+        """Return the ending of the experiments' names.
 
         >>> Override(dataset="digits", epochs_scale=0.05).suffix, Override().suffix
         ('_on_digits_x0_05', '')
@@ -38,7 +45,7 @@ class Override(Settings):
 
 
 def scale_suffix(scale: float) -> str:
-    """Return what the name of a shortened experiment or recipe ends with.
+    """Return the ending of the name of a shortened experiment or recipe.
 
     >>> scale_suffix(0.5), scale_suffix(1.0)
     ('_x0_5', '')
@@ -49,20 +56,20 @@ def scale_suffix(scale: float) -> str:
 
 
 def _parsed(value: Any) -> Any:
-    """Take JSON text for what it says, as Snakemake's command line passes it on."""
+    """Parse text as JSON, which is how Snakemake's command line passes it on."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError:
-        raise ValueError(f'{value!r} is no JSON such as {{"epochs_scale": 0.1}}') from None
+        raise ValueError(f'{value!r} is not JSON such as {{"epochs_scale": 0.1}}') from None
 
 
 MaybeOverride = Annotated[Override | None, BeforeValidator(_parsed)]
 
 
 def split_override(folder: Path, name: str) -> tuple[str, Override]:
-    """Return the name of the file in `folder` and what the experiment's name changes in it.
+    """Split a name into the name of a file in `folder` and an override.
 
-    A file of exactly that name comes first; a name without an ending changes nothing.
+    If a file has exactly this name, the override is empty; so it is for a name without an ending.
     """
     found = re.fullmatch(r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?", name)
     assert found is not None

@@ -1,6 +1,7 @@
-"""What a method does over time, as data: a list of phases.
+"""The phases of a run, as data: the stages that a method goes through, in order.
 
-A phase trains with a recipe for a length, or only selects; at its end it may prune to a budget.
+A phase trains with a recipe for a given length, or only selects; at its end it may prune to a
+budget.
 """
 
 from __future__ import annotations
@@ -49,44 +50,49 @@ Length = Steps | Epochs
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What must have left by the end of a phase, against the network the run started from."""
+    """The fraction to remove by the end of a phase, of the network that the run started from."""
 
     kind: RatioKind
-    ratio: float | None  # fraction removed, in [0, 1); None: the method decides ("auto")
+    ratio: float | None  # fraction removed, in [0, 1); None if the method decides ("auto")
 
     def __post_init__(self) -> None:
         if (self.kind == "auto") != (self.ratio is None):
-            raise ValueError(f"ratio {self.ratio} does not go with ratio_kind {self.kind!r}")
+            raise ValueError(f"ratio {self.ratio} cannot be combined with ratio_kind {self.kind!r}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise ValueError(f"ratio must lie in [0, 1), not {self.ratio}")
+            raise ValueError(f"ratio {self.ratio} is not in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stretch of a run. Without recipe and length it only selects and prunes."""
+    """One stage of a run. Without recipe and length it only selects and prunes."""
 
     name: str
     recipe: Recipe | None = None
     length: Length | None = None
-    until_finished: bool = False  # ends at the first `decide` after which `finished`; length caps
+    # Ends at the first `decide` after which `finished` holds, at the latest after `length`.
+    until_finished: bool = False
     start: Literal["current", "fresh", "best", "accepted"] = "current"
-    optimizer: Literal["new", "carry"] = "new"  # carry: momenta, sliced along at removals
-    clock: Literal["new", "continue"] = "new"  # continue: epochs, schedule and length count on
-    hooks: frozenset[HookName] = frozenset()  # nothing else is called
-    keep_best: bool = False  # fills the slot "best" by validation accuracy
-    reportable_from: float | None = 0.0  # share of the phase after which epochs count; None: never
-    then: Budget | None = None
+    # carry: keeps the momenta of the phase before; removals slice them too.
+    optimizer: Literal["new", "carry"] = "new"
+    # continue: epochs, schedule and length count on from the phase before.
+    clock: Literal["new", "continue"] = "new"
+    hooks: frozenset[HookName] = frozenset()  # the only hooks that are called
+    keep_best: bool = False  # keeps the network of the best validation accuracy in the slot "best"
+    # Share of the phase after which epochs may be reported as the result; None: never.
+    reportable_from: float | None = 0.0
+    then: Budget | None = None  # the budget to prune to at the end
 
     def __post_init__(self) -> None:
         if (self.recipe is None) != (self.length is None):
-            raise ValueError(f"phase {self.name!r}: recipe and length are given together or not")
+            raise ValueError(f"phase {self.name!r}: recipe and length must be given together")
 
 
 def is_past(share: float, t: int, epochs: float) -> bool:
-    """Whether epoch t, from 0, comes after `share` of the phase; the last one always does.
+    """Whether epoch t, from 0, comes after `share` of the phase; the last epoch always does.
 
-    One rule for the loop, which reports epochs past a share, and for methods whose schedules end
-    there: PGMPF's t >= share * epochs. The last epoch is for phases too short to have one by it.
+    PGMPF's rule, t >= share * epochs, shared by the loop, which reports epochs past a share, and by
+    methods whose schedules end there. The last epoch counts so that a phase too short for the rule
+    has one.
 
     >>> is_past(0.95, 189, 200), is_past(0.95, 190, 200), is_past(0.95, 9, 10)
     (False, True, True)
@@ -95,9 +101,9 @@ def is_past(share: float, t: int, epochs: float) -> bool:
 
 
 def training(name: str, recipe: Recipe, **more: object) -> Phase:
-    """Return the phase that trains with `recipe` for the recipe's own number of epochs."""
+    """Return a phase that trains with `recipe` for the number of epochs in the recipe."""
     if recipe.epochs is None:
-        raise ValueError(f"phase {name!r}: its recipe says no number of epochs")
+        raise ValueError(f"phase {name!r}: its recipe does not set epochs")
     return Phase(name=name, recipe=recipe, length=Epochs(recipe.epochs), **more)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""A recipe: a named way of training, shared by experiments and kept in config/recipes."""
+"""A recipe: a named way to train a network, shared by experiments and kept in config/recipes."""
 
 from __future__ import annotations
 
@@ -12,67 +12,140 @@ from prunebench.experiments.settings import Beta, NonNegative, Positive, Setting
 
 
 class ResizedCrop(Settings):
-    """A crop of random area and shape, scaled to the data set's size: Inception's augmentation.
+    """A crop of random area and shape, scaled to the data set's size: Inception's augmentation."""
 
-    Defaults are torchvision's. EPruner's code takes areas of 0.08 to 1.25.
-    """
-
-    scale: tuple[Positive, Positive] = (0.08, 1.0)  # of the image's area
-    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # width by height
+    scale: tuple[Positive, Positive] = Field(
+        (0.08, 1.0),
+        description=(
+            "Range of the crop's area, as a fraction of the image's area (default: torchvision's; "
+            "EPruner's code uses 0.08 to 1.25)."
+        ),
+    )
+    ratio: tuple[Positive, Positive] = Field(
+        (3 / 4, 4 / 3),
+        description="Range of the crop's width divided by its height (default: torchvision's).",
+    )
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> ResizedCrop:
         for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
             if low > high:
-                raise ValueError(f"{name} is a range from low to high, not {[low, high]}")
+                raise ValueError(f"{name} must be a range from low to high, not {[low, high]}")
         return self
 
 
 class Augment(Settings):
-    """What is done to a training image, in this order.
+    """Augmentation of training images, in the order of the keys.
 
-    The first three are for data sets of image files, done by the worker that reads one; all others
-    are done on the device.
+    `resized_crop`, `random_crop` and `jitter` need a data set of image files; a loading worker
+    applies them to one image at a time. The device applies the others to a whole batch.
     """
 
-    resized_crop: ResizedCrop | None = None  # None: as for evaluation
-    random_crop: bool = False  # cut out at a random place, not from the centre; Caffe's way
-    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of brightness, contrast, saturation
-    crop_padding: Annotated[int, Field(ge=0)] = 0  # pixels of black on each side, then a crop
-    flip: bool = False  # mirrored left to right, with probability 1/2
-    lighting: NonNegative = 0.0  # deviation along ImageNet's principal colours; colour images
-    cutout: Annotated[int, Field(ge=0)] = 0  # side of a square set to the mean, pixels
+    resized_crop: ResizedCrop | None = Field(
+        None,
+        description=(
+            "Random crop, scaled to the data set's size, for image files; `{}` takes its defaults "
+            "(default: crop as in evaluation)."
+        ),
+    )
+    random_crop: bool = Field(
+        False,
+        description=(
+            "Crop at a random place instead of the center, with the size used in evaluation, for "
+            "image files; Caffe's augmentation."
+        ),
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description=(
+            "Color jitter j: brightness, contrast and saturation are each scaled by a random "
+            "factor in [1 - j, 1 + j], for image files."
+        ),
+    )
+    crop_padding: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description=(
+            "Pixels of black padding on each side, followed by a random crop of the original size."
+        ),
+    )
+    flip: bool = Field(False, description="Mirror images left to right with probability 1/2.")
+    lighting: NonNegative = Field(
+        0.0,
+        description=(
+            "Standard deviation of a random shift along the principal components of ImageNet's "
+            "colors, for color images (AlexNet's augmentation, which uses 0.1)."
+        ),
+    )
+    cutout: Annotated[int, Field(ge=0)] = Field(
+        0, description="Side in pixels of a randomly placed square that is set to the mean."
+    )
 
     @property
     def needs_files(self) -> bool:
-        """Whether a part of it is done while an image file is read."""
+        """Whether a part of the augmentation is applied while image files are loaded."""
         return self.resized_crop is not None or self.random_crop or self.jitter > 0
 
     @model_validator(mode="after")
     def _one_crop(self) -> Augment:
         if self.resized_crop is not None and self.random_crop:
-            raise ValueError("resized_crop and random_crop are not given together")
+            raise ValueError("resized_crop and random_crop cannot be combined")
         return self
 
 
 class Schedule(Settings):
-    """The learning rate over a phase, as a factor of the recipe's `lr`."""
+    """Learning-rate schedule of a phase, as a factor of the recipe's `lr`."""
 
-    kind: Literal["constant", "milestones", "exponential", "cosine"] = "constant"
-    milestones: tuple[NonNegative, ...] = ()  # epochs at which `factor` is multiplied in
-    factor: Positive = 0.1  # at each milestone; exponential: at each epoch
-    warmup_epochs: NonNegative = 0.0  # how long the warm-up lasts
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # the same in steps; one of the two
-    warmup_from: Annotated[float, Field(ge=0, le=1)] = 0.0  # factor at its beginning
-    warmup: Literal["linear", "constant"] = "linear"  # constant: `warmup_from` until it ends
-    per: Literal["epoch", "step"] = "epoch"  # how often the rate changes after the warm-up
+    kind: Literal["constant", "milestones", "exponential", "cosine"] = Field(
+        "constant", description="Shape of the schedule; `cosine` reaches 0 at the phase's end."
+    )
+    milestones: tuple[NonNegative, ...] = Field(
+        (),
+        description=(
+            "Epochs, in rising order, at which the rate is multiplied by `factor`; only for "
+            "`kind: milestones`."
+        ),
+    )
+    factor: Positive = Field(
+        0.1,
+        description=(
+            "Factor of the rate at each milestone; with `kind: exponential`, at each epoch."
+        ),
+    )
+    warmup_epochs: NonNegative = Field(
+        0.0, description="Length of the warm-up in epochs; the rate changes at each step."
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="Length of the warm-up in steps, instead of `warmup_epochs`."
+    )
+    warmup_from: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="Factor of the scheduled rate at the start of the warm-up.",
+    )
+    warmup: Literal["linear", "constant"] = Field(
+        "linear",
+        description=(
+            "`linear` rises from `warmup_from` to 1; `constant` stays at `warmup_from` until the "
+            "warm-up ends."
+        ),
+    )
+    per: Literal["epoch", "step"] = Field(
+        "epoch", description="How often the rate changes after the warm-up."
+    )
 
     @model_validator(mode="after")
     def _milestones_belong_to_their_kind(self) -> Schedule:
         if (self.kind == "milestones") != bool(self.milestones):
-            raise ValueError("milestones are given if and only if kind is 'milestones'")
+            raise ValueError("milestones must be given if and only if kind is 'milestones'")
         if list(self.milestones) != sorted(self.milestones):
-            raise ValueError("milestones must rise")
+            raise ValueError("milestones must be in rising order")
+        return self
+
+    @model_validator(mode="after")
+    def _one_warmup(self) -> Schedule:
+        if self.warmup_epochs and self.warmup_steps:
+            raise ValueError("warmup_epochs and warmup_steps cannot be combined")
+        if self.warmup == "constant" and not self.warmup_from:
+            raise ValueError("a constant warm-up needs warmup_from above 0")
         return self
 
     def shortened(self, scale: float) -> Self:
@@ -90,18 +163,10 @@ class Schedule(Settings):
             changed["factor"] = self.factor ** (1 / scale)
         return self.model_copy(update=changed)
 
-    @model_validator(mode="after")
-    def _one_warmup(self) -> Schedule:
-        if self.warmup_epochs and self.warmup_steps:
-            raise ValueError("warmup_epochs and warmup_steps are not given together")
-        if self.warmup == "constant" and not self.warmup_from:
-            raise ValueError("a constant warm-up needs warmup_from above 0")
-        return self
-
     def factor_at(self, epoch: float, epochs: float | None, step: int = 0) -> float:
         """Return the factor at `epoch` (fractional, from 0) of a phase of `epochs` epochs.
 
-        `step` is the same place in steps, for a warm-up that is counted in them.
+        `step` is the same moment counted in steps, for a warm-up given in steps.
 
         >>> s = Schedule(kind="milestones", milestones=(2, 3), factor=0.1)
         >>> [round(s.factor_at(e, 4), 4) for e in (0, 1.9, 2, 3.5)]
@@ -122,7 +187,7 @@ class Schedule(Settings):
                 return warm
 
     def _warmup_at(self, epoch: float, step: int) -> float:
-        """Return the warm-up's factor: with `warmup_from` w and its share t done, w + (1 - w) t."""
+        """Return the warm-up factor w + (1 - w) t, with w = `warmup_from` and t the share done."""
         done, length = (
             (step, self.warmup_steps) if self.warmup_steps else (epoch, self.warmup_epochs)
         )
@@ -134,47 +199,139 @@ class Schedule(Settings):
 
 
 class Recipe(Settings):
-    """How a network is trained in a phase. What no source prints has no default."""
+    """Training settings of a phase. Settings that papers rarely print have no default."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = None  # None: the method's phase says how long
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    weight_decay: NonNegative
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    betas: tuple[Beta, Beta] = (0.9, 0.999)  # Adam's, of Kingma and Ba (arXiv 1412.6980)
-    eps: Positive = 1e-8  # Adam's
-    clip_norm: Positive | None = None  # of all gradients of the loss together
-    accumulation: Annotated[int, Field(ge=1)] = 1  # parts that a batch is passed in
-    sync_batch_norm: bool = False  # over the images of all processes, where there are several
-    schedule: Schedule = Schedule()
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: Augment = Augment()
-    normalize: str = "dataset"  # "dataset", or a name of data/normalization.py
-    # of batch norm; frozen: they stay as they are and normalize training batches too
-    norm_statistics: Literal["updated", "frozen"] = "updated"
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    compile: bool = False  # by torch.compile, in forward and backward
-    # of a base network: where its weights come from, and how good it must be
-    weights: str | None = None  # None: trained here
-    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # None: any
-    expected_top1: Annotated[float, Field(gt=0, le=100)] | None = None  # percent, on the test split
-    expected_within: Positive = 1.0  # percentage points
+    epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Passes over the training split (default: the method sets the length).",
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        description="Images per optimizer step, over all processes together."
+    )
+    lr: Positive = Field(description="Learning rate, before the schedule.")
+    weight_decay: NonNegative = Field(
+        description=(
+            "L2 penalty, added to the gradients of all parameters; with `adamw`, decoupled weight "
+            "decay."
+        )
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of `sgd`.")
+    nesterov: bool = Field(
+        False, description="Use Nesterov momentum; `sgd` only, with a momentum above 0."
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimizer.")
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999),
+        description=(
+            "Decay rates of the two moment estimates of `adam` and `adamw` (default: Kingma and "
+            "Ba, arXiv 1412.6980)."
+        ),
+    )
+    eps: Positive = Field(
+        1e-8,
+        description=(
+            "Term added to the denominator by `adam` and `adamw` (default: Kingma and Ba, arXiv "
+            "1412.6980)."
+        ),
+    )
+    clip_norm: Positive | None = Field(
+        None,
+        description=(
+            "Maximum norm of all gradients of the loss together, clipped before a method changes "
+            "them (default: no clipping)."
+        ),
+    )
+    accumulation: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description=(
+            "Number of parts in which a batch is processed, to save memory; batch norm sees one "
+            "part at a time."
+        ),
+    )
+    sync_batch_norm: bool = Field(
+        False,
+        description=(
+            "With several processes, compute batch-norm statistics over the images of all of "
+            'them; see "Several GPUs".'
+        ),
+    )
+    schedule: Schedule = Field(Schedule(), description="Learning-rate schedule.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Fraction of the target that is spread evenly over all classes."
+    )
+    augment: Augment = Field(Augment(), description="Augmentation of training images.")
+    normalize: str = Field(
+        "dataset",
+        description=(
+            "Mean and standard deviation that images are normalized with: `dataset` for the data "
+            "set's own, or a name from `src/prunebench/data/normalization.py` (papers differ)."
+        ),
+    )
+    norm_statistics: Literal["updated", "frozen"] = Field(
+        "updated",
+        description=(
+            "Running statistics of batch norm; `frozen` keeps them and normalizes training batches "
+            "with them, while scale and shift are still trained."
+        ),
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="Arithmetic of forward and backward passes."
+    )
+    compile: bool = Field(
+        False,
+        description=(
+            "Compile forward and backward passes with `torch.compile`, which needs a C++ compiler "
+            "on a CPU. All jobs share a cache: `results/.compiled`, or `TORCHINDUCTOR_CACHE_DIR`."
+        ),
+    )
+    weights: str | None = Field(
+        None,
+        description=(
+            "Pretrained weights of a base network, which is then not trained: an entry of "
+            "torchvision (`ResNet50_Weights.IMAGENET1K_V1`), or a `.safetensors`, `.pt` or `.pth` "
+            "file in `data_dir`. The other keys then record how they were trained."
+        ),
+    )
+    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description=(
+            "SHA-256 of the file of `weights`, checked before it is opened (default: any file)."
+        ),
+    )
+    expected_top1: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None,
+        description=(
+            "Expected top-1 accuracy of a base network on the test split, in percent; runs stop if "
+            "it is missed by more than `expected_within` (default: no check)."
+        ),
+    )
+    expected_within: Positive = Field(
+        1.0, description="Tolerance of `expected_top1` in percentage points."
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_a_momentum(self) -> Recipe:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.nesterov and self.optimizer != "sgd":
-            raise ValueError(f"nesterov belongs to sgd, not to {self.optimizer}")
+            raise ValueError(f"nesterov needs the optimizer 'sgd', not {self.optimizer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_batches(self) -> Recipe:
+        if self.batch_size < 2 * self.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} in {self.accumulation} parts leaves fewer than two "
+                "images for batch norm"
+            )
         return self
 
     def shortened(self, scale: float) -> Self:
-        """Return the recipe with a share of its epochs, and a schedule that falls as far.
+        """Return the recipe with a share of its epochs, and with the same total decay of the rate.
 
-        Epochs are rounded, to at least one; a recipe without a number of its own keeps none. What
-        is expected of a network that is trained is expected of the whole training.
+        The number of epochs is rounded, to at least one; a recipe without one is unchanged. The
+        expected accuracy of a network that is trained here is dropped: it belongs to the whole
+        training.
         """
         if scale == 1 or self.epochs is None:
             return self
@@ -186,15 +343,6 @@ class Recipe(Settings):
         if self.weights is None:
             changed["expected_top1"] = None
         return self.model_copy(update=changed)
-
-    @model_validator(mode="after")
-    def _parts_are_batches(self) -> Recipe:
-        if self.batch_size < 2 * self.accumulation:
-            raise ValueError(
-                f"batch_size {self.batch_size} in {self.accumulation} parts leaves less than two "
-                "images for batch norm"
-            )
-        return self
 
     def lr_at(self, epoch: float, epochs: float | None, step: int = 0) -> float:
         """Return the learning rate at `epoch`, counted from the start of the phase."""

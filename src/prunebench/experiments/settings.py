@@ -1,7 +1,8 @@
-"""Settings of a shortened run: what a number counts, its field declares, and one rule follows it.
+"""Settings: the frozen base class of all options, and how numbers follow a shortened run.
 
-A length in steps shrinks with the epochs. A number that adds up over the steps grows as they
-become fewer, so that the same goal is reached. All other numbers stay.
+A run with a share of the epochs must stay the same algorithm. A field is marked `Shrinks` if it
+counts steps, which become fewer, and `Grows` if it is added at every step, so that the total over
+the run stays the same. All other numbers stay.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 S = TypeVar("S", bound=BaseModel)
-
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -27,30 +27,30 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false as numbers, which Python takes for 1 and 0."""
+    def _booleans_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Reject true and false as numbers; Python would take them for 1 and 0."""
         kind = cls.model_fields[str(info.field_name)].annotation
         values = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(v, bool) for v in values) and bool not in (kind, *get_args(kind)):
-            raise ValueError("true and false are no values of this key")
+            raise ValueError("true and false are not allowed here")
         return value
 
 
 @dataclass(frozen=True)
 class Shrinks:
-    """Marks a whole number of steps; at least one is left, 0 and None stay."""
+    """Marks a number of steps, scaled to at least 1; 0 and None stay."""
 
 
 @dataclass(frozen=True)
 class Grows:
-    """Marks what is added in each step, or at each of several that are as many steps apart.
+    """Marks an increment, added at every step or at a fixed interval of steps.
 
     Attributes
     ----------
     most
-        Field that holds what it never exceeds; None: nothing.
+        Name of the field with the upper limit of the scaled value; None: no limit.
     power
-        2 for what changes another number that grows.
+        1, or 2 for an increment of another number that grows.
     """
 
     most: str | None = None
@@ -58,7 +58,7 @@ class Grows:
 
 
 def shortened(settings: S, scale: float) -> S:
-    """Return settings for a share `scale` of the steps, in (0, 1]."""
+    """Return the settings of a run with a share `scale`, in (0, 1], of the steps."""
     changed: dict[str, Any] = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)

@@ -1,6 +1,7 @@
-"""YAML files in which no key stands twice; plain YAML would keep the last and say nothing.
+"""Read YAML files and validate their content, with errors of one line.
 
-What was read from a file as a frozen model; what does not fit it becomes one sentence.
+An error names the file, the key, the value and the allowed values. A key given twice is an error
+too; plain YAML would silently keep the last value.
 """
 
 from __future__ import annotations
@@ -17,17 +18,36 @@ from pydantic_core import ErrorDetails
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
 
+M = TypeVar("M", bound=BaseModel)
+
 MERGE = "tag:yaml.org,2002:merge"
+EXPECTED = {  # by the first word of pydantic's error types
+    "bool": "true or false",
+    "dict": "a mapping",
+    "float": "a number",
+    "int": "an integer",
+    "model": "a mapping",
+    "string": "text",
+    "tuple": "a list",
+}
+LIMITS = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "finite_number": "a finite number",
+}
+LONGEST_VALUE = 60  # characters of a value shown in an error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that refuses a key given twice."""
+    """A YAML loader that rejects a key given twice."""
 
 
-def _mapping_without_doubles(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        if key_node.tag == MERGE:  # a key given beside `<<: *anchor` overrides the merged one
+        if key_node.tag == MERGE:  # a key beside `<<: *anchor` may override a merged key
             continue
         key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
         if not isinstance(key, Hashable):
@@ -39,12 +59,12 @@ def _mapping_without_doubles(loader: _UniqueKeyLoader, node: yaml.MappingNode) -
 
 
 _UniqueKeyLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_doubles
+    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates
 )
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file in which no key may stand twice; ConfigError names file and line."""
+    """Read a YAML file; ConfigError names the file and line of an error or a duplicate key."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
@@ -60,40 +80,19 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}{line}: not valid YAML: {' '.join(problem.split())}") from None
 
 
-M = TypeVar("M", bound=BaseModel)
-
-EXPECTED = {  # the beginnings of pydantic's names of errors
-    "bool": "true or false",
-    "dict": "keys and values",
-    "float": "a number",
-    "int": "a whole number",
-    "model": "keys and values",
-    "string": "text",
-    "tuple": "a list",
-}
-LIMITS = {
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
-    "finite_number": "a finite number",
-}
-LONGEST_VALUE = 60  # characters of it in a sentence
-
-
 def validate(
     model: type[M], content: Any, where: str, below: Callable[[str], str] | None = None
 ) -> M:
-    """Return `content` as `model`; ConfigError is one sentence that begins with `where`.
+    """Return `content` as `model`; ConfigError is one line that begins with `where`.
 
-    `below` says where in the file the key of a content stands that is not the whole file.
+    If `content` is only a part of a file, `below` maps a key to its parent's place in the file.
     """
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{where}: expected keys and values, found {_shown(content)}")
+        raise ConfigError(f"{where}: expected a mapping, found {_shown(content)}")
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # A misspelt key is often also a missing one; the misspelling says more.
+        # A misspelt key is often also a missing one; the misspelling tells the user more.
         errors = sorted(error.errors(), key=lambda e: not _is_unknown_key(e))
         place, problem = _problem(model, errors[0])
         key = str(errors[0]["loc"][0]) if errors[0]["loc"] else ""
@@ -102,7 +101,7 @@ def validate(
 
 
 def dotted(location: Sequence[str | int]) -> str:
-    """Return a place in a file as it is read.
+    """Format the place of a key in a file.
 
     >>> dotted(["networks", "resnet20", "seeds", 1])
     'networks.resnet20.seeds[1]'
@@ -116,7 +115,7 @@ def _is_unknown_key(error: ErrorDetails) -> bool:
 
 
 def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | int], str]:
-    """Return the place and, in words, what is wrong there and what is allowed."""
+    """Return the place of an error, and its message with the allowed values."""
     place = [part for part in error["loc"] if part != "[key]"]
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if "[key]" in error["loc"]:
@@ -129,14 +128,16 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | in
         case "value_error":
             return place, str(context["error"])
         case "string_pattern_mismatch":
+            if not context["pattern"].startswith("^[a-z][a-z0-9_"):
+                return place, f"{_shown(value)} does not match {context['pattern']}"
             dots = ", dots" if "." in context["pattern"] else ""
             allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
-            return place, f"{_shown(value)} is no name; allowed are {allowed}"
+            return place, f"{_shown(value)} is not a valid name (allowed: {allowed})"
         case "literal_error":
             allowed_values = [name.strip("'") for name in re.split(", | or ", context["expected"])]
             return place, unknown_name("value", str(value), allowed_values)
         case "too_short":
-            return place, f"needs {context['min_length']} entry at least, found {_shown(value)}"
+            return place, f"needs at least {context['min_length']} entry, found {_shown(value)}"
         case _ if kind in LIMITS:
             return place, f"must be {LIMITS[kind].format(**context)}, not {_shown(value)}"
         case _ if (expected := EXPECTED.get(kind.split("_")[0])) is not None:
@@ -151,7 +152,7 @@ def _shown(value: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return the field names of the model that `location` leads to."""
+    """Return the field names of the model at `location`."""
     here: Any = model
     for part in location:
         if _is_model(here):
