@@ -52,7 +52,7 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"macs": None}, "macs: expected a whole number, found None; .* measure it again"),
+        ({"macs": None}, "macs: expected an integer, found None; .* measure it again"),
         ({"flops": 3}, "unknown key 'flops'.*; the file is damaged or from another version"),
         ({"spec_hash": "0123"}, "stale result of the specification 0123, expected ab12"),
     ],
