@@ -133,8 +133,8 @@ def test_a_base_network_needs_a_recipe_with_epochs(call: Any, write_config: Writ
 
 def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteConfig) -> None:
     write_config()
-    assert call("resolve") == (0, "2 runs · results/resolved/tiny.json\n", "")
-    assert Path("results/resolved/tiny.json").is_file()
+    assert call("resolve") == (0, "2 runs · results/resolved/tiny.jsonl\n", "")
+    assert Path("results/resolved/tiny.jsonl").is_file()
 
 
 CROPPED = {**RECIPE, "epochs": 10, "augment": {"resized_crop": {}, "flip": True}}
@@ -152,7 +152,7 @@ def test_resolving_says_what_a_recipe_becomes_on_other_data(
     )
     assert call("resolve") == (
         0,
-        "2 runs · results/resolved/tiny_on_digits.json\n"
+        "2 runs · results/resolved/tiny_on_digits.jsonl\n"
         "loaded_on_digits: augment {crop_padding: 1}, not {resized_crop: {}, flip: true}; "
         "normalize dataset, not imagenet; weights null, not a.pt\n",
         "",

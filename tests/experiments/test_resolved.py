@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.experiments import resolved
@@ -16,12 +17,11 @@ from prunebench.experiments.resolved import (
     resolution_keys,
     resolved_file,
     resolved_runs,
-    run_specs,
     source_hash,
     write_resolved,
 )
 from prunebench.experiments.spec import RunSpec
-from tests.experiments.test_spec import BASE, run
+from tests.experiments.test_spec import BASE, RECIPE, run
 
 SETTINGS = Config(experiments=("quick",))
 
@@ -42,19 +42,32 @@ def config_dir(tmp_path: Path) -> Path:
 
 
 def test_runs_come_back_with_their_paths_and_hashes(tmp_path: Path, two_runs: Any) -> None:
-    write_resolved(tmp_path / "runs.json", two_runs, "k")
-    known = read_resolved(tmp_path / "runs.json", "k")
-    assert run_specs(known.runs.values()) == two_runs
-    first = known.runs["greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3"]
-    assert first["hash"] == two_runs[0].hash
+    write_resolved(tmp_path / "runs.jsonl", two_runs, "k")
+    known = read_resolved(tmp_path / "runs.jsonl", "k")
+    assert dict(known) == {spec.path: spec for spec in two_runs}
+    assert known.entry(two_runs[0].path)["hash"] == two_runs[0].hash
     assert list(known.bases) == ["base/digits/vgg16_x0_25/digits_base/seed3"]
 
 
-def test_runs_are_found_by_experiment_and_by_network(tmp_path: Path, two_runs: Any) -> None:
-    write_resolved(tmp_path / "runs.json", two_runs, "k")
-    known = read_resolved(tmp_path / "runs.json")
-    assert [entry["method"] for entry in known.by_experiment["greg_table1"]] == ["greg_1", "l1"]
-    assert known.by_network == {
+def test_a_run_is_validated_when_it_is_looked_up(tmp_path: Path, two_runs: Any) -> None:
+    path = tmp_path / "runs.jsonl"
+    write_resolved(path, two_runs, "k")
+    path.write_text(path.read_text(encoding="utf-8").replace('"greg_1"', "null"), encoding="utf-8")
+    known = read_resolved(path)
+    assert known[two_runs[1].path] == two_runs[1]
+    with pytest.raises(ValidationError, match="method"):
+        known[two_runs[0].path]
+
+
+def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
+    other = {"fine_tune": RECIPE.model_copy(update={"lr": 0.2})}
+    with pytest.raises(ValueError, match="the name 'digits_fine_tune'"):
+        write_resolved(tmp_path / "runs.jsonl", [run(), run(seed=4, recipes=other)], "k")
+
+
+def test_runs_are_found_by_network(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(resolved_file(tmp_path, "quick"), two_runs, "k")
+    assert read_together(tmp_path, {"quick": "k"}).by_network == {
         "greg_table1/digits/vgg16_x0_25": [
             "greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3",
             "base/digits/vgg16_x0_25/digits_base/seed3",
@@ -77,21 +90,23 @@ L1_PATH = "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3"
 def test_a_run_starts_from_its_base_or_from_the_run_whose_widths_it_takes(
     tmp_path: Path, changed: dict[str, Any], starts: list[str]
 ) -> None:
-    write_resolved(tmp_path / "runs.json", [run(**changed)], "k")
-    assert read_resolved(tmp_path / "runs.json").starts_of(run().path) == starts
+    write_resolved(resolved_file(tmp_path, "quick"), [run(**changed)], "k")
+    assert read_together(tmp_path, {"quick": "k"}).starts_of(run().path) == starts
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"key": "k", "runs": 1, "bases": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{\n  "key": "k",\n  "bases": []}', '{"key": "k", "bases": {}}']
+)
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "runs.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ResultError, match=r"runs\.json: not a resolved experiment"):
-        read_resolved(tmp_path / "runs.json")
+    (tmp_path / "runs.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(ResultError, match=r"runs\.jsonl: not a resolved experiment"):
+        read_resolved(tmp_path / "runs.jsonl")
 
 
 def test_a_file_of_another_key_is_refused(tmp_path: Path, two_runs: Any) -> None:
-    write_resolved(tmp_path / "runs.json", two_runs, "k")
-    with pytest.raises(ResultError, match=r"runs\.json: resolved from another configuration"):
-        read_resolved(tmp_path / "runs.json", "another")
+    write_resolved(tmp_path / "runs.jsonl", two_runs, "k")
+    with pytest.raises(ResultError, match=r"runs\.jsonl: resolved from another configuration"):
+        read_resolved(tmp_path / "runs.jsonl", "another")
 
 
 def test_two_experiments_that_mean_different_networks_by_a_base_are_not_read_together(
@@ -101,7 +116,7 @@ def test_two_experiments_that_mean_different_networks_by_a_base_are_not_read_tog
     base = BASE.model_copy(update={"threads": 2})
     write_resolved(resolved_file(tmp_path, "two"), [run(experiment="two", base=base)], "l")
     assert len(read_together(tmp_path, {"one": "k"}).runs) == 1
-    with pytest.raises(ResultError, match=r"two\.json: base/digits/.*another network"):
+    with pytest.raises(ResultError, match=r"two\.jsonl: base/digits/.*another network"):
         read_together(tmp_path, {"one": "k", "two": "l"})
 
 

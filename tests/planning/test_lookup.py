@@ -9,7 +9,6 @@ from prunebench.core.errors import ConfigError
 from prunebench.experiments.config import read_config
 from prunebench.experiments.resolved import resolution_keys, write_resolved
 from prunebench.experiments.spec import RunSpec
-from prunebench.planning import grid as resolving
 from prunebench.planning.grid import resolve
 from prunebench.planning.lookup import (
     canonical_ratio,
@@ -35,7 +34,12 @@ def resolve_all(config_dir: Path) -> list[RunSpec]:
 
 
 def found(experiment: str | None = None, resolved: Path | None = None) -> list[RunSpec]:
-    return experiment_runs(experiment, config=CONFIG, results=Path("results"), resolved=resolved)
+    runs = experiment_runs(experiment, config=CONFIG, results=Path("results"), resolved=resolved)
+    return list(runs.values())
+
+
+def by_path(runs: list[RunSpec]) -> dict[str, RunSpec]:
+    return {run.path: run for run in runs}
 
 
 @pytest.mark.parametrize(
@@ -60,13 +64,13 @@ def test_a_ratio_by_hand_is_spelled_as_in_paths(text: str, ratio: str) -> None:
 
 @pytest.mark.parametrize("ratio", ["0.5", "0.50", "5e-1"])
 def test_a_run_is_found_by_what_tells_it_from_the_others(runs: list[RunSpec], ratio: str) -> None:
-    run = one_run(runs, method="l1", ratio=ratio, seed=1)
+    run = one_run(by_path(runs), method="l1", ratio=ratio, seed=1)
     assert run.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed1"
 
 
 def test_several_fitting_runs_are_told_apart_by_what_to_add(runs: list[RunSpec]) -> None:
     with pytest.raises(ConfigError) as error:
-        one_run(runs, method="l1", dataset=None, ratio=None, seed=None)
+        one_run(by_path(runs), method="l1", dataset=None, ratio=None, seed=None)
     assert str(error.value) == "4 runs fit; choose --ratio 0.25 | 0.5; --seed 0 | 1"
 
 
@@ -94,7 +98,7 @@ def test_a_value_that_no_run_has_is_told_with_those_there_are(
     runs: list[RunSpec], wanted: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        fitting_runs(runs, **wanted)
+        fitting_runs(by_path(runs), **wanted)
     assert str(error.value) == words
 
 
@@ -124,22 +128,24 @@ def test_the_resolved_file_is_taken_where_it_is_up_to_date(
     runs: list[RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = resolution_keys(read_config(CONFIG), CONFIG.parent)["tiny"]
-    write_resolved(Path("results/resolved/tiny.json"), runs[:2], key)
-    monkeypatch.delattr(resolving, "resolve_experiment")
+    write_resolved(Path("results/resolved/tiny.jsonl"), runs[:2], key)
+    monkeypatch.delattr("prunebench.planning.grid.resolve_experiment")
     assert found() == runs[:2]
 
 
 def test_a_resolved_file_of_another_configuration_is_passed_over(runs: list[RunSpec]) -> None:
-    write_resolved(Path("results/resolved/tiny.json"), runs[:2], "another key")
+    write_resolved(Path("results/resolved/tiny.jsonl"), runs[:2], "another key")
     assert found() == runs
 
 
 def test_a_named_resolved_file_is_all_that_is_read(runs: list[RunSpec]) -> None:
-    write_resolved(Path("mine.json"), runs[:2], "any key")
+    write_resolved(Path("mine.jsonl"), runs[:2], "any key")
     CONFIG.unlink()
-    assert found(resolved=Path("mine.json")) == runs[:2]
-    with pytest.raises(ConfigError, match=r"^mine\.json: unknown experiment 'tny'; did you mean t"):
-        found("tny", resolved=Path("mine.json"))
+    assert found(resolved=Path("mine.jsonl")) == runs[:2]
+    with pytest.raises(
+        ConfigError, match=r"^mine\.jsonl: unknown experiment 'tny'; did you mean t"
+    ):
+        found("tny", resolved=Path("mine.jsonl"))
 
 
 def test_a_changed_specification_stops_a_planned_job(runs: list[RunSpec]) -> None:

@@ -66,13 +66,13 @@ CURVE = [{"ratio": r, "speedup_macs": s, "top1": y} for r, s, y in ((0.5, 2, 98)
 EPRUNER_SETTINGS = {"beta0.9": 0.42, "beta0.73": 0.55, "beta0.6": 0.7}
 
 
-def make_results(results: Path) -> list[dict[str, Any]]:
+def make_results(results: Path) -> list[RunSpec]:
     """Write every run's and every base's files; return the resolved specifications."""
     specs = [spec for network in NETWORKS for spec in _specs(network)]
     for spec in specs:
         write_base(results, spec.base)
         write_run(results, spec)
-    return [spec.model_dump(mode="json") for spec in specs]
+    return specs
 
 
 def _specs(network: str) -> Iterator[RunSpec]:
@@ -273,14 +273,14 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunSpec]]:
     """A results folder and its resolved runs; tests leave it as it is."""
     folder = tmp_path_factory.mktemp("results")
     return folder, make_results(folder)
 
 
 @pytest.fixture(scope="session")
-def runs_csv(results: tuple[Path, list[dict[str, Any]]]) -> Path:
+def runs_csv(results: tuple[Path, list[RunSpec]]) -> Path:
     return collect_to_csv(results[0], "digits", results[1])
 
 

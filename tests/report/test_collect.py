@@ -17,7 +17,7 @@ OneRun = tuple[Path, RunSpec]
 
 
 def collect_one(run: OneRun) -> dict[str, Any]:
-    (row,) = collect(run[0], [run[1].model_dump(mode="json")])
+    (row,) = collect(run[0], [run[1]])
     return row
 
 
@@ -59,13 +59,11 @@ def test_widths_keep_the_network_order_and_stages_go_along(one_run: OneRun) -> N
 
 
 def test_rows_come_in_the_order_of_the_specifications(
-    results: tuple[Path, list[dict[str, Any]]],
+    results: tuple[Path, list[RunSpec]],
 ) -> None:
     folder, specs = results
     some = [specs[40], specs[3], specs[0]]
-    assert [row["spec_hash"] for row in collect(folder, some)] == [
-        RunSpec.model_validate(spec).hash for spec in some
-    ]
+    assert [row["spec_hash"] for row in collect(folder, some)] == [spec.hash for spec in some]
 
 
 @pytest.mark.parametrize("name", ["training.json", "metrics.json", "latency.json"])
@@ -188,22 +186,22 @@ def test_absent_values_are_empty_cells(tmp_path: Path) -> None:
 
 
 def test_same_results_give_the_same_bytes(
-    results: tuple[Path, list[dict[str, Any]]], runs_csv: Path
+    results: tuple[Path, list[RunSpec]], runs_csv: Path
 ) -> None:
     before = runs_csv.read_bytes()
     assert collect_to_csv(results[0], "digits", results[1]) == runs_csv
     assert runs_csv.read_bytes() == before
 
 
-def test_experiment_without_runs_is_refused(tmp_path: Path) -> None:
+def test_experiment_without_runs_is_refused(one_run: OneRun) -> None:
     with pytest.raises(ResultError, match="no run belongs to the experiment 'digist'"):
-        collect_to_csv(tmp_path, "digist", [{"experiment": "digits"}])
+        collect_to_csv(one_run[0], "digist", [one_run[1]])
 
 
 def test_only_the_runs_of_the_experiment_are_collected(one_run: OneRun) -> None:
     results, spec = one_run
-    other = spec.model_dump(mode="json") | {"experiment": "other"}
-    path = collect_to_csv(results, "digits", [other, spec.model_dump(mode="json")])
+    other = spec.model_copy(update={"experiment": "other"})
+    path = collect_to_csv(results, "digits", [other, spec])
     assert path == results / "digits" / "runs.csv"
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2
 

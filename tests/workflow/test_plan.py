@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
+from prunebench.experiments.resolved import read_resolved
 from tests.workflow.conftest import planned, snakemake
 
 QUICK = {
@@ -37,12 +37,10 @@ def test_the_command_line_says_what_is_run(workflow: Path, config: list[str]) ->
 def test_an_override_moves_an_experiment_to_other_data(workflow: Path) -> None:
     override = 'override={"dataset": "synthetic", "epochs_scale": 0.25}'
     assert planned(workflow, "--config", "experiments=quick", override) == QUICK
-    text = (workflow / "results/resolved/quick_on_synthetic_x0_25.json").read_text(encoding="utf-8")
-    content = json.loads(text)
-    assert content["bases"][0]["path"] == "base/synthetic/resnet20/digits_base_x0_25/seed0"
-    run = content["runs"][2]
-    assert run["path"] == "quick_on_synthetic_x0_25/synthetic/resnet20/l1/default/0.5/seed0"
-    assert run["recipes"]["fine_tune"]["epochs"] == 2
+    runs = read_resolved(workflow / "results/resolved/quick_on_synthetic_x0_25.jsonl")
+    run = runs["quick_on_synthetic_x0_25/synthetic/resnet20/l1/default/0.5/seed0"]
+    assert run.base.path == "base/synthetic/resnet20/digits_base_x0_25/seed0"
+    assert run.recipes["fine_tune"].epochs == 2
 
 
 def test_a_named_target_stops_earlier(workflow: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
     "name",
     [
         "data/digits.safetensors",
-        "resolved/quick.json",
+        "resolved/quick.jsonl",
         "base/digits/resnet20/digits_base/seed0/model.safetensors",
         "quick/digits/resnet20/l1/default/0.5/seed0/model.safetensors",
         "quick/digits/resnet20/l1/default/0.5/seed0/structure.json",
@@ -75,7 +75,7 @@ def test_afterwards_nothing_is_left_to_do(quick_copy: Path) -> None:
 
 
 def test_planning_another_experiment_leaves_a_running_one_its_file(quick_copy: Path) -> None:
-    resolved = quick_copy / "results/resolved/quick.json"
+    resolved = quick_copy / "results/resolved/quick.jsonl"
     before = resolved.read_bytes()
     planned(quick_copy, "--config", "experiments=digits")
     assert resolved.read_bytes() == before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prunebench.experiments.config import experiment_title, merged_config, published_text
 from prunebench.core.errors import PrunebenchError
-from prunebench.experiments.resolved import resolved_runs, source_hash
+from prunebench.experiments.resolved import only_table_left, resolved_runs, source_hash
 from prunebench.experiments.spec import base_path, run_path
 
 CONFIG_DIR = Path("config")
@@ -33,7 +33,7 @@ except PrunebenchError as error:
     sys.exit(f"prunebench: {error}")
 
 for name in SETTINGS.experiments:
-    if name not in RUNS.by_experiment:
+    if only_table_left(RESULTS, name):
         table = RESULTS / name / "runs.csv"
         print(f"prunebench: drawing from {table}; remove it to run {name} again", file=sys.stderr)
 

@@ -19,7 +19,7 @@ rule measure_cost:
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only cost --runs results/resolved/{wildcards.experiment}.json > {log} 2>&1"
+        " --only cost --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
 # Alone on its machine: it takes more cores than there are, which Snakemake lowers to all of them.
@@ -44,7 +44,7 @@ rule measure_latency:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --only latency --device {resources.device}"
-        " --runs results/resolved/{wildcards.experiment}.json > {log} 2>&1"
+        " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
 localrules:
@@ -64,4 +64,4 @@ rule collect:
         published=published_rows,
     shell:
         "python -m prunebench collect --experiment {wildcards.experiment}"
-        " --runs results/resolved/{wildcards.experiment}.json > {log} 2>&1"
+        " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"

@@ -31,6 +31,6 @@ rule prune:
         "python -m prunebench prune --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
-        " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.json"
+        " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
         " --expect {params.spec} --device {resources.device}"
         " --checkpoint-seconds {resources.checkpoint_seconds} {resources.options} > {log} 2>&1"

@@ -16,7 +16,7 @@ from prunebench.cli.options import (
     Runs,
     RunsCsv,
 )
-from prunebench.planning import lookup as find
+from prunebench.planning.lookup import experiment_runs
 
 
 def collect(
@@ -29,10 +29,10 @@ def collect(
     from prunebench.experiments.config import read_experiment
     from prunebench.report.collect import collect_to_csv
 
-    specs = find.experiment_runs(experiment, config=config, results=results, resolved=runs)
-    entries = [spec.model_dump(mode="json") for spec in specs]
+    found = experiment_runs(experiment, config=config, results=results, resolved=runs)
+    specs = list(found.values())
     name = specs[0].experiment
-    path = collect_to_csv(results, name, entries, read_experiment(config.parent, name))
+    path = collect_to_csv(results, name, specs, read_experiment(config.parent, name))
     typer.echo(f"{len(specs)} runs · {path}")
 
 

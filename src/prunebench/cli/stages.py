@@ -30,7 +30,13 @@ from prunebench.cli.options import (
     given,
 )
 from prunebench.core.errors import ConfigError, PrunebenchError
-from prunebench.planning import lookup as find
+from prunebench.planning.lookup import (
+    check_expected,
+    experiment_runs,
+    fitting_runs,
+    one_run,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from prunebench.experiments.config import Config
@@ -50,7 +56,7 @@ def data(
     from prunebench.data.dataset import prepare
     from prunebench.experiments.spec import data_path
 
-    source = data_dir or Path(find.settings_of(config).data_dir)
+    source = data_dir or Path(settings_of(config).data_dir)
     prepare(dataset, source, data_path(results, dataset))
     typer.echo(f"{dataset} · {data_path(results, dataset)}")
 
@@ -97,8 +103,8 @@ def base(
     if spec.recipe.epochs is None and spec.recipe.weights is None:
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
     info.check_augmentation(spec.recipe.augment)
-    find.check_expected(spec, expect)
-    settings = find.settings_of(config)
+    check_expected(spec, expect)
+    settings = settings_of(config)
     with make_progress() as progress:
         train_base(
             spec,
@@ -148,8 +154,8 @@ def prune(
     from prunebench.training.progress import make_progress
     from prunebench.training.train import train_run
 
-    spec = find.one_run(
-        find.experiment_runs(experiment, config=config, results=results, resolved=runs),
+    spec = one_run(
+        experiment_runs(experiment, config=config, results=results, resolved=runs),
         method=method,
         dataset=dataset,
         architecture=architecture,
@@ -157,8 +163,8 @@ def prune(
         ratio=ratio,
         seed=seed,
     )
-    find.check_expected(spec, expect)
-    settings = find.settings_of(config)
+    check_expected(spec, expect)
+    settings = settings_of(config)
     with make_progress() as progress:
         train_run(
             spec,
@@ -196,12 +202,12 @@ def measure(
     """
     from prunebench.measure.stored_runs import measure_runs
 
-    chosen = find.fitting_runs(
-        find.experiment_runs(experiment, config=config, results=results, resolved=runs),
+    chosen = fitting_runs(
+        experiment_runs(experiment, config=config, results=results, resolved=runs),
         dataset=dataset,
         architecture=architecture,
     )
-    where = device or find.settings_of(config).device
+    where = device or settings_of(config).device
     for line in measure_runs(chosen, results, only=only, device=where):
         typer.echo(line)
 

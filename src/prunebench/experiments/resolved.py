@@ -1,4 +1,9 @@
-"""Resolved experiments as files, which the workflow reads instead of importing torch."""
+"""Resolved experiments as files: the workflow reads all runs, a job looks up its own.
+
+A file is JSON lines. The first line holds the key of the sources that the runs were resolved from,
+the base networks by path, and the recipes by name. Each further line is one run, its path first,
+so that a job parses and validates its own run alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -15,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError
-from prunebench.core.files import read_json, write_json
+from prunebench.core.files import write_text
 from prunebench.experiments.config import Config
-from prunebench.experiments.spec import BaseSpec, RunSpec
+from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.spec import RunSpec
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folders whose sources know names, options and revisions.
@@ -25,96 +31,130 @@ RESOLVED_FROM = ("core", "criteria", "data", "experiments", "methods", "models",
 
 
 def resolved_file(results: Path, experiment: str) -> Path:
-    """Return where an experiment's runs are written down: other experiments leave it alone."""
-    return results / "resolved" / f"{experiment}.json"
+    """Return the file of an experiment's runs; each experiment has its own."""
+    return results / "resolved" / f"{experiment}.jsonl"
+
+
+def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
+    """Write the specifications of an experiment's runs and the key of their sources.
+
+    ValueError if two recipes have the same name, or two base networks the same path.
+    """
+    bases: dict[str, dict[str, Any]] = {}
+    recipes: dict[str, Recipe] = {}
+    lines = []
+    for run in runs:
+        named = {run.recipe_names[role]: recipe for role, recipe in run.recipes.items()}
+        _add(recipes, {**named, run.base.recipe_name: run.base.recipe})
+        own = run.base.model_dump(mode="json", exclude={"recipe"})
+        _add(bases, {run.base.path: {"hash": run.base.hash, **own}})
+        own = run.model_dump(mode="json", exclude={"recipes", "base"})
+        lines.append({"path": run.path, "hash": run.hash, "base_path": run.base.path, **own})
+    texts = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
+    lines.insert(0, {"key": key, "bases": bases, "recipes": texts})
+    write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines))
+
+
+def _add(known: dict[str, Any], named: Mapping[str, Any]) -> None:
+    for name, content in named.items():
+        if known.setdefault(name, content) != content:
+            raise ValueError(f"two different specifications have the name {name!r}")
+
+
+class ResolvedFile(Mapping[str, RunSpec]):
+    """An experiment's runs by path; a run is parsed and validated when it is looked up.
+
+    Attributes
+    ----------
+    bases
+        Base networks by path, as in the file: with their hash, without their recipe.
+    """
+
+    def __init__(
+        self, bases: dict[str, dict[str, Any]], recipes: dict[str, Any], lines: Iterable[str]
+    ) -> None:
+        self.bases, self._recipes = bases, recipes
+        self._lines = {line.split('"', 4)[3]: line for line in lines}  # {"path": "...", ...
+
+    def entry(self, path: str) -> dict[str, Any]:
+        """Return a run as in the file: with its hash and base path, recipes by name."""
+        entry: dict[str, Any] = json.loads(self._lines[path])
+        return entry
+
+    def __getitem__(self, path: str) -> RunSpec:
+        entry = self.entry(path)
+        base = self.bases[entry["base_path"]]
+        content = {name: entry[name] for name in RunSpec.model_fields if name in entry}
+        content["recipes"] = {
+            role: self._recipes[name] for role, name in entry["recipe_names"].items()
+        }
+        content["base"] = {name: value for name, value in base.items() if name != "hash"}
+        content["base"]["recipe"] = self._recipes[base["recipe_name"]]
+        return RunSpec.model_validate(content)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def read_resolved(path: Path, key: str | None = None) -> ResolvedFile:
+    """Read what `write_resolved` wrote.
+
+    ResultError if the file is missing or damaged, or was resolved from sources of another key.
+    """
+    try:
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        header = json.loads(first)
+        found = ResolvedFile(header["bases"], header["recipes"], lines)
+        resolved_from = header["key"]
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file") from None
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise ResultError(f"{path}: not a resolved experiment; resolve it again") from None
+    if key not in (None, resolved_from):
+        raise ResultError(f"{path}: resolved from another configuration; resolve it again")
+    return found
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The runs of one or several experiments, and the base networks they start from.
+    """The runs of several experiments and their base networks, as the workflow needs them.
 
     Attributes
     ----------
     runs, bases
-        Specifications as they stand in the files, by path; "path", "hash" and a run's "base_path"
-        stand beside their own keys.
+        Entries of the files by path: specifications with their hash, not validated.
     """
 
     runs: dict[str, dict[str, Any]]
     bases: dict[str, dict[str, Any]]
 
     @cached_property
-    def by_experiment(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the runs by experiment."""
-        grouped: dict[str, list[dict[str, Any]]] = {}
-        for run in self.runs.values():
-            grouped.setdefault(run["experiment"], []).append(run)
-        return grouped
-
-    @cached_property
     def by_network(self) -> dict[str, list[str]]:
         """Return the paths of runs and of their bases by "experiment/data set/architecture"."""
         grouped: dict[str, dict[str, None]] = {}
-        for run in self.runs.values():
+        for path, run in self.runs.items():
             place = f"{run['experiment']}/{run['dataset']}/{run['architecture']}"
             paths = grouped.setdefault(place, {})
-            paths |= {run["path"]: None, run["base_path"]: None}
+            paths |= {path: None, run["base_path"]: None}
         return {place: list(paths) for place, paths in grouped.items()}
 
     def starts_of(self, path: str) -> list[str]:
-        """Return the paths that a run starts from: its base network, a run whose widths it takes.
+        """Return the paths that a run starts from: its base network, the run whose widths it takes.
 
-        Neither for a method that starts afresh with widths of its own.
+        A method that starts from a new network of its own widths starts from neither.
         """
         run = self.runs[path]
         starts = [] if run["start"] == "fresh" else [run["base_path"]]
         return starts + ([run["widths_from"]] if run["widths_from"] else [])
 
 
-def run_specs(entries: Iterable[Mapping[str, Any]]) -> list[RunSpec]:
-    """Return entries of a `Resolved` as specifications."""
-    return [
-        RunSpec.model_validate({key: run[key] for key in RunSpec.model_fields if key in run})
-        for run in entries
-    ]
-
-
-def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
-    """Write the specifications of an experiment's runs, and the key of what they were made from."""
-    bases: dict[str, BaseSpec] = {}
-    entries = []
-    for run in runs:
-        bases[run.base.path] = run.base
-        entries.append({"base_path": run.base.path, **_entry(run)})
-    content = {"key": key, "bases": [_entry(base) for base in bases.values()], "runs": entries}
-    write_json(path, content)
-
-
-def _entry(spec: RunSpec | BaseSpec) -> dict[str, Any]:
-    return {"path": spec.path, "hash": spec.hash, **spec.model_dump(mode="json")}
-
-
-def read_resolved(path: Path, key: str | None = None) -> Resolved:
-    """Read what `write_resolved` wrote.
-
-    ResultError where the file is missing or damaged, or was made from something else than `key`.
-    """
-    content = read_json(path)
-    try:
-        runs, bases = content["runs"], content["bases"]
-        by_path = [{entry["path"]: entry for entry in entries} for entries in (runs, bases)]
-        made_from = content["key"]
-    except (KeyError, TypeError):
-        raise ResultError(f"{path}: not a resolved experiment; resolve it again") from None
-    if key not in (None, made_from):
-        raise ResultError(f"{path}: resolved from another configuration; resolve it again")
-    return Resolved(*by_path)
-
-
 def read_together(results: Path, keys: Mapping[str, str]) -> Resolved:
     """Read the files of several experiments, by their keys.
 
-    ResultError as of `read_resolved`, and where two of them mean different networks by one base.
+    ResultError as for `read_resolved`, and if two files have different networks for one base path.
     """
     runs: dict[str, dict[str, Any]] = {}
     bases: dict[str, dict[str, Any]] = {}
@@ -124,15 +164,15 @@ def read_together(results: Path, keys: Mapping[str, str]) -> Resolved:
         for base, entry in found.bases.items():
             if bases.setdefault(base, entry)["hash"] != entry["hash"]:
                 raise ResultError(f"{path}: {base} is another network in another experiment")
-        runs |= found.runs
+        runs |= {run: found.entry(run) for run in found}
     return Resolved(runs, bases)
 
 
 def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
-    """Identify, by experiment, everything that its specifications depend on.
+    """Return a hash per experiment of everything that its specifications depend on.
 
-    The configuration, the files of experiments and recipes, the sources that know names, options
-    and revisions, and the installed plug-ins.
+    That is the configuration, the files of experiments and recipes, the sources that know names,
+    options and revisions, and the installed plug-ins.
     """
     content = settings.model_dump(mode="json", exclude={"experiments"})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
@@ -157,11 +197,11 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
 
 
 def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved:
-    """Return the runs of a configuration; resolved in a process of its own where they are not yet.
+    """Return the runs of a configuration; resolve them in another process if needed.
 
-    This is how the workflow, which must not import torch, gets at the runs. ConfigError is the
-    sentence that the other process ended with. An experiment of which runs.csv is all that is left
-    has no runs: tables and figures are drawn from that file.
+    The workflow calls this, since it must not import torch itself. ConfigError repeats the error of
+    the other process. An experiment of which only runs.csv remains has no runs: its tables and
+    figures are drawn from that file.
     """
     names = [name for name in settings.experiments if not only_table_left(results, name)]
     if not names:
@@ -181,13 +221,13 @@ def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved
 
 
 def only_table_left(results: Path, experiment: str) -> bool:
-    """Whether an experiment's runs.csv is stored and none of the runs it was made from."""
+    """Whether an experiment's runs.csv is stored without any of its runs."""
     folder = results / experiment
     return (folder / "runs.csv").is_file() and not any(folder.glob("*/*/*/*/*/seed*"))
 
 
 def source_hash(*folders: str) -> str:
-    """Identify the sources of some folders of the package."""
+    """Return a hash of all files in some folders of the package."""
     digest = hashlib.sha256()
     files = [path for folder in folders for path in (PACKAGE / folder).rglob("*")]
     for file in sorted(path for path in files if path.is_file()):

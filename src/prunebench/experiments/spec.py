@@ -1,8 +1,7 @@
-"""The specification of a base network and of a run, and where their results lie.
+"""The specification of a base network and of a run, and the folders of their results.
 
-A run is a function of its specification: the hash of the specification is what results,
-checkpoints and Snakemake's rerun trigger are compared by. Where a job runs (device, folders) is
-not part of it.
+A run is a function of its specification. Results, checkpoints and Snakemake's rerun trigger are
+compared by the hash of the specification. The machine of a job (device, folders) is not part of it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def digest(content: Any) -> str:
 
 
 def ratio_slug(ratio: float | None, kind: RatioKind) -> str:
-    """Spell a ratio as a folder name; a kind other than per group is named.
+    """Return a ratio as a folder name; it names every kind but units_per_group.
 
     >>> ratio_slug(0.5, "units_per_group"), ratio_slug(0.70, "macs"), ratio_slug(None, "auto")
     ('0.5', 'macs-0.7', 'auto')
@@ -56,12 +55,12 @@ class BaseSpec(Settings):
 
     @property
     def hash(self) -> str:
-        """Identify this specification."""
+        """Return a hash of this specification."""
         return digest(self.model_dump(mode="json"))
 
     @property
     def path(self) -> str:
-        """Return the folder of its results, below the results folder."""
+        """Return the folder of its results, relative to the results folder."""
         return base_path(self.dataset, self.architecture, self.recipe_name, self.seed)
 
 
@@ -83,26 +82,26 @@ class RunSpec(Settings):
     recipes: dict[str, Recipe]  # by role
     recipe_names: dict[str, str]
     base: BaseSpec
-    widths_from: str | None = None  # path of the run whose widths are taken over
+    widths_from: str | None = None  # path of the run whose widths it takes
 
     @property
     def hash(self) -> str:
-        """Identify this specification."""
+        """Return a hash of this specification."""
         return digest(self.model_dump(mode="json"))
 
     @property
     def budget(self) -> Budget:
-        """Return what must have left at the end."""
+        """Return the budget at the end of the run."""
         return Budget(kind=self.ratio_kind, ratio=self.ratio)
 
     @property
     def ratio_slug(self) -> str:
-        """Return the ratio as it is spelled in paths."""
+        """Return the ratio as in paths."""
         return ratio_slug(self.ratio, self.ratio_kind)
 
     @property
     def path(self) -> str:
-        """Return the folder of its results, below the results folder."""
+        """Return the folder of its results, relative to the results folder."""
         return run_path(
             self.experiment,
             self.dataset,
@@ -115,7 +114,7 @@ class RunSpec(Settings):
 
 
 def base_path(dataset: str, architecture: str, recipe: str, seed: int) -> str:
-    """Return a base network's folder below the results folder; a test pins this form."""
+    """Return a base network's folder relative to the results folder; a test pins this form."""
     return f"base/{dataset}/{architecture}/{recipe}/seed{seed}"
 
 
@@ -128,8 +127,19 @@ def run_path(
     ratio: str,
     seed: int,
 ) -> str:
-    """Return a run's folder below the results folder; a test pins this form."""
+    """Return a run's folder relative to the results folder; a test pins this form."""
     return f"{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}"
+
+
+def run_parts(path: str) -> dict[str, str]:
+    """Return the parts of a run's path by name.
+
+    >>> run_parts("digits/digits/resnet20/l1/default/macs-0.5/seed0")["ratio"]
+    'macs-0.5'
+    """
+    names = ("experiment", "dataset", "architecture", "method", "setting", "ratio", "seed")
+    parts = dict(zip(names, path.split("/"), strict=True))
+    return parts | {"seed": parts["seed"].removeprefix("seed")}
 
 
 def data_path(results: Path, dataset: str) -> Path:

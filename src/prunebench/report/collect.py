@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ Row = dict[str, Any]  # column -> value; None is an empty cell
 def collect_to_csv(
     results: Path,
     experiment: str,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[RunSpec],
     config: ExperimentConfig | None = None,
 ) -> Path:
     """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
 
     With the experiment's file, each row says which printed row it is, and whether it is shortened.
     """
-    mine = [run for run in runs if run["experiment"] == experiment]
+    mine = [run for run in runs if run.experiment == experiment]
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
@@ -39,17 +39,16 @@ def collect_to_csv(
 
 def collect(
     results: Path,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[RunSpec],
     config: ExperimentConfig | None = None,
 ) -> list[Row]:
-    """Return a row per resolved run specification, in their order.
+    """Return a row per run, in their order.
 
     ResultError names the file that is missing, damaged, or belongs to another specification.
     """
     bases: dict[str, Row] = {}
     rows = []
-    for run in runs:
-        spec = RunSpec.model_validate(run)
+    for spec in runs:
         if spec.base.path not in bases:
             bases[spec.base.path] = _base_columns(results, spec.base)
         row = _row(results / spec.path, spec, bases[spec.base.path])
