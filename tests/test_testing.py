@@ -86,12 +86,12 @@ def test_a_look_before_the_step_does_not_change_the_run() -> None:
 
 
 def test_double_precision_is_kept_through_training_and_removal() -> None:
-    run = testing.train(l1(), HALF, testing.toy_network().double())
+    run = testing.train(l1(), HALF, testing.start(testing.toy_network().double()))
     assert {p.dtype for p in run.params.values()} == {torch.float64}
     assert run.kept["block.conv1"].numel() == 3
 
 
-def test_a_run_with_a_method_stands_before_its_first_step() -> None:
+def test_a_run_that_has_begun_stands_before_its_first_step() -> None:
     class Begun(Method[MethodOptions]):
         def before_phase(self, run: Run) -> None:
             self.state["epochs"] = run.epochs
@@ -104,13 +104,12 @@ def test_a_run_with_a_method_stands_before_its_first_step() -> None:
     phase = Phase(
         name="train", recipe=testing.RECIPE, length=Epochs(2.5), hooks=frozenset({"attach"})
     )
-    run = testing.start(method=method, phases=[phase])
+    run = testing.begin(method, [phase])
     assert (run.phase, method.state) == (phase, {"epochs": 2.5, "attached": True})
 
 
 def test_a_removal_is_written_down_and_checked() -> None:
-    run = testing.start()
-    testing.prune(run, l1(), HALF)
+    run = testing.prune(l1(), HALF)
     (plan,) = run.records.plans
     assert plan["macs"] == run.costs.macs() < run.base_macs
     assert plan["masked_removed_difference"] < 1e-12

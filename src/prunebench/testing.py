@@ -1,13 +1,13 @@
 """Test a pruning method on a toy network and toy data, by the training loop of real runs.
 
 `train` runs all phases of a method and can look at the run before and after each step. `start`
-returns a run at its beginning, to call a criterion or single hooks by hand; `backward` and `prune`
-do the two things in between. `check_method` holds a method to what every method must satisfy.
-Everything runs on the CPU, without files, in a fraction of a second, and repeats bit for bit.
+returns a run at its beginning, over any small network and images, to call a criterion or single
+hooks by hand; `begin`, `backward` and `prune` do the loop's work between them. `check_method`
+holds a method to what every method must satisfy. Everything runs on the CPU, without files, in a
+fraction of a second, and repeats bit for bit.
 
 >>> from prunebench.methods.one_shot import L1
->>> from prunebench.experiments.phases import Budget
->>> run = train(L1(L1.Options()), Budget(kind="units_per_group", ratio=0.5))
+>>> run = train(L1(L1.Options()), HALF)
 >>> run.kept["block.conv1"].tolist(), [row["phase"] for row in run.records.history]
 ([0, 1, 3], ['select', 'fine_tune'])
 """
@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunebench.channels.groups import Grouping
 from prunebench.channels.trace.tracer import untouched
 from prunebench.core.errors import RunStoppedError
 from prunebench.data.dataset import Dataset, Split
@@ -45,7 +46,7 @@ from prunebench.training.progress import SilentProgress
 from prunebench.training.run import RunState
 
 HALF = Budget(kind="units_per_group", ratio=0.5)
-RECIPE = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)  # three steps on `toy_data`
+RECIPE = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
 Look = Callable[[RunState], object]
 STEP_HOOKS = ("loss_term", "before_optimizer_step", "after_optimizer_step")
 
@@ -152,10 +153,8 @@ def start(
     data: Dataset | None = None,
     *,
     image: tuple[int, int, int] = (1, 4, 4),
-    method: Method[Any] | None = None,
-    phases: Sequence[Phase] | Budget = (),
-    recipes: Mapping[str, Recipe] | None = None,
     seed: int = 0,
+    grouped: Grouping = "auto",
     source_kept: Mapping[str, Tensor] | None = None,
 ) -> RunState:
     """Return a run at its beginning, over a copy of `network`.
@@ -166,13 +165,8 @@ def start(
         Any network, in single or double precision. Default: `toy_network()`.
     data
         Default: `toy_data` of the shape `image`, with as many classes as the network has outputs.
-    method
-        A method whose first phase begins: `before_phase` and `attach` are called.
-    phases
-        The phases of the run, or a budget from which the method derives them. Default: one phase
-        "select" without training.
-    recipes
-        The recipes by role, for a budget. Default: `RECIPE`, one epoch in batches of four.
+    grouped
+        The units of grouped convolutions, as in a method's options.
     source_kept
         The kept units of the run that the option `widths_from` names.
 
@@ -180,25 +174,33 @@ def start(
     >>> run.graph.groups["stem"].n_units, run.base_macs
     (3, 144)
     """
-    chosen = _phases(method, phases, recipes) or (Phase(name="select"),)
-    run = _run(network, data, image, method, chosen, seed, source_kept)
-    if method is not None:
-        _loop(run, method).begin(run.phase)
-        if "attach" in run.phase.hooks:
-            method.attach(run)
+    model = copy.deepcopy(toy_network() if network is None else network)
+    if next(model.parameters()).dtype != torch.float32:  # the type of the loop's images
+        model.register_forward_pre_hook(_to_own_precision)
+    if data is None:
+        with untouched(model), torch.no_grad():
+            classes = model(torch.zeros(1, *image)).flatten(1).shape[1]
+        data = toy_data(shape=image, classes=classes)
+    run = RunState(
+        seed=seed,
+        device=torch.device("cpu"),
+        dataset=data,
+        build=partial(copy.deepcopy, model),
+        phases=(Phase(name="select"),),
+        base_recipe=RECIPE,
+        source_kept=None if source_kept is None else dict(source_kept),
+        grouped=grouped,
+    )
+    run.start_from(copy.deepcopy(model))
     return run
 
 
 def train(
     method: Method[Any],
     phases: Sequence[Phase] | Budget,
-    network: nn.Module | None = None,
-    data: Dataset | None = None,
+    run: RunState | None = None,
     *,
-    image: tuple[int, int, int] = (1, 4, 4),
     recipes: Mapping[str, Recipe] | None = None,
-    seed: int = 0,
-    source_kept: Mapping[str, Tensor] | None = None,
     before_step: Look | None = None,
     after_step: Look | None = None,
     folder: Path | None = None,
@@ -212,8 +214,13 @@ def train(
 
     Parameters
     ----------
-    network, data, image, recipes, seed, source_kept
-        As for `start`.
+    phases
+        The method's phases, or the budget from which it derives them.
+    run
+        A run at its beginning, which is changed. Default: `start()`.
+    recipes
+        Recipes by role, for a budget. Default: `RECIPE`, one epoch in batches of four, which are
+        three steps on `toy_data`.
     before_step
         Called with the run just before each optimizer step: gradients are complete, after
         `before_optimizer_step` of the method.
@@ -221,7 +228,7 @@ def train(
         Called with the run after each step, masks and the epoch's end included; `run.clock` is the
         number of steps in the phase.
     folder
-        Where the checkpoint is read from, and written to if the run stops.
+        Where a checkpoint is read from, and written to if the run stops.
     stop_after
         Number of steps, over all phases, after which the run stops as by SIGTERM: it writes a
         checkpoint and raises RunStoppedError.
@@ -234,24 +241,42 @@ def train(
     >>> steps
     [('fine_tune', 0), ('fine_tune', 1), ('fine_tune', 2)]
     """
+    run = run or start()
     chosen = _phases(method, phases, recipes)
     with ExitStack() as patches:
         if before_step is not None:
-            own = method.before_optimizer_step
+            own, hooks = method.before_optimizer_step, [phase.hooks for phase in chosen]
 
             def look(run: RunState) -> None:
                 if "before_optimizer_step" in hooks[run.index]:
                     own(run)
                 before_step(run)
 
-            hooks = [phase.hooks for phase in chosen]
             chosen = tuple(
-                replace(p, hooks=p.hooks | {"before_optimizer_step"}) if p.recipe else p
-                for p in chosen
+                replace(phase, hooks=phase.hooks | {"before_optimizer_step"}) for phase in chosen
             )
             patches.enter_context(mock.patch.object(method, "before_optimizer_step", look))
-        run = _run(network, data, image, method, chosen, seed, source_kept)
+        _enter(run, chosen)
         _loop(run, method, after_step, folder, stop_after).train()
+    return run
+
+
+def begin(
+    method: Method[Any],
+    phases: Sequence[Phase] | Budget,
+    run: RunState | None = None,
+    *,
+    recipes: Mapping[str, Recipe] | None = None,
+) -> RunState:
+    """Begin the first phase and let the method attach itself; return the run before its first step.
+
+    The arguments are those of `train`. Tests then call the other hooks by hand.
+    """
+    run = run or start()
+    _enter(run, _phases(method, phases, recipes))
+    _loop(run, method).begin(run.phase)
+    if "attach" in run.phase.hooks:
+        method.attach(run)
     return run
 
 
@@ -264,59 +289,33 @@ def backward(run: RunState) -> None:
     F.cross_entropy(run.model(split.images / 255).float(), split.labels).backward()  # type: ignore[no-untyped-call]
 
 
-def prune(run: RunState, method: Method[Any], budget: Budget) -> None:
-    """Select and remove units as at the end of a phase; check that the outputs stay the same.
+def prune(method: Method[Any], budget: Budget, run: RunState | None = None) -> RunState:
+    """Select and remove units as at the end of a phase, checks included; return the run.
 
     >>> from prunebench.methods.one_shot import L1
-    >>> run = start()
-    >>> prune(run, L1(L1.Options()), Budget(kind="units_per_group", ratio=0.5))
+    >>> run = prune(L1(L1.Options()), HALF)
     >>> run.params["block.conv1.weight"].shape[0], run.sizes["block.conv1"]
     (3, 6)
     """
+    run = run or start()
     _loop(run, method).prune(run.phase, budget)
+    return run
 
 
 def _phases(
-    method: Method[Any] | None,
+    method: Method[Any],
     phases: Sequence[Phase] | Budget,
     recipes: Mapping[str, Recipe] | None,
 ) -> tuple[Phase, ...]:
-    if not isinstance(phases, Budget):
-        return tuple(phases)
-    if method is None:
-        raise ValueError("a budget needs a method, which derives the phases from it")
-    given = {role: RECIPE for role in method.recipe_roles} | dict(recipes or {})
-    return tuple(method.phases(given, phases))
+    if isinstance(phases, Budget):
+        given = {role: RECIPE for role in method.recipe_roles} | dict(recipes or {})
+        return tuple(method.phases(given, phases))
+    return tuple(phases)
 
 
-def _run(
-    network: nn.Module | None,
-    data: Dataset | None,
-    image: tuple[int, int, int],
-    method: Method[Any] | None,
-    phases: tuple[Phase, ...],
-    seed: int,
-    source_kept: Mapping[str, Tensor] | None,
-) -> RunState:
-    model = copy.deepcopy(toy_network() if network is None else network)
-    if next(model.parameters()).dtype != torch.float32:  # the type of the loop's images
-        model.register_forward_pre_hook(_to_own_precision)
-    if data is None:
-        with untouched(model), torch.no_grad():
-            classes = model(torch.zeros(1, *image)).flatten(1).shape[1]
-        data = toy_data(shape=image, classes=classes)
-    run = RunState(
-        seed=seed,
-        device=torch.device("cpu"),
-        dataset=data,
-        build=partial(copy.deepcopy, model),
-        phases=phases,
-        base_recipe=RECIPE,
-        source_kept=None if source_kept is None else dict(source_kept),
-        grouped="auto" if method is None else method.options.grouped,
-    )
-    run.start_from(copy.deepcopy(model))
-    return run
+def _enter(run: RunState, phases: tuple[Phase, ...]) -> None:
+    run.phases = phases
+    run.go_to(0)
 
 
 def _to_own_precision(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -397,7 +396,9 @@ def check_method(
     kind: type[Method[Any]],
     options: Mapping[str, Any] | None = None,
     budget: Budget = HALF,
-    **settings: Any,
+    *,
+    start: Callable[[], RunState] = start,
+    recipes: Mapping[str, Recipe] | None = None,
 ) -> None:
     """Check what every method must satisfy; raise an error that says what is wrong.
 
@@ -405,7 +406,7 @@ def check_method(
     - The network with masked units computes what the one without them does.
     - The same seed gives the same result bit for bit.
     - A run that is stopped and resumed ends as one that was not: what a method changes over time
-      is in `state`, what `attach` can derive from it need not be.
+      is in `state`, and `attach` derives the rest.
     - The hooks of a step read no tensor on the CPU.
 
     Parameters
@@ -416,18 +417,19 @@ def check_method(
         Options that differ from their defaults; choose small numbers of steps.
     budget
         What is removed.
-    settings
-        Further arguments of `train`: network, data, image, recipes, seed, source_kept.
+    start
+        Makes the run, the same one at each call.
+    recipes
+        Recipes by role, as in `train`.
 
     >>> from prunebench.methods.one_shot import L1
     >>> check_method(L1)
     """
-    settings = {"network": None, "data": None, **settings}
 
     def run_with(ratio: float | None, **more: Any) -> RunState:
         method = kind(kind.Options.model_validate(dict(options or {})))
         with _guarded(method):
-            return train(method, replace(budget, ratio=ratio), **settings, **more)
+            return train(method, replace(budget, ratio=ratio), start(), recipes=recipes, **more)
 
     steps: list[int] = []
     whole = run_with(budget.ratio, after_step=lambda run: steps.append(run.clock))
