@@ -1,25 +1,25 @@
-"""Soft filter pruning: SFP, ASFP, SRFP and ASRFP, one rule with four schedules.
+"""Soft filter pruning: SFP, ASFP, SRFP, ASRFP, and FPGM as its authors train it.
 
 Sources: He et al., Soft Filter Pruning, arXiv 1808.06866 (SFP); He et al., Asymptotic Soft Filter
 Pruning, arXiv 1808.07471 (ASFP); Cai, An, Yang, Xu, Softer Pruning, Incremental Regularization,
-arXiv 2010.09498 (SRFP, ASRFP). After each epoch t, the filters of a layer with the smallest L2
-norms, a share P(t) of them, are multiplied by alpha(t). All filters train on, with their momenta,
-and the next epoch chooses anew. At the end alpha is 0 and P the pruning ratio. (FPGM trains so
-too, with another order of the filters: `soft_fpgm`.)
+arXiv 2010.09498 (SRFP, ASRFP); He et al., Filter Pruning via Geometric Median, arXiv 1811.00250,
+and its official code (FPGM).
+
+After each epoch t, the share P(t) of a layer's filters with the smallest L2 norms is multiplied by
+alpha(t). All filters go on training, with their momenta, and the next epoch chooses anew. At the
+end alpha is 0 and P is the pruning ratio. The four methods of the family differ only in the
+schedules of P and alpha.
 
 No code came with ASFP, SRFP and ASRFP. The schedules of alpha and P are those of the CIFAR script
 of PGMPF (AAAI 2022), by SRFP's first author; the ranking, the rounding and the order of operations
-are SFP's. PGMPF ranks widened convolutions weighted by batch norm: not followed here. Its choice
-of the cubic P(t) as default is not followed either, since "asymptotic" names ASFP's curve.
+are SFP's. Two choices of PGMPF are not followed: it ranks widened convolutions weighted by batch
+norm, and its default P(t) is the cubic curve, while "asymptotic" names ASFP's curve.
 
-FPGM as its authors train it: SFP's procedure, but filters near the geometric median leave.
-
-Source: He et al., Filter Pruning via Geometric Median, arXiv 1811.00250, and its official code.
-After each epoch the filters of a layer that are nearest to all others are set to zero, and unlike
-in SFP they get no gradient until the next epoch chooses anew: with their momenta alone they seldom
-come back, so that it prunes almost hard. FPGM-mix takes a share by norm first (`norm_rate`); the
-paper says 30 % by distance and 10 % by norm, the scripts behind its tables the other way round.
-The criterion by itself, once and with fine-tuning, is the method `fpgm`.
+FPGM follows SFP's procedure, but prunes the filters nearest to all others. Unlike in SFP, pruned
+filters get no gradient until the next epoch chooses anew: with their momenta alone they seldom
+come back, so FPGM acts almost as hard pruning. FPGM-mix first prunes a share by norm
+(`norm_rate`); the paper says 30 % by distance and 10 % by norm, the scripts behind its tables the
+other way round. The method `fpgm` uses the criterion for pruning once, followed by fine-tuning.
 """
 
 from __future__ import annotations
@@ -43,41 +43,89 @@ from prunebench.experiments.phases import Budget, HookName, Phase, is_past, trai
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method, MethodOptions, Rule, Start
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Rate = Literal["constant", "exponential", "three_point", "cubic"]
-Decay = Literal["exponential", "linear", "cosine"]
+EpochShare = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[
+    Literal["constant", "exponential", "three_point", "cubic"],
+    Field(
+        description="Curve on which the pruned share P(t) rises to the ratio. constant: P is the "
+        "ratio from the start (SFP); exponential: ASFP's curve as in PGMPF's code; three_point: "
+        "the exact curve through ASFP's three points; cubic: PGMPF's default."
+    ),
+]
+Decay = Annotated[
+    Literal["exponential", "linear", "cosine"] | None,
+    Field(
+        description="Curve on which the factor alpha(t) of pruned filters falls to 0. null: alpha "
+        "is 0 throughout (SFP, ASFP); exponential: SRFP, as in PGMPF's code."
+    ),
+]
 
 
 class SoftOptions(MethodOptions):
-    """Options of the whole family; a method is a choice of `rate` and `decay`.
+    """Options of the whole family, with SFP's schedules.
 
-    Defaults are those of PGMPF's CIFAR script; its ImageNet scripts reach P at 0.9 and alpha = 0
-    at 0.8, or earlier where convolutions' alpha is below 1e-4. `roles` count in scope "group"
-    alone, `layers` elsewhere.
+    Other defaults are those of PGMPF's CIFAR script. `roles` matters in scope "group" only,
+    `layers` in the other scopes.
     """
 
-    # layer: each convolution's filters on their own, zeroed at the end: the papers
-    # group: coupled filters together, removed at the end; weight: single weights of convolutions
-    scope: Literal["layer", "group", "weight"] = "layer"
-    rate: Rate = "constant"  # how P(t) rises
-    rate_goal_from: Share = 0.95  # share of the epochs from which P is the ratio itself
-    D: Annotated[float, Field(gt=0, le=0.5)] = 1 / 8  # share at which P is 3/4 of the ratio; ASFP
-    decay: Decay | None = None  # how alpha(t) falls; None: it is 0
-    alpha_0: Annotated[float, Field(ge=0, le=1)] = 1.0  # alpha at t = 0
-    sigma: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # where the exponential would end
-    alpha_zero_from: Share = 0.9  # share of the epochs from which alpha is 0
-    alpha_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0  # an alpha below it counts as 0
-    # keep: batch norm's scale and shift of pruned filters stay: SFP
-    # decay: they are multiplied by alpha too: PGMPF's ImageNet script; unknown for SRFP
-    norms: Literal["keep", "decay"] = "keep"
-    # Scopes "layer" and "weight": the convolutions that are pruned, as rules of
-    # `channels.selections`. SFP: all on CIFAR, [except_shortcuts] on ImageNet
-    layers: tuple[Rule, ...] = ("convolutions",)
-    # From the trained base network instead of fresh weights; the recipe "base" says how. FPGM
-    # prints both; SFP's ImageNet script always loads weights, although its README says scratch
-    pretrained: bool = False
-    # Whether what is pruned gets no gradient until the next epoch chooses anew. SFP: no; FPGM: yes
-    mask_gradients: bool = False
+    scope: Literal["layer", "group", "weight"] = Field(
+        "layer",
+        description="Units that are pruned. layer (default, the papers): each convolution's "
+        "filters on their own, zeroed at the end; group: coupled filters together, removed at the "
+        "end; weight: single weights of convolutions, zeroed at the end.",
+    )
+    rate: Rate = "constant"
+    rate_goal_from: EpochShare = Field(
+        0.95,
+        description="Share of the epochs from which P(t) is the ratio itself (default: PGMPF's "
+        "CIFAR script; its ImageNet scripts: 0.9).",
+    )
+    D: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        1 / 8,
+        description="Share of the epochs at which P(t) is 3/4 of the ratio, for the rates "
+        "exponential and three_point (default: ASFP).",
+    )
+    decay: Decay = None
+    alpha_0: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Factor alpha at t = 0 (default: the soft runs of PGMPF's CIFAR script)."
+    )
+    sigma: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-5,
+        description="Factor alpha at which the exponential decay would end (default: PGMPF's CIFAR "
+        "script).",
+    )
+    alpha_zero_from: EpochShare = Field(
+        0.9,
+        description="Share of the epochs from which alpha(t) is 0 (default: PGMPF's CIFAR script; "
+        "its ImageNet scripts: 0.8).",
+    )
+    alpha_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Value of alpha(t) below which it counts as 0 (default: never; PGMPF's "
+        "ImageNet scripts: 1e-4, for convolutions only).",
+    )
+    norms: Literal["keep", "decay"] = Field(
+        "keep",
+        description="Batch-norm scales and shifts of pruned filters. keep (default, SFP): they "
+        "stay; decay (PGMPF's ImageNet scripts): they are multiplied by alpha too. Which one SRFP "
+        "used is unknown.",
+    )
+    layers: tuple[Rule, ...] = Field(
+        ("convolutions",),
+        description="Rules that select the pruned convolutions in the scopes layer and weight "
+        "(default: all, SFP on CIFAR; SFP on ImageNet: [except_shortcuts]).",
+    )
+    pretrained: bool = Field(
+        False,
+        description="Whether to start from the trained base network instead of fresh weights; the "
+        "recipe 'base' should fit. FPGM's paper prints both; SFP's ImageNet script always loads "
+        "weights, although its README says that it trains from scratch.",
+    )
+    mask_gradients: bool = Field(
+        False,
+        description="Whether pruned weights get no gradient until the next epoch chooses anew "
+        "(default: no, SFP; FPGM: yes).",
+    )
 
     @model_validator(mode="after")
     def _norms_belong_to_filters(self) -> SoftOptions:
@@ -95,7 +143,7 @@ class ASFPOptions(SoftOptions):
 class SRFPOptions(SoftOptions):
     """Options with SRFP's defaults."""
 
-    decay: Decay | None = "exponential"
+    decay: Decay = "exponential"
 
 
 class ASRFPOptions(SRFPOptions):
@@ -104,40 +152,55 @@ class ASRFPOptions(SRFPOptions):
     rate: Rate = "exponential"
 
 
-def exponential_alpha(t: float, epochs: float, alpha_0: float, sigma: float) -> float:
-    """Return alpha_0 exp(-kappa t), which is alpha_0 at t = 0 and about sigma at t = epochs.
+class SoftFPGMOptions(FPGMScore, SoftOptions):
+    """Options with FPGM's defaults; `norm_rate` is the pruning rate by norm of the scripts."""
 
-    kappa = -ln(sigma / (alpha_0 + 0.01 sigma)) / epochs; PGMPF's code.
+    scope: Literal["layer", "group"] = Field(
+        "layer",
+        description="Units that are pruned. layer (default, the paper): each convolution's filters "
+        "on their own, zeroed at the end; group: coupled filters together, removed at the end.",
+    )
+    mask_gradients: bool = Field(
+        True,
+        description="Whether pruned filters get no gradient until the next epoch chooses anew "
+        "(default: yes, FPGM's official code).",
+    )
+
+
+def exponential_alpha(t: float, epochs: float, alpha_0: float, sigma: float) -> float:
+    """Return alpha_0 exp(-kappa t) with kappa = -ln(sigma / (alpha_0 + 0.01 sigma)) / epochs.
+
+    It is alpha_0 at t = 0 and about sigma at t = epochs; PGMPF's code.
     """
     kappa = -math.log(sigma / (alpha_0 + 0.01 * sigma)) / epochs
     return alpha_0 * math.exp(-kappa * t)
 
 
 def linear_alpha(t: float, epochs: float, alpha_0: float) -> float:
-    """Return alpha_0 (1 - t / epochs); PGMPF mentions a linear decay without a formula."""
+    """Return alpha_0 (1 - t / epochs); PGMPF mentions a linear decay without its formula."""
     return alpha_0 * (1 - t / epochs)
 
 
 def cosine_alpha(t: float, epochs: float, alpha_0: float) -> float:
-    """Return alpha_0 (1 + cos(pi t / epochs)) / 2; PGMPF mentions a cosine without a formula."""
+    """Return alpha_0 (1 + cos(pi t / epochs)) / 2; PGMPF mentions a cosine without its formula."""
     return alpha_0 * (1 + math.cos(math.pi * t / epochs)) / 2
 
 
 def exponential_keep(t: float, epochs: float, keep: float, D: float) -> float:
-    """Return the fraction kept on ASFP's curve towards `keep`, as PGMPF's code has it.
+    """Return the kept fraction on ASFP's curve toward `keep`, as in PGMPF's code.
 
-    P(t) = (1 - keep) (1 - 4^(-t / (D epochs))): 0 at t = 0, 3/4 of its limit at t = D epochs; at
-    t = epochs it is short of the limit by a relative 4^(-1/D).
+    The pruned share P(t) = (1 - keep) (1 - 4^(-t / (D epochs))) is 0 at t = 0 and 3/4 of its limit
+    at t = D epochs. At t = epochs it is below the limit by a relative 4^(-1/D).
     """
     k = math.log(4) / (D * epochs)
     return keep + (1 - keep) * math.exp(-k * t)
 
 
 def three_point_exponent(D: float) -> float:
-    """Return k D epochs of the curve b (1 - e^(-kt)) that meets all three of ASFP's points.
+    """Return k D epochs of the curve b (1 - e^(-kt)) through all three of ASFP's points.
 
-    With x = e^(-k D epochs): (1 - x) / (1 - x^(1/D)) = 3/4, solved by iterating
-    x = 1/4 + 3/4 x^(1/D) from 1/4. Up to D = 1/2, errors at least halve each time.
+    With x = e^(-k D epochs), (1 - x) / (1 - x^(1/D)) = 3/4. This is solved by iterating
+    x = 1/4 + 3/4 x^(1/D) from 1/4; for D up to 1/2, each iteration at least halves the error.
     """
     x = 0.25
     for _ in range(60):
@@ -146,9 +209,10 @@ def three_point_exponent(D: float) -> float:
 
 
 def three_point_keep(t: float, epochs: float, keep: float, D: float) -> float:
-    """Return the fraction kept on the curve that reaches `keep` exactly at t = epochs.
+    """Return the kept fraction on the curve that reaches `keep` exactly at t = epochs.
 
-    P is 0, 3/4 (1 - keep), 1 - keep at t = 0, D epochs, epochs: ASFP's definition.
+    The pruned share is 0, 3/4 (1 - keep) and 1 - keep at t = 0, D epochs and epochs, ASFP's
+    definition.
     """
     exponent = three_point_exponent(D)
     share = -math.expm1(-exponent * t / (D * epochs)) / -math.expm1(-exponent / D)
@@ -156,14 +220,18 @@ def three_point_keep(t: float, epochs: float, keep: float, D: float) -> float:
 
 
 def cubic_keep(t: float, epochs: float, keep: float) -> float:
-    """Return keep + (1 - keep) (1 - (t + 1) / epochs)^3; PGMPF's code adds 1e-7 to `epochs`."""
+    """Return the kept fraction keep + (1 - keep) (1 - (t + 1) / epochs)^3.
+
+    PGMPF's code adds 1e-7 to `epochs`.
+    """
     return keep + (1 - keep) * (1 - (t + 1) / epochs) ** 3
 
 
 def count_pruned(n: int, keep: float) -> int:
     """Return how many of n filters or weights are pruned; one always survives.
 
-    int(n (1 - keep)) in floating point from the fraction *kept*, as in SFP's code: 1 of 20 at 0.9.
+    int(n (1 - keep)) in floating point from the *kept* fraction, as in SFP's code, so that 1 of 20
+    is pruned at keep = 0.9.
 
     >>> count_pruned(64, 0.7), count_pruned(20, 0.9), count_pruned(1, 0.0)
     (19, 1, 0)
@@ -172,30 +240,35 @@ def count_pruned(n: int, keep: float) -> int:
 
 
 def kept_filters(norms: Tensor, count: int) -> Tensor:
-    """Return a bool mask, False for the `count` smallest of (filters,); ties: the lower index."""
+    """Return a bool mask of shape (filters,), False for the `count` smallest norms.
+
+    Of equal norms, the filter with the lower index is pruned first.
+    """
     kept = torch.ones_like(norms, dtype=torch.bool)
     kept[torch.argsort(norms, stable=True)[:count]] = False
     return kept
 
 
 def kept_weights(weight: Tensor, count: int) -> Tensor:
-    """Return a bool mask of the weights not smaller than the one at place `count` by magnitude.
+    """Return a bool mask of the weight's shape, False for the `count` smallest magnitudes.
 
-    Equal magnitudes stay together, so fewer than `count` may be pruned: SFP's code.
+    Weights as large as the one at place `count` are kept, so fewer than `count` may be pruned:
+    SFP's code.
     """
     magnitude = weight.detach().abs()
     return magnitude >= magnitude.flatten().sort().values[count]
 
 
 def softened(tensor: Tensor, kept: Tensor, alpha: float) -> Tensor:
-    """Return the tensor with the entries that are not kept times alpha."""
+    """Return the tensor with the entries that are not kept multiplied by alpha."""
     return torch.where(kept, tensor, tensor * alpha)
 
 
 class SoftPruning(Method[SoftOptions]):
-    """Train; shrink the smallest filters after each epoch; remove or zero them at the end.
+    """Train, shrink the smallest filters after each epoch, remove or zero them at the end.
 
-    State: `kept`, the bool mask of each pruned parameter, where gradients are masked.
+    The state is empty unless gradients are masked; then `kept` has the bool mask of each pruned
+    parameter.
     """
 
     Options = SoftOptions
@@ -204,11 +277,11 @@ class SoftPruning(Method[SoftOptions]):
     ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "weights")
 
     def starts_from(self) -> Start:
-        """Return "base" for a pretrained start."""
+        """Return "base" for a pretrained start, else "fresh"."""
         return "base" if self.options.pretrained else "fresh"
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return train; its epochs count only once alpha is 0 and P the ratio."""
+        """Return train; its epochs are reportable once alpha is 0 and P is the ratio."""
         options = self.options
         if (budget.kind == "weights") != (options.scope == "weight"):
             raise ValueError(f"scope {options.scope!r} does not go with ratio_kind {budget.kind!r}")
@@ -237,7 +310,7 @@ class SoftPruning(Method[SoftOptions]):
         return alpha if alpha >= self.options.alpha_floor else 0.0
 
     def decayed(self, t: int, epochs: float) -> float:
-        """Return alpha as it decays; 0 without a decay."""
+        """Return alpha on its decay curve; 0 without a decay."""
         options = self.options
         match options.decay:
             case "exponential":
@@ -250,7 +323,7 @@ class SoftPruning(Method[SoftOptions]):
                 return 0.0
 
     def keep_at(self, t: int, epochs: float, ratio: float) -> float:
-        """Return the fraction kept after epoch t, 1 - P(t)."""
+        """Return the kept fraction after epoch t, 1 - P(t)."""
         options, keep = self.options, 1 - ratio
         if is_past(options.rate_goal_from, t, epochs):
             return keep
@@ -265,11 +338,11 @@ class SoftPruning(Method[SoftOptions]):
                 return keep
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
-        """Return the count of SFP's rounding."""
+        """Return the number of pruned units by SFP's rounding."""
         return count_pruned(n_units, 1 - ratio)
 
     def layers(self, run: Run) -> dict[str, ChannelGroup]:
-        """Return what is ranked together: groups, or convolutions as groups of their own."""
+        """Return the sets of filters that are ranked together: groups, or single convolutions."""
         if self.options.scope == "group":
             return self.candidates(run)
         chosen = select_layers(run.graph, self.options.layers)
@@ -283,7 +356,7 @@ class SoftPruning(Method[SoftOptions]):
         return found
 
     def kept(self, run: Run, layer: ChannelGroup, keep: float) -> Tensor:
-        """Return which filters (filters,), or in scope "weight" which weights, are not pruned."""
+        """Return the mask of kept filters, (filters,), or of kept weights in scope "weight"."""
         if self.options.scope == "weight":
             weight = run.params[layer.producers[0]]
             return kept_weights(weight, count_pruned(weight.numel(), keep))
@@ -293,9 +366,9 @@ class SoftPruning(Method[SoftOptions]):
     def masks(self, run: Run, layer: ChannelGroup, kept: Tensor) -> dict[str, Tensor]:
         """Return the bool mask of every parameter that shrinks with the layer's filters.
 
-        With norms "decay" in scope "group" also biases of the producers, and norms behind a
-        depthwise convolution: at alpha = 0 the channel is zero wherever it goes, so that taking it
-        out changes nothing.
+        With norms "decay" in scope "group", these include the biases of the producers and the
+        norms behind a depthwise convolution: at alpha = 0 the channel is zero everywhere, so its
+        removal changes no output.
         """
         if self.options.scope == "weight":
             return {layer.producers[0]: kept}
@@ -308,7 +381,7 @@ class SoftPruning(Method[SoftOptions]):
 
     @torch.no_grad()
     def shrink(self, run: Run, t: int) -> dict[str, Tensor]:
-        """Multiply what is pruned by alpha(t); return what is kept, by layer."""
+        """Multiply the pruned entries by alpha(t); return the mask of kept units by layer."""
         assert run.phase.then is not None
         assert run.phase.then.ratio is not None
         alpha = self.alpha_at(t, run.epochs)
@@ -323,7 +396,7 @@ class SoftPruning(Method[SoftOptions]):
         return kept
 
     def _hold(self, parameter: str, mask: Tensor) -> None:
-        """Note what is kept, in place: a captured step reads the same tensor."""
+        """Store the mask of kept entries in place: a captured step reads the same tensor."""
         held = self.state.setdefault("kept", {})
         if parameter in held:
             held[parameter].copy_(mask)
@@ -331,18 +404,18 @@ class SoftPruning(Method[SoftOptions]):
             held[parameter] = mask.clone()
 
     def before_optimizer_step(self, run: Run) -> None:
-        """Take the gradient of what is pruned away; momenta and weight decay still act."""
+        """Zero the gradients of pruned entries; momenta and weight decay still act on them."""
         for parameter, kept in self.state["kept"].items():
             gradient = run.params[parameter].grad
             assert gradient is not None
             gradient.mul_(kept)
 
     def before_phase(self, run: Run) -> None:
-        """Shrink once with t = 0 before the first epoch, as SFP's and PGMPF's codes do."""
+        """Shrink once with t = 0 before the first epoch, as the codes of SFP and PGMPF do."""
         self.shrink(run, 0)
 
     def after_epoch(self, run: Run) -> None:
-        """Choose anew and shrink."""
+        """Choose the filters anew and shrink them; log alpha and the pruned share."""
         kept = self.shrink(run, run.epoch)
         alpha = self.alpha_at(run.epoch, run.epochs)
         run.log("all", "alpha", torch.tensor(alpha, device=run.device))
@@ -350,7 +423,7 @@ class SoftPruning(Method[SoftOptions]):
             run.log(name, "pruned_share", 1 - units.float().mean())
 
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return what the last epoch has made zero: the smallest of now, at the ratio itself."""
+        """Return the plan for the smallest filters at the ratio, zeroed after the last epoch."""
         assert budget.ratio is not None
         removed, zeroed = {}, {}
         for name, layer in self.layers(run).items():
@@ -367,51 +440,44 @@ class SoftPruning(Method[SoftOptions]):
 class SFP(SoftPruning):
     """The smallest filters are set to zero after each epoch."""
 
-    summary = "soft filter pruning: smallest L2 norms set to zero after each epoch, trained on"
+    summary = "soft filter pruning: filters with the smallest L2 norms zeroed after each epoch"
 
 
 class ASFP(SoftPruning):
-    """SFP with a share that rises to the ratio."""
+    """SFP with a pruned share that rises to the ratio."""
 
     summary = "asymptotic SFP: the share of zeroed filters rises to the ratio"
     Options = ASFPOptions
 
 
 class SRFP(SoftPruning):
-    """SFP with filters multiplied by a falling factor."""
+    """SFP with pruned filters multiplied by a factor that falls to zero."""
 
-    summary = "softer SFP: the smallest filters times a factor that falls to zero"
+    summary = "softer SFP: the smallest filters multiplied by a factor that falls to zero"
     Options = SRFPOptions
 
 
 class ASRFP(SoftPruning):
-    """Both: the share rises while the factor falls."""
+    """SRFP with a pruned share that rises to the ratio."""
 
     summary = "asymptotic softer SFP: the share rises while the factor falls"
     Options = ASRFPOptions
 
 
-class SoftFPGMOptions(FPGMScore, SoftOptions):
-    """FPGM's defaults; `norm_rate` is what the scripts call the norm's pruning rate."""
-
-    scope: Literal["layer", "group"] = "layer"
-    mask_gradients: bool = True
-
-
 class SoftFPGM(SoftPruning):
-    """Filters nearest to all others are set to zero after each epoch."""
+    """FPGM: the filters nearest to all others are set to zero after each epoch."""
 
-    summary = "FPGM as trained by its authors: filters nearest to all others zeroed each epoch"
+    summary = "FPGM as its authors train it: filters nearest to all others zeroed each epoch"
     Options = SoftFPGMOptions
     options: SoftFPGMOptions
     ratio_kinds = ("units_per_group",)
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
-        """Return the count of FPGM's rounding."""
+        """Return the number of pruned filters by FPGM's rounding."""
         return median_count(n_units, ratio, self.options.norm_rate)
 
     def kept(self, run: Run, layer: ChannelGroup, keep: float) -> Tensor:
-        """Return which filters are not pruned, bool (filters,)."""
+        """Return the bool mask of kept filters, (filters,)."""
         with torch.no_grad():
             scores = self.options.scores(run, {layer.name: layer})[layer.name]
         return kept_filters(scores, self.pruned_count(layer.n_units, 1 - keep))
