@@ -180,8 +180,8 @@ def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"ticket": "best"}, "ticket 'best' goes back in time"),
-        ({"draw": "fixed"}, "draw 'fixed' uses the recipe up"),
+        ({"ticket": "best"}, "ticket 'best' returns to an earlier epoch"),
+        ({"draw": "fixed"}, "draw 'fixed' uses all epochs of 'search'"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(options: dict[str, Any], sentence: str) -> None:

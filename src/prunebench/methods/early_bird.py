@@ -1,16 +1,17 @@
 """Early-Bird tickets: prune early in training, then train on.
 
-Source: You et al., Drawing Early-Bird Tickets, arXiv 1909.11957, and its official code: train with
-L1 on the scales of batch norm; at the start of each epoch, note which channels a pruning by |gamma|
-would keep; once the last five of these masks differ little, remove, and train on along the same
-schedule. The code compares the newest mask with each of the older ones, and a distance of exactly
-the threshold is near enough; its README speaks of distances between neighboring epochs.
+Source: You et al., Drawing Early-Bird Tickets, arXiv 1909.11957, and its official code, which is
+followed. The network is trained with an L1 penalty on the scales of batch norm. At the start of
+each epoch, a mask records which channels a pruning by |gamma| would keep. Once the last five masks
+differ little, the network is pruned and trained on along the same schedule. The code compares the
+newest mask with each of the older ones, and a distance equal to the threshold counts as near
+enough; its README speaks of distances between neighboring epochs.
 
 OrthoReg's official code (Lubana et al., arXiv 2009.05014) draws its "Early-Bird" tickets after a
 fixed 25 epochs, from the best of them, and trains the ticket with a schedule of its own:
 `draw: fixed`, `ticket: best`, `schedule: anew`, `sparsity: 0`, `initial_scale: null`; its own
-tickets with `penalty: 0.01` and `criterion: fisher`. "Best" is by the validation split here, by
-the test split there.
+tickets with `penalty: 0.01` and `criterion: fisher`. "Best" refers to the validation split here and
+to the test split there.
 """
 
 from __future__ import annotations
@@ -37,35 +38,69 @@ from prunebench.methods.orthoreg import Orthonormality, OrthonormalityOptions, l
 
 
 class EarlyBirdOptions(OrthonormalityOptions, RankingOptions):
-    """Options of Early-Bird tickets; defaults are You et al.'s for CIFAR."""
+    """Options of Early-Bird tickets; the defaults are You et al.'s for CIFAR."""
 
-    # mask_distance: when the masks agree; fixed: after all epochs of the recipe "search"
-    draw: Literal["mask_distance", "fixed"] = "mask_distance"
-    masks: Annotated[int, Field(ge=2)] = 5  # of the last epochs that must agree
-    distance: Annotated[float, Field(ge=0, le=1)] = 0.1  # to the newest, at most
-    mask_ratio: Ratio | None = None  # of the masks; None: the run's own ratio
-    sparsity: NonNegative = 1e-4  # times sign(gamma), added to the scales' gradients
-    initial_scale: Positive | None = 0.5  # of every gamma; None: as the network is made
-    criterion: ChosenCriterion = BNScaleScore()
-    penalty: NonNegative = 0.0  # OrthoReg's, while the ticket is searched for
-    ticket: Literal["last", "best"] = "last"  # epoch that the ticket is drawn from
-    # continue: optimizer, clock and schedule go on; anew: with the recipe "fine_tune"
-    schedule: Literal["continue", "anew"] = "continue"
+    draw: Literal["mask_distance", "fixed"] = Field(
+        "mask_distance",
+        description="Time at which the ticket is drawn. mask_distance (default): when the masks "
+        "agree; fixed: after all epochs of the recipe 'search' (OrthoReg's code).",
+    )
+    masks: Annotated[int, Field(ge=2)] = Field(
+        5,
+        description="Number of masks, one per epoch, that must agree (default: You et al.'s code).",
+    )
+    distance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="Largest share of channels in which a mask may differ from the newest one "
+        "(default: You et al.'s code).",
+    )
+    mask_ratio: Ratio | None = Field(
+        None, description="Pruning ratio of the masks (default: the run's own ratio)."
+    )
+    sparsity: NonNegative = Field(
+        1e-4,
+        description="Strength of the L1 penalty on batch-norm scales: this times sign(gamma) is "
+        "added to their gradients (default: You et al. for CIFAR; OrthoReg's code: 0).",
+    )
+    initial_scale: Positive | None = Field(
+        0.5,
+        description="Value that every gamma starts from (default: You et al. for CIFAR; null: as "
+        "the network is initialized, OrthoReg's code).",
+    )
+    criterion: ChosenCriterion = Field(
+        BNScaleScore(), description="Criterion that ranks the units (default: You et al.)."
+    )
+    penalty: NonNegative = Field(
+        0.0,
+        description="Strength lambda of OrthoReg's orthonormality penalty during the search "
+        "(default: none; OrthoReg's tickets: 0.01).",
+    )
+    ticket: Literal["last", "best"] = Field(
+        "last",
+        description="Epoch from which the ticket is drawn. last (default): the last of the search; "
+        "best: the one with the best validation accuracy (OrthoReg's code, by test accuracy).",
+    )
+    schedule: Literal["continue", "anew"] = Field(
+        "continue",
+        description="Training of the ticket. continue (default): optimizer, clock and schedule of "
+        "the search go on; anew: with the recipe 'fine_tune' (OrthoReg's code).",
+    )
 
     @model_validator(mode="after")
     def _a_schedule_goes_on_where_it_stands(self) -> EarlyBirdOptions:
         if self.ticket == "best" and self.schedule == "continue":
-            raise ValueError("ticket 'best' goes back in time: it needs schedule 'anew'")
+            raise ValueError("ticket 'best' returns to an earlier epoch: it needs schedule 'anew'")
         if self.draw == "fixed" and self.schedule == "continue":
-            raise ValueError("draw 'fixed' uses the recipe up: it needs schedule 'anew'")
+            raise ValueError("draw 'fixed' uses all epochs of 'search': it needs schedule 'anew'")
         return self
 
 
 def scale_mask(scales: Tensor, ratio: float) -> Tensor:
-    """Return which of the pooled |gamma|, (channels,), a pruning would keep: bool, (channels,).
+    """Return the mask of the channels that a pruning by pooled |gamma| would keep.
 
-    Strictly more than the value at place floor(ratio n) of n: one more is off than the ratio says,
-    as in the official code.
+    `scales` and the bool mask have the shape (channels,). A kept channel is strictly above the
+    sorted value at place floor(ratio n) of n, so one channel more is off than the ratio says, as
+    in the official code.
 
     >>> scale_mask(torch.tensor([0.9, 0.1, 0.4, 0.3]), 0.5).tolist()
     [True, False, False, False]
@@ -74,7 +109,7 @@ def scale_mask(scales: Tensor, ratio: float) -> Tensor:
 
 
 def mask_distance(a: Tensor, b: Tensor) -> float:
-    """Return the share of places where two bool masks differ.
+    """Return the share of places at which two bool masks differ.
 
     >>> mask_distance(torch.tensor([True, True]), torch.tensor([True, False]))
     0.5
@@ -83,30 +118,30 @@ def mask_distance(a: Tensor, b: Tensor) -> float:
 
 
 def distances_to_newest(masks: Sequence[Tensor]) -> list[float]:
-    """Return how far each mask but the newest, the last one, is from it."""
+    """Return the distance of each mask to the newest, which is the last of the list."""
     return [mask_distance(masks[-1], older) for older in masks[:-1]]
 
 
 class EarlyBird(GlobalRanking[EarlyBirdOptions]):
-    """Search for the ticket from random weights, remove, train on.
+    """Search for the ticket from random weights, prune, train on.
 
-    State: `masks`, of the last epochs, oldest first; `distance`, the largest to the newest;
-    `epochs` before it.
+    The state has `masks` of the last epochs, oldest first; `distance`, the largest distance to the
+    newest; and `epochs`, the number of epochs before the newest.
     """
 
-    summary = "pruned early in training, when masks of batch-norm scales agree (You et al.)"
+    summary = "Early-Bird tickets: prune once masks of batch-norm scales agree (You et al.)"
     Options = EarlyBirdOptions
     start = "fresh"
     recipe_roles = ("search", "fine_tune")
     interval = Epochs(1)
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return search, select where the ticket is the best epoch's, and train."""
+        """Return search and train, with select between them if the ticket is the best epoch's."""
         options = self.options
         self.check(budget)
         by_masks, best = options.draw == "mask_distance", options.ticket == "best"
         if by_masks and options.mask_ratio is None and budget.ratio is None:
-            raise ValueError("layer_ratios say no ratio of the masks: mask_ratio is missing")
+            raise ValueError("layer_ratios give no ratio for the masks: mask_ratio is missing")
         hooks: set[HookName] = {"attach"}
         hooks |= {"before_optimizer_step"} if options.sparsity else set()
         searching: set[HookName] = {"decide"} if by_masks else set()
@@ -137,7 +172,7 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
         return self.options.criterion.scores(run, groups)
 
     def before_phase(self, run: Run) -> None:
-        """Set the scales as training starts; empty the list of masks."""
+        """Set the initial scales and an empty list of masks."""
         if run.phase.name != "search":
             return
         self.state = {"masks": []}
@@ -148,7 +183,7 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
                     run.params[name].fill_(value)
 
     def attach(self, run: Run) -> list[RemovableHandle]:
-        """Look up the scales, and lay the penalty out."""
+        """Look up the scales and build the orthonormality penalty for the current structure."""
         names = scale_names(run.model)
         self.scales = [parameter for name, parameter in run.params.items() if name in names]
         if "loss_term" in run.phase.hooks:
@@ -156,7 +191,7 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
         return []
 
     def decide(self, run: Run) -> None:
-        """Note the mask of the present scales, before the epoch that begins."""
+        """Record the mask of the current scales before an epoch begins."""
         ratio = self.options.mask_ratio
         if ratio is None:
             budget = next(phase.then for phase in run.phases if phase.then is not None)
@@ -172,7 +207,7 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
             run.log("all", "mask_distance", torch.tensor(distance, device=run.device))
 
     def finished(self, run: Run) -> bool:
-        """Whether there are enough masks, and none is far from the newest."""
+        """Return whether there are enough masks and none is far from the newest."""
         is_full = len(self.state["masks"]) == self.options.masks
         return is_full and self.state["distance"] <= self.options.distance
 
@@ -187,13 +222,13 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
             gamma.grad.add_(gamma.detach().sign(), alpha=self.options.sparsity)
 
     def after_epoch(self, run: Run) -> None:
-        """Log how orthogonal the layers are."""
+        """Log the orthogonality of the layers."""
         log_orthogonality(run)
 
     def figures(self) -> dict[str, float]:
-        """Return how many epochs the search took, and how far its last masks were apart.
+        """Return the number of epochs of the search and the distance of its last masks.
 
-        A distance above the option's says that no ticket was found and the search was cut off.
+        A distance above the option's means that the search ended without finding a ticket.
         """
         names = {"ticket_epoch": "epochs", "mask_distance": "distance"}
         return {name: float(self.state[key]) for name, key in names.items() if key in self.state}

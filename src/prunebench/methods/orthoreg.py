@@ -1,34 +1,33 @@
-"""The orthonormality penalty of OrthoReg, and how orthogonal filters are.
+"""OrthoReg: train filters until they are nearly orthonormal, then prune by an ordinary score.
 
-Lubana, Trivedi, Hougen, Dick, Hero, OrthoReg, arXiv 2009.05014, as its official code computes it:
-with a convolution's weights as W (filters x weights per filter, its bias as one more column), the
-row Gram W W^T or the column Gram W^T W, and
+Source: Lubana, Trivedi, Hougen, Dick, Hero, OrthoReg: Robust Network Pruning Using Orthonormality
+Regularization, arXiv 2009.05014, and its official code, which is followed throughout. Scores of
+groups of filters are sums of single-filter scores, which is right only if filters do not interact;
+so the network is trained with a penalty R that makes the filters of each layer orthonormal. Then
+it is pruned and retrained without the penalty; if more rounds follow, a short phase with the
+penalty comes before each. The score is `criterion` (default: fisher), the rounds are those of
+`rounds`, and the counting rules those of `global_ranking`.
+
+With the weights of a convolution as a matrix W (filters x weights per filter, the bias as one more
+column), and its row Gram W W^T or column Gram W^T W,
 
     R = sum over layers of c_l sum_ij | (Gram_l - I)_ij |,    c_l = sqrt(n_l) / sum sqrt(n).
 
-Neither squared nor averaged; both triangles and the diagonal count. Batch norm and linear layers
-have no part in it. Which Gram and which n belong to a layer goes by its place, and one table holds
-for the code's three networks:
+The inner sum is neither squared nor averaged and includes both triangles and the diagonal. Batch
+norm and linear layers are not penalized. The Gram and n of a layer depend on its place; one table
+covers the three networks of the code:
 
 | layer | Gram | n |
 |---|---|---|
 | stem | column | filters |
 | depthwise | column | filters |
 | pointwise | column | inputs |
-| shortcut | column | smaller side of W; but its term has the factor of its block's first layer |
+| shortcut | column | smaller side of W; its term has the factor of its block's first layer |
 | other | row | smaller side of W |
 
-OrthoReg: train filters until they are nearly orthonormal, then prune by an ordinary score.
-
-Source: Lubana, Trivedi, Hougen, Dick, Hero, OrthoReg: Robust Network Pruning Using Orthonormality
-Regularization, arXiv 2009.05014, and its official code; the penalty stands in `orthonormality`,
-the score in `gradient_scores` (fisher), the rounds in `rounds`, what is counted in
-`global_ranking`. The network is trained with the penalty, pruned, retrained without; where more
-rounds follow, a short phase with the penalty comes before each. The weight decay is 0 while the
-penalty is on: that stands in the recipe "penalized" (24 epochs at 0.1 and one at 0.01).
-
-The code's first release, of the day of the paper, penalizes the fully trained network; the newest
-starts from random weights. The newest is followed here, and the first is the method
+The weight decay is 0 while the penalty is on: the recipe "penalized" sets it (24 epochs at learning
+rate 0.1 and one at 0.01). The code's first release, of the day of the paper, penalizes the fully
+trained network; the newest starts from random weights and is followed here. The first is the method
 `orthoreg_from_base`. The README says that the paper used Adam; the code has SGD alone.
 """
 
@@ -39,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -75,31 +74,55 @@ SIZES: dict[LayerKind, LayerSize] = {
 
 
 def _completed(defaults: Mapping[Any, Any]) -> BeforeValidator:
-    """Take a dictionary for what differs from the defaults."""
+    """Let a dictionary name only the entries that differ from the defaults."""
     return BeforeValidator(
         lambda value: {**defaults, **value} if isinstance(value, dict) else value
     )
 
 
 class OrthonormalityOptions(Settings):
-    """Options of the penalty, by kind of layer; kinds that are not named keep the table's."""
+    """Options of the penalty."""
 
-    penalty: NonNegative = 1e-2  # lambda; MobileNet-V1: 1e-3
-    gram: Annotated[dict[LayerKind, GramSide], _completed(GRAMS)] = GRAMS
-    # n: filters are rows of W, inputs the input channels, smaller the shorter side of W
-    size: Annotated[dict[LayerKind, LayerSize], _completed(SIZES)] = SIZES
-    # first: a shortcut's term has the factor of its block's first layer, while its own enters the
-    # normalizer, as in the code's ResNets; own: its own
-    shortcut_factor: Literal["first", "own"] = "first"
+    penalty: NonNegative = Field(
+        1e-2,
+        description="Strength lambda of the orthonormality penalty R (default: official code; "
+        "MobileNet-V1: 1e-3).",
+    )
+    gram: Annotated[dict[LayerKind, GramSide], _completed(GRAMS)] = Field(
+        GRAMS,
+        description="Gram matrix by kind of layer: row (W W^T, filters) or column (W^T W, weights "
+        "of a filter). Kinds that are not named keep the official code's.",
+    )
+    size: Annotated[dict[LayerKind, LayerSize], _completed(SIZES)] = Field(
+        SIZES,
+        description="Size n by kind of layer, whose square root weights the layer: filters (rows "
+        "of W), inputs (input channels) or smaller (the shorter side of W). Kinds that are not "
+        "named keep the official code's.",
+    )
+    shortcut_factor: Literal["first", "own"] = Field(
+        "first",
+        description="Factor c of a shortcut's term. first (default, the official code's ResNets): "
+        "that of its block's first layer, while its own size enters the normalizer; own: its own.",
+    )
+
+
+class OrthoRegOptions(OrthonormalityOptions, RoundOptions):
+    """Options of OrthoReg."""
+
+    criterion: ChosenCriterion = Field(
+        FisherScore(), description="Criterion that ranks the units (default: official code)."
+    )
 
 
 def gram(rows: Tensor, side: GramSide) -> Tensor:
-    """Return W W^T or W^T W of W, (filters, weights)."""
+    """Return W W^T (row) or W^T W (column) of W, shape (filters, weights per filter)."""
     return rows @ rows.T if side == "row" else rows.T @ rows
 
 
 def gram_penalty(rows: Tensor, side: GramSide) -> Tensor:
-    """Return sum_ij | (Gram - I)_ij | of W, (filters, weights); its gradient at 0 is 0.
+    """Return sum_ij | (Gram - I)_ij | of W, shape (filters, weights per filter).
+
+    The subgradient at 0 is 0.
 
     >>> W = torch.tensor([[0.5, 0.5, 0.0], [0.5, -1.0, 0.5]])
     >>> float(gram_penalty(W, "row")), float(gram_penalty(W, "column"))
@@ -110,9 +133,9 @@ def gram_penalty(rows: Tensor, side: GramSide) -> Tensor:
 
 
 def orthogonality(rows: Tensor) -> Tensor:
-    """Return sum |diagonal| / sum |entries| of the smaller Gram of W: 1 if it is diagonal.
+    """Return sum |diagonal| / sum |entries| of the smaller Gram of W, 1 if it is diagonal.
 
-    The official code's diagnostic for ResNet. NaN for a layer that is zero.
+    This is the official code's diagnostic for ResNet. It is NaN for a layer of zeros.
 
     >>> round(float(orthogonality(torch.tensor([[0.5, 0.5, 0.0], [0.5, -1.0, 0.5]]))), 6)
     0.8
@@ -122,7 +145,7 @@ def orthogonality(rows: Tensor) -> Tensor:
 
 
 def layer_factors(sizes: Sequence[int]) -> list[float]:
-    """Return c_l = sqrt(n_l) / sum sqrt(n).
+    """Return c_l = sqrt(n_l) / sum sqrt(n) of each layer from its size n.
 
     >>> layer_factors([4, 9, 25])
     [0.2, 0.3, 0.5]
@@ -132,7 +155,7 @@ def layer_factors(sizes: Sequence[int]) -> list[float]:
 
 
 def layer_kind(role: LayerRole) -> LayerKind:
-    """Return which row of the table a convolution belongs to."""
+    """Return the row of the module's table that a convolution belongs to."""
     if role.place in ("stem", "shortcut"):
         return "stem" if role.place == "stem" else "shortcut"
     if role.kind in ("depthwise", "pointwise"):
@@ -141,7 +164,7 @@ def layer_kind(role: LayerRole) -> LayerKind:
 
 
 def penalized_layers(run: Run) -> dict[str, LayerRole]:
-    """Return the convolutions that the penalty is about, by weight: all but one as a classifier."""
+    """Return the penalized convolutions by weight: all except one that is the classifier."""
     return {
         weight: role
         for weight, role in layer_roles(run.graph).items()
@@ -150,10 +173,9 @@ def penalized_layers(run: Run) -> dict[str, LayerRole]:
 
 
 def filter_matrix(params: Mapping[str, Tensor], weight: str) -> Tensor:
-    """Return W, (filters, weights per filter), with the layer's bias as its last column.
+    """Return W, (filters, weights per filter), with the layer's bias, if any, as last column.
 
-    Weights come in the order in which they lie in memory with channels last, so that nothing is
-    copied; R does not depend on it.
+    The columns are in channels-last memory order, which avoids a copy; R does not depend on it.
     """
     rows = params[weight].movedim(1, -1).flatten(1)
     bias = params.get(weight.rpartition(".")[0] + ".bias")
@@ -165,9 +187,9 @@ def term_factors(
     roles: Mapping[str, LayerRole],
     options: OrthonormalityOptions,
 ) -> dict[str, float]:
-    """Return the factor of each layer's term, without lambda.
+    """Return the factor c of each layer's term.
 
-    `shapes` holds (filters, weights per filter, input channels) of each layer.
+    `shapes` has (filters, weights per filter, input channels) of each layer.
     """
     sizes = []
     for weight, role in roles.items():
@@ -185,12 +207,15 @@ def term_factors(
 
 
 class Orthonormality:
-    """lambda R of a network, laid out once per structure: one product for layers of one shape.
+    """The term lambda R of a network, with one batched product for all layers of one shape.
+
+    Built anew for each structure of the network.
 
     Attributes
     ----------
     batches
-        (weights of layers with one shape and Gram, whether the column Gram, -I, lambda c_l).
+        For the layers that share shape and Gram: names of their weights, whether the Gram is the
+        column Gram, -I, and the vector of lambda c_l.
     """
 
     def __init__(self, run: Run, options: OrthonormalityOptions) -> None:
@@ -222,7 +247,7 @@ class Orthonormality:
 
 
 def log_orthogonality(run: Run) -> list[Tensor]:
-    """Log how orthogonal each layer is; return the numbers in network order."""
+    """Log the orthogonality of each layer; return the values in network order."""
     found = []
     with torch.no_grad():
         for weight in penalized_layers(run):
@@ -231,30 +256,21 @@ def log_orthogonality(run: Run) -> list[Tensor]:
     return found
 
 
-PENALIZED = frozenset({"attach", "loss_term", "after_epoch"})
-
-
-class OrthoRegOptions(OrthonormalityOptions, RoundOptions):
-    """Options of OrthoReg."""
-
-    criterion: ChosenCriterion = FisherScore()
-
-
 class OrthoReg(InRounds[OrthoRegOptions]):
-    """From random weights: the penalty, then rounds of pruning and retraining.
+    """Train with the penalty from random weights, then prune and retrain in rounds.
 
-    State: `orthogonality`, the mean over layers at the end of the last penalized epoch.
+    The state has `orthogonality`, the mean over layers after the last penalized epoch.
     """
 
-    summary = "filters trained to be orthonormal, then pruned in rounds (Lubana et al.)"
+    summary = "orthonormality penalty in training, then pruning in rounds (Lubana et al.)"
     Options = OrthoRegOptions
     start: ClassVar[Start] = "fresh"
     recipe_roles = ("penalized", "retrain", "fine_tune")
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return (penalize, retrain) for each round; the last trains with `fine_tune` instead.
+        """Return penalize and retrain for each round; after the last, fine_tune replaces retrain.
 
-        At the end of each penalized phase filters leave.
+        The network is pruned at the end of each penalized phase.
         """
         found, rounds = [], self.options.rounds
         for k, part in enumerate(self.budgets(budget), start=1):
@@ -263,7 +279,7 @@ class OrthoReg(InRounds[OrthoRegOptions]):
                 training(
                     f"penalize{number}",
                     recipes["penalized"],
-                    hooks=PENALIZED,
+                    hooks=frozenset({"attach", "loss_term", "after_epoch"}),
                     reportable_from=None,
                     then=part,
                 )
@@ -277,12 +293,12 @@ class OrthoReg(InRounds[OrthoRegOptions]):
         return self.options.criterion.scores(run, groups)
 
     def before_phase(self, run: Run) -> None:
-        """Log how orthogonal the layers are before the penalty works on them."""
+        """Log the orthogonality of the layers before the penalty acts."""
         if "loss_term" in run.phase.hooks:
             log_orthogonality(run)
 
     def attach(self, run: Run) -> list[RemovableHandle]:
-        """Lay the penalty out for the present structure."""
+        """Build the penalty for the current structure."""
         self.penalty = Orthonormality(run, self.options)
         return []
 
@@ -291,18 +307,18 @@ class OrthoReg(InRounds[OrthoRegOptions]):
         return self.penalty.term(run.params)
 
     def after_epoch(self, run: Run) -> None:
-        """Log lambda R and how orthogonal the layers are."""
+        """Log lambda R and the orthogonality of the layers; keep their mean."""
         with torch.no_grad():
             run.log("all", "penalty", self.loss_term(run))
         self.state["orthogonality"] = float(torch.stack(log_orthogonality(run)).mean())
 
     def figures(self) -> dict[str, float]:
-        """Return how orthogonal the layers were when the last filters left, on average."""
+        """Return the mean orthogonality of the layers before the last removal."""
         return dict(self.state)
 
 
 class OrthoRegFromBase(OrthoReg):
-    """From the trained base network, as the code's first release."""
+    """OrthoReg that starts from the trained base network, as in the code's first release."""
 
-    summary = "OrthoReg that starts from the base network (the code's first release)"
+    summary = "OrthoReg from the trained base network (the code's first release)"
     start = "base"
