@@ -166,7 +166,7 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
     call("data", "--dataset", "synthetic")
     arguments = ["base", "--dataset", "synthetic", "--architecture", "resnet20_x0_25", "--recipe"]
     _, _, err = call(*arguments, "cropped")
-    assert "resized_crop, random_crop and jitter are for data sets of image files" in err
+    assert "does not support resized_crop, random_crop or jitter" in err
     _, _, err = call(*arguments, "cropped_on_digits_x0_1")
     assert "the recipe 'cropped_on_digits_x0_1' is one on digits, not on synthetic" in err
     code, _, err = call(*arguments, "cropped_on_synthetic_x0_1")
@@ -288,4 +288,7 @@ def test_an_augmentation_for_image_files_is_refused_for_small_images(
     )
     code, _, err = call("resolve")
     assert code == 1
-    assert "one_epoch.yaml: augment: resized_crop, random_crop and jitter are for data sets" in err
+    assert (
+        "one_epoch.yaml: augment: digits does not support resized_crop, random_crop or jitter"
+        in err
+    )

@@ -110,10 +110,10 @@ def small_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def write_image(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (16, 12)) -> None:
-    """Write an image of one colour, width by height; its left half is darker by 40."""
+def write_image(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (16, 12)) -> None:
+    """Write an image of one color, width by height; its left half is darker by 40."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.broadcast_to(np.array(colour, np.uint8), (size[1], size[0], 3)).copy()
+    pixels = np.broadcast_to(np.array(color, np.uint8), (size[1], size[0], 3)).copy()
     pixels[:, : size[0] // 2] -= 40
     Image.fromarray(pixels).save(path)
 
@@ -124,8 +124,8 @@ def flowers(tmp_path: Path) -> Path:
     root = tmp_path / "data" / "flowers"
     for label, name in enumerate(("rose", "tulip")):
         for k in range(6):
-            colour = (60 + 20 * k, 200 if label else 50, 100)
-            write_image(root / "train" / name / f"{k}.png", colour, (16 + k, 12 + k))
+            color = (60 + 20 * k, 200 if label else 50, 100)
+            write_image(root / "train" / name / f"{k}.png", color, (16 + k, 12 + k))
         for k in range(2):
             write_image(root / "val" / name / f"{k}.png", (200, 200 if label else 50, 40))
     (root / "dataset.yaml").write_text("{title: Flowers, size: 8, resize: 10}")

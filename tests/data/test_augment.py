@@ -11,7 +11,7 @@ from torch import Tensor
 from prunebench.data.augment import (
     AugmentDraw,
     augment,
-    colour_shifts,
+    color_shifts,
     cut_out,
     draw_augmentation,
     normalize,
@@ -181,11 +181,11 @@ def test_augmentation_never_waits_for_the_device(images: Tensor) -> None:
     torch.testing.assert_close(out.cpu(), augment(images, draw(), **settings, **scale))
 
 
-def test_lighting_shifts_colours_along_the_principal_components() -> None:
-    # one deviation of the first: 0.2175 times its column, divided by the deviation of each colour
+def test_lighting_shifts_colors_along_the_principal_components() -> None:
+    # one deviation of the first: 0.2175 times its column, divided by the deviation of each color
     images = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
     plain = AugmentDraw(*(torch.zeros(1, 2, dtype=torch.int64) for _ in range(3)))
-    lit = replace(plain, shifts=colour_shifts(torch.tensor([[1.0, 0.0, 0.0]])))
+    lit = replace(plain, shifts=color_shifts(torch.tensor([[1.0, 0.0, 0.0]])))
     settings: dict[str, Any] = {"crop_padding": 0, "flip": False, "cutout": 0}
     settings |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.125)}
     shift = augment(images, lit, **settings) - augment(images, plain, **settings)

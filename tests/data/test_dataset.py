@@ -69,7 +69,7 @@ def test_a_fraction_out_of_range_is_refused(tmp_path: Path, validation: float) -
 
 
 def test_a_failed_stage_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be held out"):
+    with pytest.raises(DataError, match="cannot hold out"):
         prepare("synthetic", tmp_path, tmp_path / "out.safetensors", validation=0.999)
     assert not list(tmp_path.iterdir())
 
@@ -81,7 +81,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_truncated_file_is_named(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"synthetic.safetensors: not a whole safetensors file"):
+    with pytest.raises(DataError, match=r"synthetic.safetensors: not a complete safetensors file"):
         load(path)
 
 
@@ -103,7 +103,7 @@ def test_a_changed_pixel_is_found(path: Path) -> None:
     ("change", "message"),
     [
         (lambda t: t.pop("val_labels"), "'val_labels' is missing"),
-        (lambda t: t.update(extra=torch.zeros(1)), "'extra' does not belong there"),
+        (lambda t: t.update(extra=torch.zeros(1)), "'extra' is unexpected"),
         (
             lambda t: t.update(test_images=t["test_images"].float()),
             r"test_images is torch.float32 of shape \(200, 3, 8, 8\), expected torch.uint8",

@@ -77,7 +77,7 @@ def test_a_missing_file_is_named(small_fashion_mnist: Path) -> None:
 )
 def test_a_file_that_cannot_be_unpacked_is_named(small_fashion_mnist: Path, damage: bytes) -> None:
     (small_fashion_mnist / "fashion_mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(damage)
-    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz: .*; fetch the file again"):
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz: .*; download the file again"):
         fashion_mnist.read(small_fashion_mnist)
 
 

@@ -79,7 +79,7 @@ def test_reading_does_not_disturb_the_global_random_numbers(flowers: Path) -> No
 
 
 def test_a_resized_crop_takes_its_share_of_the_area(flowers: Path) -> None:
-    # A tiny crop of two halves is of one colour but for its edge; a whole one shows both.
+    # A tiny crop of two halves is of one color but for its edge; a whole one shows both.
     data = loaded(flowers)
     ratio = (1.0, 1.0)
     tiny = read_all(data, Augment(resized_crop=ResizedCrop(scale=(0.01, 0.01), ratio=ratio)))
@@ -102,12 +102,12 @@ def test_a_random_crop_moves_the_place_that_is_cut_out(flowers: Path) -> None:
     assert (dark_columns < in_centre).any()
 
 
-def test_jitter_changes_colours_alone(flowers: Path) -> None:
+def test_jitter_changes_colors_alone(flowers: Path) -> None:
     data = loaded(flowers)
     plain, jittered = read_all(data, None), read_all(data, Augment(jitter=0.4))
     assert not torch.equal(plain, jittered)
     assert jittered.shape == plain.shape
-    # an image has the same two columns of colours as before
+    # an image has the same two columns of colors as before
     assert torch.equal(jittered[:, :, 0], jittered[:, :, -1])
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_or_changed_image_is_named(flowers: Path, workers: int) -> Non
     with pytest.raises(DataError, match=rf"^{path}: has {len(content) - 4} bytes, expected"):
         read_all(data, None)
     path.write_bytes(b"x" * len(content))
-    with pytest.raises(DataError, match=rf"^{path}: is no image that can be decoded"):
+    with pytest.raises(DataError, match=rf"^{path}: cannot be decoded as an image"):
         read_all(data, None)
     path.unlink()
     with pytest.raises(DataError, match=rf"^{path}: cannot be read \(No such file"):
@@ -145,7 +145,7 @@ def test_a_damaged_or_changed_image_is_named(flowers: Path, workers: int) -> Non
 def test_a_folder_that_has_moved_is_named(flowers: Path) -> None:
     out = prepared(flowers)
     (flowers / "flowers").rename(flowers / "gone")
-    with pytest.raises(DataError, match=r"its folder .*flowers is not there"):
+    with pytest.raises(DataError, match=r"its folder .*flowers is missing"):
         load(out)
 
 
@@ -158,7 +158,7 @@ def test_classes_must_be_those_of_training(flowers: Path) -> None:
 def test_a_class_without_images_is_named(flowers: Path) -> None:
     for path in (flowers / "flowers" / "val" / "rose").iterdir():
         path.rename(path.with_suffix(".txt"))
-    with pytest.raises(DataError, match=r"val/rose: holds no image \(.bmp, "):
+    with pytest.raises(DataError, match=r"val/rose: holds no images \(.bmp, "):
         prepared(flowers)
 
 
@@ -174,8 +174,10 @@ def test_a_misspelt_key_of_the_description_is_named(flowers: Path) -> None:
 
 
 def test_what_files_cannot_be_done_to_tensors() -> None:
-    with pytest.raises(ConfigError, match="resized_crop, random_crop and jitter are for data sets"):
+    with pytest.raises(ConfigError, match="does not support resized_crop, random_crop or jitter"):
         dataset_info("cifar10").check_augmentation(EVERYTHING)
-    with pytest.raises(ConfigError, match="lighting is for colour images, and digits is grey"):
+    with pytest.raises(
+        ConfigError, match="lighting needs color images, but digits has grayscale images"
+    ):
         dataset_info("digits").check_augmentation(Augment(lighting=0.1))
     dataset_info("imagenet").check_augmentation(EVERYTHING)

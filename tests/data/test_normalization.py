@@ -33,5 +33,5 @@ def test_an_unknown_normalization_is_named_with_the_closest() -> None:
 
 
 def test_a_normalization_for_other_channels_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'imagenet' is for 3 channels and digits has 1"):
+    with pytest.raises(ConfigError, match="'imagenet' has 3 channels and digits has 1"):
         normalization("imagenet", dataset_info("digits"))

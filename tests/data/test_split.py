@@ -32,5 +32,5 @@ def test_a_fraction_of_zero_holds_nothing_out() -> None:
 
 
 def test_a_class_of_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match=r"a fraction of 0.5 of 3 images cannot be held out"):
+    with pytest.raises(DataError, match=r"cannot hold out a fraction of 0.5 of 3 images"):
         stratified_split(np.array([0, 0, 1]), 0.5)

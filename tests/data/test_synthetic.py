@@ -48,7 +48,7 @@ def test_larger_images_are_a_handful(tmp_path: Path, side: int) -> None:
 
 @pytest.mark.parametrize("name", ["synthetic_", "synthetic_8", "synthetic_032", "synthetic_big"])
 def test_a_side_is_a_number_of_pixels(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"data set '{name}': the side of its images is a number"):
+    with pytest.raises(ConfigError, match=f"data set '{name}': the side of its images must be"):
         dataset_info(name)
 
 

@@ -18,8 +18,8 @@ def data_dir(tmp_path: Path) -> Path:
     root = tmp_path / "tiny-imagenet-200"
     write_image(root / "train" / "n2" / "images" / "n2_0.JPEG", (250, 60, 60), SIZE)
     write_image(root / "train" / "n1" / "images" / "n1_0.JPEG", (60, 250, 60), SIZE)
-    grey = root / "train" / "n1" / "images" / "n1_1.JPEG"
-    Image.new("L", SIZE, 77).save(grey)
+    gray = root / "train" / "n1" / "images" / "n1_1.JPEG"
+    Image.new("L", SIZE, 77).save(gray)
     (root / "wnids.txt").write_text("n2\nn1\n")
     for k in range(3):
         write_image(root / "val" / "images" / f"val_{k}.JPEG", (100 + k, 60, 60), SIZE)
@@ -39,7 +39,7 @@ def test_validation_images_get_their_class_from_the_annotations(data_dir: Path) 
     assert abs(int(found.test_images[1, 0, 32, 60]) - 101) <= 2  # JPEG loses a little
 
 
-def test_classes_are_sorted_and_grey_images_have_three_colours(data_dir: Path) -> None:
+def test_classes_are_sorted_and_gray_images_have_three_colors(data_dir: Path) -> None:
     found = read(data_dir)
     assert found.train_labels.tolist() == [0, 0, 1]
     assert found.train_images[1, :, 5, 5].tolist() == [77, 77, 77]
@@ -51,7 +51,7 @@ def test_what_is_missing_is_named(data_dir: Path) -> None:
     with pytest.raises(DataError, match=r"val_1.JPEG: cannot be read"):
         read(data_dir)
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn9\t0\t0\t1\t1\n")
-    with pytest.raises(DataError, match=r"'val_0.JPEG' is of class 'n9', which wnids.txt has not"):
+    with pytest.raises(DataError, match=r"'val_0.JPEG' has class 'n9', which is not in wnids.txt"):
         read(data_dir)
     (root / "wnids.txt").unlink()
     with pytest.raises(DataError, match=r"wnids.txt: cannot be read \(No such file"):

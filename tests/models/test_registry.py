@@ -57,7 +57,7 @@ def test_a_suffix_is_the_width(name: str, width: float) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "0", "0_0", "half", "-1", "0.25", "0_2_5", "_5", "1e3"])
 def test_a_width_that_is_no_number_above_zero_is_refused(suffix: str) -> None:
-    with pytest.raises(ConfigError, match=r"the width .* is no number above 0"):
+    with pytest.raises(ConfigError, match=r"the width .* is not a number above 0"):
         split_width(f"vgg16_x{suffix}")
 
 
@@ -108,7 +108,7 @@ def test_a_network_of_one_size_takes_others_down_to_its_kernels(name: str, side:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_is_built_but_no_name_of_an_experiment(name: str) -> None:
     assert name not in names()
-    with pytest.raises(ConfigError, match=f"training detectors is not built; {name} can be built"):
+    with pytest.raises(ConfigError, match=f"{name} is a detector; detectors can be counted"):
         split_width(name)
     with torch.device("meta"):  # shapes suffice
         model = build(name, num_classes=3)

@@ -188,8 +188,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"networks": {"resnet20_x0": {}}},
-            "networks: network 'resnet20_x0': the width '0' is no number above 0; resnet20_x0_25, "
-            "for example, is a quarter of the width",
+            "networks: network 'resnet20_x0': the width '0' is not a number above 0; for example, "
+            "resnet20_x0_25 has a quarter of the width",
         ),
         (
             {"methods": {"gerg_1": {}}},
@@ -417,8 +417,8 @@ def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: Writ
         (
             {},
             {"normalize": "digits"},
-            "config/recipes/one_epoch.yaml: normalize: the normalization 'digits' is for 1 "
-            "channels and synthetic has 3; normalize: dataset fits every data set",
+            "config/recipes/one_epoch.yaml: normalize: the normalization 'digits' has 1 "
+            "channels and synthetic has 3; `normalize: dataset` fits every data set",
         ),
         (
             {},

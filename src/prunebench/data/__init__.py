@@ -1,5 +1,5 @@
-"""The data sets, one file each, and what happens to an image on its way into a network.
+"""Data sets, one file each, and the preprocessing of images.
 
-`stage` turns a source into one file of tensors and loads that file onto a device; `augment` and
-`normalization` work there on whole batches. Descriptions and names import no torch.
+`dataset` converts a source to one file of tensors and loads that file onto a device; `augment` and
+`normalization` process whole batches there. Descriptions and names import no torch.
 """

@@ -1,8 +1,8 @@
-"""What is done to training images on their device, a whole batch at a time.
+"""Augmentation of training images on their device, a whole batch at a time.
 
-Images go uint8 -> crop -> flip -> float, normalized -> lighting -> cutout. The random numbers of
-an epoch are drawn at once beforehand; the functions themselves draw nothing, read nothing back and
-copy nothing from the host, so they fit into a captured step.
+The order is: uint8 -> crop -> flip -> float, normalized -> lighting -> cutout. The random numbers
+of an epoch are drawn together before it starts. The functions draw nothing and copy nothing
+between CPU and GPU, so that a CUDA graph can capture them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AugmentDraw:
-    """The random numbers for N images: an epoch's, or a batch's."""
+    """Random numbers for the N images of an epoch or a batch."""
 
     offsets: Tensor  # int64 (N, 2): row and column of the crop's corner in the padded image
     flips: Tensor  # bool (N,)
-    centers: Tensor  # int64 (N, 2): row and column of the cutout's centre
-    shifts: Tensor | None = None  # float32 (N, 3): of each colour in [0, 1]; None: no lighting
+    centers: Tensor  # int64 (N, 2): row and column of the cutout's center
+    shifts: Tensor | None = None  # float32 (N, 3): shift of each color in [0, 1]; None: no lighting
 
     def at(self, index: Tensor | slice) -> AugmentDraw:
-        """Return the numbers of some of the images."""
+        """Return the numbers of the images at `index`."""
         shifts = None if self.shifts is None else self.shifts[index]
         return AugmentDraw(self.offsets[index], self.flips[index], self.centers[index], shifts)
 
     def to(self, device: torch.device | str) -> AugmentDraw:
-        """Return the numbers on a device."""
+        """Move the numbers to a device."""
         shifts = None if self.shifts is None else self.shifts.to(device)
         return AugmentDraw(
             self.offsets.to(device), self.flips.to(device), self.centers.to(device), shifts
@@ -47,12 +47,12 @@ def draw_augmentation(
     generator: torch.Generator,
     lighting: float = 0.0,
 ) -> AugmentDraw:
-    """Draw for `n` images of `size` (h, w) from `generator`, on the generator's device.
+    """Draw the random numbers for `n` images of `size` (h, w), on the device of `generator`.
 
-    Offsets are uniform in 0..2 * crop_padding, flips have probability 1/2, centres are uniform
-    over the pixels. All are drawn whether used or not, so that switching one off leaves the
-    others as they were; without `flip` no image is flipped, and without `cutout` centres are 0.
-    Shifts of `lighting` come last, where they are asked for.
+    Offsets are uniform in 0..2 * crop_padding, flips have probability 1/2, centers are uniform
+    over the pixels. All three are drawn whether they are used or not, so that switching one off
+    does not change the others; without `flip` no image is flipped, and without `cutout` centers
+    are 0. Shifts are drawn last, and only if `lighting` is above 0.
     """
     device, (h, w) = generator.device, size
     offsets = torch.randint(
@@ -66,7 +66,7 @@ def draw_augmentation(
         offsets=offsets,
         flips=flips if flip else torch.zeros_like(flips),
         centers=centers if cutout else torch.zeros_like(centers),
-        shifts=colour_shifts(torch.randn(n, 3, generator=generator) * lighting)
+        shifts=color_shifts(torch.randn(n, 3, generator=generator) * lighting)
         if lighting
         else None,
     )
@@ -82,10 +82,10 @@ def augment(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """Turn uint8 images (N, C, h, w) into what a network is trained on, float32.
+    """Augment and normalize uint8 images (N, C, h, w); return float32.
 
-    `draw` is that of these N images, and says whether there is lighting; what is switched off
-    (0, False) costs nothing.
+    `draw` holds the random numbers of these N images, including the shifts of lighting. Steps that
+    are switched off (0, False) cost nothing.
     """
     if crop_padding:
         images = random_crop(images, draw.offsets, crop_padding)
@@ -98,10 +98,10 @@ def augment(
 
 
 def random_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Pad images (N, C, h, w) on all sides with zeros, and crop them to their size again.
+    """Pad images (N, C, h, w) with zeros on all sides and crop them to their original size.
 
-    `offsets` (N, 2) are the rows and columns, 0..2 * padding, at which crops begin; `padding`
-    itself gives the image back. The papers pad before they normalize: the border is black.
+    `offsets` (N, 2) are the rows and columns, 0..2 * padding, of the crops' corners; an offset of
+    `padding` returns the image unchanged. The papers pad before normalizing: the border is black.
     """
     n, _, h, w = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
@@ -111,14 +111,14 @@ def random_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 
 
 def random_flip(images: Tensor, flips: Tensor) -> Tensor:
-    """Mirror those images (N, C, h, w) left to right whose entry of `flips` (N,) is true."""
+    """Mirror the images (N, C, h, w) whose entry in `flips` (N,) is true, left to right."""
     return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
 def cut_out(images: Tensor, centers: Tensor, size: int) -> Tensor:
     """Set a square of `size` pixels in each image (N, C, h, w) to zero, clipped at the border.
 
-    The square begins size // 2 before its centre (N, 2). Images are normalized already, as in
+    The square begins size // 2 before its center (N, 2). Images are already normalized, as in
     PGMPF's code (DeVries and Taylor, arXiv 1708.04552): zero is the mean, not black.
     """
     h, w = images.shape[2:]
@@ -130,30 +130,30 @@ def cut_out(images: Tensor, centers: Tensor, size: int) -> Tensor:
     return images.masked_fill(square[:, None], 0)
 
 
-# Of the colours of ImageNet's images in [0, 1]: deviations along the principal components, which
-# are the columns. Krizhevsky et al. 2012, section 4.1; numbers of fb.resnet.torch.
+# Standard deviations of ImageNet's colors in [0, 1] along their principal components, and the
+# components (columns). Krizhevsky et al. 2012, section 4.1; numbers of fb.resnet.torch.
 PRINCIPAL_DEVIATIONS = (0.2175, 0.0188, 0.0045)
-PRINCIPAL_COLOURS = (
+PRINCIPAL_COLORS = (
     (-0.5675, 0.7192, 0.4009),
     (-0.5808, -0.0045, -0.8140),
     (-0.5836, -0.6948, 0.4203),
 )
 
 
-def colour_shifts(alphas: Tensor) -> Tensor:
-    """Return the shift of red, green, blue, (N, 3), for factors (N, 3) of the components.
+def color_shifts(alphas: Tensor) -> Tensor:
+    """Return the shift of red, green and blue, (N, 3), for factors (N, 3) of the components.
 
-    >>> colour_shifts(torch.tensor([[1.0, 0.0, 0.0]]))
+    >>> color_shifts(torch.tensor([[1.0, 0.0, 0.0]]))
     tensor([[-0.1234, -0.1263, -0.1269]])
     """
     deviations = torch.tensor(PRINCIPAL_DEVIATIONS, device=alphas.device)
-    return (alphas * deviations) @ torch.tensor(PRINCIPAL_COLOURS, device=alphas.device).T
+    return (alphas * deviations) @ torch.tensor(PRINCIPAL_COLORS, device=alphas.device).T
 
 
 def normalize(images_uint8: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Scale uint8 images (N, C, h, w) to [0, 1] and return (image - mean) / std in float32.
 
-    Raises ValueError where `mean` or `std` has not one number per channel.
+    Raises ValueError if `mean` or `std` does not have one number per channel.
     """
     if not len(mean) == len(std) == images_uint8.shape[1]:
         raise ValueError(
@@ -165,8 +165,8 @@ def normalize(images_uint8: Tensor, mean: Sequence[float], std: Sequence[float])
 
 
 def per_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    """Return numbers as (C, 1, 1) on a device.
+    """Return numbers as a tensor (C, 1, 1) on a device.
 
-    They are filled in there: torch.tensor would copy from the host, and wait for the device.
+    The tensor is filled on the device: torch.tensor would copy from the CPU and synchronize.
     """
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])

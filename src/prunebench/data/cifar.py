@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100: 60 000 small photographs each, 32x32 pixels, 10 or 100 classes.
 
-A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The folder of the
-"python version" (cifar-10-batches-py, cifar-100-python) is looked for in the data folder, else
-torchvision downloads it. Its files are pickles, which can run code: they are opened only after
-their MD5, from torchvision's table, was found right.
+A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The data folder may hold
+the folder of the "python version" (cifar-10-batches-py, cifar-100-python); otherwise torchvision
+downloads it. The files are pickles, which can execute code, so they are opened only after their
+MD5 matched torchvision's table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read_cifar100(data_dir: Path) -> RawSplits:
 
 
 def read(data_dir: Path, source: Any) -> RawSplits:
-    """Read a torchvision data set; DataError names a missing or damaged file or folder."""
+    """Read a torchvision data set; raise DataError that names a missing or damaged file."""
     folder = data_dir / source.base_folder
     if folder.is_dir():
         check_files(folder, source)
@@ -55,7 +55,7 @@ def read(data_dir: Path, source: Any) -> RawSplits:
 
 
 def check_files(folder: Path, source: Any) -> None:
-    """Compare each file's MD5 with torchvision's table, so that the message can name the file."""
+    """Raise DataError that names the first file whose MD5 differs from torchvision's table."""
     table = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
     for name, expected in table:
         path = folder / name

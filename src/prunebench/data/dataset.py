@@ -1,9 +1,9 @@
-"""The data stage: a source becomes one file of tensors, which training loads onto its device.
+"""Convert a source to one file of tensors, and load that file onto a device.
 
 The file has the keys train_images, train_labels, val_images ... (images uint8 (N, C, h, w), labels
-int64 (N,)) and one metadata entry, a JSON object: safetensors writes several entries in random
-order, and the same data shall give the same bytes. A data set whose images stay in their files has
-train_files and train_bytes (`listing.FileList`) in place of train_images, and the metadata of
+int64 (N,)) and a single metadata entry, a JSON object: safetensors writes several entries in random
+order, and equal data must give equal bytes. Data sets that read image files during training have
+train_files and train_bytes (`listing.FileList`) instead of train_images, and the metadata of
 `listing.FileSplits`.
 """
 
@@ -49,21 +49,21 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return channels, height and width."""
+        """Return the channels, height and width of an image."""
         _, c, h, w = self.images.shape
         return c, h, w
 
     def reader(self, order: Order, augment: Augment | None) -> OnDevice:
-        """Return a reader of an order; augmentation comes afterwards."""
+        """Return a reader of an order; batches are augmented later."""
         return OnDevice(self.images, order.index.to(self.images.device), order)
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Reads chunks of images that lie on the device."""
+    """Reads chunks of images that are on the device."""
 
     images: Tensor
-    index: Tensor  # the order's, on the images' device
+    index: Tensor  # of the order, on the device of the images
     order: Order
 
     def read(self, k: int) -> Tensor:
@@ -73,21 +73,21 @@ class OnDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A loaded data set; `val` is empty where nothing was held out."""
+    """A loaded data set; `val` is empty if nothing was held out."""
 
     info: DatasetInfo
     train: LabeledImages
     val: LabeledImages
     test: LabeledImages
-    sha256: str  # of the tensors: the same for the same data
+    sha256: str  # of the tensors; equal data have equal hashes
 
 
 def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = None) -> None:
     """Read the source of a data set below `data_dir` and write it to `out`, atomically.
 
     `validation` is the fraction of the training images that is held out, stratified by class and
-    always the same ones (None: the data set's default; 0: none, as the papers do). Raises
-    DataError where the source is missing or damaged.
+    the same on every call (None: the data set's default; 0: none, as in the papers). Raises
+    DataError if the source is missing or damaged.
     """
     info = dataset_info(name)
     fraction = info.validation if validation is None else validation
@@ -115,18 +115,18 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
 
 
 def load(path: Path, device: torch.device | str = "cpu", *, workers: int = 0) -> Dataset:
-    """Load what `prepare` wrote; DataError names the file, the key and the value that is wrong.
+    """Load a file written by `prepare`; raise DataError that names the file, key and value.
 
-    `workers` processes read the images of a data set that stays in its files.
+    `workers` is the number of image-loading workers of data sets in files.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = parse_metadata(path, file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the data stage writes it") from None
+        raise DataError(f"{path}: no such file; `prunebench data` writes it") from None
     except safetensors.SafetensorError as error:
-        raise DataError(f"{path}: not a whole safetensors file ({error})") from None
+        raise DataError(f"{path}: not a complete safetensors file ({error})") from None
     info = described(dataset_info(metadata["dataset"]), metadata)
     check_tensors(tensors, info, where=str(path))
     if (found := content_hash(tensors)) != metadata["sha256"]:
@@ -151,7 +151,7 @@ def _file_split(
 ) -> FileSplit:
     root = Path(metadata["folder"])
     if not root.is_dir():
-        raise DataError(f"{path}: its folder {root} is not there; run the data stage again")
+        raise DataError(f"{path}: its folder {root} is missing; run `prunebench data` again")
     return FileSplit(
         root,
         tensors[f"{split}_files"],
@@ -164,7 +164,7 @@ def _file_split(
 
 
 def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
-    """Return a description with what its source says of itself."""
+    """Return a description with the fields that the source itself provides."""
     if not info.in_files:
         return info
     changes: dict[str, Any] = {
@@ -175,12 +175,13 @@ def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
 
 
 def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
-    """Return the metadata of a file, checked."""
+    """Read and check the metadata of a file."""
     try:
         metadata = json.loads(entries[METADATA_KEY])
     except (KeyError, json.JSONDecodeError):
         raise DataError(
-            f"{path}: the metadata {METADATA_KEY!r} is missing; the data stage did not write this"
+            f"{path}: the metadata {METADATA_KEY!r} is missing; "
+            "`prunebench data` did not write this file"
         ) from None
     for key in METADATA:
         if key not in metadata:
@@ -198,11 +199,11 @@ def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], info: DatasetInfo, where: str) -> None:
-    """Raise DataError unless the tensors are splits of this data set."""
+    """Raise DataError unless the tensors are valid splits of this data set."""
     kinds = ("files", "bytes", "labels") if info.in_files else ("images", "labels")
     expected = {f"{split}_{kind}" for split in SPLITS for kind in kinds}
     if odd := sorted(expected ^ tensors.keys()):
-        problem = "is missing" if odd[0] in expected else "does not belong there"
+        problem = "is missing" if odd[0] in expected else "is unexpected"
         raise DataError(f"{where}: {odd[0]!r} {problem}")
     for split in SPLITS:
         labels = tensors[f"{split}_labels"]
@@ -231,7 +232,7 @@ def check_tensors(tensors: Mapping[str, Tensor], info: DatasetInfo, where: str) 
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all tensors with their names, types and shapes."""
+    """Return the SHA-256 over names, types, shapes and values of all tensors."""
     digest = hashlib.sha256()
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

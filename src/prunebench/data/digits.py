@@ -1,8 +1,8 @@
 """Handwritten digits that come with scikit-learn: 1797 images of 8x8 pixels.
 
 E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
-1998 (its test part). Nothing is downloaded. There is no official split of these images: ours
-holds out 20 % for testing, stratified by class.
+1998 (its test part). The images ship with scikit-learn. They have no official split; here 20 % are
+held out for testing, stratified by class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEST_FRACTION = 0.2
 def read(data_dir: Path) -> RawSplits:
     """Read scikit-learn's copy; `data_dir` is not used.
 
-    Pixels of 0 to 16 become 0 to 240: times 15, which loses nothing.
+    Pixels of 0 to 16 are multiplied by 15, without loss, to 0 to 240.
     """
     from sklearn.datasets import load_digits  # takes a second to import
 

@@ -1,10 +1,10 @@
-"""Fashion-MNIST: 70 000 images of clothes, 28x28 pixels, grey.
+"""Fashion-MNIST: 70 000 grayscale images of clothes, 28x28 pixels.
 
 Xiao, Rasul, Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
-Algorithms, arXiv 1708.07747. Its four files are looked for in `fashion_mnist` and in
-`FashionMNIST/raw` (where torchvision puts them) below the data folder, and where Debian's package
-dataset-fashion-mnist installs them; else torchvision downloads them. Debian packs the files anew,
-so the unpacked content is what is checked.
+Algorithms, arXiv 1708.07747. The four files are searched in `fashion_mnist` and `FashionMNIST/raw`
+(torchvision's folder) below the data folder and in the folder of Debian's package
+dataset-fashion-mnist; otherwise torchvision downloads them. Debian recompresses the files, so the
+checksums are those of the decompressed content.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-# SHA-256 of the unpacked files. The training images have the published mean of 0.28604.
+# SHA-256 of the decompressed files. The training images have the published mean of 0.28604.
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -44,14 +44,14 @@ def read(data_dir: Path) -> RawSplits:
 
 
 def folders(data_dir: Path) -> tuple[Path, Path, Path]:
-    """Return where the files may lie, in the order in which it is looked."""
+    """Return the folders that may hold the files, in order of search."""
     return data_dir / "fashion_mnist", data_dir / "FashionMNIST" / "raw", DEBIAN_FOLDER
 
 
 def find_folder(data_dir: Path) -> Path | None:
     """Return the first folder that holds any of the files.
 
-    torchvision's must hold all: an interrupted download goes on.
+    torchvision's folder must hold all of them, so that an interrupted download continues.
     """
     own, downloaded, debian = folders(data_dir)
     for folder, enough in ((own, any), (downloaded, all), (debian, any)):
@@ -61,7 +61,7 @@ def find_folder(data_dir: Path) -> Path | None:
 
 
 def download(data_dir: Path) -> Path:
-    """Fetch the files through torchvision, which checks them; return their folder."""
+    """Download the files through torchvision, which checks them; return their folder."""
     from torchvision.datasets import FashionMNIST  # seconds, and torch
 
     own, downloaded, debian = folders(data_dir)
@@ -77,10 +77,10 @@ def download(data_dir: Path) -> Path:
 
 
 def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
-    """Read a packed file of bytes in the idx format of MNIST.
+    """Read a gzip file of bytes in MNIST's idx format.
 
-    The header is two zeros, the type (8: bytes), the number of dimensions, and each dimension as
-    four bytes, the highest first.
+    The header is two zeros, the type (8: bytes), the number of dimensions, and the size of each
+    dimension as a big-endian 32-bit integer.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -90,12 +90,14 @@ def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
             "or none to have them downloaded"
         ) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be unpacked ({error}); fetch the file again") from None
+        raise DataError(
+            f"{path}: cannot be decompressed ({error}); download the file again"
+        ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(
-            f"{path}: the unpacked file has SHA-256 {found}, expected {sha256}; "
-            "fetch the file again"
+            f"{path}: the decompressed file has SHA-256 {found}, expected {sha256}; "
+            "download the file again"
         )
     n_dims = content[3]
     shape = np.frombuffer(content, dtype=">i4", count=n_dims, offset=4)

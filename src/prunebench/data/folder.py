@@ -1,8 +1,8 @@
-"""A folder of the user's own images as a data set, under the name `folder_<name>`.
+"""A folder of the user's own images as the data set `folder_<name>`.
 
-`<name>/train/<class>/` below the data folder holds the training images, `<name>/test/<class>/`
-or `<name>/val/<class>/` those for testing. What differs from ImageNet's habits stands in
-`<name>/dataset.yaml`. The images stay in their files.
+`<name>/train/<class>/` below the data folder holds the training images, `<name>/test/<class>/` or
+`<name>/val/<class>/` the test images. `<name>/dataset.yaml` overrides ImageNet's image size and
+normalization. The images are read from their files during training.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ if TYPE_CHECKING:
 
 FOLDER_PREFIX = "folder_"
 Side = Annotated[int, Field(ge=8)]
-Colours = tuple[float, float, float]
-PositiveColours = tuple[Positive, Positive, Positive]
+Colors = tuple[float, float, float]
+PositiveColors = tuple[Positive, Positive, Positive]
 
 
 class Description(Settings):
-    """What dataset.yaml may say."""
+    """The keys of dataset.yaml."""
 
-    title: str | None = None  # None: the folder's name
-    size: Side = 224  # of the square that networks see, pixels
-    resize: Side | None = None  # shorter side before the centre is cut out; None: 8/7 of the size
-    mean: Colours = normalization.IMAGENET.mean  # type: ignore[assignment]
-    std: PositiveColours = normalization.IMAGENET.std  # type: ignore[assignment]
+    title: str | None = Field(None, description="Title in tables (default: the folder's name).")
+    size: Side = Field(224, description="Side of the square network input, in pixels.")
+    resize: Side | None = Field(
+        None,
+        description="Shorter side before the center crop, in pixels (default: 8/7 of size).",
+    )
+    mean: Colors = normalization.IMAGENET.mean  # type: ignore[assignment]
+    std: PositiveColors = normalization.IMAGENET.std  # type: ignore[assignment]
 
 
 def folder_info(name: str) -> DatasetInfo:
-    """Return what is known of `folder_<name>` before its folder is read.
+    """Describe `folder_<name>` before its folder is read.
 
-    The number of classes is 0 and the size ImageNet's until then.
+    Until then the number of classes is 0 and the image size is ImageNet's.
     """
     folder = name.removeprefix(FOLDER_PREFIX)
     if not folder:
@@ -55,14 +58,14 @@ def folder_info(name: str) -> DatasetInfo:
         std=normalization.IMAGENET.std,
         validation=0.1,
         source=f"the folder {folder}",
-        split="its folder test, or val where there is none",
+        split="its folder test, or val without one",
         read=partial(read, folder),
         in_files=True,
     )
 
 
 def read(folder: str, data_dir: Path) -> FileSplits:
-    """List the files of a folder; DataError names what is missing."""
+    """List the files of a folder; raise DataError that names a missing folder or class."""
     from prunebench.data.listing import FileSplits, list_classes, list_images  # NumPy
 
     root = data_dir / folder

@@ -1,8 +1,7 @@
-"""Images in files, read by workers while a network trains.
+"""Images in files, read by image-loading workers during training.
 
-What a worker does to an image (a crop of random area and shape, jitter of its colours) depends on
-the epoch's seed and the image's place in it: not on the number of workers, nor on where a run was
-stopped.
+The random crop and color jitter of an image depend only on the seed of the epoch and the image's
+position in it, not on the number of workers or on where a run was stopped and resumed.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from prunebench.experiments.recipe import Augment
 
 @dataclass(frozen=True)
 class FileSplit:
-    """A split whose images lie in files.
+    """A split whose images are read from files.
 
     Attributes
     ----------
     names, sizes
         As in `listing.FileList`, on the CPU.
     resize
-        The shorter side before the centre is cut out for evaluation, pixels.
+        Shorter side before the center crop of evaluation, in pixels.
     workers
-        Processes that read; 0: this one does.
+        Number of image-loading workers; 0: this process reads.
     """
 
     root: Path
@@ -54,11 +53,11 @@ class FileSplit:
         return FileReader(self, order, augment)
 
     def read(self, image: int) -> Any:
-        """Return an image in RGB; DataError names a file that is missing, changed or damaged."""
+        """Return an image in RGB; raise DataError for a missing, changed or damaged file."""
         from PIL import Image, UnidentifiedImageError
 
         path = self.root / unpacked(self.names[image].numpy())
-        again = "run the data stage again, or put the file back"
+        again = "run `prunebench data` again, or restore the file"
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -69,12 +68,12 @@ class FileSplit:
         try:
             return Image.open(io.BytesIO(content)).convert("RGB")
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DataError(f"{path}: is no image that can be decoded ({error})") from None
+            raise DataError(f"{path}: cannot be decoded as an image ({error})") from None
 
 
 @dataclass
 class FileReader:
-    """Reads chunks ahead in workers; a chunk out of turn makes it begin there."""
+    """Reads chunks ahead in workers; a request out of order restarts the workers there."""
 
     split: FileSplit
     order: Order
@@ -102,19 +101,19 @@ class FileReader:
             num_workers=self.split.workers,
             collate_fn=_stacked,
             pin_memory=self.split.labels.device.type == "cuda",
-            generator=torch.Generator(),  # its own: the global one belongs to the run
+            generator=torch.Generator(),  # keeps the run's global generator untouched
         )
 
 
 class _Decoded(torch.utils.data.Dataset[Any]):
-    """Images by their places in an order, ready for a batch."""
+    """Decoded images by their positions in an order."""
 
     def __init__(self, split: FileSplit, order: Order, augment: Augment | None) -> None:
         self.split, self.order = split, order
         self.transform = make_transform(split.shape[1:], split.resize, augment)
 
     def __getitem__(self, place: int) -> Tensor | DataError:
-        """Return uint8 (3, h, w); errors are values, since a worker would wrap them."""
+        """Return uint8 (3, h, w), or the error itself, because a worker would wrap it."""
         from torchvision.transforms.v2.functional import pil_to_tensor
 
         try:
@@ -127,10 +126,10 @@ class _Decoded(torch.utils.data.Dataset[Any]):
 
 
 def make_transform(size: tuple[int, int], resize: int, augment: Augment | None) -> Any:
-    """Return what is done to an image before it joins a batch of `size` (h, w).
+    """Return the transform of one image before it joins a batch of `size` (h, w).
 
-    With a resized crop: that, and jitter of its colours. Otherwise the shorter side becomes
-    `resize`, and the centre or a random place is cut out.
+    A resized crop replaces the default, which resizes the shorter side to `resize` and takes a
+    center or random crop. Color jitter follows.
     """
     from torchvision.transforms import v2
 
@@ -146,7 +145,7 @@ def make_transform(size: tuple[int, int], resize: int, augment: Augment | None) 
 
 
 def image_seed(seed: int, place: int) -> int:
-    """Return a number below 2**63 that depends on an epoch's seed and a place in it."""
+    """Return a number below 2**63 that depends on an epoch's seed and a position in it."""
     digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

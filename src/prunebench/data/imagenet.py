@@ -1,9 +1,9 @@
 """ImageNet, the classification task of 2012: 1.28 million photographs of 1000 classes.
 
 Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, arXiv 1409.0575. Its images
-stay in their files: `imagenet/train/<class>/` and `imagenet/val/<class>/` below the data folder, a
-folder for each WordNet number, as PyTorch's example and most tools lay it out. Classes are numbered
-in the order of these numbers, as in torchvision's weights.
+are read from their files during training: `imagenet/train/<class>/` and `imagenet/val/<class>/`
+below the data folder, with one folder per WordNet ID as in PyTorch's example. Classes are numbered
+in the order of their IDs, as in torchvision's weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLASSES = 1000
 
 
 def read(data_dir: Path) -> FileSplits:
-    """List the files; raise DataError where a folder is missing or the classes are not 1000."""
+    """List the files; raise DataError for a missing folder or a number of classes not 1000."""
     from prunebench.data.listing import FileSplits, list_classes, list_images  # NumPy
 
     root = data_dir / "imagenet"

@@ -1,8 +1,8 @@
-"""What training and evaluation see of a split: labels, and images in an order, batch by batch.
+"""The interface of a split for training and evaluation: labels, and images in a given order.
 
-`stage.Split` holds its images on the device, `image_files.FileSplit` has workers read them from
-files. Either way a reader yields uint8 images on the device, and all that follows happens there
-for a whole batch: `augment.augment` in training, `evaluation_batches` afterwards.
+`dataset.Split` holds its images on the device; `image_files.FileSplit` reads them in workers. Both
+yield uint8 images on the device, where whole batches are processed: by `augment.augment` in
+training and by `evaluation_batches` in evaluation.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch import Tensor
 from prunebench.data.augment import normalize
 from prunebench.experiments.recipe import Augment
 
-SMALL = 64 * 64  # pixels up to which 512 images are evaluated at once
+SMALL = 64 * 64  # pixels; smaller images are evaluated in batches of 512
 
 
 @dataclass(frozen=True)
 class Order:
-    """Images in an order, in chunks that are asked for one after the other.
+    """An order of images, divided into chunks that are read one after the other.
 
     Attributes
     ----------
     index
         Numbers of the images, int64 (n,), on the CPU.
     chunk
-        The places of chunk k in `index`, a slice or an int64 tensor.
+        Returns the positions of chunk k in `index`, a slice or an int64 tensor.
     chunks
-        How many there are.
+        Number of chunks.
     seed
-        Of what workers do to images at random; with an image's place it decides all.
+        Seed of the workers' random transforms, together with an image's position.
     """
 
     index: Tensor
@@ -43,7 +43,7 @@ class Order:
 
 
 class Reader(Protocol):
-    """Reads the chunks of an order, fastest one after the other."""
+    """Reads the chunks of an order; reading them in sequence is fastest."""
 
     def read(self, k: int) -> Tensor:
         """Return chunk k, uint8 (n, C, h, w), on the device."""
@@ -58,13 +58,13 @@ class LabeledImages(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return channels, height and width of an image as it is read."""
+        """Return the channels, height and width of an image."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def reader(self, order: Order, augment: Augment | None) -> Reader:
-        """Return a reader of an order; without `augment` for evaluation."""
+        """Return a reader of an order; `augment` is None for evaluation."""
 
 
 def evaluation_batches(
@@ -76,10 +76,10 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the inputs (n, C, h, w), normalized, channels last, and labels (n,) of a split.
+    """Yield normalized inputs (n, C, h, w), channels last, and labels (n,) of a split.
 
-    Of `world` processes, process `rank` gets every `world`-th image, so that together they see
-    each once.
+    Process `rank` of `world` processes gets every `world`-th image, so that each image is
+    evaluated once.
     """
     _, h, w = split.shape
     size = batch_size or (512 if h * w <= SMALL else 128)

@@ -1,4 +1,4 @@
-"""What is known about a data set without reading it."""
+"""The description of a data set, known without reading it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RawSplits:
-    """A source as it was read: images uint8 (N, C, h, w), labels int64 (N,)."""
+    """The arrays of a source: images uint8 (N, C, h, w), labels int64 (N,)."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
@@ -29,7 +29,7 @@ class RawSplits:
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
-        """Return what the data stage stores, by key: training images of two kinds, test images."""
+        """Return the stored arrays by key: training, validation and test split."""
         return {
             "train_images": self.train_images[kept],
             "train_labels": self.train_labels[kept],
@@ -40,7 +40,7 @@ class RawSplits:
         }
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the data stage stores beside that: nothing."""
+        """Return the stored metadata beside the arrays: none."""
         return {}
 
 
@@ -55,18 +55,18 @@ class DatasetInfo:
     mean, std
         Per channel, of the training images scaled to [0, 1].
     validation
-        Fraction of the training images that is held out unless the caller says otherwise. The
-        papers hold out none: they choose epochs by the test split.
+        Default fraction of the training images that is held out for validation. The papers hold
+        out none and select epochs on the test split.
     source
-        Where the images come from, in a sentence.
+        Origin of the images, in words.
     split
-        Who chose the test split, in a sentence.
+        Origin of the test split, in words.
     read
         Reads the source, given the folder of all data sets; raises DataError.
     in_files
-        Whether its images stay in their files and are read while a network trains.
+        Whether images are read from their files during training.
     mirrors
-        Whether an image mirrored left to right is one of its class.
+        Whether a mirrored image (left to right) still belongs to its class.
     """
 
     name: str
@@ -83,12 +83,11 @@ class DatasetInfo:
     mirrors: bool = True
 
     def check_augmentation(self, augment: Augment) -> None:
-        """Raise ConfigError for an augmentation that these images cannot have."""
+        """Raise ConfigError for an augmentation that these images do not support."""
         if not self.in_files and augment.needs_files:
             raise ConfigError(
-                "resized_crop, random_crop and jitter are for data sets of image files, and "
-                f"{self.name} lies on the device; crop_padding, flip, lighting and cutout are done "
-                "there"
+                f"{self.name} does not support resized_crop, random_crop or jitter, which need "
+                "image files; supported are crop_padding, flip, lighting and cutout"
             )
         if augment.lighting and self.shape[0] != 3:
-            raise ConfigError(f"lighting is for colour images, and {self.name} is grey")
+            raise ConfigError(f"lighting needs color images, but {self.name} has grayscale images")

@@ -1,4 +1,4 @@
-"""Data sets of image files as they are found: names, sizes and labels, nothing decoded."""
+"""Lists of image files: names, sizes and labels; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
 
 @dataclass(frozen=True)
 class FileList:
-    """Files below a folder, their bytes and labels; names are UTF-8, padded with zeros."""
+    """Files below a folder with their sizes and labels; names are UTF-8, padded with zeros."""
 
     names: NDArray[np.uint8]  # (N, longest)
     sizes: NDArray[np.int64]  # (N,)
     labels: NDArray[np.int64]  # (N,)
 
     def at(self, index: NDArray[np.int64]) -> FileList:
-        """Return some of the files."""
+        """Return the files at `index`."""
         return FileList(self.names[index], self.sizes[index], self.labels[index])
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """Return the folders of a folder, sorted: a class each."""
+    """Return the class names of a folder: its subfolders, sorted."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it holds a folder of images for each class")
+        raise DataError(f"{folder}: no such folder; expected one subfolder of images per class")
     classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
     if not classes:
-        raise DataError(f"{folder}: holds no folder; there must be one for each class")
+        raise DataError(f"{folder}: has no subfolders; expected one per class")
     return classes
 
 
 def list_images(root: Path, folders: Sequence[Path]) -> FileList:
-    """Return the images in folders below `root`, sorted by name; folder k holds class k."""
+    """List the images in `folders` below `root`, sorted by name; folder k is class k."""
     names: list[str] = []
     sizes: list[int] = []
     labels: list[int] = []
@@ -53,7 +53,7 @@ def list_images(root: Path, folders: Sequence[Path]) -> FileList:
             if Path(entry.name).suffix.lower() in SUFFIXES
         )
         if not found:
-            raise DataError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
         names += [str((folder / name).relative_to(root)) for name, _ in found]
         sizes += [size for _, size in found]
         labels += [label] * len(found)
@@ -77,18 +77,18 @@ def unpacked(row: NDArray[np.uint8]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSplits:
-    """A source whose images stay in their files.
+    """A source whose images are read from their files during training.
 
     Attributes
     ----------
     folder
-        What the names are below.
+        Folder to which the file names are relative.
     classes
         Names of the classes, by label.
     resize
-        The shorter side before the centre is cut out for evaluation, pixels.
+        Shorter side before the center crop of evaluation, in pixels.
     described
-        What is to be said of this source instead of in its `DatasetInfo`, by field.
+        Fields that replace those of the source's `DatasetInfo`.
     """
 
     folder: Path
@@ -106,7 +106,7 @@ class FileSplits:
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
-        """Return what the data stage stores, by key: training images of two kinds, test images."""
+        """Return the stored arrays by key: training, validation and test split."""
         parts = {"train": self.train.at(kept), "val": self.train.at(held_out), "test": self.test}
         return {
             f"{split}_{kind}": array
@@ -119,7 +119,7 @@ class FileSplits:
         }
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the data stage stores beside that."""
+        """Return the stored metadata beside the arrays."""
         return {
             "folder": str(self.folder.resolve()),
             "classes": list(self.classes),

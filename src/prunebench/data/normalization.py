@@ -1,7 +1,7 @@
-"""The means and standard deviations that images are normalized with, as each source prints them.
+"""Means and standard deviations of normalization, as each source prints them.
 
-All are per channel, of images scaled to [0, 1]. "computed" ones are those of the training images
-of a data set, over all pixels.
+All values are per channel, of images scaled to [0, 1]. "computed" marks values computed over all
+pixels of a data set's training images.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Normalization:
     std: tuple[float, ...]
 
 
-# torchvision's, of ImageNet.
+# torchvision's values for ImageNet.
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# SFP's and FPGM's code; the data set's own statistics, on the scale of 0 to 255.
+# SFP's and FPGM's code: the data sets' own statistics, on a scale of 0 to 255.
 SFP_CIFAR10 = Normalization(
     (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
 )
@@ -32,11 +32,11 @@ SFP_CIFAR100 = Normalization(
 )
 DIGITS = Normalization((0.2868,), (0.3536,))  # computed, 1077 images
 FASHION_MNIST = Normalization((0.2860,), (0.3530,))  # computed, 60 000 images
-SYNTHETIC = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # by construction, nearly
+SYNTHETIC = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # approximately, by construction
 
 NORMALIZATIONS = {
     "digits": DIGITS,
-    # EPruner's code. Its deviations are a mean over images, smaller than over all pixels.
+    # EPruner's code. Its deviations are means over images, smaller than those over all pixels.
     "epruner_cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "fashion_mnist": FASHION_MNIST,
     "greg_cifar10": IMAGENET,  # GReg's code normalizes CIFAR-10 by ImageNet's statistics
@@ -52,13 +52,13 @@ NORMALIZATIONS = {
 def normalization(name: str, info: DatasetInfo) -> Normalization:
     """Return a normalization by name; "dataset" is the data set's own.
 
-    Raises ConfigError for an unknown name, and where the number of channels is another.
+    Raises ConfigError for an unknown name or another number of channels.
     """
     own = Normalization(info.mean, info.std)
     found = look_up("normalization", name, {**NORMALIZATIONS, "dataset": own})
     if len(found.mean) != info.shape[0]:
         raise ConfigError(
-            f"the normalization {name!r} is for {len(found.mean)} channels and {info.name} has "
-            f"{info.shape[0]}; normalize: dataset fits every data set"
+            f"the normalization {name!r} has {len(found.mean)} channels and {info.name} has "
+            f"{info.shape[0]}; `normalize: dataset` fits every data set"
         )
     return found

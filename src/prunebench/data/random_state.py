@@ -1,4 +1,4 @@
-"""A block with a random state of its own, for libraries that draw from the global one."""
+"""A local random state for code that draws from torch's global generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run a block with its own global random state on the CPU; the state before comes back."""
+    """Seed torch's global CPU generator within a block, and restore its state afterwards."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""The data sets by name; neither listing nor describing them imports torch."""
+"""Data sets by name; listing and describing them imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATASETS = {
     "synthetic": "prunebench.data.synthetic:SYNTHETIC",
     "tiny_imagenet": "prunebench.data.tiny_imagenet:TINY_IMAGENET",
 }
-# prefix -> what describes a data set of that prefix, whose name says the rest
+# prefix -> function that describes a data set by the rest of its name
 FAMILIES = {
     "folder_": "prunebench.data.folder:folder_info",
     "synthetic_": "prunebench.data.synthetic:synthetic_info",
@@ -29,12 +29,12 @@ def names() -> list[str]:
 
 
 def is_known(name: object) -> bool:
-    """Whether a data set has this name, or one of the families' prefixes."""
+    """Return whether a data set has this name or one of the prefixes."""
     return name in DATASETS or (isinstance(name, str) and name.startswith(tuple(FAMILIES)))
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return a data set's description; ConfigError for an unknown name."""
+    """Return the description of a data set; raise ConfigError for an unknown name."""
     for prefix, path in FAMILIES.items():
         if name.startswith(prefix):
             described: DatasetInfo = pkgutil.resolve_name(path)(name)

@@ -1,4 +1,4 @@
-"""Holding images out, the same ones on every machine."""
+"""A stratified split that is the same on every machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SPLIT_SEED = 0
 def stratified_split(
     labels: NDArray[np.int64], fraction: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rising indices of what stays and of the ceil(fraction * N) held out.
+    """Return the sorted indices of the remaining and of the ceil(fraction * N) held-out images.
 
-    Every class gives its share. Raises DataError where a class is too small for that.
+    Each class contributes its share. Raises DataError if a class is too small.
     """
     everything = np.arange(len(labels))
     if fraction == 0:
@@ -32,6 +32,6 @@ def stratified_split(
         )
     except ValueError as error:
         raise DataError(
-            f"a fraction of {fraction} of {len(labels)} images cannot be held out: {error}"
+            f"cannot hold out a fraction of {fraction} of {len(labels)} images: {error}"
         ) from None
     return np.sort(rest), np.sort(held_out)

@@ -1,9 +1,9 @@
-"""Stripes in noise: a data set for tests, made in a moment and learned in seconds.
+"""Noisy stripes: a data set for tests that is generated instantly and learned in seconds.
 
-Four classes: wide or narrow stripes, lying or standing. Each image has its own phase per channel,
-so that a mirrored or shifted image keeps its class and no single pixel tells it.
+The four classes are wide or narrow stripes, horizontal or vertical. Each image has its own phase
+per channel, so that a mirrored or shifted image keeps its class and no single pixel reveals it.
 
-`synthetic_<side>` is a handful of larger images, to try a network that needs them: a pass takes
+`synthetic_<side>` is a handful of larger images, for trying networks that need them; an epoch takes
 seconds, and little is learned.
 """
 
@@ -26,14 +26,14 @@ FEW_TRAIN_IMAGES, FEW_TEST_IMAGES = 40, 16
 SIDE = 8
 LARGE_PREFIX = "synthetic_"
 LARGEST_SIDE = 512  # pixels
-PERIODS = (8, 8, 4, 4)  # pixels, by class; odd classes stand
+PERIODS = (8, 8, 4, 4)  # pixels, by class; odd classes are vertical
 AMPLITUDE, NOISE = 80.0, 30.0  # of 0 to 255
 
 
 def read(
     data_dir: Path, train: int = TRAIN_IMAGES, test: int = TEST_IMAGES, side: int = SIDE
 ) -> RawSplits:
-    """Generate so many images of (3, side, side); `data_dir` is not used."""
+    """Generate `train` and `test` images of (3, side, side); `data_dir` is not used."""
     rng = np.random.default_rng(SEED)
     train_labels, test_labels = balanced_labels(train), balanced_labels(test)
     return RawSplits(
@@ -45,7 +45,7 @@ def read(
 
 
 def balanced_labels(n: int) -> NDArray[np.int64]:
-    """Return the classes in turn: 0, 1, 2, 3, 0, ..."""
+    """Return the classes in rotation: 0, 1, 2, 3, 0, ..."""
     return np.arange(n, dtype=np.int64) % len(PERIODS)
 
 
@@ -79,13 +79,13 @@ SYNTHETIC = DatasetInfo(
 
 
 def synthetic_info(name: str) -> DatasetInfo:
-    """Return what is known of `synthetic_<side>`; ConfigError for a side that is no number."""
+    """Describe `synthetic_<side>`; raise ConfigError for an invalid side."""
     digits = name.removeprefix(LARGE_PREFIX)
     side = int(digits) if digits.isdecimal() and digits[0] != "0" else 0
     if not SIDE < side <= LARGEST_SIDE:
         raise ConfigError(
-            f"data set {name!r}: the side of its images is a number of pixels from {SIDE + 1} to "
-            f"{LARGEST_SIDE}, as in {LARGE_PREFIX}32"
+            f"data set {name!r}: the side of its images must be {SIDE + 1} to {LARGEST_SIDE} "
+            f"pixels, as in {LARGE_PREFIX}32"
         )
     return replace(
         SYNTHETIC,

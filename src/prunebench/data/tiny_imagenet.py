@@ -1,9 +1,9 @@
 """Tiny-ImageNet: 110 000 photographs of 200 classes, 64x64 pixels.
 
-Of Stanford's course CS231n. The folder `tiny-imagenet-200` is looked for in the data folder. Its
-training images lie in a folder for each class, `train/<class>/images/`; its validation images all
-in `val/images/`, and `val/val_annotations.txt` says the class of each. The official test images
-have no labels: the validation images are our test split.
+The data set of Stanford's course CS231n, read from the folder `tiny-imagenet-200` in the data
+folder. Training images are in `train/<class>/images/`, validation images in `val/images/`, with
+their classes in `val/val_annotations.txt`. The official test images have no labels, so the
+validation images are the test split here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHAPE = (3, 64, 64)
 
 
 def read(data_dir: Path) -> RawSplits:
-    """Decode all images; raise DataError that names a missing or damaged one."""
+    """Decode all images; raise DataError that names a missing or damaged file."""
     root = data_dir / FOLDER
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; unpack {FOLDER}.zip of CS231n there")
@@ -33,7 +33,7 @@ def read(data_dir: Path) -> RawSplits:
         folder = root / "train" / name / "images"
         found = sorted(folder.glob("*.JPEG"))
         if not found:
-            raise DataError(f"{folder}: holds no .JPEG")
+            raise DataError(f"{folder}: holds no .JPEG files")
         train += [(path, label) for path in found]
     test = read_annotations(root / "val", number)
     return RawSplits(
@@ -47,7 +47,7 @@ def read(data_dir: Path) -> RawSplits:
 def read_annotations(folder: Path, number: dict[str, int]) -> list[tuple[Path, int]]:
     """Return the validation images and their labels.
 
-    A line is the file, its class, and four numbers of a box, with tabs between.
+    A line has the file, its class and the four numbers of a box, separated by tabs.
     """
     path = folder / "val_annotations.txt"
     found = []
@@ -55,13 +55,13 @@ def read_annotations(folder: Path, number: dict[str, int]) -> list[tuple[Path, i
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if wnid not in number:
-            raise DataError(f"{path}: {name!r} is of class {wnid!r}, which wnids.txt has not")
+            raise DataError(f"{path}: {name!r} has class {wnid!r}, which is not in wnids.txt")
         found.append((folder / "images" / name, number[wnid]))
     return found
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not empty."""
+    """Return the non-empty lines of a text file."""
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
     except OSError as error:
@@ -69,7 +69,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def decode(paths: list[Path]) -> NDArray[np.uint8]:
-    """Decode images, some of which are grey, as uint8 (N, 3, 64, 64)."""
+    """Decode images, some of them grayscale, as uint8 (N, 3, 64, 64)."""
     from PIL import Image
 
     images = np.empty((len(paths), *SHAPE), dtype=np.uint8)

@@ -1,10 +1,10 @@
 """Caffe's own small networks, which IncReg prunes: LeNet-5, ConvNet and AlexNet.
 
-They are the reference models that came with Caffe (Jia et al., arXiv 1408.5093): LeNet for MNIST,
-"CIFAR10 full" (ConvNet) and AlexNet in two groups (Krizhevsky et al., 2012), without batch norm.
-Pooling rounds sizes up, as there. Each is made for one size of image: 28, 32 and 227 pixels; on
-others the last maps are averaged to the size that the linear layer expects, and images that a
-kernel does not fit into are refused. Weights are the framework's default.
+These are the reference models of Caffe (Jia et al., arXiv 1408.5093): LeNet for MNIST, "CIFAR10
+full" (ConvNet) and AlexNet in two groups (Krizhevsky et al., 2012), all without batch norm.
+Pooling rounds sizes up, as in Caffe. The networks are made for images of 28, 32 and 227 pixels. For
+other sizes, the last feature maps are averaged to the size that the linear layer expects; images
+smaller than a kernel are refused. Weights use PyTorch's default initialization.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class SpatialResponseNorm(nn.Module):
 
 
 class CaffeNet(nn.Module):
-    """Stages of a convolution with what follows it, then linear layers.
+    """Stages of one convolution and the layers after it, then linear layers.
 
-    Between these are ReLUs and, in AlexNet, dropout of one half.
+    ReLUs and, in AlexNet, dropout of one half lie between the linear layers.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class CaffeNet(nn.Module):
         return logits
 
     def labels(self) -> dict[str, LayerLabel]:
-        """Return the stage of each layer: the convolutions count from 1, there is no stem."""
+        """Return the stage of each layer; convolutions are stages 1 to n, and there is no stem."""
         return label_layers(self, self.stages)
 
 
 def _stage(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """Return a stage whose first block is the convolution with all that follows it."""
+    """Return a stage of one block: the convolution and the layers after it."""
     return nn.Sequential(nn.Sequential(OrderedDict(_named(layers))))
 
 
 def _named(layers: Sequence[nn.Module]) -> list[tuple[str, nn.Module]]:
-    """Call the convolution conv and number the rest."""
+    """Name the convolution conv and number the other layers."""
     rest = [(f"layer{index}", layer) for index, layer in enumerate(layers[1:], start=1)]
     return [("conv", layers[0]), *rest]
 

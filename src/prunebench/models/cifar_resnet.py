@@ -1,10 +1,10 @@
 """ResNet-20, -32, -56 and -110 for small images: three stages of basic blocks.
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385, section 4.2,
-with its shortcuts without parameters ("option A"), as in the codes of GReg, EPruner and SFP.
-OrthoReg's ResNet-56 has a 1x1 convolution and batch norm in each shortcut that changes the shape
-("option B"): another network, `resnet56_projection`. Weights are drawn as in GReg's code; EPruner's
-leaves the linear layer to the framework's default.
+with parameter-free shortcuts ("option A") as in the codes of GReg, EPruner and SFP. OrthoReg's
+ResNet-56 has a 1x1 convolution and batch norm in each shortcut that changes the shape ("option
+B"); that network is `resnet56_projection`. Weights are initialized as in GReg's code; EPruner's
+code leaves the linear layer at PyTorch's default.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from prunebench.models.base import LayerLabel, label_layers, scaled
 
 
 class Subsample(nn.Module):
-    """The shortcut into a new stage: every second pixel, and new channels that are zero.
+    """The shortcut into a new stage: take every second pixel and add channels of zeros.
 
-    The new channels go half before and half after the old ones. A module adds them, so that their
-    number can be corrected when channels are removed.
+    Half of the new channels come before the old ones and half after. A module adds them, so that
+    their number can be corrected when channels are removed.
     """
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -56,7 +56,7 @@ class BasicBlock(nn.Module):
 
 
 def shortcut(c_in: int, c_out: int, stride: int, *, projection: bool) -> nn.Module:
-    """Return the way around a block; only where the shape changes it is not the identity."""
+    """Return the shortcut of a block: the identity unless the shape changes."""
     if stride == 1:
         return nn.Identity()
     if not projection:
@@ -93,7 +93,7 @@ class CifarResNet(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the weights as GReg's code does: Kaiming by fan-in."""
+        """Initialize the weights as GReg's code does: Kaiming by fan-in."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -106,7 +106,7 @@ class CifarResNet(nn.Module):
         return logits
 
     def labels(self) -> dict[str, LayerLabel]:
-        """Return the stage, block and position of each layer; position 0 is a block's first."""
+        """Return the stage, block and position of each layer; positions count from 0."""
         return label_layers(self, self.stages)
 
 

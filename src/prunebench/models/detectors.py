@@ -1,6 +1,6 @@
 """The detectors that Group Fisher prunes, as networks that can be built, traced and counted.
 
-All stand on ResNet-50 with a feature pyramid of 256 channels, in the form of MMDetection:
+All use ResNet-50 with a feature pyramid of 256 channels, as in MMDetection:
 
 - RetinaNet (Lin et al., arXiv 1708.02002): nine anchors; the level P6 from the backbone's C5.
 - FSAF (Zhu et al., arXiv 1903.00621): RetinaNet's layers without anchors.
@@ -8,9 +8,9 @@ All stand on ResNet-50 with a feature pyramid of 256 channels, in the form of MM
   output beside classes and boxes; heads without group norm, as Group Fisher prunes them.
 - Faster R-CNN (Ren et al., arXiv 1506.01497; pyramid: Lin et al., arXiv 1612.03144).
 
-They return what their heads compute, level by level. Anchors, losses, and the choice of boxes are
-no part of them: training detectors is not possible here yet. Faster R-CNN takes its 512 regions,
-as many as Group Fisher counts, from the middle of a level instead of aligning proposals.
+They return the outputs of their heads, level by level. Anchors, losses and box selection are not
+included, so detectors cannot be trained yet. Faster R-CNN takes its 512 regions (the number that
+Group Fisher counts) from the middle of a level instead of aligning proposals.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Pyramid(nn.Module):
     widths
         Channels of the stages that are read.
     extra
-        Where levels beyond the last stage come from: two convolutions with stride 2 that start
-        at the backbone's "stage" or at the last "level", or one "pool".
+        Source of the levels beyond the last stage: two convolutions with stride 2 that start at
+        the backbone's last "stage" or at the last "level", or one max-pool ("pool").
     """
 
     def __init__(self, widths: Sequence[int], channels: int, extra: str) -> None:
@@ -77,7 +77,7 @@ class DenseHead(nn.Module):
         self.third = nn.Conv2d(channels, third, 3, padding=1) if third else None
 
     def forward(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Return the outputs of each level: classes, boxes, and the third where there is one."""
+        """Return the outputs of each level: classes, boxes, and the third output if any."""
         results: list[tuple[Tensor, ...]] = []
         for level in levels:
             for_boxes = self.box_convs(level)
@@ -154,7 +154,7 @@ class FasterRCNN(nn.Module):
         for level in levels:
             proposal = self.proposals(level)
             results.append((self.objectness(proposal), self.proposed(proposal)))
-        # One image; in training and detection each region would be aligned to its own box.
+        # One image. A trained detector would align each region to its own box.
         pooled = F.adaptive_avg_pool2d(levels[2][:1], 7).repeat(self.regions, 1, 1, 1)
         hidden = self.hidden(self.flatten(pooled))
         return [*results, (self.classes(hidden), self.boxes(hidden))]

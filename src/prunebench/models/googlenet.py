@@ -2,8 +2,8 @@
 
 Szegedy et al., Going Deeper with Convolutions, arXiv 1409.4842, as in EPruner's official code: a
 3x3 stem of 192 channels without stride, nine inception blocks, a "5x5" branch of two 3x3
-convolutions, batch norm after every convolution, biases before it, one linear layer, and the
-framework's default weights.
+convolutions, batch norm after every convolution, convolutions with biases, one linear layer, and
+PyTorch's default initialization.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WIDTHS = (
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1x1; 1x1 and 3x3; 1x1 and twice 3x3; max-pool and 1x1."""
+    """Four parallel branches: 1x1; 1x1, 3x3; 1x1, 3x3, 3x3; max-pool, 1x1."""
 
     def __init__(self, c_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Inception(nn.Module):
         self.project = conv_block(c_in, project, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, sum of the branches' widths, h, w)."""
+        """Return the concatenated branches, (N, sum of their widths, h, w)."""
         branches = (
             self.one(x),
             self.three(self.reduce3(x)),

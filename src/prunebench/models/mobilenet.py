@@ -2,8 +2,7 @@
 
 Howard et al., MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications,
 arXiv 1704.04861, in the form of OrthoReg's code for 32x32 pixels: no stride in the stem, four
-strides in the blocks, an average over the 2x2 pixels that are left, the framework's default
-weights.
+strides in the blocks, an average over the remaining 2x2 pixels, PyTorch's default initialization.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from torch import Tensor, nn
 
 from prunebench.models.base import LayerLabel, label_layers, scaled
 
-# Of the blocks by stage; each stage but the first begins with a stride of 2.
+# Widths of the blocks, by stage; each stage but the first begins with a stride of 2.
 WIDTHS = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 
 
 class SeparableBlock(nn.Module):
-    """A 3x3 convolution within each channel, then a 1x1 convolution over the channels."""
+    """A depthwise 3x3 convolution, then a pointwise 1x1 convolution."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """MobileNetV2 for ImageNet: inverted residuals with linear bottlenecks.
 
 Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, arXiv 1801.04381. Layers,
-widths and weights are torchvision's: multiples of 8 within 10 percent of the scaled width, and a
-last convolution of 1280 channels that wider networks widen and narrower ones keep.
+widths and initialization are torchvision's: widths are multiples of 8 within 10 percent of the
+scaled width, and the last convolution has 1280 channels, more only in wider networks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def multiple_of_8(channels: float) -> int:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none for factor 1), 3x3 within each channel, 1x1 without ReLU."""
+    """1x1 expansion (none for factor 1), depthwise 3x3, linear 1x1 projection."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class MobileNetV2(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the weights as torchvision does: Kaiming by fan-out, linear 0.01, bias 0."""
+        """Initialize as torchvision does: Kaiming by fan-out, linear 0.01, bias 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -101,15 +101,15 @@ class MobileNetV2(nn.Module):
         return logits
 
     def labels(self) -> dict[str, LayerLabel]:
-        """Return stage, block and position of each layer; the last convolution and fc are last."""
+        """Return the stage, block and position of each layer; `last` and `fc` are a stage."""
         return label_layers(self, self.stages)
 
     @staticmethod
     def own_name(name: str) -> str:
         """Return our name of a parameter or buffer that torchvision's network calls `name`.
 
-        Its blocks are counted through all stages, and their layers by place, where a block
-        without expansion begins with the 3x3.
+        torchvision numbers blocks through all stages and layers by their place in the block; a
+        block without expansion begins with the depthwise convolution.
 
         >>> MobileNetV2.own_name("features.1.conv.0.0.weight")
         'stages.0.0.depthwise.0.weight'

@@ -1,4 +1,4 @@
-"""The networks by name; listing them imports no torch.
+"""Networks by name; listing them imports no torch.
 
 A suffix scales all widths, as in torchvision's names: `vgg16_x0_25` has a quarter of the channels
 in every layer.
@@ -66,16 +66,17 @@ def names() -> list[str]:
 
 
 def split_width(name: str) -> tuple[str, float]:
-    """Return a network's name and its width factor; ConfigError if either is not possible.
+    """Return a network's name and width factor.
 
-    Nor is a detector, which cannot be trained here.
+    Raises ConfigError for an unknown network, an invalid width, and for detectors, which cannot be
+    trained yet.
 
     >>> split_width("vgg16_x0_25"), split_width("resnet56")
     (('vgg16', 0.25), ('resnet56', 1.0))
     """
     if name in DETECTORS:
         raise ConfigError(
-            f"training detectors is not built; {name} can be built and counted (prunebench costs)"
+            f"{name} is a detector; detectors can be counted (prunebench costs) but not trained yet"
         )
     slug, separator, suffix = name.rpartition("_x")
     if name in MODELS or not separator:
@@ -84,8 +85,8 @@ def split_width(name: str) -> tuple[str, float]:
     width = float(suffix.replace("_", ".")) if re.fullmatch(r"[0-9]+(_[0-9]+)?", suffix) else 0.0
     if width <= 0:
         raise ConfigError(
-            f"network {name!r}: the width {suffix!r} is no number above 0; "
-            f"{slug}_x0_25, for example, is a quarter of the width"
+            f"network {name!r}: the width {suffix!r} is not a number above 0; "
+            f"for example, {slug}_x0_25 has a quarter of the width"
         )
     return slug, width
 

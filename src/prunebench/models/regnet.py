@@ -1,9 +1,9 @@
 """RegNetX for ImageNet, in the form of its authors' code (pycls).
 
 Radosavovic et al., Designing Network Design Spaces, arXiv 2003.13678, section 3.3 and its tables of
-models. The stages' widths follow from a quantized linear function of the depth and are rounded to
-the nearest multiple of the group width, as the authors do; torchvision rounds otherwise and ships
-another RegNetX-400MF.
+models. The widths of the stages follow a quantized linear function of the depth and are rounded to
+the nearest multiple of the group width, as in the authors' code. torchvision rounds differently
+and ships another RegNetX-400MF.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stages_of(
 
 
 class RegNetX(nn.Module):
-    """Stem of 32 channels, four stages of grouped blocks with a stride each, classifier."""
+    """Stem of 32 channels, four stages of grouped blocks, each with a stride, classifier."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class RegNetX(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the weights as the authors do: Kaiming by fan-out, linear 0.01, bias 0."""
+        """Initialize as the authors do: Kaiming by fan-out, linear 0.01, bias 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,14 +1,15 @@
 """ResNets and ResNeXt for ImageNet, and OrthoReg's ResNet-34 for small images.
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385; Xie et al.,
-Aggregated Residual Transformations for Deep Neural Networks, arXiv 1611.05431. Layers and weights
-are torchvision's. Two forms share a name elsewhere and are two networks here:
+Aggregated Residual Transformations for Deep Neural Networks, arXiv 1611.05431. Layers and
+initialization are torchvision's. Two networks are called ResNet-50 elsewhere:
 
-- resnet50: the stride of a bottleneck on its 3x3 convolution, as in torchvision and its weights.
-- resnet50_caffe: the stride on the first 1x1 convolution, as the authors published it for Caffe;
-  IncReg prunes this one.
+- resnet50: a bottleneck has its stride on the 3x3 convolution, as in torchvision.
+- resnet50_caffe: a bottleneck has its stride on the first 1x1 convolution, as the authors published
+  it for Caffe; IncReg prunes this one.
 
-resnet34_cifar is OrthoReg's: a 3x3 stem without stride, no max-pool, the framework's weights.
+resnet34_cifar is OrthoReg's network: a 3x3 stem without stride, no max-pool, PyTorch's default
+initialization.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
-    """Return the way around a block: a 1x1 convolution where the shape changes."""
+    """Return the shortcut of a block: a 1x1 convolution if the shape changes, else the identity."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     conv = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
@@ -129,7 +130,7 @@ class ResNet(nn.Module):
         stages, widths = [], []
         for index, count in enumerate(blocks):
             c_out = scaled(WIDTHS[index] * (4 if bottleneck else 1), width)
-            # ResNeXt's groups keep their number; their width is what is scaled.
+            # The number of ResNeXt's groups stays; their width is scaled.
             planes = groups * scaled(WIDTHS[index] * width_per_group // 64, width)
             stage: list[nn.Module] = []
             for block in range(count):
@@ -150,7 +151,7 @@ class ResNet(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the convolutions as torchvision does (Kaiming by fan-out), the rest as torch."""
+        """Initialize convolutions as torchvision does: Kaiming by fan-out."""
         for module in self.modules():
             if self.fan_out and isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

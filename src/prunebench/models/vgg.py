@@ -1,14 +1,17 @@
-"""VGG for small images, in the three forms that the papers prune.
+"""VGG, in the three forms for small images that the papers prune, and VGG-16 for ImageNet.
 
 Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, arXiv
-1409.1556, with batch norm and a single linear layer. The forms differ in more than depth:
+1409.1556. The networks for small images have batch norm and a single linear layer:
 
 - vgg13, OrthoReg's: convolutions with bias, batch norm *after* the ReLU, five max-pools.
 - vgg16, EPruner's: convolutions with bias, batch norm before the ReLU, five max-pools.
 - vgg19, GReg's: convolutions without bias, batch norm before the ReLU, four max-pools.
 
-All end in an average over what is left of the image: one pixel of 32x32 after five max-pools,
-2x2 after four. Weights are drawn as in each paper's official code.
+They end in an average over the remaining pixels: of 32x32 pixels, one after five max-pools and 2x2
+after four. Weights are initialized as in each paper's official code.
+
+- vgg16_imagenet, which IncReg prunes: configuration D as its authors published it for Caffe, 13
+  convolutions with bias, no batch norm, three linear layers, torchvision's initialization.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class VGG(nn.Module):
                 layers.append(conv_block(c_in, c_out, bias=bias, norm_last=norm_last))
                 c_in = c_out
             if last_pool or index < len(widths) - 1:
-                # ceil_mode lets images of less than 32x32 through: one pixel stays one pixel.
+                # ceil_mode admits images below 32x32: one pixel stays one pixel.
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
@@ -67,7 +70,7 @@ class VGG(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the weights as the code of the form's paper does."""
+        """Initialize the weights as the official code of the paper does."""
         self.scheme(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ class VGG(nn.Module):
 
 
 def conv_block(c_in: int, c_out: int, *, bias: bool, norm_last: bool) -> nn.Sequential:
-    """Return a 3x3 convolution, then batch norm and ReLU, or with `norm_last` the other way."""
+    """Return a 3x3 convolution, batch norm and ReLU; `norm_last` puts batch norm after ReLU."""
     conv = ("conv", nn.Conv2d(c_in, c_out, 3, padding=1, bias=bias))
     bn, relu = ("bn", nn.BatchNorm2d(c_out)), ("relu", nn.ReLU())
     layers: list[tuple[str, nn.Module]] = [conv, relu, bn] if norm_last else [conv, bn, relu]
@@ -90,11 +93,11 @@ def conv_block(c_in: int, c_out: int, *, bias: bool, norm_last: bool) -> nn.Sequ
 
 
 def default_weights(model: nn.Module) -> None:
-    """Leave the framework's own weights: OrthoReg's."""
+    """Keep PyTorch's default initialization: OrthoReg's code."""
 
 
 def fan_out_weights(model: nn.Module) -> None:
-    """Draw EPruner's: Kaiming by fan-out, linear 0.01, biases 0."""
+    """Initialize as EPruner's code: Kaiming by fan-out, linear 0.01, biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -104,7 +107,7 @@ def fan_out_weights(model: nn.Module) -> None:
 
 
 def fan_in_weights(model: nn.Module) -> None:
-    """Draw GReg's: Kaiming by fan-in everywhere, biases 0."""
+    """Initialize as GReg's code: Kaiming by fan-in everywhere, biases 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
@@ -121,7 +124,7 @@ def zero_biases(model: nn.Module) -> None:
 class VGGImageNet(nn.Module):
     """Five stages of convolutions with ReLU, each ending in a max-pool; three linear layers.
 
-    `stages.2.1.conv` is the convolution that its authors call conv3_2.
+    `stages.2.1.conv` is the convolution that VGG's authors call conv3_2.
     """
 
     def __init__(self, *, num_classes: int, in_channels: int, width: float) -> None:
@@ -134,11 +137,11 @@ class VGGImageNet(nn.Module):
                 conv = nn.Conv2d(c_in, c_out, 3, padding=1)
                 layers.append(nn.Sequential(OrderedDict(conv=conv, relu=nn.ReLU())))
                 c_in = c_out
-            # ceil_mode lets images of less than 32x32 through, as in the small VGGs.
+            # ceil_mode admits images below 32x32, as in the networks for small images.
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
-        self.pool = nn.AdaptiveAvgPool2d(7)  # of 224x224 pixels 7x7 are left: it changes nothing
+        self.pool = nn.AdaptiveAvgPool2d(7)  # changes nothing at 224x224 pixels
         self.flatten = nn.Flatten()
         hidden = scaled(4096, width)
         self.classifier = nn.Sequential(
@@ -153,7 +156,7 @@ class VGGImageNet(nn.Module):
         self.draw_weights()
 
     def draw_weights(self) -> None:
-        """Draw the weights: Kaiming by fan-out, linear 0.01, biases 0."""
+        """Initialize: Kaiming by fan-out, linear 0.01, biases 0."""
         fan_out_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,7 +175,7 @@ class VGGImageNet(nn.Module):
         place, _, parameter = rest.partition(".")
         if part != "features":
             return name
-        # There a stage is a convolution and a ReLU for each width, and a max-pool.
+        # torchvision lists a convolution and a ReLU for each width, then a max-pool.
         index = int(place)
         for stage, widths in enumerate(WIDTHS_16):
             length = 2 * len(widths) + 1
