@@ -1,13 +1,13 @@
-"""The base network: how it is trained, and as a run of its own, so that tables have its row.
+"""Controls: the base network itself, and smaller networks trained from scratch.
 
-Training a smaller network from scratch: the controls of every comparison.
+`unpruned` evaluates the base network, which gives it a row in the tables. The others train a
+smaller network from fresh weights.
 
 Source: Liu et al., "Rethinking the Value of Network Pruning", arXiv 1810.05270. Scratch-E trains
 as many epochs as the base network had; Scratch-B gets the base network's computation, that is
-epochs × base MACs / pruned MACs. The source caps Scratch-B at twice the epochs for large
-networks; here the cap is an option. Both take over the widths that another run has found;
-`uniform_width` has the plainest ones, the same share of every layer: what a method's widths are
-worth is the difference.
+epochs × base MACs / pruned MACs. The source caps Scratch-B at twice the epochs for large networks;
+here the cap is an option. Both use the widths that another run has found. `uniform_width` prunes
+the same share of every layer; the difference to it is the value of a method's widths.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from prunebench.methods.base import Before, Method, MethodOptions, O, Rule
 
 
 class Unpruned(Method[MethodOptions]):
-    """No phases: the base network is evaluated as it is."""
+    """The base network, evaluated without any training."""
 
-    summary = "the base network, for its row in the tables"
+    summary = "control: the base network, not pruned"
     recipe_roles = ()
     ratios = (0.0,)
 
@@ -41,9 +41,9 @@ class Unpruned(Method[MethodOptions]):
 
 
 class Base(Method[MethodOptions]):
-    """Plain training from fresh weights: what the base stage does; no method of the registry."""
+    """Training of a base network from fresh weights; used by the base stage, not registered."""
 
-    summary = "plain training"
+    summary = "training without pruning"
     start = "fresh"
     recipe_roles = ("base",)
 
@@ -53,14 +53,23 @@ class Base(Method[MethodOptions]):
 
 
 class ScratchOptions(MethodOptions):
-    """Options of both controls that take widths over."""
+    """Options of Scratch-E and Scratch-B."""
 
-    widths_from: str = "l1/default"
-    longest: Annotated[float, Field(ge=1)] = 2.0  # Scratch-B: at most so many times the epochs
+    widths_from: str = Field(
+        "l1/default",
+        description="Run whose widths are used, as method/setting, at the same ratio and seed.",
+    )
+    longest: Annotated[float, Field(ge=1)] = Field(
+        2.0,
+        description="Scratch-B's cap on the training, as a multiple of the base recipe's epochs "
+        "(default: Liu et al. for large networks).",
+    )
 
 
 def scratch_b_epochs(epochs: float, base_macs: int, macs: int, longest: float) -> float:
-    """Return the epochs that cost as much as the base network's, at most `longest` times them.
+    """Return the epochs that cost as much computation as the base network's training.
+
+    The result is at most `longest` times `epochs`.
 
     >>> scratch_b_epochs(20, 400, 100, 2.0), scratch_b_epochs(20, 300, 200, 2.0)
     (40.0, 30.0)
@@ -69,7 +78,7 @@ def scratch_b_epochs(epochs: float, base_macs: int, macs: int, longest: float) -
 
 
 class FromScratch(Method[O]):
-    """A smaller network, fresh weights, the base recipe's epochs."""
+    """Prune first, then train the smaller network from fresh weights with the base recipe."""
 
     start = "fresh"
     recipe_roles = ("base",)
@@ -79,52 +88,55 @@ class FromScratch(Method[O]):
         return [Phase(name="widths", then=budget), training("train", recipes["base"])]
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
-        """Draw weights for the small network: the large one's fan-in does not fit it."""
+        """Initialize the smaller network: initial weights depend on the fan-in."""
         run.initialize()
 
 
 class UniformOptions(MethodOptions):
-    """Options of the uniformly thinner network: all its layers are thinner."""
+    """Options of the uniformly thinner network."""
 
-    roles: tuple[Rule, ...] = ("stem", "stream", "inside")
+    roles: tuple[Rule, ...] = Field(
+        ("stem", "stream", "inside"),
+        description="Rules that select the groups that may be pruned (default: all).",
+    )
 
 
 class UniformWidth(FromScratch[UniformOptions]):
-    """The same share of every group's units, fresh weights, the base recipe's epochs.
+    """Remove the same share of every group's units, then train from fresh weights.
 
-    With ratio_kind macs or params, the share that meets the budget. Which units leave is nothing,
-    since the weights are new.
+    With ratio_kind macs or params, this is the share that meets the budget. It does not matter
+    which units are removed, since the weights are fresh.
     """
 
-    summary = "control: a uniformly thinner network trained from scratch, the base's epochs"
+    summary = "control: a uniformly thinner network trained from scratch for the base's epochs"
     Options = UniformOptions
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return each unit's place in its group as a share, so that all rankings are uniform."""
+        """Return each unit's relative position in its group, so that any ranking is uniform."""
         return {name: torch.arange(1, g.n_units + 1) / g.n_units for name, g in groups.items()}
 
 
 class ScratchE(FromScratch[ScratchOptions]):
-    """The found widths, fresh weights, the base recipe's epochs."""
+    """Another run's widths, trained from fresh weights for the base recipe's epochs."""
 
-    summary = "control: another run's widths trained from scratch, the base's epochs"
+    summary = "control: another run's widths trained from scratch for the base's epochs"
     Options = ScratchOptions
     takes_widths = True
 
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the complement of what the followed run kept."""
+        """Return the removal of all units that the followed run did not keep."""
         assert run.source_kept is not None
         removed = {n: kept_units(run.sizes[n], kept) for n, kept in run.source_kept.items()}
         return Plan(removed={name: units for name, units in removed.items() if len(units)})
 
 
 class ScratchB(ScratchE):
-    """The found widths, fresh weights, the base network's computation."""
+    """Another run's widths, trained from fresh weights with the base network's computation."""
 
-    summary = "control: another run's widths trained from scratch, the base's computation"
+    summary = "control: another run's widths trained from scratch with the base's computation"
 
     def phase_length(self, run: Run, phase: Phase) -> Length:
-        """Stretch the base recipe's epochs by the speedup, up to the cap."""
+        """Return the base recipe's epochs times the speedup, up to the cap."""
         assert isinstance(phase.length, Epochs)
         macs = run.costs.macs()
         return Epochs(scratch_b_epochs(phase.length.n, run.base_macs, macs, self.options.longest))

@@ -1,13 +1,14 @@
 """EPruner: keep the exemplars of each layer's filters, found by affinity propagation.
 
-Source: Lin et al., arXiv 2101.07985 (IEEE TNNLS 33(12)), and its official code, which is followed
-throughout. Filters send each other messages about which of them represent the others; those that
-emerge as exemplars stay. Their number, the layer's new width, follows from `beta` alone: a larger
-one makes every filter less willing to be an exemplar. No data and no training are needed.
+Source: Lin et al., Network Pruning Using Adaptive Exemplar Filters, arXiv 2101.07985 (IEEE TNNLS
+33(12)), and its official code, which is followed throughout. The filters of a layer exchange
+messages about which of them represent the others; the filters that emerge as exemplars are kept.
+Their number, the layer's new width, depends on `beta` alone: a larger one makes every filter less
+willing to be an exemplar. The selection needs no data and no training.
 
-The code asks for scikit-learn 0.20 and feeds it float32; here similarities are float64 and the
-seed of the library's tie-breaking noise is fixed, so that exemplars repeat. A layer that has not
-settled after the library's 200 iterations keeps the exemplars it has by then, as in 0.20.
+The code asks for scikit-learn 0.20 and passes it float32. Here similarities are float64 and the
+seed of the library's tie-breaking noise is fixed, so that exemplars are reproducible. A layer that
+has not converged after the library's 200 iterations keeps the exemplars found by then, as in 0.20.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup, Member
@@ -37,26 +39,47 @@ Floats = NDArray[np.float64]
 
 
 class EPrunerOptions(MethodOptions):
-    """Options of EPruner; per network the README and the code give other values of `beta`."""
+    """Options of EPruner; the README and the code use other values of `beta` per network."""
 
-    beta: Positive = 0.73  # README: VGG-16, ResNet-18, ResNet-50
-    # over `beta`, by pattern of layers, of which the first that fits counts; code: in the deep
-    # layers of VGG-16 (0.92) and of the ResNets for ImageNet, of bottlenecks the 3x3 alone
-    layer_betas: dict[str, Positive] = {}
-    initialization: Literal["centroids", "random_project", "random"] = "centroids"
-    reset_all: bool = False  # all but the clustered weights start anew; code: VGG-16
+    beta: Positive = Field(
+        0.73,
+        description="Factor of the median similarity in a filter's preference; larger values prune "
+        "more (default: README for VGG-16, ResNet-18 and ResNet-50).",
+    )
+    layer_betas: dict[str, Positive] = Field(
+        {},
+        description="Values of beta by pattern of layers; the first that matches counts. The code "
+        "sets them in the deep layers of VGG-16 (0.92) and of the ResNets for ImageNet, in "
+        "bottlenecks for the 3x3 convolution only.",
+    )
+    initialization: Literal["centroids", "random_project", "random"] = Field(
+        "centroids",
+        description="Start of the smaller network. centroids (default): exemplars and the matching "
+        "input channels of the next layers keep their weights; random_project: the next layers' "
+        "weights are randomly projected to the new width; random: fresh weights.",
+    )
+    reset_all: bool = Field(
+        False,
+        description="Whether all tensors except the clustered weights are initialized anew "
+        "(default: no; the code's VGG-16: yes).",
+    )
 
 
 def similarities(rows: Floats) -> Floats:
-    """Return s(i, k) = -|x_i - x_k|^2 of (filters, weights), with a zero diagonal."""
-    from sklearn.metrics.pairwise import euclidean_distances  # a second that only runs shall pay
+    """Return s(i, k) = -|x_i - x_k|^2, shape (filters, filters), with a zero diagonal.
+
+    `rows` has the shape (filters, weights per filter).
+    """
+    from sklearn.metrics.pairwise import euclidean_distances  # importing it takes a second
 
     found: Floats = -euclidean_distances(rows, squared=True)
     return found
 
 
 def preferences(s: Floats, beta: float) -> Floats:
-    """Return p(k) = beta * median over i of s(i, k), one per filter, the zero s(k, k) included.
+    """Return p(k) = beta * median over i of s(i, k), shape (filters,).
+
+    The median includes the zero s(k, k), as in the official code.
 
     >>> preferences(np.array([[0.0, -1.0, -25.0], [-1.0, 0.0, -16.0], [-25.0, -16.0, 0.0]]), 2.0)
     array([ -2.,  -2., -32.])
@@ -66,10 +89,10 @@ def preferences(s: Floats, beta: float) -> Floats:
 
 
 def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
-    """Return the exemplars of (filters, weights), ascending, and whether the messages settled.
+    """Return the ascending indices of the exemplars, and whether the messages converged.
 
-    There is always one: where the library ends without any, the filter most similar to all
-    others. Of filters that are all the same the first one stays.
+    `rows` has the shape (filters, weights per filter). There is always an exemplar: if the library
+    finds none, it is the filter most similar to all others. Of equal filters, it is the first.
     """
     from sklearn.cluster import AffinityPropagation
     from sklearn.exceptions import ConvergenceWarning
@@ -87,10 +110,10 @@ def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
 
 
 def sparse_projection(n_in: int, n_out: int, generator: torch.Generator) -> Tensor:
-    """Return a random (n_in, n_out) that keeps squared lengths of rows times it on average.
+    """Return a random (n_in, n_out) matrix for projecting rows.
 
-    Entries are +-sqrt(1/q) / sqrt(n_out) with probability q/2 each, else 0; q = 1/sqrt(n_in).
-    Official code, which does not seed it.
+    A projected row keeps its squared length on average. Entries are +-sqrt(1/q) / sqrt(n_out) with
+    probability q/2 each, else 0; q = 1/sqrt(n_in). Official code, which does not seed it.
     """
     q = 1 / math.sqrt(n_in)
     draw = torch.rand(n_in, n_out, generator=generator)
@@ -99,7 +122,7 @@ def sparse_projection(n_in: int, n_out: int, generator: torch.Generator) -> Tens
 
 
 def projected(columns: Tensor, n_out: int, generator: torch.Generator) -> Tensor:
-    """Return (c_out, n_out, ...) of a consumer's (c_out, c_in, ...), projected as a whole."""
+    """Return a layer's weight (c_out, c_in, ...) projected to (c_out, n_out, ...)."""
     kernel = columns[0, 0].numel()
     matrix = sparse_projection(columns.shape[1] * kernel, n_out * kernel, generator)
     flat = columns.flatten(1) @ matrix.to(columns)
@@ -109,7 +132,7 @@ def projected(columns: Tensor, n_out: int, generator: torch.Generator) -> Tensor
 class EPruner(Method[EPrunerOptions]):
     """Cluster each layer's filters, keep the exemplars, fine-tune."""
 
-    summary = "exemplars of each layer's filters by affinity propagation (Lin et al.)"
+    summary = "keep exemplar filters found by affinity propagation in each layer (Lin et al.)"
     Options = EPrunerOptions
     ratio_kinds = ("auto",)
 
@@ -118,7 +141,7 @@ class EPruner(Method[EPrunerOptions]):
         return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
 
     def before_phase(self, run: Run) -> None:
-        """Load scikit-learn, so that the seconds of a selection hold none of it."""
+        """Import scikit-learn before the selection, so that the import is not in its seconds."""
         importlib.import_module("sklearn.cluster")
 
     def beta_of(self, layer: str) -> float:
@@ -126,30 +149,30 @@ class EPruner(Method[EPrunerOptions]):
         return by_pattern(self.options.layer_betas, layer, self.options.beta)
 
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return all but the exemplars of each layer."""
-        removed, unsettled = {}, 0
+        """Return the removal of all filters except the exemplars."""
+        removed, not_converged = {}, 0
         for name, group in self.candidates(run).items():
             rows = unit_rows(run.params, group).double().cpu().numpy()
             kept, converged = exemplars(rows, self.beta_of(name))
-            unsettled += not converged
-            size = torch.tensor(group.n_units / len(kept))
-            run.log(name, "mean_cluster_size", size)
+            not_converged += not converged
+            run.log(name, "mean_cluster_size", torch.tensor(group.n_units / len(kept)))
             if len(kept) < group.n_units:
                 removed[name] = kept_units(group.n_units, torch.tensor(kept))
-        self.state["layers_not_converged"] = unsettled
+        self.state["layers_not_converged"] = not_converged
         return Plan(removed=removed)
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
-        """Start anew what the code does, and put everything else back.
+        """Initialize anew the tensors that the code does, and restore all others.
 
-        "centroids": exemplars keep their weights, and what reads them its columns. Anew start the
-        biases and batch norms of clustered layers, whether or not they lost filters.
-        "random_project": likewise, but what reads exemplars has all its old columns projected to
-        as many as there are exemplars. "random": everything starts anew, only widths are found.
+        "centroids": exemplars keep their weights, and the layers that read them the matching
+        columns. Biases and batch norms of clustered layers are initialized anew, even if the layer
+        lost no filter. "random_project": the same, but all old columns of a layer that reads
+        exemplars are projected to as many columns as there are exemplars. "random": everything is
+        initialized anew; only the widths are used.
         """
         groups = self.candidates(run)
         tensors = _tensors(run.model)
-        fresh = self.starting_anew(groups, tensors)
+        fresh = self.reset_names(groups, tensors)
         old = {name: t.detach().clone() for name, t in tensors.items() if name not in fresh}
         run.initialize()
         with torch.no_grad():
@@ -164,10 +187,10 @@ class EPruner(Method[EPrunerOptions]):
             if isinstance(module, nn.modules.batchnorm._NormBase):
                 module.reset_running_stats()
 
-    def starting_anew(
+    def reset_names(
         self, groups: Mapping[str, ChannelGroup], tensors: Mapping[str, Tensor]
     ) -> set[str]:
-        """Return the names of the parameters and buffers that do not keep their values."""
+        """Return the names of the parameters and buffers that are initialized anew."""
         if self.options.initialization == "random":
             return set(tensors)
         if self.options.reset_all:
@@ -176,7 +199,7 @@ class EPruner(Method[EPrunerOptions]):
         return {name for member in vectors for name in member.parameters}
 
     def project(self, run: Run, group: str, before: Before, fresh: set[str]) -> None:
-        """Set what reads the group's exemplars to a projection of what read all its filters."""
+        """Set the weights that read the exemplars to the projected old weights."""
         now = {m.parameters[0]: m for m in _readers(run.graph.groups[group])}
         for member in _readers(before.graph.groups[group]):
             name, dim = member.parameters[0], member.dim
@@ -190,7 +213,7 @@ class EPruner(Method[EPrunerOptions]):
             new[:, places.to(new.device)] = projected(columns, len(places), generator)
 
     def figures(self) -> dict[str, float]:
-        """Return in how many layers the messages had not settled."""
+        """Return the number of layers in which affinity propagation did not converge."""
         return dict(self.state)
 
 
