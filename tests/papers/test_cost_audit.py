@@ -11,8 +11,7 @@ import pytest
 from prunebench.core.errors import ConfigError
 from prunebench.papers.cost_audit import CostCell, compare, tally, wanted
 from prunebench.papers.published import PublishedRow, papers, read_published
-from prunebench.papers.structure_files import PaperStructures, read_structures
-from prunebench.papers.structures import CountedStructure
+from prunebench.papers.structures import CountedStructure, PaperStructures, read_structures
 
 NETWORK = {"architecture": "resnet56", "num_classes": 10, "image": [3, 32, 32]}
 EMPTY = dict.fromkeys(PublishedRow.model_fields, "")
@@ -132,12 +131,15 @@ def test_another_row_is_read_where_it_stands_alone() -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"of": "macs", "column": "params_m"}, "params_m is not printed in the row"),
-        ({"of": "macs", "column": "speedup_ratio"}, "speedup_ratio is not printed"),
-        ({"of": "thop4"}, "thop4 does not follow from a closed form"),
+        ({"of": "macs", "column": "params_m"}, "a rule reads params_m, which the row does not"),
+        (
+            {"of": "macs", "column": "speedup_ratio"},
+            "reads speedup_ratio, which the row does not",
+        ),
+        ({"of": "thop4"}, "a closed form does not determine thop4"),
         (
             {"of": "macs", "column": "flops_m", "row": {"methd": "cp"}},
-            "'methd' is no column of a published row",
+            "'methd' is not a column of published rows",
         ),
     ],
 )
@@ -147,16 +149,16 @@ def test_a_rule_that_cannot_be_followed_is_named(rule: dict[str, Any], words: st
 
 
 def test_a_rule_without_a_network_is_named() -> None:
-    with pytest.raises(ConfigError, match="the entry names no network"):
+    with pytest.raises(ConfigError, match="a rule needs a network"):
         judged([row(flops_m="1", dataset="imagenet")], cells={"flops_m": {"by": {"of": "macs"}}})
 
 
 def test_a_row_or_column_without_a_rule_is_unexplained() -> None:
     (cell,) = judged([row(flops_m="1")], cells={})
-    assert cell.reason == "its entry in structures/greg.yaml has no rule for the column"
+    assert cell.reason == "the entry in published_structures/greg.yaml has no rule for the column"
     files = {"greg": PaperStructures.model_validate({"networks": {}, "rows": []})}
     (cell,) = compare([row(flops_m="1")], files, {})
-    assert cell.reason == "no entry of structures/greg.yaml fits the row"
+    assert cell.reason == "no entry of published_structures/greg.yaml fits the row"
 
 
 def test_the_printed_ratio_is_the_structure_s() -> None:
@@ -179,7 +181,7 @@ def test_the_printed_ratio_is_the_structure_s() -> None:
     assert formula is not None
     assert formula.formula is not None
     assert formula.formula.keep == pytest.approx(0.075)
-    with pytest.raises(ConfigError, match="asks for the printed ratio and the row has none"):
+    with pytest.raises(ConfigError, match="uses the printed ratio, but the row has none"):
         file.structure_of(row(), file.rows[0])
 
 
@@ -200,7 +202,7 @@ def test_a_base_is_whole_in_its_paper_s_form() -> None:
 
 def test_files_are_checked(tmp_path: Path) -> None:
     (tmp_path / "greg.yaml").write_text("networks: {}\nrows: [{match: {methd: l1}}]\n")
-    with pytest.raises(ConfigError, match=r"greg.yaml: rows\[0\].match: 'methd' is no column"):
+    with pytest.raises(ConfigError, match=r"greg.yaml: rows\[0\].match: 'methd' is not a column"):
         read_structures(["greg"], tmp_path)
     with pytest.raises(ConfigError, match=r"srfp.yaml: cannot be read"):
         read_structures(["srfp"], tmp_path)

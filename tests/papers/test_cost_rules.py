@@ -72,8 +72,8 @@ def test_what_prints_so(digits: str, ends: tuple[float, float]) -> None:
     ("content", "words"),
     [
         ({"of": "macs", "share": 0.5, "column": "flops_m"}, "give either share or column"),
-        ({"of": "macs", "row": {"paper": "greg"}}, "row and instead need the column"),
-        ({"of": "macs", "instead": "1.05"}, "row and instead need the column"),
+        ({"of": "macs", "row": {"paper": "greg"}}, "row and instead require column"),
+        ({"of": "macs", "instead": "1.05"}, "row and instead require column"),
         ({"of": "flops"}, "of"),
     ],
 )
@@ -86,8 +86,11 @@ def test_a_rule_has_one_source(content: dict[str, object], words: str) -> None:
     ("content", "words"),
     [
         ({}, "give by, otherwise or undetermined"),
-        ({"otherwise": [{"of": "macs"}]}, "a rule below otherwise needs a reason"),
-        ({"by": {"of": "macs"}, "undetermined": "unknown"}, "with its own rule is determined"),
+        ({"otherwise": [{"of": "macs"}]}, "each rule in otherwise needs a reason"),
+        (
+            {"by": {"of": "macs"}, "undetermined": "unknown"},
+            "by and undetermined exclude",
+        ),
     ],
 )
 def test_words_alone_explain_no_cell(content: dict[str, object], words: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from prunebench.papers.cost_audit import STATUSES as STATUS_ORDER
 from prunebench.papers.published import COST_COLUMNS, published_dir
-from prunebench.papers.structure_files import structures_dir
+from prunebench.papers.structures import structures_dir
 
 ROOT = Path(__file__).parents[2]
 # Of the five cost columns; memory and sparsity, printed beside them, are counted below.

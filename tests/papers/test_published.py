@@ -103,7 +103,7 @@ def test_numbers_of_the_note_are_cost_cells(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"dataset": "cifar"}, "dataset: unknown value 'cifar'; did you mean cifar10 or cifar100"),
-        ({"ratio_kind": ""}, "a ratio and its kind are printed both or not at all"),
+        ({"ratio_kind": ""}, "ratio and ratio_kind must be both given or both empty"),
         ({"top1": "193.1"}, "top1: must be at most 100"),
         ({"flops_m": "4.1G"}, "flops_m: .*4.1G"),
         ({"method": "L1 norm"}, "method: 'L1 norm' is not a valid name"),
@@ -136,7 +136,7 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResultError, match="holds no CSV"):
+    with pytest.raises(ResultError, match="no CSV file"):
         read_published(tmp_path)
 
 

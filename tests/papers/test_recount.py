@@ -10,6 +10,7 @@ from prunebench.core.errors import ModelError
 from prunebench.measure.layer_counts import count_layers
 from prunebench.papers import recount as structures
 from prunebench.papers.conventions import fpgm_imagenet
+from prunebench.papers.cost_rules import QUANTITIES
 from prunebench.papers.recount import (
     count,
     count_all,
@@ -17,7 +18,7 @@ from prunebench.papers.recount import (
     count_params_per_call,
     kept_units,
 )
-from prunebench.papers.structures import QUANTITIES, CountedStructure, Formula, Thinned
+from prunebench.papers.structures import CountedStructure, Formula, Thinned
 
 RESNET56 = {"architecture": "resnet56", "num_classes": 10, "image": (3, 32, 32)}
 RESNET50 = {"architecture": "resnet50", "num_classes": 1000, "image": (3, 224, 224)}

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from prunebench.papers.structures import QUANTITIES, CountedStructure, Formula, Thinned
+from prunebench.papers.cost_rules import QUANTITIES
+from prunebench.papers.structures import CountedStructure, Formula, Thinned
 
 BASE = {"architecture": "resnet20", "num_classes": 10, "image": (3, 32, 32)}
 

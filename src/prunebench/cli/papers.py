@@ -36,7 +36,7 @@ def costs(
     from prunebench.papers.cost_tables import base_rows, tally_rows, write_costs
     from prunebench.papers.published import papers, read_published, select
     from prunebench.papers.recount import count_all
-    from prunebench.papers.structure_files import read_structures
+    from prunebench.papers.structures import read_structures
 
     rows = read_published(published_dir)
     entries = read_structures(papers(rows), structures)

@@ -1,8 +1,8 @@
-"""The papers' printed costs, cell by cell, against what the recipes' structures cost.
+"""Compare every printed cost with the cost of the recipe's structure, without training.
 
-Nothing here is trained. A status is found, never written down: a cell agrees if the paper's own
-convention yields its digits, is explained if another rule of the table's entry does, is
-undetermined if its structure is not given, and is unexplained if none of that holds.
+The status of a cell is computed, never declared. A cell agrees if the paper's own convention
+yields the printed digits, is explained if another rule of its entry does, is undetermined if its
+structure is not known, and is unexplained otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from prunebench.papers.cost_rules import (
     spread,
 )
 from prunebench.papers.published import PublishedRow
-from prunebench.papers.structure_files import Entry, PaperStructures, text_of
-from prunebench.papers.structures import CountedStructure
+from prunebench.papers.structures import CountedStructure, Entry, PaperStructures, text_of
 
 Status = Literal["agree", "explained", "undetermined", "unexplained"]
 STATUSES: tuple[Status, ...] = ("agree", "explained", "undetermined", "unexplained")
@@ -35,7 +34,7 @@ Counts = Mapping[CountedStructure, Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class CostCell:
-    """One printed cost and what became of it; `computed` is None where nothing was computed."""
+    """One printed cost with its status; `computed` is None if nothing could be computed."""
 
     row: PublishedRow
     column: str
@@ -49,7 +48,7 @@ class CostCell:
 def wanted(
     rows: Iterable[PublishedRow], structures: Mapping[str, PaperStructures]
 ) -> list[CountedStructure]:
-    """Return every structure whose counts `compare` will ask for, bases included."""
+    """Return every structure whose counts `compare` needs, unpruned networks included."""
     found: dict[CountedStructure, None] = {}
     for row in rows:
         file = structures[row.paper]
@@ -65,7 +64,7 @@ def wanted(
 def base_networks(
     structures: Mapping[str, PaperStructures],
 ) -> dict[tuple[str, str], CountedStructure]:
-    """Return every network of the files, whole, by paper and the paper's name for it."""
+    """Return every unpruned network of the files, by paper and the paper's name for it."""
     return {
         (paper, name): CountedStructure.model_validate(network.model_dump())
         for paper, file in structures.items()
@@ -77,38 +76,36 @@ def compare(
     rows: Sequence[PublishedRow],
     structures: Mapping[str, PaperStructures],
     counts: Counts,
-    neighbours: Sequence[PublishedRow] = (),
+    all_rows: Sequence[PublishedRow] = (),
 ) -> list[CostCell]:
-    """Return every printed cost cell of the rows, in their order, with its status.
+    """Return every printed cost of the rows, in their order, with its status.
 
-    `counts` holds each quantity of what `wanted` returned; `neighbours` are the rows that rules
-    may read, without them `rows` themselves.
+    `counts` holds each quantity of the `wanted` structures. Rules may read other rows: `all_rows`,
+    by default `rows`.
     """
     cells = []
     for row in rows:
         file = structures[row.paper]
         entry = file.entry_of(row)
         for column, printed in row.printed().items():
+            if entry is not None and column in entry.cells:
+                judge = _Judge(row, entry, file, all_rows or rows, counts)
+                cells.append(judge.judge(column, printed))
+                continue
+            where = f"published_structures/{row.paper}.yaml"
+            reason = f"the entry in {where} has no rule for the column"
             if entry is None:
-                reason = f"no entry of structures/{row.paper}.yaml fits the row"
-                cells.append(_unexplained(row, column, printed, reason))
-            elif column not in entry.cells:
-                reason = f"its entry in structures/{row.paper}.yaml has no rule for the column"
-                cells.append(_unexplained(row, column, printed, reason))
-            else:
-                cells.append(
-                    _Judge(row, entry, file, neighbours or rows, counts).judge(column, printed)
-                )
+                reason = f"no entry of {where} fits the row"
+            unexplained = CostCell(
+                row=row, column=column, printed=printed, status="unexplained", reason=reason
+            )
+            cells.append(unexplained)
     return cells
-
-
-def _unexplained(row: PublishedRow, column: str, printed: Decimal, reason: str) -> CostCell:
-    return CostCell(row=row, column=column, printed=printed, status="unexplained", reason=reason)
 
 
 @dataclass(frozen=True)
 class _Judge:
-    """What the cells of one row are judged with."""
+    """Finds the status of the cells of one row."""
 
     row: PublishedRow
     entry: Entry
@@ -117,13 +114,13 @@ class _Judge:
     counts: Counts
 
     def judge(self, column: str, printed: Decimal) -> CostCell:
-        """Try the cell's rules in their order."""
+        """Return the cell with the status of the first rule that yields its digits."""
         cell = self.entry.cells[column]  # type: ignore[index]
         rules = [*([cell.by] if cell.by else []), *cell.otherwise]
         first: CostCell | None = None
         for rule in rules:
             status: Status = "agree" if rule is cell.by else "explained"
-            value, how = self.follow(rule, column, printed)
+            value, how = self.apply(rule, column, printed)
             found = CostCell(
                 row=self.row,
                 column=column,
@@ -136,10 +133,12 @@ class _Judge:
             if how:
                 return found
             first = first or found
-        return self._left(cell, first, column, printed)
+        return self._without_rule(cell, first, column, printed)
 
-    def _left(self, cell: Cell, first: CostCell | None, column: str, printed: Decimal) -> CostCell:
-        """Return the cell that followed from no rule, with the value of the first one."""
+    def _without_rule(
+        self, cell: Cell, first: CostCell | None, column: str, printed: Decimal
+    ) -> CostCell:
+        """Return the cell if no rule yields it, with the value of the first rule."""
         status: Status = "undetermined" if cell.undetermined else "unexplained"
         target = cell.by is not None and cell.undetermined != ""
         return CostCell(
@@ -152,8 +151,8 @@ class _Judge:
             reason=cell.undetermined or "no rule yields the printed digits",
         )
 
-    def follow(self, rule: Rule, column: str, printed: Decimal) -> tuple[float, str]:
-        """Return what the rule yields, and in which way that prints as the cell, if it does."""
+    def apply(self, rule: Rule, column: str, printed: Decimal) -> tuple[float, str]:
+        """Return the rule's value and how it prints as the cell; empty if it does not."""
         quantum = self.quantum(column, printed)
         base, kept = self.base(rule), self.kept(rule)
         if rule.rounded:
@@ -161,11 +160,11 @@ class _Judge:
         value = as_column(column, kept, base)
         how = how_printed(value, printed, quantum, self.entry.digits, swap=rule.swap)
         if not how and rule.column and not rule.row and self._within(rule, column, printed, base):
-            how = "within the rounding of what is printed there"
+            how = "within the rounding of that column"
         return value, how
 
     def _within(self, rule: Rule, column: str, printed: Decimal, base: float) -> bool:
-        """Whether some number that prints as the other cell of this row yields this one."""
+        """Whether some number that prints as the column the rule reads yields this cell."""
         other = rule.instead or self.printed_in(self.row, rule)
         ends = [
             as_column(column, base * kept_share(rule.column or "", end, base), base)
@@ -183,7 +182,7 @@ class _Judge:
         return self._count(self.file.base_of(self.row, self.entry), rule)
 
     def kept(self, rule: Rule) -> float:
-        """Return what the rule says is left, in millions."""
+        """Return the kept amount according to the rule, in millions."""
         if rule.share is not None:
             return rule.share * self.base(rule)
         if rule.column is None:
@@ -194,7 +193,7 @@ class _Judge:
         return base * kept_share(rule.column, float(value), base)
 
     def printed_in(self, row: PublishedRow, rule: Rule) -> Decimal:
-        """Return what a row prints in the column that a rule reads; ConfigError if nothing."""
+        """Return a row's printed value of the rule's column; ConfigError if it has none."""
         column = rule.column or ""
         if column in RATIO_KINDS:
             fits = row.ratio_kind_printed == RATIO_KINDS[column]
@@ -202,19 +201,19 @@ class _Judge:
         else:
             value = row.printed().get(column)
         if value is None:
-            raise self._error(f"{column} is not printed in the row that a rule reads")
+            raise self._error(f"a rule reads {column}, which the row does not print")
         return value
 
     def _count(self, structure: CountedStructure | None, rule: Rule) -> float:
         if structure is None:
-            raise self._error("the entry names no network, which one of its rules needs")
+            raise self._error("a rule needs a network, but the entry names none")
         if rule.of not in self.counts[structure]:
-            raise self._error(f"{rule.of} does not follow from a closed form")
+            raise self._error(f"a closed form does not determine {rule.of}")
         return self.counts[structure][rule.of] / 1e6
 
     def _other(self, rule: Rule) -> PublishedRow:
         if unknown := next((n for n in rule.row if n not in PublishedRow.model_fields), None):
-            raise self._error(f"{unknown!r} is no column of a published row")
+            raise self._error(f"{unknown!r} is not a column of published rows")
         fitting = [
             row
             for row in self.rows
@@ -227,12 +226,14 @@ class _Judge:
 
     def _error(self, problem: str) -> ConfigError:
         row = self.row
-        where = f"structures/{row.paper}.yaml: {row.table}, {row.architecture}, {row.method}"
+        where = (
+            f"published_structures/{row.paper}.yaml: {row.table}, {row.architecture}, {row.method}"
+        )
         return ConfigError(f"{where}: {problem}")
 
 
 def tally(cells: Iterable[CostCell]) -> dict[str, Counter[str]]:
-    """Return how many cells of each paper have which status."""
+    """Return the number of cells of each paper by status."""
     counts: dict[str, Counter[str]] = {}
     for cell in cells:
         counts.setdefault(cell.row.paper, Counter())[cell.status] += 1

@@ -1,8 +1,8 @@
-"""How a printed cost follows from counts: the rules that papers/published_structures is written in.
+"""How a printed cost follows from counts: the rules in papers/published_structures.
 
-A rule says what is left (`kept`) of which quantity; the cell's column says whether the count
-itself is printed, its reduction in percent, or the speedup. Rules hold numbers and names only, so
-that a reader can check each against the paper.
+A rule names the counted quantity and how much of it is kept. The cell's column says whether the
+paper prints the count itself, its reduction in percent, or the speedup. Rules hold only numbers
+and names, so that a reader can check each of them against the paper.
 """
 
 from __future__ import annotations
@@ -14,8 +14,37 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from prunebench.experiments.settings import Settings
-from prunebench.papers.structures import QUANTITIES, Quantity
 
+Quantity = Literal[
+    "macs",
+    "two_per_mac",
+    "conv_macs",
+    "thop4",
+    "thop2",
+    "thop2_average_free",
+    "norm2_conv_macs",
+    "ptflops",
+    "ptflops_modules",
+    "params",
+    "layer_params",
+    "params_per_call",
+    "outputs",
+]
+QUANTITIES: Mapping[Quantity, str] = {  # `recount` counts them
+    "macs": "multiply-accumulates of convolution and linear layers",
+    "two_per_mac": "two operations per multiply-accumulate",
+    "conv_macs": "multiply-accumulates of convolutions",
+    "thop4": "thop, 4 per batch-norm element",
+    "thop2": "thop, 2 per batch-norm element",
+    "thop2_average_free": "thop, 2 per batch-norm element, average pooling by its outputs",
+    "norm2_conv_macs": "multiply-accumulates of convolutions, 2 per batch-norm element",
+    "ptflops": "ptflops, layers and batch norm",
+    "ptflops_modules": "ptflops, with ReLU and pooling",
+    "params": "parameters",
+    "layer_params": "parameters without batch norm and convolutions' biases",
+    "params_per_call": "parameters, a shared layer's once per call",
+    "outputs": "elements of the outputs of convolution and linear layers",
+}
 Column = Literal[
     "flops_m",
     "flops_reduction_pct",
@@ -26,14 +55,14 @@ Column = Literal[
     "sparsity_pct",
 ]
 Digits = Literal["round", "truncate", "either"]
-# What a row prints as its ratio can be read by a rule too, where it says what is left.
+# A rule can also read the row's printed ratio, if that is a speedup or the remaining percentage.
 Source = Literal[Column, "speedup_ratio", "remaining_ratio"]
 RATIO_KINDS: Mapping[str, str] = {"speedup_ratio": "speedup", "remaining_ratio": "flops"}
 COUNTS = ("flops_m", "params_m", "memory_m")
 
 
 def kept_share(column: str, value: float, base: float) -> float:
-    """Return the share that is left, from a printed value; `base` is in millions.
+    """Return the kept share of the base for a printed value; `base` is in millions.
 
     >>> kept_share("flops_reduction_pct", 52.6, 125.0), kept_share("speedup_theoretical", 4, 125.0)
     (0.474, 0.25)
@@ -48,7 +77,7 @@ def kept_share(column: str, value: float, base: float) -> float:
 
 
 def as_column(column: str, kept: float, base: float) -> float:
-    """Return what a column shows where `kept` of `base` millions are left.
+    """Return the value of a column if `kept` of `base` millions are kept.
 
     >>> as_column("flops_m", 30.0, 120.0), as_column("params_reduction_pct", 30.0, 120.0)
     (30.0, 75.0)
@@ -61,13 +90,13 @@ def as_column(column: str, kept: float, base: float) -> float:
 
 
 class Rounded(Settings):
-    """Counts are rounded before they are divided: to so many decimals, one after the other."""
+    """Round counts before dividing them, to each of the numbers of decimals in turn."""
 
     unit: Literal["G", "M"]
     decimals: Annotated[tuple[int, ...], Field(min_length=1)]
 
     def apply(self, millions: float) -> float:
-        """Return a count in millions after rounding.
+        """Return a count in millions, rounded.
 
         >>> Rounded(unit="G", decimals=(4, 3)).apply(17.491512)
         18.0
@@ -80,29 +109,30 @@ class Rounded(Settings):
 
 
 class Rule(Settings):
-    """One way in which a cell can follow.
+    """One way to compute a printed cell.
+
+    By default the row's own structure is counted. `share` or `column` give the kept amount instead.
 
     Attributes
     ----------
     of
-        The quantity that is counted.
+        The counted quantity.
     share
-        What is left is this share of the base: the target at which a method stops.
+        The kept share of the base: the target at which a method stops.
     column
-        What is left is what this row prints in another column: the arithmetic is checked. Its
-        printed ratio can be read as a speedup, or as the percentage of operations that remains.
+        The row's column whose printed value gives the kept amount; this checks the paper's
+        arithmetic. The printed ratio can be read as a speedup ("speedup_ratio") or as the
+        percentage of remaining operations ("remaining_ratio").
     row
-        With `column`: what another row prints there, found by its columns.
+        With `column`: columns that identify another row, whose value is read.
     instead
-        With `column`: another print of that number, which the reason names.
+        With `column`: a value used in place of the printed one; the reason names its source.
     rounded
-        Counts are rounded before they are divided.
+        Round the counts before dividing them.
     swap
         The last two digits of the number are printed in the wrong order.
     reason
-        Why the cell follows in another way than its column; needed beside the first rule.
-
-    Without share and column what is left is the row's own structure, counted.
+        Why the cell does not follow its column's own convention; required below `otherwise`.
     """
 
     of: Quantity
@@ -119,12 +149,12 @@ class Rule(Settings):
         if self.share is not None and self.column is not None:
             raise ValueError("give either share or column")
         if (self.row or self.instead) and self.column is None:
-            raise ValueError("row and instead need the column that they are read for")
+            raise ValueError("row and instead require column")
         return self
 
     @property
     def words(self) -> str:
-        """Return the convention in words."""
+        """Return the rule as a phrase for the tables."""
         words = QUANTITIES[self.of]
         if self.share is not None:
             words = f"{self.share:.0%} of the base's {words}"
@@ -141,17 +171,17 @@ class Rule(Settings):
 
 
 class Cell(Settings):
-    """What is known about a column of some rows.
+    """The rules for one column of some rows.
 
     Attributes
     ----------
     by
         The paper's own convention; a cell that follows from it agrees.
     otherwise
-        Ways in which a cell that does not agree may follow; each has a reason.
+        Rules that may explain a cell that does not agree; each has a reason.
     undetermined
-        Why a cell that follows from nothing above cannot be computed. Beside `by` only where that
-        is a target, which the method may pass.
+        Why a cell that follows from no rule cannot be computed. Allowed together with `by` only if
+        `by` is a target (`share`), which a method may overshoot.
     """
 
     by: Rule | None = None
@@ -161,16 +191,18 @@ class Cell(Settings):
     @model_validator(mode="after")
     def _reasons_are_given(self) -> Cell:
         if any(not rule.reason for rule in self.otherwise):
-            raise ValueError("a rule below otherwise needs a reason")
+            raise ValueError("each rule in otherwise needs a reason")
         if self.by and self.undetermined and self.by.share is None:
-            raise ValueError("a cell with its own rule is determined, unless that is a target")
+            raise ValueError(
+                "by and undetermined exclude each other, unless by is a target (share)"
+            )
         if not (self.by or self.otherwise or self.undetermined):
             raise ValueError("give by, otherwise or undetermined")
         return self
 
 
 def quantum_of(printed: Decimal) -> Decimal:
-    """Return the value of the last digit.
+    """Return the value of the last printed digit.
 
     >>> quantum_of(Decimal("42.20")), quantum_of(Decimal("1137"))
     (Decimal('0.01'), Decimal('1'))
@@ -190,7 +222,7 @@ ROUNDINGS: Mapping[Digits, Mapping[str, str]] = {
 def how_printed(
     value: float, printed: Decimal, quantum: Decimal, digits: Digits, *, swap: bool = False
 ) -> str:
-    """Return "rounded" or "truncated" where `value` prints as `printed`, else nothing.
+    """Return "rounded" or "truncated" if `value` prints as `printed`, else an empty string.
 
     >>> how_printed(44.22, Decimal("44.2"), Decimal("0.1"), "round")
     'rounded'
@@ -207,7 +239,7 @@ def how_printed(
 
 
 def swapped(value: Decimal) -> Decimal:
-    """Return a number with its last two digits in the other order.
+    """Return a number with its last two digits exchanged.
 
     >>> swapped(Decimal("23.4"))
     Decimal('24.3')
@@ -218,7 +250,7 @@ def swapped(value: Decimal) -> Decimal:
 
 
 def spread(printed: Decimal, quantum: Decimal, digits: Digits) -> tuple[float, float]:
-    """Return the least and the greatest number that prints so.
+    """Return the smallest and the largest number that print as `printed`.
 
     >>> spread(Decimal("1.65"), Decimal("0.01"), "round")
     (1.645, 1.655)

@@ -1,8 +1,7 @@
-"""The papers' printed tables, as they were transcribed, and which rows are their own.
+"""The rows of the papers' printed tables, transcribed as CSV files in papers/published_rows.
 
-One CSV per paper lies in papers/published_rows. Numbers keep the digits that were printed, so that
-42.20 and 42.2 are two prints of one number. What a paper calls its ratio is renamed here, and only
-here: `ratio` to `ratio_printed`, `ratio_kind` to `ratio_kind_printed`.
+Numbers keep their printed digits: 42.20 and 42.2 are different prints of one number. The papers'
+`ratio` and `ratio_kind` are renamed to `ratio_printed` and `ratio_kind_printed` here and only here.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ COST_COLUMNS = (
     "params_reduction_pct",
     "speedup_theoretical",
 )
-# Printed beside the columns of the schema and kept in the note, with the place of the number.
+# Printed costs without a column of their own: they stand in the row's note.
 NOTED = {
     "memory_m": re.compile(r"memory M=([0-9.]+)e6"),
     "sparsity_pct": re.compile(r"printed sparsity ([0-9.]+)%"),
@@ -45,9 +44,9 @@ Positive = Annotated[Decimal, Field(gt=0)]
 class PublishedRow(Settings):
     """One printed row; an empty cell of the CSV is None.
 
-    Accuracies and reductions are percent, `flops_m` millions as the paper counts, `params_m`
-    millions. `architecture` is the paper's own name for its network, which may be another one
-    than ours of that name.
+    Accuracies and reductions are in percent, `params_m` in millions, `flops_m` in millions as the
+    paper counts. `architecture` is the paper's own name for its network; ours of that name may be
+    a different one.
     """
 
     paper: Slug
@@ -87,23 +86,23 @@ class PublishedRow(Settings):
     @model_validator(mode="after")
     def _ratio_has_a_kind(self) -> PublishedRow:
         if (self.ratio_printed is None) != (self.ratio_kind_printed is None):
-            raise ValueError("a ratio and its kind are printed both or not at all")
+            raise ValueError("ratio and ratio_kind must be both given or both empty")
         return self
 
     @property
     def is_context(self) -> bool:
-        """Whether the row is quoted from elsewhere: read beside the paper, never a target.
+        """Whether the row is quoted from elsewhere; such rows are shown but never a target.
 
-        So are rows of other papers ("context:", "FPGM Table"), of other repositories, named in
-        brackets, and of the third-party implementation mmrazor.
+        They come from other papers ("context:", "FPGM Table"), from other repositories, named in
+        brackets, or from the third-party implementation mmrazor.
         """
         return bool(_CONTEXT.search(self.table))
 
     def is_named(self, method: str, setting: str | None = None, ratio: str | None = None) -> bool:
-        """Whether these names in an experiment are the row's; None leaves open.
+        """Whether the names in an experiment's `published` mean this row; None fits any.
 
-        `ratio` is the printed one. A row that prints none is "-", or says by its FLOPs, as in
-        "flops_m=2044", which of several it is.
+        `ratio` is the printed ratio; for a row without one it is "-", or the FLOPs that tell it
+        from similar rows, as in "flops_m=2044".
         """
         return (
             method == self.method
@@ -118,7 +117,7 @@ class PublishedRow(Settings):
         return not key and _reads(self.ratio_printed, digits)
 
     def printed(self) -> dict[str, Decimal]:
-        """Return the printed cost cells by column, those of the note behind the others."""
+        """Return the printed costs by column, those from the note last."""
         cells = {name: getattr(self, name) for name in COST_COLUMNS}
         for name, pattern in NOTED.items():
             found = pattern.search(self.note)
@@ -129,11 +128,11 @@ class PublishedRow(Settings):
 def _reads(number: Decimal | None, digits: str) -> bool:
     try:
         return number is not None and number == Decimal(digits)
-    except InvalidOperation:  # no number is that one
+    except InvalidOperation:  # `digits` is not a number
         return False
 
 
-# In the order of the files, under the names that the files use.
+# The columns of the files, in their order and with their names.
 FILE_COLUMNS = tuple(
     {new: old for old, new in _RENAMED.items()}.get(name, name)
     for name in PublishedRow.model_fields
@@ -141,20 +140,20 @@ FILE_COLUMNS = tuple(
 
 
 def published_dir() -> Path:
-    """Return the folder of the CSVs that are installed with the package."""
+    """Return the folder of the CSV files that are installed with the package."""
     return Path(str(files("prunebench"))) / "papers" / "published_rows"
 
 
 def read_published(folder: Path | None = None) -> tuple[PublishedRow, ...]:
-    """Read every CSV of a folder, by default the installed ones, in order of their names.
+    """Read every CSV file of a folder (default: the installed ones), sorted by name.
 
-    Raises ResultError, naming file, line and key, where a row does not fit the schema, and where
-    the folder holds no CSV.
+    Raises ResultError, naming file, line and key, for an invalid row, and if the folder holds no
+    CSV file.
     """
     folder = folder or published_dir()
     paths = sorted(folder.glob("*.csv"))
     if not paths:
-        raise ResultError(f"{folder}: holds no CSV of published rows")
+        raise ResultError(f"{folder}: no CSV file of published rows")
     return tuple(row for path in paths for row in _read_file(path))
 
 
@@ -175,16 +174,16 @@ def _read_file(path: Path) -> Iterable[PublishedRow]:
 
 
 def papers(rows: Iterable[PublishedRow]) -> tuple[str, ...]:
-    """Return the papers of some rows, in their order."""
+    """Return the papers of the rows, in order of first appearance."""
     return tuple(dict.fromkeys(row.paper for row in rows))
 
 
 def select(
     rows: Sequence[PublishedRow], *, own_only: bool = False, **wanted: str | None
 ) -> tuple[PublishedRow, ...]:
-    """Return the rows whose columns are as wanted; None asks for nothing.
+    """Return the rows whose columns have the wanted values; None accepts any value.
 
-    `own_only` leaves context rows out.
+    `own_only` excludes context rows.
     """
     return tuple(
         row
@@ -198,9 +197,9 @@ EXPORTED = ("paper", "table", "own", "state", *FILE_COLUMNS[2:])
 
 
 def write_published(rows: Iterable[PublishedRow], states: Iterable[object], path: Path) -> None:
-    """Write rows as CSV, with `own`, which is no for context rows, and `state` in words.
+    """Write rows as CSV, with the columns `own` ("no" for context rows) and `state`.
 
-    The printed ratio keeps its name in the files: in an export, as there, it is the paper's.
+    The other columns have the names of the files, also `ratio` and `ratio_kind`.
     """
     pairs = zip(rows, states, strict=True)
     write_csv(path, EXPORTED, (_exported(row) | {"state": str(state)} for row, state in pairs))

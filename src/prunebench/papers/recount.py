@@ -1,4 +1,4 @@
-"""Counting structures that follow from a recipe, in all the papers' ways, without training."""
+"""Count structures that follow from a recipe, in all the papers' conventions, without training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prunebench.papers.conventions import fpgm_imagenet
 from prunebench.papers.structures import CountedStructure, Formula, Thinned
 
 Layers = Sequence[LayerCount]
-TRACED_SIDE = 64  # pixels: groups do not depend on the image, and a small one is traced sooner
+TRACED_SIDE = 64  # pixels; the groups do not depend on the image size, and tracing is faster
 
 OF_LAYERS: dict[str, Callable[[Layers], float]] = {
     "macs": conventions.macs,
@@ -87,10 +87,10 @@ def count_params_per_call(model: nn.Module, image: Tensor) -> int:
 def count_all(
     structures: Sequence[CountedStructure], workers: int = 1
 ) -> dict[CountedStructure, dict[str, float]]:
-    """Count every quantity of every structure, in so many processes.
+    """Count every quantity of every structure, with `workers` processes.
 
-    Structures of one network are counted by one process, which builds and traces it once.
-    Raises ModelError where a pattern fits no group.
+    One process counts all structures of a network, so that it builds and traces it once.
+    Raises ModelError if a pattern fits no group.
     """
     by_network: dict[tuple[object, ...], list[CountedStructure]] = {}
     for structure in dict.fromkeys(structures):
@@ -99,7 +99,7 @@ def count_all(
     if workers == 1:
         counted = [_count_batch(batch) for batch in batches]
     else:
-        # "spawn": a process that torch's threads live in must not be forked
+        # "spawn": forking a process with running torch threads is unsafe
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             counted = list(pool.map(_count_batch, batches))
     return {key: value for batch in counted for key, value in batch}
@@ -112,13 +112,13 @@ def _count_batch(
 
 
 def count(structure: CountedStructure) -> dict[str, float]:
-    """Count every quantity of one structure; those that it does not determine are left out.
+    """Count every quantity that the structure determines.
 
-    A closed form determines the convolutions' multiply-accumulates only.
+    A closed form determines only the convolutions' multiply-accumulates.
     """
     if structure.formula is not None:
         return {"conv_macs": closed_form(structure.formula)}
-    image = torch.zeros(1, *structure.image, device="meta")  # shapes suffice
+    image = torch.zeros(1, *structure.image, device="meta")  # only shapes are needed
     model = _thinned(structure) if structure.thinned else _on_meta(structure)
     layers = count_layers(model, image)
     return {name: float(of(layers)) for name, of in OF_LAYERS.items()} | {
@@ -127,16 +127,16 @@ def count(structure: CountedStructure) -> dict[str, float]:
 
 
 def closed_form(formula: Formula) -> float:
-    """Count convolutions as the paper's own formula does."""
+    """Count convolutions with the paper's own formula."""
     if formula.name == "fpgm_imagenet":
         return fpgm_imagenet(formula.depth, formula.keep)
     return conventions.fractional_sfp(*conventions.cifar_resnet_macs(formula.depth), formula.keep)
 
 
 def kept_units(groups: Mapping[str, int], thinned: Sequence[Thinned]) -> dict[str, int]:
-    """Return the units kept of each group that an entry fits; the first fitting entry counts.
+    """Return the number of kept units of each thinned group; the first fitting entry counts.
 
-    `groups` holds the units of each group. Raises ModelError for an entry that fits none.
+    `groups` maps each group to its number of units. Raises ModelError if an entry fits no group.
 
     >>> kept_units({"a.conv1": 16, "b.conv1": 7}, [Thinned(groups=("a.*",), ratio=0.7)])
     {'a.conv1': 4}

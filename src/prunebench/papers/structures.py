@@ -1,64 +1,48 @@
-"""A network's structure as the papers' recipes give it, and the quantities counted of it.
+"""The structures of printed rows: which network a row means, and how many channels it keeps.
 
-What is counted, in whose way, has a name here; `measure.structures` counts it.
+`published_structures/` holds one YAML file per paper, read here. A file names the paper's networks
+and has entries; an entry matches rows by their columns, and the first match counts. It gives the
+structure of these rows and, per cost column, the rules by which the printed number may follow
+(`cost_rules`). A new row of a described table needs a line in the CSV only, a new table an entry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from prunebench.core.errors import ConfigError
 from prunebench.experiments.settings import Settings
+from prunebench.experiments.validation import read_yaml, validate
+from prunebench.papers.cost_rules import Cell, Column, Digits
+from prunebench.papers.published import PublishedRow
 
-Quantity = Literal[
-    "macs",
-    "two_per_mac",
-    "conv_macs",
-    "thop4",
-    "thop2",
-    "thop2_average_free",
-    "norm2_conv_macs",
-    "ptflops",
-    "ptflops_modules",
-    "params",
-    "layer_params",
-    "params_per_call",
-    "outputs",
-]
-QUANTITIES: dict[str, str] = {
-    "macs": "multiply-accumulates of convolution and linear layers",
-    "two_per_mac": "two operations per multiply-accumulate",
-    "conv_macs": "multiply-accumulates of convolutions",
-    "thop4": "thop, 4 per batch-norm element",
-    "thop2": "thop, 2 per batch-norm element",
-    "thop2_average_free": "thop, 2 per batch-norm element, average pooling by its outputs",
-    "norm2_conv_macs": "multiply-accumulates of convolutions, 2 per batch-norm element",
-    "ptflops": "ptflops, layers and batch norm",
-    "ptflops_modules": "ptflops, with ReLU and pooling",
-    "params": "parameters",
-    "layer_params": "parameters without batch norm and convolutions' biases",
-    "params_per_call": "parameters, a shared layer's once per call",
-    "outputs": "elements of the outputs of convolution and linear layers",
-}
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+FormulaName = Literal["sfp_cifar", "fpgm_imagenet"]
+Printed = Literal["printed"]
+Match = dict[str, tuple[str, ...]]
 
 
 class Thinned(Settings):
-    """How many units of some channel groups stay.
-
-    Groups are named after their first layer; patterns are those of file names (`*.conv1`,
-    `stages.[12].*`). Exactly one of the two ratios is given:
+    """How many units of some channel groups are kept. Exactly one of the two ratios is given.
 
     Attributes
     ----------
+    groups
+        Patterns as for file names (`*.conv1`, `stages.[12].*`). A group is named after its first
+        layer.
     ratio
-        ceil(ratio n) units leave and at least one stays: GReg's rounding.
+        ceil(ratio n) units are removed, and at least one is kept: GReg's rounding.
     keep
-        int(keep n) units stay, at least one: FilterSketch's rounding.
+        int(keep n) units are kept, at least one: FilterSketch's rounding.
     """
 
     groups: Patterns
@@ -73,23 +57,28 @@ class Thinned(Settings):
 
 
 class Formula(Settings):
-    """A paper's closed form for a uniform keep ratio, with filter counts that are fractions.
+    """A paper's closed form for a uniform keep ratio; filter counts are not rounded.
 
-    `sfp_cifar` is that of SFP and FPGM for CIFAR ResNets; `fpgm_imagenet` is FPGM's script for
-    ResNet-18, -34, -50 and -101, with its slip.
+    `sfp_cifar` is the formula of SFP and FPGM for CIFAR ResNets. `fpgm_imagenet` is FPGM's script
+    for ResNet-18, -34, -50 and -101, including its slip.
     """
 
-    name: Literal["sfp_cifar", "fpgm_imagenet"]
+    name: FormulaName
     depth: Count
     keep: KeepRatio = 1.0
 
 
-class CountedStructure(Settings):
-    """A network of ours, and what is taken out of it; of a group by the first fitting entry."""
+class Network(Settings):
+    """One of our networks, as a paper uses it."""
 
     architecture: str
     num_classes: Count
     image: tuple[Count, Count, Count]  # channels, height, width
+
+
+class CountedStructure(Network):
+    """A network and how it is pruned; the first entry of `thinned` that fits a group counts."""
+
     thinned: tuple[Thinned, ...] = ()
     formula: Formula | None = None
 
@@ -98,3 +87,137 @@ class CountedStructure(Settings):
         if self.thinned and self.formula:
             raise ValueError("thinned and formula exclude each other")
         return self
+
+
+class ThinnedEntry(Settings):
+    """Like `Thinned`; the ratio "printed" is the row's own ratio, which is in percent."""
+
+    groups: Patterns
+    ratio: Ratio | Printed | None = None
+    keep: KeepRatio | None = None
+
+
+class FormulaEntry(Settings):
+    """Like `Formula`; the keep ratio "printed" is one minus the row's own ratio, in percent."""
+
+    name: FormulaName
+    depth: Count
+    keep: KeepRatio | Printed
+
+
+class Entry(Settings):
+    """The structure and the cost rules that some rows of a paper share.
+
+    Attributes
+    ----------
+    match
+        Columns of the rows, each with the value or values that fit.
+    network
+        A key of the file's `networks`; default: the row's "dataset/architecture".
+    thinned, formula
+        The pruned structure; default: the unpruned network.
+    digits
+        How the rows print a number: rounded, truncated, or either.
+    quantum
+        The value of the last printed digit, by column, where trailing zeros hide it.
+    cells
+        The rules of each column.
+    """
+
+    match: Match
+    network: str = ""
+    thinned: tuple[ThinnedEntry, ...] = ()
+    formula: FormulaEntry | None = None
+    digits: Digits = "round"
+    quantum: dict[Column, Decimal] = {}
+    cells: dict[Column, Cell] = {}
+
+    @field_validator("match", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        fields = PublishedRow.model_fields
+        if unknown := next((name for name in value if name not in fields), None):
+            raise ValueError(f"{unknown!r} is not a column of published rows")
+        return {k: tuple(v) if isinstance(v, list) else (v,) for k, v in value.items()}
+
+    def fits(self, row: PublishedRow) -> bool:
+        """Whether the row has one of the given values in every column of `match`."""
+        return all(text_of(row, name) in values for name, values in self.match.items())
+
+
+class PaperStructures(Settings):
+    """The content of one YAML file."""
+
+    networks: dict[str, Network]
+    rows: tuple[Entry, ...]
+
+    def entry_of(self, row: PublishedRow) -> Entry | None:
+        """Return the first entry that fits a row."""
+        return next((entry for entry in self.rows if entry.fits(row)), None)
+
+    def base_of(self, row: PublishedRow, entry: Entry) -> CountedStructure | None:
+        """Return the row's unpruned network; None if it is not known."""
+        network = self.networks.get(entry.network or f"{row.dataset}/{row.architecture}")
+        if network is None:
+            return None
+        formula = entry.formula
+        whole = Formula(name=formula.name, depth=formula.depth) if formula else None
+        return CountedStructure(**network.model_dump(), formula=whole)
+
+    def structure_of(self, row: PublishedRow, entry: Entry) -> CountedStructure | None:
+        """Return the row's pruned network; None if its network is not known.
+
+        Raises ConfigError if the entry uses the printed ratio and the row has none.
+        """
+        base = self.base_of(row, entry)
+        if base is None:
+            return None
+        thinned = tuple(
+            Thinned(
+                groups=part.groups,
+                ratio=printed_ratio(row) if part.ratio == "printed" else part.ratio,
+                keep=part.keep,
+            )
+            for part in entry.thinned
+        )
+        formula = None
+        if entry.formula:
+            keep = entry.formula.keep
+            share = 1 - printed_ratio(row) if keep == "printed" else keep
+            formula = Formula(name=entry.formula.name, depth=entry.formula.depth, keep=share)
+        return base.model_copy(update={"thinned": thinned, "formula": formula})
+
+
+def text_of(row: PublishedRow, name: str) -> str:
+    """Return a column as printed; an empty cell is an empty string."""
+    value = getattr(row, name)
+    return "" if value is None else str(value)
+
+
+def printed_ratio(row: PublishedRow) -> float:
+    """Return the row's printed percentage as a fraction; ConfigError if it prints none."""
+    if row.ratio_printed is None:
+        raise ConfigError(
+            f"published_structures/{row.paper}.yaml: {row.table}, {row.architecture}, "
+            f"{row.method}: the entry uses the printed ratio, but the row has none"
+        )
+    return float(row.ratio_printed / 100)
+
+
+def structures_dir() -> Path:
+    """Return the folder of the YAML files that are installed with the package."""
+    return Path(str(files("prunebench"))) / "papers" / "published_structures"
+
+
+def read_structures(
+    papers: Sequence[str], folder: Path | None = None
+) -> dict[str, PaperStructures]:
+    """Read the files of some papers; ConfigError names file and key of an invalid entry."""
+    folder = folder or structures_dir()
+    found = {}
+    for paper in papers:
+        path = folder / f"{paper}.yaml"
+        found[paper] = validate(PaperStructures, read_yaml(path), str(path))
+    return found
