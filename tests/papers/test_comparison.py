@@ -14,9 +14,9 @@ import pytest
 from prunebench.core.errors import ResultError
 from prunebench.experiments.phases import RatioKind
 from prunebench.papers.comparison import Compared, compare, half_interval, same_ratio
-from prunebench.papers.comparison_table import lay_out_comparison, to_csv, write_comparison
+from prunebench.papers.comparison_table import comparison_table, to_csv, write_comparison
 from prunebench.papers.published import PublishedRow, read_published
-from prunebench.report.tables import to_latex, to_markdown
+from prunebench.report.table_formats import to_latex, to_markdown
 from tests.report.conftest import few_runs
 
 PUBLISHED = read_published()
@@ -269,10 +269,10 @@ def test_cells_of_the_csv(frame: pd.DataFrame) -> None:
 
 
 def test_cells_of_markdown_and_latex(frame: pd.DataFrame) -> None:
-    table = lay_out_comparison(frame, compare(frame, PUBLISHED), "GReg")
+    table = comparison_table(frame, compare(frame, PUBLISHED), "GReg")
     assert table.title == "GReg · greg, Table 1"
     (section,) = table.sections
-    assert section.base == "base 93.36 (paper) / 93.40 ± 0.00 (ours, n = 3)"
+    assert section.subtitle == "base 93.36 (paper) / 93.40 ± 0.00 (ours, n = 3)"
     (line,) = (x for x in to_markdown(table).splitlines() if "one_shot | 50" in " ".join(x.split()))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells == [
@@ -289,7 +289,7 @@ def test_a_row_has_the_printed_method_s_name_and_the_base_ours() -> None:
         *cell("early_bird", [0.4], L1, setting="magnitude"),
         *cell("early_bird", [1.3], GREG, setting="growing"),
     )
-    table = lay_out_comparison(frame, compare(frame, PUBLISHED))
+    table = comparison_table(frame, compare(frame, PUBLISHED))
     names = [(str(x.cells[0]), str(x.cells[2])) for x in table.sections[0].lines]
     assert names[0] == ("unpruned", "–")
     assert {("l1", "50"), ("greg_1", "50")} <= set(names)
@@ -298,9 +298,9 @@ def test_a_row_has_the_printed_method_s_name_and_the_base_ours() -> None:
 
 def test_other_data_are_said_before_all_else() -> None:
     moved = few_runs(*cell("l1", [0.4, 0.4], L1, dataset="digits"))
-    (section,) = lay_out_comparison(moved, compare(moved, PUBLISHED)).sections
-    assert section.fairness.startswith(
-        "digits instead of cifar10: accuracies are not comparable to the paper's · fairness"
+    (section,) = comparison_table(moved, compare(moved, PUBLISHED)).sections
+    assert section.subtitle.startswith(
+        "digits instead of cifar10: accuracies are not comparable to the paper's · base"
     )
 
 

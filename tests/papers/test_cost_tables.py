@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.papers.cost_audit import CostCell
+from prunebench.papers.cost_rules import QUANTITIES
 from prunebench.papers.cost_tables import (
     NAMES,
     as_row,
@@ -18,7 +19,7 @@ from prunebench.papers.cost_tables import (
     write_costs,
 )
 from prunebench.papers.published import read_published, select
-from prunebench.papers.structures import QUANTITIES, CountedStructure
+from prunebench.papers.structures import CountedStructure
 
 ROW, OTHER = select(read_published(), paper="greg", table="Table 1", method="greg_1")[:2]
 

@@ -18,18 +18,26 @@ FRESH = {"start": "fresh", "base_hash": math.nan, "recipes": "{}", "fine_tune_ep
 @pytest.mark.parametrize(
     ("other", "level", "reason"),
     [
-        ({"base_hash": "b1"}, "S1", "same data and network; bases differ"),
-        ({"fine_tune_epochs": 6.0}, "S2", "same base; fine-tuning epochs differ"),
+        ({"base_hash": "b1"}, "S1", "same data and network; the base networks differ"),
+        (
+            {"fine_tune_epochs": 6.0},
+            "S2",
+            "same base network; the numbers of fine-tuning epochs differ",
+        ),
         (
             {"recipes": OTHER_RECIPE},
             "S3.1",
-            "same base, same fine-tuning epochs; recipes differ",
+            "same base network and number of fine-tuning epochs; the recipes differ",
         ),
-        ({"epochs": 20.0}, "S3.2", "same base, same fine-tuning; pruning epochs differ"),
+        (
+            {"epochs": 20.0},
+            "S3.2",
+            "same base network and fine-tuning recipe; the numbers of pruning epochs differ",
+        ),
         (
             {"recipes": OTHER_NAME},
             "S4.1",
-            "same base, same fine-tuning, same pruning epochs",
+            "same base network, fine-tuning recipe and number of pruning epochs",
         ),
     ],
 )
@@ -59,12 +67,14 @@ def test_unknown_bases_are_not_the_same() -> None:
 def test_methods_from_fresh_weights_stand_apart() -> None:
     found = fairness(few_runs({}, {"method": "greg_1"}, {"method": "sfp"} | FRESH))
     assert (found.level, found.fresh) == ("S4.1", ("sfp",))
-    assert str(found).endswith("same pruning epochs; from fresh weights, S1 only: sfp")
+    assert str(found).endswith("share only data and network with the others (S1): sfp.")
 
 
 def test_one_method_alone_shares_nothing() -> None:
     found = fairness(few_runs({}, {"method": "unpruned", "epochs": 0.0}))
-    assert str(found) == "fairness S1: same data and network; no two methods share a base"
+    assert str(found) == (
+        "Fairness S1 (arXiv 2301.05219): same data and network; no two methods start from a base."
+    )
 
 
 def test_methods_without_fine_tuning_fine_tune_for_no_epochs() -> None:

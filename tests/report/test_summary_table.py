@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from prunebench.report.summary_table import Table, lay_out
+from prunebench.report.summary_table import short_table, summary_table, write_summary
+from prunebench.report.table import Table
 
 from .conftest import few_runs
 
@@ -22,7 +27,7 @@ def column_of(table: Table, name: str) -> list[str]:
 
 
 def test_columns_without_a_value_vanish() -> None:
-    assert heads(lay_out(few_runs({}))) == [
+    assert heads(summary_table(few_runs({}))) == [
         "method",
         "ratio",
         "n",
@@ -46,36 +51,37 @@ def test_columns_without_a_value_vanish() -> None:
     ],
 )
 def test_column_appears_where_one_run_says_something(values: dict[str, Any], head: str) -> None:
-    assert head in heads(lay_out(few_runs({}, {"method": "x"} | values)))
+    assert head in heads(summary_table(few_runs({}, {"method": "x"} | values)))
 
 
 def test_masked_accuracy_equal_to_the_reported_one_says_nothing() -> None:
-    assert "masked" not in heads(lay_out(few_runs({"top1": 98.5, "top1_masked": 98.5})))
+    assert "masked" not in heads(summary_table(few_runs({"top1": 98.5, "top1_masked": 98.5})))
 
 
 def test_masked_accuracy_is_a_dash_where_nothing_was_masked() -> None:
-    table = lay_out(few_runs({}, {"method": "sfp", "top1_masked": 98.5}))
+    table = summary_table(few_runs({}, {"method": "sfp", "top1_masked": 98.5}))
     assert column_of(table, "top1_masked") == ["–", "98.50"]
 
 
 def test_theoretical_speedup_stands_beside_the_physical_one() -> None:
     masked = {"method": "sfp", "macs_theoretical": 25, "speedup_theoretical": 4.0}
-    table = lay_out(few_runs({}, masked))
+    table = summary_table(few_runs({}, masked))
     assert column_of(table, "speedup_macs") == ["2.00×", "2.00×"]
     assert column_of(table, "speedup_theoretical") == ["2.00×", "4.00×"]
-    assert table.sections[0].notes == (
-        "sfp: leaves zeros in place; MACs counts what was removed, theoretical the zeros too.",
+    assert table.sections[0].notes[1:] == (
+        "sfp: pruned weights stay in the network as zeros; theoretical counts them as saved, "
+        "MACs does not.",
     )
 
 
 def test_means_have_a_spread_where_there_are_two_seeds() -> None:
     rows = [{"top1": 97.0, "seed": 0}, {"top1": 98.0, "seed": 1}, {"method": "greg_1"}]
     # deviations of half a point: sqrt(2 * 0.25 / 1) = 0.707
-    assert column_of(lay_out(few_runs(*rows)), "top1") == ["97.50 ± 0.71", "98.00"]
+    assert column_of(summary_table(few_runs(*rows)), "top1") == ["97.50 ± 0.71", "98.00"]
 
 
 def test_unpruned_is_the_base_row_and_comes_first() -> None:
-    table = lay_out(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0}))
+    table = summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0}))
     assert [line.is_base for line in table.sections[0].lines] == [True, False]
     assert column_of(table, "method") == ["unpruned", "l1"]
 
@@ -85,43 +91,110 @@ def test_unpruned_is_the_base_row_and_comes_first() -> None:
     [(0.5, "units_per_group", "0.5"), (0.7, "macs", "macs-0.7"), (math.nan, "auto", "auto")],
 )
 def test_ratio_is_spelled_as_in_paths(ratio: float, kind: str, text: str) -> None:
-    table = lay_out(few_runs({"ratio": ratio, "ratio_kind": kind}, {"ratio": 0.875}))
+    table = summary_table(few_runs({"ratio": ratio, "ratio_kind": kind}, {"ratio": 0.875}))
     assert text in column_of(table, "ratio")
 
 
 def test_rows_of_one_ratio_are_a_block() -> None:
     rows = [{"ratio": 0.75}, {}, {"method": "greg_1"}, {"method": "unpruned", "ratio": 0.0}]
-    (section,) = lay_out(few_runs(*rows)).sections
+    (section,) = summary_table(few_runs(*rows)).sections
     assert [line.opens_ratio for line in section.lines] == [False, True, False, True]
 
 
 def test_base_counts_each_seed_once() -> None:
     rows = [{"seed": 0}, {"seed": 1, "base_top1": 98.0}, {"method": "greg_1"}]
-    assert lay_out(few_runs(*rows)).sections[0].base == "base 98.50 ± 0.71 % (n = 2)"
+    assert summary_table(few_runs(*rows)).sections[0].subtitle == "base 98.50 ± 0.71 % (n = 2)"
 
 
 def test_base_of_one_seed_has_no_spread() -> None:
-    assert lay_out(few_runs({})).sections[0].base == "base 99.00 % (n = 1)"
+    assert summary_table(few_runs({})).sections[0].subtitle == "base 99.00 % (n = 1)"
 
 
 def test_unfinished_phases_are_noted_with_the_number_of_runs() -> None:
     capped = {"method": "greg_1", "capped": "regularize;stabilize"}
-    (section,) = lay_out(few_runs({}, capped, {"method": "x", "capped": "prune"})).sections
-    assert section.notes == (
-        "greg_1: regularize, stabilize ended at its cap, unfinished (1 run).",
-        "x: prune ended at its cap, unfinished (1 run).",
+    (section,) = summary_table(few_runs({}, capped, {"method": "x", "capped": "prune"})).sections
+    assert section.notes[1:] == (
+        "greg_1: regularize, stabilize reached its maximum length unfinished (1 run).",
+        "x: prune reached its maximum length unfinished (1 run).",
     )
 
 
 def test_experiments_are_the_title_unless_one_is_given() -> None:
     frame = few_runs({}, {"experiment": "more"})
-    assert lay_out(frame).title == "digits, more"
-    assert lay_out(frame, "Ours").title == "Ours"
+    assert summary_table(frame).title == "digits, more"
+    assert summary_table(frame, "Ours").title == "Ours"
 
 
 def test_every_network_is_a_section_with_the_same_columns(runs: pd.DataFrame) -> None:
-    table = lay_out(runs)
-    assert [section.architecture for section in table.sections] == ["resnet20", "vgg16_x0_25"]
+    table = summary_table(runs)
+    assert [section.heading for section in table.sections] == [
+        "digits · resnet20",
+        "digits · vgg16_x0_25",
+    ]
     assert [len(section.lines) for section in table.sections] == [31, 31]
     assert {len(line.cells) for section in table.sections for line in section.lines} == {12}
-    assert table.sections[1].notes == ("greg_1: regularize ended at its cap, unfinished (1 run).",)
+    assert table.sections[1].notes[1:] == (
+        "greg_1: regularize reached its maximum length unfinished (1 run).",
+    )
+
+
+def test_fairness_is_the_first_note() -> None:
+    (section,) = summary_table(few_runs({}, {"method": "greg_1"})).sections
+    assert section.notes[0].startswith("Fairness S4.1 (arXiv 2301.05219): same base network,")
+
+
+def test_short_table_has_the_papers_methods_and_the_references_at_one_ratio() -> None:
+    methods = ["random", "l1", "l2", "greg_1", "scratch_e", "my_method"]
+    rows = [{"method": name, "ratio": ratio} for name in methods for ratio in (0.25, 0.5, 0.75)]
+    rows += [{"method": "unpruned", "ratio": 0.0}]
+    rows += [{"method": "epruner", "ratio": math.nan, "ratio_kind": "auto"}]
+    rows += [{"method": "sfp", "architecture": "vgg16"}]
+    table = short_table(few_runs(*rows))
+    (section,) = table.sections
+    assert section.heading == "digits · resnet20 · ratio 0.5 or the nearest in MACs"
+    assert column_of(table, "method") == ["unpruned", "random", "l1", "greg_1", "epruner"]
+    assert table.title == ""
+
+
+def test_short_table_takes_the_first_setting_of_a_method() -> None:
+    table = short_table(few_runs({}, {"setting": "other"}))
+    assert len(table.sections[0].lines) == 1
+
+
+def test_every_form_is_written(runs_csv: Path, tmp_path: Path) -> None:
+    paths = write_summary(runs_csv, tmp_path)
+    names = ["summary.csv", "summary.md", "summary.tex", "summary.html", "summary_short.md"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_same_runs_give_the_same_bytes(runs_csv: Path, tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in write_summary(runs_csv, tmp_path / "a")]
+    assert [path.read_bytes() for path in write_summary(runs_csv, tmp_path / "b")] == first
+
+
+def test_csv_has_a_row_per_cell_with_plain_numbers(runs_csv: Path, tmp_path: Path) -> None:
+    lines = write_summary(runs_csv, tmp_path)[0].read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 63
+    assert lines[0].startswith("dataset,architecture,method,setting,ratio,ratio_kind,n,base_top1")
+    assert not re.search("[–×±−]", "".join(lines))
+
+
+def test_tables_import_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, prunebench.report.table_formats, prunebench.report.collect; "
+        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_nothing_in_the_report_imports_torch() -> None:
+    code = (
+        "import importlib, pkgutil, sys, prunebench.report as report\n"
+        "for module in pkgutil.iter_modules(report.__path__):\n"
+        "    importlib.import_module('prunebench.report.' + module.name)\n"
+        "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False False\n"

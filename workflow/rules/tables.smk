@@ -1,4 +1,4 @@
-# Tables are a function of runs.csv: drawn again in seconds, also when nothing else is left.
+# Tables follow from runs.csv alone: they are written again in seconds, without other results.
 
 
 localrules:
@@ -11,6 +11,7 @@ rule write_tables:
     output:
         csv="results/{experiment}/tables/summary.csv",
         markdown="results/{experiment}/tables/summary.md",
+        short="results/{experiment}/tables/summary_short.md",
         latex="results/{experiment}/tables/summary.tex",
         html=report(
             "results/{experiment}/tables/summary.html",

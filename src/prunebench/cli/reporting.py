@@ -46,9 +46,9 @@ def tables(
     Runs that belong to a printed table are put beside it: published.csv, .md, .tex, .html.
     """
     from prunebench.papers.comparison_table import write_comparison
-    from prunebench.report.tables import write_tables
+    from prunebench.report.summary_table import write_summary
 
-    for path in [*write_tables(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
+    for path in [*write_summary(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
         typer.echo(str(path))
 
 

@@ -20,8 +20,7 @@ from scipy.special import stdtrit
 from prunebench.core.errors import ResultError
 from prunebench.experiments.phases import RatioKind
 from prunebench.papers.published import PublishedRow
-from prunebench.report.runs_csv import CELL, json_cells, require
-from prunebench.report.summary import UNPRUNED
+from prunebench.report.runs_csv import CELL, UNPRUNED, json_cells, require
 
 Verdict = Literal["agrees", "differs", "undecided", "not comparable", "not run", "control", "base"]
 

@@ -1,4 +1,4 @@
-"""The comparison with a paper's table, laid out: as CSV, Markdown, LaTeX and HTML."""
+"""The comparison with a paper's table as CSV, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from prunebench.core.files import write_texts
 from prunebench.experiments.spec import ratio_slug
 from prunebench.papers.comparison import BASELINE, NOTHING, Compared, compare
 from prunebench.papers.published import read_published
-from prunebench.report.cells import DASH, Cell, number_cell
 from prunebench.report.fairness import fairness
 from prunebench.report.runs_csv import networks, read_runs
-from prunebench.report.summary_table import Column, Line, Section, Table
-from prunebench.report.tables import to_html, to_latex, to_markdown
+from prunebench.report.table import DASH, Cell, Column, Line, Section, Table, number_cell
+from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
 COLUMNS = (
     Column("method", "method"),
@@ -58,13 +57,13 @@ _DIGITS = 6  # significant, in the CSV
 def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
     """Write published.csv, .md, .tex and .html into `out` and return their paths.
 
-    Nothing is written for runs that no printed table belongs to.
+    Writes nothing if the runs do not belong to a printed table.
     """
     frame = read_runs(runs_csv)
     if "paper" not in frame or frame["paper"].isna().all():
         return []
     compared = compare(frame, read_published())
-    table = lay_out_comparison(frame, compared, title)
+    table = comparison_table(frame, compared, title)
     texts = {
         "published.csv": to_csv(compared),
         "published.md": to_markdown(table),
@@ -74,22 +73,20 @@ def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> lis
     return write_texts(out, texts)
 
 
-def lay_out_comparison(
+def comparison_table(
     frame: pd.DataFrame, compared: Sequence[Compared], title: str | None = None
 ) -> Table:
-    """Return the comparison as a table: a section for each of our networks."""
+    """Return the comparison as a table, with a section for each of our networks."""
     first = next(one.printed for one in compared if one.printed is not None)
     sections = []
     for (dataset, architecture), runs in networks(frame):
         here = [one for one in compared if _is_of(one, dataset, architecture, compared)]
         sections.append(
             Section(
-                dataset,
-                architecture,
-                _base(here, runs),
-                _band(here) + str(fairness(runs)),
+                f"{dataset} · {architecture}",
+                _warning(here) + _base(here, runs),
                 tuple(_line(one, before) for before, one in zip([None, *here], here, strict=False)),
-                tuple(_notes(here)),
+                (str(fairness(runs)), *_notes(here)),
             )
         )
     heading = title or "Comparison"
@@ -97,7 +94,7 @@ def lay_out_comparison(
 
 
 def to_csv(compared: Sequence[Compared]) -> str:
-    """Return every row with all its numbers; what is not there is an empty cell."""
+    """Return every row with all its numbers; a missing value is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -137,7 +134,10 @@ def _plain(value: object) -> object:
 
 
 def _is_of(one: Compared, dataset: str, architecture: str, all_: Sequence[Compared]) -> bool:
-    """Whether a row belongs below one of our networks; a row never run goes where its like are."""
+    """Whether a row belongs to one of our networks.
+
+    A row without runs belongs to the networks that other rows of its printed network belong to.
+    """
     if one.ours is not None:
         return (one.ours.dataset, one.ours.architecture) == (dataset, architecture)
     assert one.printed is not None
@@ -201,8 +201,8 @@ def _base(here: Sequence[Compared], runs: pd.DataFrame) -> str:
     return f"base {paper}{ours}"
 
 
-def _band(here: Sequence[Compared]) -> str:
-    """Return the warning that stands before all else where data or epochs are not the paper's."""
+def _warning(here: Sequence[Compared]) -> str:
+    """Return the warning that opens the subtitle if data or epochs are not the paper's."""
     both = [(one.printed, one.ours) for one in here if one.printed and one.ours]
     words = {f"{o.dataset} instead of {p.dataset}" for p, o in both if p.dataset != o.dataset}
     words |= {f"epochs × {o.epochs_scale:g}" for _, o in both if o.epochs_scale < 1}
@@ -212,6 +212,6 @@ def _band(here: Sequence[Compared]) -> str:
 
 
 def _notes(here: Sequence[Compared]) -> list[str]:
-    """Return what stands beside the printed rows in the published tables."""
+    """Return the notes of the printed rows, without repetitions."""
     notes = (one.printed.note for one in here if one.printed is not None and one.printed.note)
     return list(dict.fromkeys(notes))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from prunebench.core.files import write_csv, write_text
 from prunebench.papers.cost_audit import STATUSES, CostCell, Counts, tally
-from prunebench.papers.cost_rules import quantum_of
-from prunebench.papers.structures import QUANTITIES, CountedStructure
-from prunebench.report.cells import DASH
-from prunebench.report.tables import html_page, markdown_table
+from prunebench.papers.cost_rules import QUANTITIES, quantum_of
+from prunebench.papers.structures import CountedStructure
+from prunebench.report.table import DASH
+from prunebench.report.table_formats import html_page, markdown_table
 
 TITLE = "The papers' printed costs against recomputed ones"
 LEGEND = (

@@ -12,7 +12,7 @@ from prunebench.experiments.override import split_override
 from prunebench.experiments.spec import ratio_slug
 from prunebench.papers.comparison import BASELINE, same_ratio
 from prunebench.papers.published import PublishedRow
-from prunebench.report.summary import UNPRUNED
+from prunebench.report.runs_csv import UNPRUNED
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""How fair a comparison is, computed from what the runs recorded.
+"""The fairness level of a comparison, computed from the runs' specifications.
 
 The levels are those of Wang et al., "Why is the State of Neural Network Pruning so Confusing?"
-(arXiv 2301.05219), each of which includes the ones before it: S1 same data and network, S2 same
-base network, S3.1 same number of fine-tuning epochs, S3.2 same fine-tuning recipe, S4.1 same
-number of pruning epochs. S4.2, the same schedule while pruning, cannot be read off runs.csv and is
-never claimed.
+(arXiv 2301.05219); each includes the previous ones: S1 same data and network, S2 same base
+network, S3.1 same number of fine-tuning epochs, S3.2 same fine-tuning recipe, S4.1 same number of
+pruning epochs. S4.2, the same schedule during pruning, does not follow from runs.csv and is never
+claimed.
 """
 
 from __future__ import annotations
@@ -14,48 +14,60 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunebench.report.runs_csv import require
-from prunebench.report.summary import UNPRUNED
+from prunebench.report.runs_csv import UNPRUNED, require
 
 _NEEDED = ("method", "seed", "start", "base_hash", "epochs", "fine_tune_epochs", "recipes")
 
 
 @dataclass(frozen=True)
 class Fairness:
-    """The level that all methods share which start from the base network."""
+    """The level shared by all methods that start from the base network."""
 
     level: str
-    reason: str  # what is the same, and what first differs
+    reason: str  # a sentence: the common properties and the first difference
     fresh: tuple[str, ...]  # methods that start from fresh weights: comparable at S1 only
 
     def __str__(self) -> str:
-        """Return the sentence that stands under a table's title."""
-        apart = f"; from fresh weights, S1 only: {', '.join(self.fresh)}" if self.fresh else ""
-        return f"fairness {self.level}: {self.reason}{apart}"
+        """Return the note below a table."""
+        note = f"Fairness {self.level} (arXiv 2301.05219): {self.reason}."
+        if self.fresh:
+            note += (
+                " Methods that train from fresh weights share only data and network with the "
+                f"others (S1): {', '.join(self.fresh)}."
+            )
+        return note
 
 
 def fairness(frame: pd.DataFrame) -> Fairness:
     """Return the level of the runs of one network.
 
     Bases are compared seed by seed. Methods that start from fresh weights use no base network;
-    they are listed apart and do not lower the others' level.
+    they are listed separately and do not lower the level of the others.
     """
     require(frame, _NEEDED)
     runs = frame[frame["method"] != UNPRUNED]
     fresh = tuple(str(name) for name in runs.loc[runs["start"] == "fresh", "method"].unique())
     runs = runs[runs["start"] == "base"]
     if runs["method"].nunique() < 2:
-        return Fairness("S1", "same data and network; no two methods share a base", fresh)
-    level, reason = "S1", "same data and network; bases differ"
+        return Fairness("S1", "same data and network; no two methods start from a base", fresh)
+    level, reason = "S1", "same data and network; the base networks differ"
     for next_level, same, words in (
-        ("S2", _same_bases(runs), "same base; fine-tuning epochs differ"),
+        ("S2", _same_bases(runs), "same base network; the numbers of fine-tuning epochs differ"),
         (
             "S3.1",
             _same_fine_tuning_epochs(runs),
-            "same base, same fine-tuning epochs; recipes differ",
+            "same base network and number of fine-tuning epochs; the recipes differ",
         ),
-        ("S3.2", _same_fine_tuning(runs), "same base, same fine-tuning; pruning epochs differ"),
-        ("S4.1", _same_pruning_epochs(runs), "same base, same fine-tuning, same pruning epochs"),
+        (
+            "S3.2",
+            _same_fine_tuning(runs),
+            "same base network and fine-tuning recipe; the numbers of pruning epochs differ",
+        ),
+        (
+            "S4.1",
+            _same_pruning_epochs(runs),
+            "same base network, fine-tuning recipe and number of pruning epochs",
+        ),
     ):
         if not same:
             break
@@ -64,18 +76,18 @@ def fairness(frame: pd.DataFrame) -> Fairness:
 
 
 def _same_bases(runs: pd.DataFrame) -> bool:
-    """Whether all runs of a seed start from one base; an unknown one is never the same."""
+    """Whether all runs of a seed start from one known base."""
     one_each = runs.groupby("seed")["base_hash"].nunique() == 1
     return bool(one_each.all() and runs["base_hash"].notna().all())
 
 
 def _same_fine_tuning_epochs(runs: pd.DataFrame) -> bool:
-    """Whether all fine-tune as long; a method without fine-tuning does so for 0 epochs."""
+    """Whether the fine-tuning epochs are equal; a method without fine-tuning has 0."""
     return runs["fine_tune_epochs"].fillna(0).nunique() == 1
 
 
 def _same_fine_tuning(runs: pd.DataFrame) -> bool:
-    """Whether the recipes of the role `fine_tune` agree in all but their names."""
+    """Whether the `fine_tune` recipes are equal except for their names."""
     return runs["recipes"].map(_fine_tuning).nunique() == 1
 
 
@@ -85,6 +97,6 @@ def _fine_tuning(recipes: str) -> str:
 
 
 def _same_pruning_epochs(runs: pd.DataFrame) -> bool:
-    """Whether all train as long before fine-tuning; lengths are compared to a thousandth."""
+    """Whether the epochs before fine-tuning are equal to a thousandth."""
     pruning = runs["epochs"] - runs["fine_tune_epochs"].fillna(0)
     return pruning.round(3).nunique() == 1

@@ -22,7 +22,6 @@ from typing import Any
 import pandas as pd
 
 from prunebench.core.errors import ResultError
-from prunebench.report import runs_csv as columns
 
 PUBLISHED: tuple[str, ...] = (
     "paper",
@@ -154,6 +153,7 @@ def _latency_key(column: str) -> tuple[str, int, int]:
 _FIXED = frozenset({*PUBLISHED, *NUMBERS, *PROVENANCE})
 
 
+UNPRUNED = "unpruned"  # the method slug of the base network
 NETWORK = ["dataset", "architecture"]
 CELL = [*NETWORK, "method", "setting", "ratio", "ratio_kind"]  # what seeds are averaged over
 
@@ -165,7 +165,7 @@ def read_runs(path: Path) -> pd.DataFrame:
     number); what remains are numbers, with NaN for an empty cell.
     """
     try:
-        text = {name: str for name in columns.TEXT}
+        text = {name: str for name in TEXT}
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None

@@ -1,85 +1,90 @@
-"""What a summary table shows, before it is Markdown, LaTeX or HTML."""
+"""The summary of an experiment: a table of all its cells, and a short one for a first look."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from prunebench.core.files import write_texts
 from prunebench.experiments.spec import ratio_slug
-from prunebench.report.cells import Cell, Style, number_cell
 from prunebench.report.fairness import fairness
-from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, networks
-from prunebench.report.summary import UNPRUNED, summarize
+from prunebench.report.looks import REFERENCES, look
+from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
+from prunebench.report.seed_statistics import summarize
+from prunebench.report.series import at_one_ratio
+from prunebench.report.table import Cell, Column, Line, Section, Table, number_cell
+from prunebench.report.table_formats import to_html, to_latex, to_markdown
+
+# Columns that are shown only if they say something else than the given one.
+_SHOWN_IF_DIFFERENT = {"top1_masked": "top1", "speedup_theoretical": "speedup_macs"}
+_SHORT = ("method", "setting", "ratio", "n", "top1", "drop", "speedup_macs", "speedup_theoretical")
 
 
-@dataclass(frozen=True)
-class Column:
-    """One printed column of numbers or words."""
+def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
+    """Write summary.csv, .md, .tex, .html and summary_short.md; return their paths.
 
-    name: str  # in the summary
-    head: str
-    unit: str = ""
-    style: Style = "text"
-    spread: bool = False  # prints ± where there are two seeds or more
-    beside: str = ""  # vanishes where it says what this column says
-
-
-@dataclass(frozen=True)
-class Line:
-    """One printed row."""
-
-    cells: tuple[Cell, ...]
-    is_base: bool
-    opens_ratio: bool  # the first of a block of rows with the same ratio
+    The default title is the names of the experiments.
+    """
+    frame = read_runs(runs_csv)
+    table = summary_table(frame, title)
+    texts = {
+        "summary.csv": summarize(frame).to_csv(index=False, lineterminator="\n"),
+        "summary.md": to_markdown(table),
+        "summary.tex": to_latex(table),
+        "summary.html": to_html(table),
+        "summary_short.md": to_markdown(short_table(frame)),
+    }
+    return write_texts(out, texts)
 
 
-@dataclass(frozen=True)
-class Section:
-    """The rows of one network on one data set."""
-
-    dataset: str
-    architecture: str
-    base: str
-    fairness: str
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, the columns that have a value somewhere, and a section per network."""
-
-    title: str
-    columns: tuple[Column, ...]
-    sections: tuple[Section, ...]
-
-
-def lay_out(frame: pd.DataFrame, title: str | None = None) -> Table:
-    """Return the summary table of runs; without a title, their experiments are the title."""
+def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
+    """Return the table of all cells, with a section per network."""
     summary = summarize(frame)
-    shown = _shown_columns(summary)
-    sections = []
-    for (dataset, architecture), runs in networks(frame):
-        here = (summary[NETWORK] == [dataset, architecture]).all(axis=1)
-        sections.append(
-            Section(
-                dataset,
-                architecture,
-                _base(runs),
-                str(fairness(runs)),
-                _lines(summary[here], shown),
-                tuple(_notes(runs)),
-            )
-        )
-    return Table(title or _experiments(frame), shown, tuple(sections))
+    columns = _columns(summary)
+    sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
+    return Table(title or _experiments(frame), columns, tuple(sections))
 
 
-def _shown_columns(summary: pd.DataFrame) -> tuple[Column, ...]:
-    """Return the columns in reading order, without those that would be empty everywhere."""
+def short_table(frame: pd.DataFrame) -> Table:
+    """Return one row for each method of the papers and each reference, to embed in a page.
+
+    The rows are of the first network and at one ratio (`at_one_ratio`), of a method's first
+    setting there. The table has no title and only the columns about accuracy and MACs.
+    """
+    _, runs = networks(frame)[0]
+    ratio, picks = at_one_ratio(summarize(runs))
+    found: dict[str, pd.Index] = {}
+    for pick in picks:
+        if look(pick.method).group == "paper" or pick.method in REFERENCES:
+            found.setdefault(pick.method, pick.runs(runs).index)
+    kept = [index for indices in found.values() for index in indices]
+    shown = runs[runs.index.isin(kept) | (runs["method"] == UNPRUNED)]
+    if shown.empty:
+        shown = runs
+    summary = summarize(shown)
+    columns = tuple(column for column in _columns(summary) if column.name in _SHORT)
+    return Table("", columns, (_section(shown, summary, columns, ratio),))
+
+
+def _section(
+    runs: pd.DataFrame, summary: pd.DataFrame, columns: tuple[Column, ...], ratio: str = ""
+) -> Section:
+    network = [str(runs[name].iloc[0]) for name in NETWORK]
+    here = summary[(summary[NETWORK] == network).all(axis=1)]
+    return Section(
+        " · ".join([*network, ratio] if ratio else network),
+        _base(runs),
+        tuple(_lines(here, columns)),
+        (str(fairness(runs)), *_notes(runs)),
+    )
+
+
+def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
+    """Return the columns in reading order, without those that say nothing."""
     latencies = [name for name in summary.columns if _is_latency_mean(name)]
     candidates = (
         Column("method", "method"),
@@ -88,16 +93,16 @@ def _shown_columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("n", "n", style="count"),
         Column("top1", "top-1", "%", "points", spread=True),
         Column("drop", "drop", "points", "points", spread=True),
-        Column("top1_masked", "masked", "top-1 %", "points", True, beside="top1"),
+        Column("top1_masked", "masked", "top-1 %", "points", spread=True),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
-        Column("speedup_theoretical", "theoretical", "speedup", "speedup", beside="speedup_macs"),
+        Column("speedup_theoretical", "theoretical", "speedup", "speedup"),
         Column("sparsity_pct", "sparsity", "%", "percent"),
         Column("params_reduction_pct", "params", "removed %", "percent"),
         *(Column(n, f"latency {_place(n)}", "speedup", "speedup", True) for n in latencies),
         Column("selection_seconds", "selection", "s", "significant"),
         Column("magnitude_ratio", "magnitude", "kept/pruned", "significant"),
     )
-    return tuple(c for c in candidates if c.name in summary and _says_something(summary, c))
+    return tuple(c for c in candidates if c.name in summary and _says_something(summary, c.name))
 
 
 def _is_latency_mean(name: str) -> bool:
@@ -114,27 +119,25 @@ def _place(latency: str) -> str:
     return f"{device.upper()} {batch}"
 
 
-def _says_something(summary: pd.DataFrame, column: Column) -> bool:
-    values = summary[column.name]
-    if column.name == "setting":
+def _says_something(summary: pd.DataFrame, name: str) -> bool:
+    values = summary[name]
+    if name == "setting":
         return bool((values != "default").any())
-    if column.name == "sparsity_pct":
+    if name == "sparsity_pct":
         return bool((values > 0).any())
-    if column.beside:
-        return bool((values.notna() & (values != summary[column.beside])).any())
+    if name in _SHOWN_IF_DIFFERENT:
+        return bool((values.notna() & (values != summary[_SHOWN_IF_DIFFERENT[name]])).any())
     return bool(values.notna().any())
 
 
-def _lines(summary: pd.DataFrame, shown: tuple[Column, ...]) -> tuple[Line, ...]:
-    lines = []
+def _lines(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Line]:
     before: str | None = None
     for row in summary.to_dict("records"):
-        block = _ratio(row)
+        ratio = _ratio(row)
         is_base = row["method"] == UNPRUNED
-        cells = tuple(_cell(row, column) for column in shown)
-        lines.append(Line(cells, is_base, not is_base and block != before))
-        before = None if is_base else block
-    return tuple(lines)
+        cells = tuple(_cell(row, column) for column in columns)
+        yield Line(cells, is_base, not is_base and ratio != before)
+        before = None if is_base else ratio
 
 
 def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
@@ -153,25 +156,25 @@ def _ratio(row: Mapping[Hashable, Any]) -> str:
 
 
 def _base(runs: pd.DataFrame) -> str:
-    """Return the base networks' accuracy, each seed's counted once."""
+    """Return the base networks' accuracy, counting each seed once."""
     bases = runs.drop_duplicates("seed")["base_top1"]
     return f"base {number_cell(bases.mean(), 'points', bases.std(ddof=1))} % (n = {len(bases)})"
 
 
 def _notes(runs: pd.DataFrame) -> list[str]:
-    """Return what a reader must know to read the rows rightly."""
+    """Return warnings about single rows: unfinished phases, and zeros that save no time."""
     notes = []
     if "capped" in runs and (capped := runs[runs["capped"].notna()]).size:
         for (method, phases), rows in capped.groupby(["method", "capped"], sort=False):
-            which = str(phases).replace(";", ", ")
-            runs_in_words = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
-            notes.append(f"{method}: {which} ended at its cap, unfinished ({runs_in_words}).")
+            names = str(phases).replace(";", ", ")
+            number = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+            notes.append(f"{method}: {names} reached its maximum length unfinished ({number}).")
     if "macs_theoretical" in runs:
         masked = runs[runs["macs_theoretical"] < runs["macs"]]
         for method in masked["method"].unique():
             notes.append(
-                f"{method}: leaves zeros in place; MACs counts what was removed, "
-                "theoretical the zeros too."
+                f"{method}: pruned weights stay in the network as zeros; theoretical counts them "
+                "as saved, MACs does not."
             )
     return notes
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 from prunebench.report.figures.accuracy_speedup import accuracy_speedup
-from prunebench.report.figures.style import look
+from prunebench.report.looks import look
 from tests.report.conftest import CURVE, few_runs, legend, shown, words
 
 

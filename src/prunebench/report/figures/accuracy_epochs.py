@@ -17,18 +17,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from prunebench.report.figures.series import Pick, at_one_ratio, base_accuracy, per_network
 from prunebench.report.figures.style import (
     BAND,
     FULL_WIDTH,
     INK,
     SOFT,
     legend_below,
-    look,
     new_figure,
     styled,
 )
+from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
+from prunebench.report.series import Pick, at_one_ratio, base_accuracy, per_network
 
 Values = npt.NDArray[np.float64]
 Split = Literal["test_top1", "val_top1"]

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from prunebench.report.figures.series import Series, base_accuracy, per_network, series_of
 from prunebench.report.figures.style import (
     BAND,
     DPI,
@@ -22,10 +21,11 @@ from prunebench.report.figures.style import (
     INK,
     SOFT,
     legend_below,
-    look,
     new_figure,
     styled,
 )
+from prunebench.report.looks import look
+from prunebench.report.series import Series, base_accuracy, per_network, series_of
 
 _PANEL_HEIGHT = 68.0  # mm
 _LEGEND_ROW = 4.2  # mm
@@ -100,7 +100,7 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
             markerfacecolor=style.fill if one.variant == 0 else "white",
             elinewidth=0.8,
             label=one.label,
-            zorder=3 if style.group in ("own", "plug_in") else 2,
+            zorder=3 if style.group in ("paper", "plug_in") else 2,
         )
     if not series:
         axes.text(0.5, 0.5, "no pruned run", transform=axes.transAxes, ha="center", color=SOFT)

@@ -14,16 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from prunebench.core.errors import ResultError
-from prunebench.report.figures.series import Pick, at_one_ratio, per_network
 from prunebench.report.figures.style import (
     BAND,
     FULL_WIDTH,
     SOFT,
-    look,
     new_figure,
     styled,
 )
+from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
+from prunebench.report.series import Pick, at_one_ratio, per_network
 
 _ROW_HEIGHT = 31.0  # mm
 _HEAD_HEIGHT = 14.0

@@ -15,17 +15,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from prunebench.report.figures.series import Pick, at_one_ratio, per_network
 from prunebench.report.figures.style import (
     BAND,
     FULL_WIDTH,
     SOFT,
     legend_below,
-    look,
     new_figure,
     styled,
 )
+from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
+from prunebench.report.series import Pick, at_one_ratio, per_network
 
 _ROW_HEIGHT = 31.0  # mm
 _HEAD_HEIGHT = 8.0

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from prunebench.report.figures.style import LOOKS, look
+from prunebench.report.looks import LOOKS, look
 
 # Machado, Oliveira, Fernandes (2009), full severity: linear RGB as seen without one cone
 SEEN = {
@@ -41,9 +41,9 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", SEEN)
-def test_own_colors_differ_for_every_eye(eye: str) -> None:
-    own = [one.color for one in LOOKS.values() if one.group == "own"]
-    seen = [lab(np.array(SEEN[eye]) @ linear_rgb(color)) for color in own]
+def test_the_colors_of_papers_methods_differ_for_every_eye(eye: str) -> None:
+    papers = [one.color for one in LOOKS.values() if one.group == "paper"]
+    seen = [lab(np.array(SEEN[eye]) @ linear_rgb(color)) for color in papers]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
 
 

@@ -1,59 +1,45 @@
-"""The summary table as CSV, Markdown, LaTeX and HTML."""
+"""Tables as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from prunebench.core.files import write_texts
-from prunebench.report.cells import DASH, MINUS, Cell
-from prunebench.report.runs_csv import read_runs
-from prunebench.report.summary import summarize
-from prunebench.report.summary_table import Column, Line, Section, Table, lay_out
+from prunebench.report.table import DASH, MINUS, Cell, Column, Line, Section, Table
 
+LEGEND = (
+    "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction. The drop is "
+    "the base's top-1 minus the row's. Speedups are relative to the base."
+)
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
 
 
-def write_tables(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
-    """Write summary.csv, .md, .tex and .html into `out` and return their paths.
-
-    Without a title, the names of the experiments are the title.
-    """
-    frame = read_runs(runs_csv)
-    table = lay_out(frame, title)
-    texts = {
-        "summary.csv": summarize(frame).to_csv(index=False, lineterminator="\n"),
-        "summary.md": to_markdown(table),
-        "summary.tex": to_latex(table),
-        "summary.html": to_html(table),
-    }
-    return write_texts(out, texts)
-
-
 def to_markdown(table: Table) -> str:
-    """Return the table for GitHub: a heading and a pipe table per network."""
-    parts = [f"# {_markdown_text(table.title)}\n"]
+    """Return the table for GitHub: a heading and a pipe table per network.
+
+    A table without a title is made to be embedded: its headings are bold lines.
+    """
+    parts = [f"# {_markdown_text(table.title)}\n", LEGEND + "\n"] if table.title else []
     for section in table.sections:
-        parts.append(f"## {_markdown_text(f'{section.dataset} · {section.architecture}')}\n")
-        parts.append(_markdown_text(f"{section.base} · {section.fairness}") + "\n")
-        parts.append(_markdown_table(table.columns, section.lines))
-        if section.notes:
-            parts.append("\n".join(f"- {_markdown_text(note)}" for note in section.notes) + "\n")
+        heading, subtitle = _markdown_text(section.heading), _markdown_text(section.subtitle)
+        if table.title:
+            parts += [f"## {heading}\n", f"{subtitle}\n"]
+        else:
+            parts.append(f"**{heading}** · {subtitle}\n")
+        rows = [[_head(column) for column in table.columns]]
+        rows += [[str(cell) for cell in line.cells] for line in section.lines]
+        numbers = [i for i, column in enumerate(table.columns) if column.style != "text"]
+        parts.append(markdown_table(rows, numbers))
+        notes = section.notes if table.title else (LEGEND, *section.notes)
+        parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes) + "\n")
     return "\n".join(parts)
 
 
-def _markdown_table(columns: tuple[Column, ...], lines: tuple[Line, ...]) -> str:
-    rows = [[_head(column) for column in columns]]
-    rows += [[str(cell) for cell in line.cells] for line in lines]
-    return markdown_table(rows, [i for i, c in enumerate(columns) if c.style != "text"])
-
-
 def markdown_table(lines: Sequence[Sequence[str]], numbers: Collection[int]) -> str:
-    """Return a pipe table, its first line the heads; columns in `numbers` are set to the right."""
+    """Return a pipe table; the first line is the header, columns in `numbers` are right-aligned."""
     rows = [[_markdown_text(text) for text in line] for line in lines]
     widths = [max(4, *(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
     right = [i in numbers for i in range(len(widths))]
@@ -70,7 +56,7 @@ def _head(column: Column) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    r"""Escape what Markdown would read as markup; an underscore inside a word is none.
+    r"""Escape Markdown's markup; an underscore inside a word needs no escape.
 
     >>> print(_markdown_text("a_b | _c_"))
     a_b \| \_c\_
@@ -79,7 +65,7 @@ def _markdown_text(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a document of its own, with booktabs rules and siunitx columns."""
+    """Return a complete document, with booktabs rules and siunitx columns."""
     environment = Environment(
         loader=PackageLoader("prunebench.report"),
         undefined=StrictUndefined,
@@ -99,7 +85,7 @@ def to_latex(table: Table) -> str:
         "heads": _latex_heads,
         "row": _latex_row,
     }
-    template = environment.get_template("summary.tex.j2")
+    template = environment.get_template("table.tex.j2")
     return template.render(table=table, page_lines=_LATEX_PAGE_LINES)
 
 
@@ -117,7 +103,7 @@ def latex_text(text: str) -> str:
 
 
 def _latex_columns(table: Table, section: Section) -> str:
-    """Return the column types: words left, numbers in siunitx columns wide enough for them."""
+    """Return the column types: left-aligned text, and siunitx columns as wide as their numbers."""
     types = []
     for i, column in enumerate(table.columns):
         cells = [line.cells[i] for line in section.lines]
@@ -157,7 +143,7 @@ def _latex_row(table: Table, line: Line) -> str:
 
 
 def _latex_number(cell: Cell) -> str:
-    """Return what stands in a siunitx column; a dash is text."""
+    """Return the content of a cell in a siunitx column; a dash is text."""
     if cell.text == DASH:
         return "{--}"
     spread = "" if cell.spread is None else rf" \pm {_plain(cell.spread)}"
@@ -170,11 +156,11 @@ def _plain(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """Return one self-contained page: sortable, readable on a phone and on paper."""
-    return html_page("summary.html.j2", table=table)
+    return html_page("table.html.j2", table=table, legend=LEGEND)
 
 
 def html_page(template: str, **content: object) -> str:
-    """Return a page of one of the report's templates; what it inserts is escaped."""
+    """Render one of the report's templates; inserted text is escaped."""
     environment = Environment(
         loader=PackageLoader("prunebench.report"),
         undefined=StrictUndefined,

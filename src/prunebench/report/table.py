@@ -1,4 +1,7 @@
-"""Numbers as they are printed: as many digits as mean something, a dash for what is absent."""
+"""A table before it becomes Markdown, LaTeX or HTML: sections of rows, and numbers as text.
+
+A number has as many digits as are meaningful, and a dash stands for a missing value.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,58 @@ Style = Literal["points", "percent", "speedup", "significant", "count", "text"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is printed, its spread where there is one, and what it is sorted by."""
+    """One printed cell."""
 
     text: str = DASH
-    spread: str | None = None  # of n >= 2 seeds, with the digits of the mean but no unit
-    key: float | str | None = None
+    spread: str | None = None  # standard deviation over n >= 2 seeds, without unit
+    key: float | str | None = None  # for sorting
 
     def __str__(self) -> str:
         """Return the cell as plain text."""
         return self.text if self.spread is None else f"{self.text} ± {self.spread}"
 
 
+@dataclass(frozen=True)
+class Column:
+    """One printed column."""
+
+    name: str  # of the quantity
+    head: str
+    unit: str = ""
+    style: Style = "text"
+    spread: bool = False  # print ± for two or more seeds
+
+
+@dataclass(frozen=True)
+class Line:
+    """One printed row."""
+
+    cells: tuple[Cell, ...]
+    is_base: bool
+    opens_ratio: bool  # the first of a block of rows with the same ratio
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one network on one dataset."""
+
+    heading: str  # dataset and network
+    subtitle: str  # the base's accuracy; for a moved experiment, a warning
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]  # below the table
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the columns of all sections, and a section per network."""
+
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+
+
 def number_cell(value: float, style: Style, std: float = math.nan) -> Cell:
-    """Return a number's cell; NaN is a dash, and a spread of NaN is left out.
+    """Return the cell of a number; NaN becomes a dash, and a spread of NaN is omitted.
 
     >>> str(number_cell(98.888, "points", 0.121)), str(number_cell(-0.2, "points"))
     ('98.89 ± 0.12', '−0.20')
@@ -39,7 +81,7 @@ def number_cell(value: float, style: Style, std: float = math.nan) -> Cell:
 
 
 def format_number(value: float, style: Style) -> str:
-    """Return the digits of a number.
+    """Return a number as text.
 
     >>> format_number(-0.001, "points"), format_number(12, "count")
     ('0.00', '12')
@@ -59,7 +101,7 @@ def format_number(value: float, style: Style) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return at least `digits` significant digits, with an exponent where many zeros would stand.
+    """Return `digits` significant digits, or an exponent for very large and small numbers.
 
     >>> [significant(x) for x in (0, 0.05234, 33.14, 1234.5, 2.5e7, 0.00004)]
     ['0', '0.0523', '33.1', '1234', '2.5e7', '4.0e-5']

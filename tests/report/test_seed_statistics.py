@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.report.summary import summarize
+from prunebench.report.seed_statistics import summarize
 
 from .conftest import few_runs
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from prunebench.report.cells import Cell, Style, format_number, number_cell
+from prunebench.report.table import Cell, Style, format_number, number_cell
 
 
 def test_absent_number_is_a_dash_without_a_key() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from prunebench.report.figures.series import Series, at_one_ratio, per_network, series_of
-from prunebench.report.summary import summarize
+from prunebench.report.seed_statistics import summarize
+from prunebench.report.series import Series, at_one_ratio, per_network, series_of
 from tests.report.conftest import few_runs
 
 AUTO = {"method": "epruner", "ratio": math.nan, "ratio_kind": "auto"}

@@ -3,14 +3,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from prunebench.report.summary_table import Table, lay_out
-from prunebench.report.tables import latex_text, to_html, to_latex, to_markdown, write_tables
+from prunebench.report.summary_table import summary_table
+from prunebench.report.table import Table
+from prunebench.report.table_formats import latex_text, to_html, to_latex, to_markdown
 
 from .conftest import few_runs
 
@@ -21,7 +22,7 @@ TWO_SEEDS = ({"top1": 97.0, "seed": 0}, {"top1": 98.0, "seed": 1})
 def table() -> Table:
     """Two seeds of l1 and a masked method of one seed, with awkward names."""
     masked = {"method": "_odd|name", "setting": "a_b&<c>", "top1_masked": 98.5, "drop": -0.25}
-    return lay_out(few_runs(*TWO_SEEDS, masked), "50 % of <all>")
+    return summary_table(few_runs(*TWO_SEEDS, masked), "50 % of <all>")
 
 
 class Page(HTMLParser):
@@ -52,40 +53,23 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_four_files_are_written(runs_csv: Path, tmp_path: Path) -> None:
-    paths = write_tables(runs_csv, tmp_path)
-    names = ["summary.csv", "summary.md", "summary.tex", "summary.html"]
-    assert [path.name for path in paths] == names
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-
-
-def test_same_runs_give_the_same_bytes(runs_csv: Path, tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in write_tables(runs_csv, tmp_path / "a")]
-    assert [path.read_bytes() for path in write_tables(runs_csv, tmp_path / "b")] == first
-
-
-def test_csv_has_a_row_per_cell_with_plain_numbers(runs_csv: Path, tmp_path: Path) -> None:
-    lines = write_tables(runs_csv, tmp_path)[0].read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 63
-    assert lines[0].startswith("dataset,architecture,method,setting,ratio,ratio_kind,n,base_top1")
-    assert not re.search("[–×±−]", "".join(lines))
-
-
 def test_markdown_is_a_pipe_table_with_numbers_to_the_right() -> None:
-    lines = to_markdown(lay_out(few_runs(*TWO_SEEDS))).splitlines()
-    assert lines[:5] == [
-        "# digits",
-        "",
-        "## digits · resnet20",
-        "",
-        "base 99.00 ± 0.00 % (n = 2) · fairness S1: same data and network; "
-        "no two methods share a base",
-    ]
-    assert [line.split("|")[4].strip() for line in lines[6:9]] == [
+    lines = to_markdown(summary_table(few_runs(*TWO_SEEDS))).splitlines()
+    assert lines[0] == "# digits"
+    assert lines[4:7:2] == ["## digits · resnet20", "base 99.00 ± 0.00 % (n = 2)"]
+    assert [line.split("|")[4].strip() for line in lines[8:11]] == [
         "top-1 (%)",
         "-----------:",
         "97.50 ± 0.71",
     ]
+    assert lines[-1].startswith("- Fairness S1 (arXiv 2301.05219): same data and network;")
+
+
+def test_markdown_without_a_title_has_no_headings() -> None:
+    table = replace(summary_table(few_runs({})), title="")
+    lines = to_markdown(table).splitlines()
+    assert lines[0] == "**digits · resnet20** · base 99.00 % (n = 1)"
+    assert not [line for line in lines if line.startswith("#")]
 
 
 def test_markdown_escapes_markup_in_names(table: Table) -> None:
@@ -127,7 +111,7 @@ def test_latex_rows_have_a_cell_per_column(table: Table) -> None:
 
 @pytest.mark.parametrize(("n", "environment"), [(39, "tabular"), (45, "longtable")])
 def test_latex_table_of_more_than_a_page_breaks(n: int, environment: str) -> None:
-    text = to_latex(lay_out(few_runs(*({"setting": f"s{i}"} for i in range(n)))))
+    text = to_latex(summary_table(few_runs(*({"setting": f"s{i}"} for i in range(n)))))
     begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
     assert environment in begun
     assert sorted(begun) == sorted(ended)
@@ -145,7 +129,7 @@ def has_latex() -> bool:
 @pytest.mark.parametrize("n", [2, 45])
 def test_latex_compiles(table: Table, n: int, tmp_path: Path) -> None:
     settings = [{"method": f"m{i}", "setting": "a_b&<c>", "drop": -1e-7 * i} for i in range(n)]
-    text = to_latex(lay_out(few_runs(*TWO_SEEDS, *settings), "50 % of <all>"))
+    text = to_latex(summary_table(few_runs(*TWO_SEEDS, *settings), "50 % of <all>"))
     (tmp_path / "summary.tex").write_text(text, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "summary.tex"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True)
@@ -166,27 +150,7 @@ def test_html_needs_nothing_from_elsewhere(table: Table) -> None:
 
 
 def test_html_sorts_by_numbers_and_keeps_the_base_apart() -> None:
-    text = to_html(lay_out(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0})))
+    text = to_html(summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0})))
     base, rest = re.findall(r"<tbody( class=\"base\")?>", text)
     assert (base, rest) == (' class="base"', "")
     assert '<td data-key="98.0">98.00</td>' in text
-
-
-def test_tables_import_neither_torch_nor_matplotlib() -> None:
-    code = (
-        "import sys, prunebench.report.tables, prunebench.report.collect; "
-        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n"
-
-
-def test_nothing_in_the_report_imports_torch() -> None:
-    code = (
-        "import importlib, pkgutil, sys, prunebench.report as report\n"
-        "for module in pkgutil.iter_modules(report.__path__):\n"
-        "    importlib.import_module('prunebench.report.' + module.name)\n"
-        "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "False False\n"

@@ -1,31 +1,30 @@
-"""From runs to cells: mean and spread over seeds, in the order in which tables are read."""
+"""Mean and sample standard deviation over the seeds of each cell, in the order of tables."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, require
+from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
 
-UNPRUNED = "unpruned"
 _NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
-# of networks with zeros left in place
+# of networks that keep pruned weights as zeros
 _MASKED = ("top1_masked", "speedup_theoretical", "sparsity_pct")
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
 
 
 def quantities(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that are averaged over seeds, those that the frame has."""
+    """Return the columns to average over seeds, as far as the frame has them."""
     latencies = [name for name in frame.columns if name.startswith(LATENCY_SPEEDUP)]
     names = [*_NEEDED, *_MASKED, *latencies, *_AFTER_LATENCY]
     return [name for name in names if name in frame.columns]
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per cell with n and, for each quantity, its mean and sample deviation.
+    """Return a row per cell: n, and the mean and sample deviation of each quantity.
 
-    The deviation stands in the column `<quantity>_std` and is NaN for n = 1. Networks keep the
-    order of the frame; the unpruned network comes first, then ascending ratios, each with its
-    methods in the frame's order, and at last what has no ratio.
+    The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
+    The unpruned network comes first, then ascending ratios, each with its methods in the frame's
+    order, and last the cells without a ratio.
     """
     names = quantities(frame)
     require(frame, [*CELL, *_NEEDED, "seed"])

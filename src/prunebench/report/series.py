@@ -1,4 +1,4 @@
-"""The cells of a summary as figures need them: as lines over ratios, or at one ratio."""
+"""Cells grouped by method: as a series over ratios, or one cell of each at a common ratio."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from prunebench.experiments.spec import ratio_slug
-from prunebench.report.figures.style import GROUPS, look
-from prunebench.report.runs_csv import CELL, NETWORK, networks
-from prunebench.report.summary import UNPRUNED, summarize
+from prunebench.report.looks import GROUPS, look
+from prunebench.report.runs_csv import CELL, NETWORK, UNPRUNED, networks
+from prunebench.report.seed_statistics import summarize
 
 
 def per_network(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Return title, runs and the summary's cells of each network."""
+    """Return the title, the runs and the summary's cells of each network."""
     summary = summarize(frame)
     return [
         (
@@ -27,17 +27,17 @@ def per_network(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFra
 
 
 def base_accuracy(runs: pd.DataFrame, column: str = "base_top1") -> float:
-    """Return the mean over seeds of the base networks' accuracy."""
+    """Return the base networks' mean accuracy over seeds."""
     return float(runs.drop_duplicates("seed")[column].mean())
 
 
 @dataclass(frozen=True)
 class Series:
-    """What one method does on one network with one setting, by rising speedup.
+    """The cells of one method with one setting on one network, by ascending speedup.
 
-    A method that decides by a knob of its own has no ratio; its settings are the points of one
-    series. `cells` has a column `speedup`, in multiply-accumulates: zeros that a method leaves in
-    place count as saved there, and its label says so.
+    A method without a ratio (`auto`) forms one series over its settings. `cells` has a column
+    `speedup` in multiply-accumulates; it counts pruned weights that stay as zeros as saved, and
+    the label of such a series ends in "(zeros)".
     """
 
     method: str
@@ -47,7 +47,7 @@ class Series:
 
 
 def series_of(cells: pd.DataFrame) -> list[Series]:
-    """Return the series among the summary's cells of one network, in the order of legends."""
+    """Return the series of one network's cells, in the order of legends."""
     pruned = with_speedup(cells[cells["method"] != UNPRUNED])
     setting = pruned["setting"].mask(pruned["ratio"].isna(), "")
     found: list[Series] = []
@@ -66,11 +66,11 @@ def series_of(cells: pd.DataFrame) -> list[Series]:
     return sorted(found, key=lambda series: GROUPS.index(look(series.method).group))
 
 
-_ZEROS_FROM = 1.01  # times the speedup by what was removed: from there zeros are worth a word
+_ZEROS_FROM = 1.01  # speedup with zeros over the speedup without, from which a label says so
 
 
 def with_speedup(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return cells with the column `speedup`, the larger of both speedups."""
+    """Add the column `speedup`, the larger of the physical and the theoretical speedup."""
     names = [name for name in ("speedup_macs", "speedup_theoretical") if name in cells]
     return cells.assign(speedup=cells[names].max(axis=1))
 
@@ -93,10 +93,10 @@ class Pick:
 
 
 def at_one_ratio(cells: pd.DataFrame) -> tuple[str, list[Pick]]:
-    """Pick one cell from each series of a network, and say in words at which ratio.
+    """Pick one cell from each series of a network; return the ratio in words, and the picks.
 
-    It is the ratio that most series have, the middle one of several. A series without it gives
-    the cell whose speedup is nearest to the others'.
+    It is the ratio that most series have, the middle one if there are several. From a series
+    without it, the cell with the nearest speedup is picked.
     """
     series = series_of(cells)
     if not series:

@@ -1,0 +1,82 @@
+"""The look of every method: one color and marker, the same in all figures, and its group.
+
+The methods of the six papers have strong colors (after the palette of Okabe and Ito, which
+color-blind readers can tell apart; variants of one method share a hue). Baselines have tones of
+grey-blue, controls are grey and dotted. No two methods share both color and marker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["paper", "plug_in", "baseline", "control"]
+GROUPS: tuple[Group, ...] = ("paper", "plug_in", "baseline", "control")  # order of legends
+REFERENCES = ("unpruned", "random", "l1")  # rows of every short table
+
+
+@dataclass(frozen=True)
+class Look:
+    """The color and marker of a method, and its group."""
+
+    color: str
+    marker: str
+    group: Group
+
+    @property
+    def line(self) -> str:
+        """Return matplotlib's line style, dotted for controls."""
+        return ":" if self.group == "control" else "-"
+
+    @property
+    def fill(self) -> str:
+        """Return the color inside the marker, white for controls."""
+        return "white" if self.group == "control" else self.color
+
+
+LOOKS = {
+    "asrfp": Look("#00664b", "v", "paper"),
+    "early_bird": Look("#cc79a7", "*", "paper"),
+    "epruner": Look("#0072b2", "D", "paper"),
+    "greg_1": Look("#d55e00", "o", "paper"),
+    "greg_2": Look("#8a3a00", "s", "paper"),
+    "group_fisher": Look("#1b1f24", "X", "paper"),
+    "increg": Look("#e69f00", "P", "paper"),
+    "orthoreg": Look("#4b1f6f", "p", "paper"),
+    "srfp": Look("#1fa97c", "^", "paper"),
+    "asfp": Look("#7c99b3", ">", "baseline"),
+    "bn_scale": Look("#4b6985", "h", "baseline"),
+    "fisher": Look("#5f7f9e", "X", "baseline"),
+    "fixreg": Look("#7c99b3", "o", "baseline"),
+    "fpgm": Look("#4b6985", "D", "baseline"),
+    "grasp": Look("#5f7f9e", "p", "baseline"),
+    "l1": Look("#4b6985", "s", "baseline"),
+    "l2": Look("#7c99b3", "s", "baseline"),
+    "mask_fisher": Look("#4b6985", "X", "baseline"),
+    "rdt": Look("#5f7f9e", "P", "baseline"),
+    "sfp": Look("#5f7f9e", "<", "baseline"),
+    "soft_fpgm": Look("#4b6985", "P", "baseline"),
+    "taylor": Look("#4b6985", "^", "baseline"),
+    "tfo": Look("#7c99b3", "v", "baseline"),
+    "random": Look("#6e6e6e", "x", "control"),
+    "scratch_b": Look("#8c8c8c", "o", "control"),
+    "scratch_e": Look("#8c8c8c", "d", "control"),
+    "uniform_width": Look("#6e6e6e", "s", "control"),
+}
+_PLUG_IN_COLORS = ("#b5006c", "#00798c", "#7a6a00", "#a6322e")
+_PLUG_IN_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+
+
+def look(method: str) -> Look:
+    """Return a method's look; that of an unknown method follows from a hash of its name.
+
+    >>> look("greg_1").color, look("random").line, look("my_method") == look("my_method")
+    ('#d55e00', ':', True)
+    """
+    if method in LOOKS:
+        return LOOKS[method]
+    number = int.from_bytes(hashlib.sha256(method.encode()).digest()[:4], "big")
+    rest, color = divmod(number, len(_PLUG_IN_COLORS))
+    marker = _PLUG_IN_MARKERS[rest % len(_PLUG_IN_MARKERS)]
+    return Look(_PLUG_IN_COLORS[color], marker, "plug_in")
