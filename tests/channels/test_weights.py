@@ -50,9 +50,9 @@ def test_computed_weight_freezes_what_it_reads_and_makes(computed):
     )
     assert list(units_of(net, EXAMPLE)) == ["a", "c"]
     graph = trace(net, EXAMPLE)
-    assert graph.frozen["b"].frozen == "used by a convolution whose weight is computed"
+    assert graph.frozen["b"].frozen == "used by a convolution with a computed weight"
     assert graph.frozen["c:in"].frozen == (
-        "reads the result of a convolution whose weight is computed"
+        "reads the result of a convolution with a computed weight"
     )
 
 

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prunebench.channels.costs import costs_of
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, remove, slicing
-from prunebench.channels.trace.tracer import trace, untouched
+from prunebench.channels.trace.tracer import trace
+from prunebench.channels.untouched import untouched
 from prunebench.criteria.base import Needs
 from prunebench.experiments.phases import Epochs, Phase
 from prunebench.experiments.recipe import Recipe

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
-from prunebench.channels.trace.tracer import untouched
+from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ConfigError
 
 

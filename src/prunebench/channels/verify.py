@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
-from prunebench.channels.trace.tracer import FAILURES, own_randomness, trace
+from prunebench.channels.trace.tracer import FAILURES, trace
+from prunebench.channels.untouched import own_randomness
 from prunebench.core.errors import ModelError
 
 TOLERANCE = 1e-9  # float64, relative to the largest output; sums in another order give 1e-15

@@ -30,7 +30,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.channels.trace.tracer import untouched
 from prunebench.channels.unit_weights import (
     bias_name,
     filter_rows,
@@ -38,6 +37,7 @@ from prunebench.channels.unit_weights import (
     producers,
     scale_members,
 )
+from prunebench.channels.untouched import untouched
 from prunebench.criteria.base import Combine, Criterion, Needs, Run, combined
 
 Count = Annotated[int, Field(ge=1)]

@@ -29,7 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
-from prunebench.channels.trace.tracer import untouched
+from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
 from prunebench.criteria.base import Run
 from prunebench.criteria.gradients import DataCriterion, batch_gradients

@@ -133,7 +133,7 @@ def test_transposed_convolution_in_groups_is_refused_by_name():
     net = around(nn.ConvTranspose2d(6, 6, 3, groups=3))
     assert units_of(net, example()) == {}
     assert trace(net, example()).frozen["first"].frozen == (
-        "used by a transposed convolution in groups"
+        "used by a grouped transposed convolution"
     )
 
 
@@ -159,7 +159,7 @@ def test_depthwise_convolution_with_a_multiplier(grouped):
     assert units_of(net, example(), grouped=grouped) == {"first": SINGLE}
 
 
-def test_depthwise_convolution_with_groups_written_in_the_code_is_refused():
+def test_depthwise_convolution_with_a_hard_coded_number_of_groups_is_refused():
     net = Wired(
         lambda m, x: m.last(F.conv2d(m.first(x), m.filters, groups=6)),
         first=nn.Conv2d(3, 6, 1),
@@ -167,7 +167,7 @@ def test_depthwise_convolution_with_groups_written_in_the_code_is_refused():
         last=nn.Conv2d(6, 2, 1),
     )
     assert units_of(net, example()) == {}
-    assert "groups written in the code" in trace(net, example()).frozen["first"].frozen
+    assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
 
 
 NUMBERS = [
@@ -315,7 +315,7 @@ def test_grid_sampling_follows_the_image_and_freezes_the_places():
 
 def test_unknown_operation_is_reported_by_name():
     graph = trace(Between(lambda x: x.cumprod(1)), example())
-    assert graph.frozen["conv"].frozen == "used by aten.cumprod, which the tracer does not know"
+    assert graph.frozen["conv"].frozen == "used by aten.cumprod, an operation unknown to the tracer"
     assert graph.frozen["head:in"].frozen == (
-        "reads the result of aten.cumprod, which the tracer does not know"
+        "reads the result of aten.cumprod, an operation unknown to the tracer"
     )

@@ -59,7 +59,7 @@ def test_one_channel_gate_is_not_one_of_the_channels_it_scales():
         head=nn.Conv2d(4, 2, 1),
     )
     assert units_of(net, EXAMPLE) == {"conv": SINGLE}
-    assert "spread from one channel" in trace(net, EXAMPLE).frozen["gate"].frozen
+    assert "broadcast from one channel" in trace(net, EXAMPLE).frozen["gate"].frozen
 
 
 def test_layers_of_one_channel_are_not_mistaken_for_constants():

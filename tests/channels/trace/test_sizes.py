@@ -103,8 +103,8 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
 @pytest.mark.parametrize(
     ("function", "c_in", "reason"),
     [
-        (lambda x: x.view(-1, 2, 2, 4, 4).transpose(1, 2).flatten(1, 2), 4, "sizes written"),
-        (lambda x: x.reshape(-1, 4, 4, 4), 4, "sizes written"),
+        (lambda x: x.view(-1, 2, 2, 4, 4).transpose(1, 2).flatten(1, 2), 4, "hard-coded sizes"),
+        (lambda x: x.reshape(-1, 4, 4, 4), 4, "hard-coded sizes"),
         (lambda x: x.unflatten(1, (2, 2)).sum(1), 2, "divided along its channels"),
         (lambda x: x[:, : x.shape[1] // 4].repeat(1, 4, 1, 1) + x[:, 1:2], 4, "cut along"),
         (lambda x: x[:, : x.shape[1] - 1], 3, "cut along"),
@@ -114,7 +114,7 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x.index_select(1, torch.tensor([2, 0])), 2, "cut along"),
         (lambda x: x.roll(1, 1), 4, "mixed across its channels by aten.roll"),
         (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
-        (lambda x: x.expand(len(x), 4, 4, 4), 4, "sizes written"),
+        (lambda x: x.expand(len(x), 4, 4, 4), 4, "hard-coded sizes"),
         (lambda x: x.tensor_split(2, 1)[0], 2, "cut along"),
         (lambda x: x.flip(1), 4, "mixed across its channels by aten.flip"),
         (lambda x: x + torch.ones(4, 1, 1), 4, "combined with a constant"),

@@ -119,8 +119,12 @@ def test_output_channels_are_frozen(two_layer_net):
 @pytest.mark.parametrize(
     ("function", "c_in", "reason"),
     [
-        (lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)), 6, "padded along its channels by a number"),
-        (lambda x: x.cumprod(1), 4, "aten.cumprod, which the tracer does not know"),
+        (
+            lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
+            6,
+            "padded along its channels",
+        ),
+        (lambda x: x.cumprod(1), 4, "aten.cumprod, an operation unknown to the tracer"),
         (lambda x: x[:, :3], 3, "cut along its channels"),
         (lambda x: x[:, [3, 0]], 2, "cut along its channels"),
         (lambda x: x[:, 0:1] + 0 * x[:, 1:2], 1, "cut along its channels"),
@@ -131,9 +135,9 @@ def test_output_channels_are_frozen(two_layer_net):
         (lambda x: x + torch.ones(1, 4, 1, 1), 4, "combined with a constant, whose size is fixed"),
         (lambda x: x.reshape(len(x), 2, -1, 2).sum(3, keepdim=True), 2, "another dimension"),
         (lambda x: x.transpose(1, 2), 4, "reads its channels as another dimension"),
-        (lambda x: F.group_norm(x, 2), 4, "groups are written in the code"),
+        (lambda x: F.group_norm(x, 2), 4, "hard-coded number of groups"),
         (lambda x: torch.cat([x.new_zeros(len(x), 4, 2, 4), x], 2), 4, "joined with a constant"),
-        (lambda x: torch.zeros(1, 8, 4, 4).index_copy_(1, torch.arange(4), x), 8, "not know"),
+        (lambda x: torch.zeros(1, 8, 4, 4).index_copy_(1, torch.arange(4), x), 8, "unknown"),
         (written_into_part, 8, "combined with a constant, whose size is fixed"),
         (written_through_view, 4, "combined with a constant, whose size is fixed"),
     ],

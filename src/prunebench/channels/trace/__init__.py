@@ -1,5 +1,5 @@
 """The tracer: run a network once and find which channels are coupled.
 
-`tracer` runs the network, `rules` say what each operation does to channels, and `units` solves the
+`tracer` runs the network, `rules` follow the channels through each operation, and `units` turns the
 result into groups.
 """

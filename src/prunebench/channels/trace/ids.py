@@ -1,10 +1,10 @@
-"""Ids of channels: who has which, which are the same, and which must stay.
+"""Ids of channels: which tensor has which channels, which are the same, and which must stay.
 
-Every row, column or element of a parameter has an integer id. An activation carries ids of the
-channels it consists of, as *layers*: ids along some of its dimensions, on which the layer *lies*;
-on the others the ids do not depend. A layer may lie on a dimension of size 1: it is named, not told
-by its size, which matters when there is a single channel. An activation without layers, such as the
-network's input, has nothing that could leave.
+Every row, column or element of a parameter has an integer id. An activation carries the ids of its
+channels on *channel axes*: arrays of ids that vary along some of the activation's dimensions and
+are constant along the others. An axis may lie on a dimension of size 1: dimensions are identified
+by name, not by size, which matters for tensors with a single channel. An activation without an
+axis, such as the network's input, has no channels that could be removed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch import Tensor
 from prunebench.channels.flow import Sources
 from prunebench.channels.groups import MemberRole
 
-# NumPy's arrays, since a call on a few hundred numbers costs a tenth of what PyTorch's does.
+# NumPy arrays, since a call on a few hundred numbers takes a tenth of the time it takes in PyTorch.
 Ints = NDArray[np.int64]
 CONSTANT = "a constant"
 
 
-class Layer(NamedTuple):
-    """Ids of an activation's elements.
+class ChannelAxis(NamedTuple):
+    """Ids of an activation's elements along some of its dimensions.
 
     Attributes
     ----------
     ids
-        Of shape (shape[d] for d in dims).
+        Array of shape (shape[d] for d in dims).
     shape
-        The activation's.
+        Shape of the activation.
     dims
-        The dimensions it lies on, in ascending order.
+        The dimensions along which the ids vary, in ascending order; the axis lies on them.
     """
 
     ids: Ints
@@ -44,17 +44,17 @@ class Layer(NamedTuple):
     dims: tuple[int, ...]
 
     def compact(self) -> Ints:
-        """Return the ids with size 1 along the dimensions the layer does not lie on."""
+        """Return the ids with size 1 along the dimensions the axis does not lie on."""
         return self.ids.reshape([n if d in self.dims else 1 for d, n in enumerate(self.shape)])
 
-    def resized(self, shape: tuple[int, ...]) -> Layer:
-        """Return the layer with other sizes along the dimensions it does not lie on."""
-        return Layer(self.ids, shape, self.dims)
+    def resized(self, shape: tuple[int, ...]) -> ChannelAxis:
+        """Return the axis with other sizes along the dimensions it does not lie on."""
+        return ChannelAxis(self.ids, shape, self.dims)
 
     def as_tensor(self) -> Tensor:
-        """Return a tensor of the activation's shape, with stride 0 where the layer does not lie.
+        """Return a tensor of the activation's shape, with stride 0 off the axis.
 
-        >>> Layer(np.array([7, 8]), (3, 2, 5), (1,)).as_tensor().stride()
+        >>> ChannelAxis(np.array([7, 8]), (3, 2, 5), (1,)).as_tensor().stride()
         (0, 1, 0)
         """
         strides = [0] * len(self.shape)
@@ -65,54 +65,54 @@ class Layer(NamedTuple):
         return torch.from_numpy(np.ascontiguousarray(self.ids)).as_strided(self.shape, strides)
 
 
-def layer_of(tensor: Tensor) -> Layer:
-    """Return the layer that lies on the dimensions whose stride is not 0.
+def axis_of(tensor: Tensor) -> ChannelAxis:
+    """Return the axis that lies on the dimensions with a stride other than 0.
 
-    >>> layer_of(torch.tensor([7, 8]).expand(3, 2)).dims
+    >>> axis_of(torch.tensor([7, 8]).expand(3, 2)).dims
     (1,)
     """
     shape, strides = tensor.shape, tensor.stride()
     dims = tuple(d for d, stride in enumerate(strides) if stride != 0)
     ids = tensor.as_strided([shape[d] for d in dims], [strides[d] for d in dims])
-    return Layer(ids.numpy(), shape, dims)
+    return ChannelAxis(ids.numpy(), shape, dims)
 
 
 class Value(NamedTuple):
-    """What is known about a tensor of the traced pass.
+    """Facts about a tensor of the traced pass.
 
     Attributes
     ----------
-    layers
-        Ids of its elements; usually one layer, one per dimension for a parameter.
-    fixed
-        In words, where a tensor without layers comes from.
+    axes
+        Its channel axes: usually one for an activation, one per dimension for a parameter.
+    origin
+        Describes, for messages, where a tensor without channels comes from.
     parameter
-        Whether it is a parameter or buffer, at most with its dimensions moved.
+        Whether it is a parameter or buffer, possibly with permuted dimensions.
     sources
-        The layers from which it comes; set by the tracer, not by the rules.
+        The layers that it is computed from; set by the tracer, not by the rules.
     """
 
-    layers: tuple[Layer, ...] = ()
-    fixed: str = CONSTANT
+    axes: tuple[ChannelAxis, ...] = ()
+    origin: str = CONSTANT
     parameter: bool = False
     sources: Sources = frozenset()
 
 
 @dataclass(slots=True)
 class Block:
-    """A run of ids: a parameter's dimension, both sides of a pad, a module's width, constants."""
+    """A run of consecutive ids: a parameter's dimension, a pad, a module's width, constants."""
 
     start: int
     size: int
-    owner: int | str | None  # number of the parameter, path of the module
+    owner: int | str | None  # number of the parameter, or path of the module
     dim: int = 0
     role: MemberRole | None = None
-    reads_input: bool = False  # of a producer: what it reads is the network's input
+    reads_input: bool = False  # for a producer: whether it reads the network's input
 
 
 @dataclass
 class Ids:
-    """All ids of a pass, what was found to be the same, and what cannot leave."""
+    """All ids of a pass, which of them are tied, and which are frozen."""
 
     blocks: list[Block] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Ids:
     proportional: list[tuple[Ints, Ints]] = field(default_factory=list)
 
     def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Ints:
-        """Return (size,) fresh ids."""
+        """Return (size,) new ids."""
         ids = np.arange(self.size, self.size + size)
         self.blocks.append(Block(self.size, size, owner, dim))
         self.starts.append(self.size)
@@ -131,58 +131,58 @@ class Ids:
         return ids
 
     def new_frozen(self, size: int, reason: str) -> Ints:
-        """Return (size,) fresh ids for channels that cannot leave."""
+        """Return (size,) new ids for channels that cannot be removed."""
         ids = self.new(size)
         self.freeze(ids, reason)
         return ids
 
     def tie(self, a: Ints, b: Ints) -> None:
-        """Note that the channels at the same place of `a` and `b` leave together."""
+        """Record that channels at the same position of `a` and `b` are removed together."""
         if a.shape != b.shape:
             a, b = np.broadcast_arrays(a, b)
         self.left.append(a.ravel())
         self.right.append(b.ravel())
 
-    def tie_layers(self, a: Layer, b: Layer) -> None:
-        """Note that the channels at the same place of two layers leave together."""
+    def tie_axes(self, a: ChannelAxis, b: ChannelAxis) -> None:
+        """Record that channels at the same position of two axes are removed together."""
         if a.dims == b.dims:
             self.tie(a.ids, b.ids)
         else:
             self.tie(a.compact(), b.compact())
 
-    def join(self, layers: list[Layer], new: Layer) -> None:
-        """Add a layer to `layers`; what meets along a dimension that one has already is tied."""
-        partner = next((layer for layer in layers if set(layer.dims) & set(new.dims)), None)
+    def join(self, axes: list[ChannelAxis], new: ChannelAxis) -> None:
+        """Add an axis to `axes`, or tie it to the one that already lies on its dimension."""
+        partner = next((axis for axis in axes if set(axis.dims) & set(new.dims)), None)
         if partner is None:
-            layers.append(new)
+            axes.append(new)
         else:
-            self.tie_layers(partner, new)
+            self.tie_axes(partner, new)
 
     def keep_proportional(self, a: Ints, b: Ints) -> None:
-        """Note that `a` and `b` must lose the same share: one is divided by the other's number."""
+        """Record that `a` and `b` must lose the same share: one's size divides the other."""
         self.proportional.append((a.ravel(), b.ravel()))
 
     def freeze(self, ids: Ints, reason: str) -> None:
-        """Note that these channels cannot leave."""
+        """Record that these channels cannot be removed."""
         self.frozen.append((ids.ravel(), reason))
 
     def freeze_value(self, value: Value, reason: str) -> None:
-        """Note that none of a tensor's channels can leave."""
-        for layer in value.layers:
-            self.freeze(layer.ids, reason)
+        """Record that none of a tensor's channels can be removed."""
+        for axis in value.axes:
+            self.freeze(axis.ids, reason)
 
     def block_of(self, ids: Ints) -> Block:
         """Return the block of the first of these ids."""
         return self.blocks[bisect.bisect_right(self.starts, int(ids.flat[0])) - 1]
 
     def set_role(self, ids: Ints, role: MemberRole) -> None:
-        """Say what the parameter's dimension that has these ids does; it can do one thing only."""
+        """Set the role of the parameter's dimension with these ids; freeze it if it has another."""
         block = self.block_of(ids)
         if block.role not in (None, role):
-            self.freeze(ids, f"a parameter's dimension is used as {block.role!r} and as {role!r}")
+            self.freeze(ids, f"a dimension of a parameter is used as {block.role!r} and {role!r}")
         block.role = block.role or role
 
 
 def along(value: Value, dim: int) -> Ints | None:
-    """Return the (shape[dim],) ids of the layer that lies on `dim` alone, or None."""
-    return next((layer.ids for layer in value.layers if layer.dims == (dim,)), None)
+    """Return the (shape[dim],) ids of the axis that lies on `dim` alone, or None."""
+    return next((axis.ids for axis in value.axes if axis.dims == (dim,)), None)

@@ -1,40 +1,40 @@
-"""The state of one traced pass: what each tensor is, and which module is running."""
+"""The state of one traced pass: facts about each tensor, and the module that is running."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
-from prunebench.channels.flow import FlowNotes
 from prunebench.channels.groups import Call, Grouping
-from prunebench.channels.trace.ids import CONSTANT, Ids, Ints, Layer, Value, along
+from prunebench.channels.trace.flow_recorder import FlowRecorder
+from prunebench.channels.trace.ids import CONSTANT, ChannelAxis, Ids, Ints, Value, along
+from prunebench.channels.trace.operation import Operation
 
 INPUT = "the network's input"
 WIDTH = -1  # in place of a dimension: the block is a module's number of channels
 
 
-# Ids of the channels a size is proportional to, True if it is what is left, False if written.
+# Ids of the channels that a size is proportional to; True for -1, False for a hard-coded number.
 Size = Ints | bool
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the call of a torch function under way says about sizes.
+    """The sizes that the torch function under way asks for.
 
     Attributes
     ----------
     sizes
-        The sizes asked for; None if the call names none.
+        The requested sizes; None if the call names none.
     cuts
-        What the places of cuts are proportional to; None if they are written in the code.
+        Ids of the channels that the positions of cuts are proportional to; None if they are
+        hard-coded.
     internal
-        Whether what runs now is called by torch itself, which reads sizes from its operands.
+        Whether torch itself calls the operations that run now, and reads sizes from its operands.
     """
 
     sizes: tuple[Size, ...] | None = None
@@ -43,16 +43,16 @@ class Request:
 
 
 class Values:
-    """What is known about tensors, by the tensor itself; keeps none of them alive.
+    """A map from tensors to facts about them; keeps no tensor alive.
 
-    Torch's own dictionary of this kind compares keys in Python: a tenth of the time of a trace.
+    PyTorch's own dictionary of this kind compares keys in Python: a tenth of the time of a trace.
     """
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
 
     def get(self, tensor: Tensor) -> Value | None:
-        """Return what is known; an entry of a dead tensor with the same id does not count."""
+        """Return the facts; an entry of a dead tensor with the same id does not count."""
         entry = self.known.get(id(tensor))
         return entry[1] if entry is not None and entry[0]() is tensor else None
 
@@ -62,13 +62,13 @@ class Values:
 
 @dataclass
 class Pass:
-    """What the rules of the operations read and write.
+    """The state that the rules of the operations read and write.
 
     Attributes
     ----------
     names, tensors
-        Names and tensor of every parameter and buffer; their place is the number of the owner of
-        a block of ids.
+        Names and tensor of every parameter and buffer; the position in both lists is the number
+        by which a block of ids refers to its owner.
     grouped
         How units of grouped convolutions are formed.
     computing
@@ -76,23 +76,23 @@ class Pass:
     ids
         Ids and their ties.
     values
-        What is known about the tensors seen so far.
+        Facts about the tensors seen so far.
     calls
         Uses of convolution and linear weights.
     running
-        Path and module of the calls of `forward` under way, the innermost last.
+        Path and module of each `forward` under way, innermost last.
     pads
-        (path, place in `padding`) of padding modules that add channels to (before, after, ids).
+        (path, position in `padding`) of padding modules that add channels to (before, after, ids).
     flow
         The order of layers.
     unknown
-        Operations on channels that have no rule, each once.
+        Operations on channels without a rule, each once.
     widths
-        Path of normalization modules without tensors, which repeat the number of channels, to ids.
+        Path of normalization modules without tensors, which store the number of channels, to ids.
     request
-        What the call under way says about sizes.
+        Sizes that the call under way asks for.
     is_counting
-        Whether uses of weights are noted, which is so in the first mode.
+        Whether uses of weights are recorded; true in the first mode only.
     """
 
     names: list[tuple[str, ...]]
@@ -104,7 +104,7 @@ class Pass:
     calls: list[Call] = field(default_factory=list)
     running: list[tuple[str, nn.Module]] = field(default_factory=list)
     pads: dict[tuple[str, int], tuple[int, int, Ints]] = field(default_factory=dict)
-    flow: FlowNotes = field(default_factory=FlowNotes)
+    flow: FlowRecorder = field(default_factory=FlowRecorder)
     unknown: dict[str, None] = field(default_factory=dict)
     widths: dict[str, Ints] = field(default_factory=dict)
     request: Request = Request()
@@ -114,7 +114,7 @@ class Pass:
         self.numbers = {id(tensor): number for number, tensor in enumerate(self.tensors)}
 
     def value(self, tensor: Tensor) -> Value:
-        """Return what is known about a tensor; a parameter gets its ids at its first use."""
+        """Return the facts about a tensor; a parameter gets its ids at its first use."""
         value = self.values.get(tensor)
         if value is not None:
             return value
@@ -122,10 +122,11 @@ class Pass:
         if number is None:
             return Value()
         shape = tuple(tensor.shape)
-        layers = tuple(
-            Layer(self.ids.new(size, number, dim), shape, (dim,)) for dim, size in enumerate(shape)
+        axes = tuple(
+            ChannelAxis(self.ids.new(size, number, dim), shape, (dim,))
+            for dim, size in enumerate(shape)
         )
-        self.values[tensor] = value = Value(layers, self.names[number][0], parameter=True)
+        self.values[tensor] = value = Value(axes, self.names[number][0], parameter=True)
         return value
 
     def module(self) -> tuple[str, nn.Module | None]:
@@ -140,7 +141,7 @@ class Pass:
         return self.pads[key][2]
 
     def width(self, channels: Ints, n_channels: int) -> None:
-        """Note that the running module repeats the number of these channels, but has no tensor."""
+        """Record that the running module stores the number of these channels, but has no tensor."""
         path, _ = self.module()
         if path not in self.widths:
             self.widths[path] = self.ids.new(n_channels, path, WIDTH)
@@ -149,95 +150,46 @@ class Pass:
     def called(
         self, value: Value, weight: Tensor, dim: int, positions: int, out: Tensor, operation: str
     ) -> None:
-        """Note a use of a weight, whose rows lie along `dim`, for the costs."""
+        """Record a use of a weight with producing dimension `dim`, for the costs."""
         if not self.is_counting:
             return
         rows = along(value, dim) if value.parameter else None
         block = None if rows is None else self.ids.block_of(rows)
         if block is None or not isinstance(block.owner, int):
             self.calls.append(Call(operation, positions, weight.numel(), out.numel(), dim))
-        else:  # the parameter itself may lie the other way round
+        else:  # the parameter itself may be transposed
             name = self.names[block.owner][0]
             self.calls.append(Call(name, positions, weight.numel(), out.numel(), block.dim))
 
     def settle(
-        self, value: Value, layers: Sequence[Layer | None], reason: str, parameter: bool = False
+        self,
+        value: Value,
+        axes: Sequence[ChannelAxis | None],
+        reason: str,
+        parameter: bool = False,
     ) -> Value:
-        """Return `value` with new layers; a layer that lies nowhere any more freezes its channels.
-
-        None in place of a layer stands for one that an operation has used up.
-        """
-        kept: list[Layer] = []
-        for old, new in zip(value.layers, layers, strict=True):
+        """Return `value` with new axes; channels whose axis is None or empty are frozen."""
+        kept: list[ChannelAxis] = []
+        for old, new in zip(value.axes, axes, strict=True):
             if new is None or not new.dims:
                 self.ids.freeze(old.ids, reason)
-                continue
-            self.ids.join(kept, new)
-        fixed = value.fixed if kept or not value.layers else f"what was {reason}"
-        return Value(tuple(kept), fixed, parameter and len(kept) == len(value.layers))
+            else:
+                self.ids.join(kept, new)
+        origin = value.origin if kept or not value.axes else f"a tensor that was {reason}"
+        return Value(tuple(kept), origin, parameter and len(kept) == len(value.axes))
+
+    def refuse(self, tensors: Sequence[Tensor | None], description: str) -> Value:
+        """Freeze all these tensors and return a result without channels."""
+        for tensor in tensors:
+            if tensor is not None:
+                self.ids.freeze_value(self.value(tensor), f"used by {description}")
+        return Value((), f"the result of {description}")
 
 
-def fixed_of(values: Sequence[Value]) -> str:
-    """Say in words where a result without channels comes from."""
-    fixed = [value.fixed for value in values if value.fixed != CONSTANT]
-    return INPUT if INPUT in fixed else [*fixed, CONSTANT][0]
-
-
-class Operation(NamedTuple):
-    """One primitive operation that has run.
-
-    Attributes
-    ----------
-    strides
-        Of the first operand before it ran; an in-place operation may change them.
-    operands
-        The tensors among its arguments.
-    """
-
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: Any
-    strides: tuple[int, ...] = ()
-    operands: tuple[Tensor, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Return the operation without its overload, as in "aten.mean"."""
-        return str(self.func.overloadpacket)
-
-    def arg(self, name: str) -> Any:
-        """Return an argument by its name in the operation's schema, or its default."""
-        if name in self.kwargs:
-            return self.kwargs[name]
-        place, default = arguments_of(self.func).get(name, (len(self.args), None))
-        return self.args[place] if place < len(self.args) else default
-
-
-@cache  # torch makes the whole schema anew each time it is asked for
-def arguments_of(func: Any) -> dict[str, tuple[int, Any]]:
-    """Return place and default of an operation's arguments."""
-    arguments = enumerate(func._schema.arguments)
-    return {argument.name: (place, argument.default_value) for place, argument in arguments}
-
-
-def tensors_in(*values: Any) -> list[Tensor]:
-    """Return the tensors of an operation's arguments or results, which nest in lists at most."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += tensors_in(*value)
-    return found
-
-
-def refuse(p: Pass, tensors: tuple[Tensor | None, ...], what: str) -> Value:
-    """Freeze all these tensors and return a result without channels."""
-    for tensor in tensors:
-        if tensor is not None:
-            p.ids.freeze_value(p.value(tensor), f"used by {what}")
-    return Value((), f"the result of {what}")
+def origin_of(values: Sequence[Value]) -> str:
+    """Describe where a result without channels comes from."""
+    origins = [value.origin for value in values if value.origin != CONSTANT]
+    return INPUT if INPUT in origins else [*origins, CONSTANT][0]
 
 
 Rule = Callable[[Pass, Operation], Value | Sequence[Value]]

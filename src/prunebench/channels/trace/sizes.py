@@ -1,9 +1,9 @@
-"""What a network's code says about sizes: read from a tensor, or written as a number.
+"""Tell sizes that a network reads from a tensor from those that are hard-coded.
 
-`x.view(n, groups, c // groups, h, w)` divides whatever is left after a removal; `x.view(n, 2, 58)`
-would stop or mix channels up. Below autograd both are the same numbers, so they are told apart
-above it: a tensor's shape gives its channels as `ChannelCount`, which survives the arithmetic of
-proportional sizes, and the sizes a call asks for are noted before it runs.
+`x.view(n, groups, c // groups, h, w)` still works after a removal; `x.view(n, 2, 58)` would fail or
+mix up channels. Below autograd both are the same numbers, so they are distinguished above it: a
+tensor's shape reports its channels as a `ChannelCount`, which survives the arithmetic of
+proportional sizes, and the sizes that a call asks for are recorded before it runs.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from prunebench.channels.trace.ids import Ints, Layer, Value
+from prunebench.channels.trace.ids import ChannelAxis, Ints, Value
 from prunebench.channels.trace.passes import Pass, Request, Size
-from prunebench.channels.trace.shapes import READS, ValuesNeeded
+from prunebench.channels.trace.shape_only import READS, ValuesNeeded
 
 
 class ChannelCount(int):
     """A number of channels read from a tensor, or a multiple, part or sum of such numbers.
 
-    `of` holds the ids of the channels it is proportional to.
+    `of` holds the ids of the channels that it is proportional to.
 
     >>> eight = ChannelCount(8, np.arange(8))
     >>> type(eight // 2 * 3).__name__, type(eight + 1).__name__
@@ -66,19 +66,19 @@ class ChannelCount(int):
 
 
 def is_number(other: Any) -> bool:
-    """Whether this is a whole number that does not change with any channels."""
+    """Whether this is an integer that does not depend on a number of channels."""
     return isinstance(other, int) and not isinstance(other, ChannelCount)
 
 
 def size_of(size: Any) -> Size:
-    """Return what a requested size is proportional to; -1 takes what is left."""
+    """Return the ids that a requested size is proportional to, or else whether it is -1."""
     if isinstance(size, ChannelCount):
         return size.of
     return isinstance(size, int) and size == -1
 
 
 class SizeMode(TorchFunctionMode):
-    """Hand out channel counts, and note what the call under way asks for."""
+    """Report channel counts as sizes, and record the sizes that each call asks for."""
 
     def __init__(self, state: Pass) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class SizeMode(TorchFunctionMode):
         if getattr(func, "__self__", None) is Tensor.shape or func is Tensor.size:
             return counted_sizes(self.state, args[0], func(*args, **kwargs), *args[1:], **kwargs)
         if getattr(func, "__self__", None) is Tensor.data and func.__name__ == "__get__":
-            # Not dispatched: the tensor would look like a constant.
+            # PyTorch does not dispatch it: the result would look like a constant.
             out = func(*args, **kwargs)
             self.state.values[out] = self.state.value(args[0])
             return out
@@ -104,15 +104,15 @@ class SizeMode(TorchFunctionMode):
             self.state.request = outer
         if func in CREATIONS:
             value = created(out, listed(args if func in FREE else args[1:], kwargs))
-            if value.layers:
+            if value.axes:
                 self.state.values[out] = value
         return out
 
 
 def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) -> Any:
-    """Return a shape, or its size along `dim`, with channel counts where channels lie."""
+    """Return a shape, or its size along `dim`, with channel counts along channel axes."""
     value = state.value(x)
-    on = {layer.dims[0]: layer.ids for layer in value.layers if len(layer.dims) == 1}
+    on = {axis.dims[0]: axis.ids for axis in value.axes if len(axis.dims) == 1}
     if isinstance(sizes, torch.Size):
         return torch.Size([ChannelCount(n, on[d]) if d in on else n for d, n in enumerate(sizes)])
     place = None if dim is None else dim % x.ndim
@@ -120,18 +120,20 @@ def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) ->
 
 
 def listed(sizes: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the sizes of a call, which are its arguments, its first one, or named."""
+    """Return the sizes of a call: its arguments, its first argument, or a named one."""
     sizes = sizes or tuple(kwargs[name] for name in ("size", "shape") if name in kwargs)
     return tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes
 
 
 def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
-    """Return the channels of a new tensor, whose sizes may have been read from others."""
+    """Return the channels of a new tensor, whose sizes may be read from other tensors."""
     if len(sizes) != out.ndim:
         return Value()
     counts = {d: n.of for d, n in enumerate(sizes) if isinstance(n, ChannelCount)}
     return Value(
-        tuple(Layer(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d])
+        tuple(
+            ChannelAxis(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d]
+        )
     )
 
 
@@ -144,7 +146,7 @@ NARROWS = {torch.narrow, Tensor.narrow}
 
 
 def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
-    """Return what a call of a function of torch says about sizes."""
+    """Return the sizes that a call of a torch function asks for."""
     if func in VIEWS:
         return Request(sizes=tuple(map(size_of, listed(args[1:], kwargs))))
     if func in CREATIONS:
@@ -163,7 +165,7 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
 
 
 def cuts_of(places: Sequence[Any]) -> tuple[Ints, ...] | None:
-    """Return what the places of cuts are proportional to; None if one is written in the code."""
+    """Return the ids that positions of cuts are proportional to; None if one is hard-coded."""
     flat = [n for place in places for n in (place if isinstance(place, Sequence) else [place])]
     cuts = [n for n in flat if n is not None and not (is_number(n) and n == 0)]
     if not cuts or not all(isinstance(n, ChannelCount) for n in cuts):

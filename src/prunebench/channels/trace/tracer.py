@@ -1,15 +1,16 @@
 """Find the groups of coupled channels of a network by running it once.
 
-The network runs eagerly, in eval mode and without gradients, below autograd, where composite
-operations have come apart into a few primitive ones. Its layers compute nothing unless it looks at
-values; then it runs again with them. Symbolic tracing was tried and rejected: it
-fails on networks whose `forward` looks at data, and needs rules per operation as well.
+The network runs eagerly, in eval mode and without gradients. It is observed below autograd, where
+composite operations are already decomposed into a few primitive ones. Its layers compute nothing
+unless the network looks at values; then it runs again and computes them. Symbolic tracing was tried
+and rejected: it fails on networks whose `forward` looks at data, and needs a rule per operation as
+well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -21,26 +22,20 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from prunebench.channels.flow import NETWORK_INPUT, Sources, join_kind, kind_of
+from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.trace.ids import Value
-from prunebench.channels.trace.passes import (
-    INPUT,
-    Operation,
-    Pass,
-    fixed_of,
-    refuse,
-    tensors_in,
-)
-from prunebench.channels.trace.rules.pointwise import is_pointwise, pointwise
+from prunebench.channels.trace.operation import Operation, tensors_in
+from prunebench.channels.trace.passes import INPUT, Pass, origin_of
+from prunebench.channels.trace.rules.pointwise import pointwise
 from prunebench.channels.trace.rules.registry import rule_of
-from prunebench.channels.trace.shapes import ValuesNeeded, run_by_shape
+from prunebench.channels.trace.shape_only import ValuesNeeded, run_by_shape
 from prunebench.channels.trace.sizes import SizeMode
 from prunebench.channels.trace.units import graph_of
+from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
 
-aten = torch.ops.aten
-# What a network raises on an input that does not fit.
+# Errors that a network raises on an input that does not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
@@ -51,32 +46,32 @@ def trace(
     grouped: Grouping = "auto",
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
 ) -> ChannelGraph:
-    """Find which slices of which parameters leave together.
+    """Find which slices of which parameters must be removed together.
 
     Parameters
     ----------
     model
         Left as it was: buffers, modes, gradients.
     example
-        An input, or a tuple of arguments; a small one will do.
+        An input, or a tuple of arguments; a small one is enough.
     grouped
-        Units of grouped convolutions: "whole" groups, or the same "local" place in all groups;
-        "auto" takes whole groups where there are at least as many groups as places in one. A
-        convolution that has lost units keeps the way in which it lost them.
+        Units of grouped convolutions: "whole" groups, or the same "local" position in all groups;
+        "auto" takes whole groups if there are at least as many groups as positions in one. A
+        convolution that has lost units keeps the kind of its units.
     modes
-        In which modes to run it; costs are those of the first. Layers that run in training only,
-        such as auxiliary heads, are cut along with what they read if "train" is among them;
-        `ChannelGraph.unused` names parameters that no mode has used.
+        The modes to run it in; costs are those of the first. Layers that run in training only,
+        such as auxiliary heads, are cut together with the layers that they read if "train" is
+        among them; `ChannelGraph.unused` lists parameters that no mode has used.
 
     Raises
     ------
     ModelError
-        If the network cannot be run on the example.
+        If the network does not run on the example.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     try:
         state = passed(model, inputs, grouped, modes, computing=False)
-    except (ValuesNeeded, ModelError):  # zeros may stop a network that runs on values
+    except (ValuesNeeded, ModelError):  # zeros may stop a network that runs on real values
         state = passed(model, inputs, grouped, modes, computing=True)
     return graph_of(state, n_examples(inputs))
 
@@ -89,7 +84,7 @@ def passed(
     *,
     computing: bool,
 ) -> Pass:
-    """Run the network under the tracer, once in each mode, and return what was found."""
+    """Run the network under the tracer, once in each mode, and return the state of the pass."""
     tensors, names = named_tensors(model)
     state = Pass(names, tensors, grouped, computing)
     for leaf in tree_leaves(inputs):
@@ -107,7 +102,7 @@ def passed(
 
 
 def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: bool) -> Any:
-    """Run the network once under the tracer and return what it does."""
+    """Run the network once under the tracer and return its output."""
     with untouched(model, training), torch.no_grad(), module_paths(model, state):
         try:
             with SizeMode(state), TraceMode(state):
@@ -120,7 +115,7 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
 
 
 def n_examples(inputs: tuple[Any, ...]) -> int:
-    """Return the batch size: of the first tensor, or the length of a list of images."""
+    """Return the batch size: the size of the first tensor, or the length of a list of images."""
     first = next(part for part in inputs if tree_leaves(part))
     if isinstance(first, list | tuple):
         return len(first)
@@ -128,7 +123,7 @@ def n_examples(inputs: tuple[Any, ...]) -> int:
 
 
 def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]]:
-    """Return every parameter and buffer once, with all its names."""
+    """Return every parameter and buffer once, and all names of each."""
     tensors: dict[int, Tensor] = {}
     names: dict[int, list[str]] = {}
     modules = list(model.named_modules(remove_duplicate=False))
@@ -156,8 +151,8 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Asked by torch, which would otherwise import its compiler at the first operation, only
-        # to switch it off: more than a second in each process.
+        # PyTorch asks this; otherwise it would import its compiler at the first operation only to
+        # switch it off, which takes more than a second in each process.
         return False
 
     def __torch_dispatch__(
@@ -172,95 +167,54 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         n_calls = len(p.calls)
         rule = rule_of(func)
         result: Value | Sequence[Value]
-        if not any(value.layers for value in values):
-            result = Value((), fixed_of(values))
+        if not any(value.axes for value in values):
+            result = Value((), origin_of(values))
         elif rule is not None and (rule is not pointwise or isinstance(out, Tensor)):
             result = rule(p, op)
         else:
             p.unknown[op.name] = None
-            result = refuse(p, operands, f"{op.name}, which the tracer does not know")
-        results = [result] if isinstance(result, Value) else result
-        sources = self.sources_of(op, values, results, is_layer=len(p.calls) > n_calls)
+            result = p.refuse(operands, f"{op.name}, an operation unknown to the tracer")
+        first = result if isinstance(result, Value) else [*result, Value()][0]
+        sources = self.record(op, values, first, is_layer=len(p.calls) > n_calls)
         self.note(out, result, sources)
         if func._schema.is_mutable and isinstance(args[0], Tensor):
             self.written(args[0], sources)
         return out
 
-    def sources_of(
-        self, op: Operation, operands: list[Value], results: Sequence[Value], is_layer: bool
+    def record(
+        self, op: Operation, operands: list[Value], result: Value, is_layer: bool
     ) -> Sources:
-        """Return the sources of the results; note layers and joins."""
+        """Record a layer or a join; return the sources of the results."""
         if not self.state.is_counting:
             return frozenset()
-        flow, func = self.state.flow, op.func
-        each = [operand.sources for operand in operands]
-        sources = each[0].union(*each) if each else frozenset[int]()
         if is_layer:
-            was_in_groups = getattr(self.state.module()[1], "passes_channels", False)
-            return flow.layer(sources, kind_of(func, op.args, was_in_groups))
-        if len(each) > 1:
-            if func.overloadpacket is aten.cat:
-                dim = op.arg("dim") % op.out.ndim
-                if any(layer.dims == (dim,) for layer in results[0].layers):
-                    flow.join("concatenation", each)
-            elif is_pointwise(func) and (kind := join_kind(func)):
-                flow.join(kind, each)
-        return sources
+            was_grouped = getattr(self.state.module()[1], "passes_channels", False)
+            return self.state.flow.layer(op, operands, was_grouped)
+        return self.state.flow.other(op, operands, result)
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:
-        """Remember what is known about the results; one value goes for all of the first's shape."""
+        """Store the facts about the results; a single value holds for all of the first's shape."""
         results = tensors_in(out)
         if isinstance(result, Value):
             shape = results[0].shape if results else ()
-            is_like = [tensor.shape == shape or not result.layers for tensor in results]
+            is_like = [tensor.shape == shape or not result.axes for tensor in results]
             values: Sequence[Value] = [result if like else Value() for like in is_like]
         else:
             values = result
         for tensor, value in zip(results, values, strict=True):
-            self.state.values[tensor] = Value(value.layers, value.fixed, value.parameter, sources)
+            self.state.values[tensor] = value._replace(sources=sources)
 
     def written(self, view: Tensor, sources: Sources) -> None:
-        """Remember where a tensor comes from of which a view was written."""
+        """Add sources to the tensor behind a view that was written to."""
         base = view._base
         if base is not None:
             old = self.state.value(base)
-            self.state.values[base] = Value(
-                old.layers, old.fixed, old.parameter, old.sources | sources
-            )
-
-
-def own_randomness(model: nn.Module) -> AbstractContextManager[None]:
-    """Put the random states of the model's devices back afterwards."""
-    devices = {parameter.device for parameter in model.parameters()}
-    return torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"])
-
-
-@contextmanager
-def untouched(model: nn.Module, training: bool = False) -> Iterator[None]:
-    """Run in eval or train mode; put modes, buffers and, for dropout, random states back."""
-    # Walking over modules and setting their attributes is slow: done once, and where it changes.
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
-    held = [buffer for module in modules for buffer in module._buffers.values()]
-    buffers = [(b, b._version, b.detach().clone()) for b in held if b is not None]
-    if any(mode != training for _, mode in modes):
-        model.train(training)
-    try:
-        with own_randomness(model) if training else nullcontext():
-            yield
-    finally:
-        for module, mode in modes:
-            if module.training != mode:
-                module.training = mode
-        with torch.no_grad():
-            for buffer, version, before in buffers:
-                if buffer._version != version:
-                    buffer.copy_(before)
+            self.state.values[base] = old._replace(sources=old.sources | sources)
 
 
 @contextmanager
 def module_paths(model: nn.Module, state: Pass) -> Iterator[None]:
-    """Keep the paths of the modules whose `forward` is under way."""
+    """Track the paths of the modules whose `forward` is under way."""
     paths = {id(module): path for path, module in model.named_modules()}
 
     def enter(module: nn.Module, inputs: Any) -> None:

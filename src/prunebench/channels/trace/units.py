@@ -1,4 +1,8 @@
-"""Solve what a pass found: which ids are one unit, which units form a group."""
+"""Turn the ties of a pass into groups: ids that are one unit, units that form a group.
+
+Tied ids form connected components, one per unit. Units form a group if their ids lie in the same
+blocks, equally many in each, and if they are frozen for the same reason or not at all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from prunebench.channels.roles import gates
 from prunebench.channels.trace.ids import Block, Ids, Ints
 from prunebench.channels.trace.passes import WIDTH, Pass
 
-# (number of the block, slices per unit) in network order: what units of a group have in common.
+# Pairs (number of the block, slices per unit) in network order, equal for all units of a group.
 Signature = tuple[tuple[int, int], ...]
 
 
@@ -82,7 +86,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
 
 
 def all_units(ids: Ids) -> list[Units]:
-    """Connect what is tied and sort the components by signature and reason."""
+    """Find the components of tied ids and sort them by signature and reason."""
     labels = components(ids)
     reasons = frozen_reasons(ids, labels)
     numbers = [i for i, block in enumerate(ids.blocks) if block.size and is_bound(block)]
@@ -92,7 +96,7 @@ def all_units(ids: Ids) -> list[Units]:
     flat = np.concatenate([np.arange(block.start, block.start + block.size) for block in bound])
     block_of = np.repeat(numbers, [block.size for block in bound])
     label_of = labels[flat]
-    order = np.argsort(label_of, kind="stable")  # within a component by block, then by place
+    order = np.argsort(label_of, kind="stable")  # within a component by block, then by position
     flat, block_of, label_of = flat[order], block_of[order], label_of[order]
     starts = np.flatnonzero(np.r_[True, label_of[1:] != label_of[:-1]])
     sizes = np.diff(np.r_[starts, len(flat)])
@@ -101,7 +105,7 @@ def all_units(ids: Ids) -> list[Units]:
     reason_of = np.zeros(labels.max() + 1, np.int64)
     reason_of[list(reasons)] = [numbers_of_words[word] for word in reasons.values()]
     found = []
-    # Components of one size are rows of a matrix, of which equal ones are one kind.
+    # Components of one size are rows of a matrix; equal rows are one kind.
     for size in np.unique(sizes).tolist():
         firsts = starts[sizes == size]
         places = firsts[:, None] + np.arange(size)
@@ -117,14 +121,14 @@ def all_units(ids: Ids) -> list[Units]:
 
 
 def is_bound(block: Block) -> bool:
-    """Whether a block is something to cut: a dimension with a role, a pad or a width."""
+    """Whether a removal cuts a block: a dimension with a role, a pad or a width."""
     return block.role is not None or isinstance(block.owner, str)
 
 
 def units_of(block_of: Ints, reason: str, rows: Ints, blocks: list[Block]) -> Units:
     """Return the units whose ids are `rows`, in the order of their first producer's slices.
 
-    `block_of` is what columns of `rows` belong to, in ascending order.
+    `block_of` holds the block of each column of `rows`, in ascending order.
     """
     first = np.flatnonzero(np.r_[True, block_of[1:] != block_of[:-1]])
     numbers, counts = block_of[first], np.diff(np.r_[first, len(block_of)])
@@ -152,26 +156,26 @@ def components(ids: Ids) -> Ints:
 
 
 def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
-    """Return the first reason of every component that cannot leave."""
+    """Return the first reason of every frozen component."""
     reasons: dict[int, str] = {}
     for some, reason in ids.frozen:
         for label in np.unique(labels[some]).tolist():
             reasons.setdefault(label, reason)
     for label in out_of_proportion(ids, labels):
         reasons.setdefault(label, "divided by the number of other channels")
-    # A parameter that is tied to channels without a role would not be cut with them.
+    # A parameter without a role would not be cut with the channels that it is tied to.
     unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
     sizes = np.bincount(labels, minlength=1)
     for block in unbound:
         mine = labels[block.start : block.start + block.size]
         if block.size < int(sizes[np.unique(mine)].sum()):
             for label in np.unique(mine).tolist():
-                reasons.setdefault(label, "coupled with a parameter whose use is not understood")
+                reasons.setdefault(label, "coupled with a parameter whose use is unknown")
     return reasons
 
 
 def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
-    """Yield components that are not the same share of two sets that must lose the same share."""
+    """Yield components that would take different shares of two sets that must stay proportional."""
     for a, b in ids.proportional:
         found_a, count_a = np.unique(labels[a], return_counts=True)
         found_b, count_b = np.unique(labels[b], return_counts=True)
@@ -189,7 +193,7 @@ def first_of(signature: Signature, blocks: list[Block]) -> int:
 
 
 def first_block(units: Units, blocks: list[Block]) -> int:
-    """Return where in the network a group belongs."""
+    """Return the block that determines a group's position in the network."""
     return first_of(units.signature, blocks)
 
 

@@ -1,1 +1,1 @@
-"""What each operation does to the channels that pass through it."""
+"""How each operation changes the channels that pass through it."""

@@ -1,24 +1,20 @@
 """Rules for layers: convolutions and matrix products bind their weights to channels.
 
-Not followed, so frozen: computed weights, and products of two activations; what removing a channel
-does there is not what zeroing its consumers does.
+Channels at computed weights and at products of two activations are frozen: removing one there has
+another effect than zeroing its consumers.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
-from prunebench.channels.trace.ids import Ints, Layer, Value, along
-from prunebench.channels.trace.passes import INPUT, Operation, Pass, Rule, refuse
-
-aten = torch.ops.aten
+from prunebench.channels.trace.ids import ChannelAxis, Ints, Value, along
+from prunebench.channels.trace.operation import Operation
+from prunebench.channels.trace.passes import INPUT, Pass
 
 
 def convolution(p: Pass, op: Operation) -> Value:
-    """Bind rows to what they produce, columns to what they read; grouped filters may be both."""
+    """Bind rows to produced channels and columns to read ones; grouped filters may do both."""
     x, weight, bias, _, _, _, transposed, _, groups = op.args
     xv, wv = p.value(x), p.value(weight)
     places = x if transposed else op.out
@@ -26,36 +22,35 @@ def convolution(p: Pass, op: Operation) -> Value:
     p.called(wv, weight, producing, places.numel() // places.shape[1], op.out, "convolution")
     rows, columns = along(wv, producing), along(wv, 1 - producing)
     if not wv.parameter or rows is None or columns is None:
-        return refuse(p, (x, weight, bias), "a convolution whose weight is computed")
+        return p.refuse((x, weight, bias), "a convolution with a computed weight")
     if transposed and groups > 1:
-        return refuse(p, (x, weight, bias), "a transposed convolution in groups")
+        return p.refuse((x, weight, bias), "a grouped transposed convolution")
     ids = channels(p, xv, 1, "a convolution")
     module = p.module()[1]
+    rows_by_group = rows.reshape(groups, -1)
     if passes_whole_groups(p, module, weight, groups):
         if not isinstance(module, nn.modules.conv._ConvNd) or module.groups != groups:
-            return refuse(p, (x, weight, bias), "a convolution with groups written in the code")
+            description = "a convolution with a hard-coded number of groups"
+            return p.refuse((x, weight, bias), description)
         p.ids.set_role(rows, "pass")
-        rows_by_group = rows.reshape(groups, -1)
         p.ids.tie(rows_by_group[:, :1], rows_by_group)
         if ids is None:
-            p.ids.freeze(rows, f"reads {xv.fixed} group by group")
+            p.ids.freeze(rows, f"reads {xv.origin} group by group")
         else:
             p.ids.tie(rows_by_group[:, :1], ids.reshape(groups, -1))
     else:
         consume(p, xv, None if ids is None else ids.reshape(groups, -1), columns)
-        p.ids.set_role(rows, "out")
+        produce(p, rows, xv)
         if groups > 1:
-            rows_by_group = rows.reshape(groups, -1)
             p.ids.tie(rows_by_group[:1], rows_by_group)
-        p.ids.block_of(rows).reads_input = xv.fixed == INPUT
     vector(p, rows, bias)
-    return Value((Layer(rows, tuple(op.out.shape), (1,)),))
+    return Value((ChannelAxis(rows, tuple(op.out.shape), (1,)),))
 
 
 def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, groups: int) -> bool:
-    """Whether units are whole groups of a grouped convolution, or one place in all of them.
+    """Whether the units of a convolution are whole groups, or else one position in all of them.
 
-    Removal leaves the answer on the module: afterwards the shapes may say otherwise.
+    Removal stores the answer in the module, since the shapes may say otherwise afterwards.
     """
     mark: bool | None = getattr(module, "passes_channels", None)
     if mark is not None:
@@ -66,55 +61,59 @@ def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, group
 
 
 def linear(p: Pass, op: Operation) -> Value:
-    """Bind rows to features produced, columns to features read."""
+    """Bind rows to produced features and columns to read ones."""
     x, weight = op.args[:2]
     return product(p, x, weight, op.arg("bias"), op.out, (0, 1))
 
 
 def addmm(p: Pass, op: Operation) -> Value:
-    """Follow a linear layer with bias; the weight comes transposed."""
+    """Follow a linear layer with bias; the weight arrives transposed."""
     return product(p, op.args[1], op.args[2], op.args[0], op.out, (1, 0))
 
 
 def mm(p: Pass, op: Operation) -> Value:
-    """Follow a linear layer without bias; the weight comes transposed."""
+    """Follow a linear layer without bias; the weight arrives transposed."""
     return product(p, op.args[0], op.args[1], None, op.out, (1, 0))
 
 
 def product(
     p: Pass, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, dims: tuple[int, int]
 ) -> Value:
-    """Multiply by a weight; `dims` are its producing and its consuming dimension."""
+    """Follow a product with a weight; `dims` are its producing and its consuming dimension."""
     xv, wv = p.value(x), p.value(weight)
     p.called(wv, weight, dims[0], x.numel() // x.shape[-1], out, "matrix product")
     rows, columns = along(wv, dims[0]), along(wv, dims[1])
     if isinstance(p.module()[1], nn.MultiheadAttention):  # it compares sizes with its own
-        return refuse(p, (x, weight, bias), "attention")
+        return p.refuse((x, weight, bias), "attention")
     if not wv.parameter or rows is None or columns is None:
-        return refuse(p, (x, weight, bias), "a matrix product of two activations")
-    ids = channels(p, xv, x.ndim - 1, "a linear layer")
-    consume(p, xv, ids, columns)
-    p.ids.set_role(rows, "out")
-    p.ids.block_of(rows).reads_input = xv.fixed == INPUT
+        return p.refuse((x, weight, bias), "a matrix product of two activations")
+    consume(p, xv, channels(p, xv, x.ndim - 1, "a linear layer"), columns)
+    produce(p, rows, xv)
     vector(p, rows, bias)
-    return Value((Layer(rows, tuple(out.shape), (out.ndim - 1,)),))
+    return Value((ChannelAxis(rows, tuple(out.shape), (out.ndim - 1,)),))
 
 
 def channels(p: Pass, value: Value, dim: int, reader: str) -> Ints | None:
-    """Return the ids along `dim`; channels that lie elsewhere are frozen."""
-    for layer in value.layers:
-        if layer.dims != (dim,):
-            p.ids.freeze(layer.ids, f"{reader} reads its channels as another dimension")
+    """Return the ids along `dim`; channels on other dimensions are frozen."""
+    for axis in value.axes:
+        if axis.dims != (dim,):
+            p.ids.freeze(axis.ids, f"{reader} reads its channels as another dimension")
     return along(value, dim)
 
 
 def consume(p: Pass, value: Value, ids: Ints | None, columns: Ints) -> None:
-    """Bind a weight's consuming dimension to what it reads."""
+    """Bind a weight's consuming dimension to the channels that it reads."""
     p.ids.set_role(columns, "in")
     if ids is None:
-        p.ids.freeze(columns, f"reads {value.fixed}")
+        p.ids.freeze(columns, f"reads {value.origin}")
     else:
         p.ids.tie(columns, ids)
+
+
+def produce(p: Pass, rows: Ints, read: Value) -> None:
+    """Mark a weight's producing dimension, in a layer that reads `read`."""
+    p.ids.set_role(rows, "out")
+    p.ids.block_of(rows).reads_input = read.origin == INPUT
 
 
 def vector(p: Pass, ids: Ints | None, tensor: Tensor | None) -> None:
@@ -128,15 +127,7 @@ def vector(p: Pass, ids: Ints | None, tensor: Tensor | None) -> None:
     if own is not None and ids is not None:
         p.ids.tie(ids, own)
     elif own is not None:
-        p.ids.freeze(own, "belongs to channels that cannot leave")
+        p.ids.freeze(own, "belongs to channels that cannot be removed")
     elif ids is not None:
-        p.ids.freeze(ids, f"combined with {value.fixed}, whose size is fixed")
+        p.ids.freeze(ids, f"combined with {value.origin}, whose size is fixed")
         p.ids.freeze_value(value, "combined with channels along another dimension")
-
-
-LAYERS: dict[Any, Rule] = {
-    aten.addmm: addmm,
-    aten.convolution: convolution,
-    aten.linear: linear,
-    aten.mm: mm,
-}

@@ -1,122 +1,80 @@
-"""Rules for what mixes places: pooling, resizing, sums, softmax, sampling.
+"""Rules for operations that mix elements: pooling, resizing, sums, softmax, sampling.
 
-Channels that lie along the mixed dimensions are not followed, so frozen; others pass.
+Channels along the mixed dimensions are frozen; others pass.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-
-from prunebench.channels.trace.ids import Layer, Value
-from prunebench.channels.trace.passes import Operation, Pass, Rule, refuse
-
-aten = torch.ops.aten
+from prunebench.channels.trace.ids import ChannelAxis, Value
+from prunebench.channels.trace.operation import Operation
+from prunebench.channels.trace.passes import Pass, Rule
 
 
 def spatial(n_dims: int) -> Rule:
-    """Make the rule of pooling and resizing, which work on the last `n_dims` dimensions."""
+    """Make the rule of pooling and resizing over the last `n_dims` dimensions."""
 
     def rule(p: Pass, op: Operation) -> Value:
-        value = p.value(op.args[0])
-        result = op.out[0] if isinstance(op.out, tuple | list) else op.out
-        first = result.ndim - n_dims
-        layers = [
-            None if max(layer.dims) >= first else layer.resized(result.shape)
-            for layer in value.layers
-        ]
-        return p.settle(value, layers, f"mixed across its channels by {op.name}")
+        value, shape = p.value(op.args[0]), op.first_out.shape
+        first = len(shape) - n_dims
+        axes = [None if max(axis.dims) >= first else axis.resized(shape) for axis in value.axes]
+        return p.settle(value, axes, f"mixed across its channels by {op.name}")
 
     return rule
 
 
+spatial_1d, spatial_2d, spatial_3d = spatial(1), spatial(2), spatial(3)
+
+
 def reduction(p: Pass, op: Operation) -> Value:
-    """Pass on what is not summed."""
+    """Pass on the channels that are not reduced."""
     x = op.args[0]
     value = p.value(x)
-    chosen = op.arg("dim")
-    chosen = [chosen] if isinstance(chosen, int) else chosen
-    dims = {d % x.ndim for d in chosen} if chosen else set(range(x.ndim))
-    result = op.out[0] if isinstance(op.out, tuple | list) else op.out
+    dims = chosen_dims(op.arg("dim"), x.ndim)
     stay = [d for d in range(x.ndim) if d not in dims or op.arg("keepdim")]
-    layers = [
+    axes = [
         None
-        if dims & set(layer.dims)
-        else Layer(layer.ids, result.shape, tuple(map(stay.index, layer.dims)))
-        for layer in value.layers
+        if dims & set(axis.dims)
+        else ChannelAxis(axis.ids, op.first_out.shape, tuple(map(stay.index, axis.dims)))
+        for axis in value.axes
     ]
-    return p.settle(value, layers, f"summed over its channels by {op.name}")
+    return p.settle(value, axes, f"summed over its channels by {op.name}")
 
 
 def across(p: Pass, op: Operation) -> Value:
-    """Pass on what does not lie along the dimensions that softmax and its like mix."""
+    """Pass on the channels off the dimensions that softmax, `cumsum`, `flip` or `roll` mix."""
     value = p.value(op.args[0])
-    chosen = op.arg("dim") if op.arg("dims") is None else op.arg("dims")
-    chosen = [chosen] if isinstance(chosen, int) else chosen
-    dims = {d % op.out.ndim for d in chosen} or set(range(op.out.ndim))  # roll: all as one
-    layers = [None if dims & set(layer.dims) else layer for layer in value.layers]
-    return p.settle(value, layers, f"mixed across its channels by {op.name}")
+    # Without dimensions, `roll` treats all as one.
+    dims = chosen_dims(op.arg("dim") if op.arg("dims") is None else op.arg("dims"), op.out.ndim)
+    axes = [None if dims & set(axis.dims) else axis for axis in value.axes]
+    return p.settle(value, axes, f"mixed across its channels by {op.name}")
+
+
+def chosen_dims(argument: int | Sequence[int] | None, n_dims: int) -> set[int]:
+    """Return the dimensions that an argument names, none standing for all.
+
+    >>> chosen_dims(-1, 4), chosen_dims([0, 1], 4), chosen_dims(None, 2)
+    ({3}, {0, 1}, {0, 1})
+    """
+    dims = [argument] if isinstance(argument, int) else argument or range(n_dims)
+    return {d % n_dims for d in dims}
 
 
 def unpool(p: Pass, op: Operation) -> Value | Sequence[Value]:
-    """Put pooled elements back at their places; the places have channels as well."""
+    """Put pooled elements back to their positions; the positions have channels as well."""
     value, places = p.value(op.args[0]), p.value(op.args[1])
-    for layer, other in itertools.product(value.layers, places.layers):
-        p.ids.tie_layers(layer, other)
-    if bool(value.layers) != bool(places.layers):
-        return refuse(p, op.args[:2], op.name + " of different channels")
-    return spatial(2 if op.out.ndim == 4 else 3)(p, op)
+    for axis, other in itertools.product(value.axes, places.axes):
+        p.ids.tie_axes(axis, other)
+    if bool(value.axes) != bool(places.axes):
+        return p.refuse(op.args[:2], f"{op.name} of different channels")
+    return (spatial_2d if op.out.ndim == 4 else spatial_3d)(p, op)
 
 
 def sampled(p: Pass, op: Operation) -> Value:
-    """Sample an activation at computed places, as region pooling and grid sampling do."""
+    """Sample an activation at computed positions, as region pooling and grid sampling do."""
     value = p.value(op.args[0])
-    p.ids.freeze_value(p.value(op.args[1]), f"gives {op.name} its places")
-    layers = [layer.resized(op.out.shape) if layer.dims == (1,) else None for layer in value.layers]
-    return p.settle(value, layers, f"mixed across its channels by {op.name}")
-
-
-SPATIAL = {
-    1: ("avg_pool1d", "reflection_pad1d", "replication_pad1d", "upsample_nearest1d",
-        "upsample_linear1d", "_adaptive_avg_pool1d"),
-    2: ("_adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d_with_indices",
-        "reflection_pad2d", "replication_pad2d", "upsample_bicubic2d", "upsample_bilinear2d",
-        "upsample_nearest2d", "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa"),
-    3: ("_adaptive_avg_pool3d", "adaptive_max_pool3d", "avg_pool3d", "max_pool3d_with_indices",
-        "reflection_pad3d", "replication_pad3d", "upsample_nearest3d", "upsample_trilinear3d"),
-}  # fmt: skip
-
-MIXING: dict[Any, Rule] = {
-    aten._log_softmax: across,
-    aten._softmax: across,
-    aten.amax: reduction,
-    aten.amin: reduction,
-    aten.argmax: reduction,
-    aten.argmin: reduction,
-    aten.cumsum: across,
-    aten.flip: across,
-    aten.grid_sampler_2d: sampled,
-    aten.grid_sampler_3d: sampled,
-    aten.linalg_vector_norm: reduction,
-    aten.logsumexp: reduction,
-    aten.max: reduction,
-    aten.max_unpool2d: unpool,
-    aten.max_unpool3d: unpool,
-    aten.mean: reduction,
-    aten.min: reduction,
-    aten.norm: reduction,
-    aten.prod: reduction,
-    aten.roll: across,
-    aten.std: reduction,
-    aten.sum: reduction,
-    aten.var: reduction,
-    aten.var_mean: reduction,
-    **{getattr(aten, name): spatial(n) for n, names in SPATIAL.items() for name in names
-       if hasattr(aten, name)},
-}  # fmt: skip
-
-# By name: they exist once the library that brings them is imported.
-FOREIGN: dict[str, Rule] = {"torchvision.roi_align": sampled, "torchvision.roi_pool": sampled}
+    p.ids.freeze_value(p.value(op.args[1]), f"gives {op.name} its positions")
+    axes = [axis.resized(op.out.shape) if axis.dims == (1,) else None for axis in value.axes]
+    return p.settle(value, axes, f"mixed across its channels by {op.name}")

@@ -1,24 +1,144 @@
-"""Which rule follows the channels through which operation."""
+"""The rule of each operation, by the operation's name without its overload.
+
+An operation that is not listed follows the rule of pointwise operations if it is one; otherwise
+the channels that it reads are frozen.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
+from prunebench.channels.trace.operation import is_pointwise
 from prunebench.channels.trace.passes import Rule
-from prunebench.channels.trace.rules.layers import LAYERS
-from prunebench.channels.trace.rules.norms import NORMS
-from prunebench.channels.trace.rules.pointwise import is_pointwise, pointwise
-from prunebench.channels.trace.rules.reductions import FOREIGN, MIXING
-from prunebench.channels.trace.rules.tensors import MOVES
+from prunebench.channels.trace.rules import layers, norms, reductions, tensors
+from prunebench.channels.trace.rules.pointwise import pointwise
 
-RULES = {**MOVES, **LAYERS, **NORMS, **MIXING}
+RULES: dict[str, Rule] = {
+    "aten._adaptive_avg_pool2d": reductions.spatial_2d,
+    "aten._adaptive_avg_pool3d": reductions.spatial_3d,
+    "aten._batch_norm_no_update": norms.batch_norm,
+    "aten._batch_norm_with_update": norms.batch_norm,
+    "aten._log_softmax": reductions.across,
+    "aten._native_batch_norm_legit": norms.batch_norm,
+    "aten._native_batch_norm_legit_no_training": norms.batch_norm,
+    "aten._reshape_alias": tensors.view,
+    "aten._softmax": reductions.across,
+    "aten._to_copy": tensors.same,
+    "aten._unsafe_view": tensors.view,
+    "aten._upsample_bilinear2d_aa": reductions.spatial_2d,
+    "aten._upsample_nearest_exact2d": reductions.spatial_2d,
+    "aten.adaptive_max_pool2d": reductions.spatial_2d,
+    "aten.adaptive_max_pool3d": reductions.spatial_3d,
+    "aten.addmm": layers.addmm,
+    "aten.alias": tensors.same,
+    "aten.amax": reductions.reduction,
+    "aten.amin": reductions.reduction,
+    "aten.argmax": reductions.reduction,
+    "aten.argmin": reductions.reduction,
+    "aten.as_strided_": tensors.restride,
+    "aten.avg_pool1d": reductions.spatial_1d,
+    "aten.avg_pool2d": reductions.spatial_2d,
+    "aten.avg_pool3d": reductions.spatial_3d,
+    "aten.bernoulli": tensors.same,
+    "aten.bernoulli_": tensors.same,
+    "aten.cat": tensors.cat,
+    "aten.channel_shuffle": tensors.channel_shuffle,
+    "aten.clone": tensors.same,
+    "aten.constant_pad_nd": tensors.constant_pad,
+    "aten.contiguous": tensors.same,
+    "aten.convolution": layers.convolution,
+    "aten.cudnn_batch_norm": norms.batch_norm,
+    "aten.cumsum": reductions.across,
+    "aten.detach": tensors.same,
+    "aten.empty_like": tensors.like,
+    "aten.expand": tensors.expand,
+    "aten.fill_": tensors.same,
+    "aten.flip": reductions.across,
+    "aten.full_like": tensors.like,
+    "aten.glu": tensors.glu,
+    "aten.grid_sampler_2d": reductions.sampled,
+    "aten.grid_sampler_3d": reductions.sampled,
+    "aten.index": tensors.index,
+    "aten.index_put": tensors.index_put,
+    "aten.index_put_": tensors.index_put,
+    "aten.index_select": tensors.index_select,
+    "aten.lift_fresh": tensors.same,
+    "aten.linalg_vector_norm": reductions.reduction,
+    "aten.linear": layers.linear,
+    "aten.log_sigmoid_forward": tensors.same,
+    "aten.logsumexp": reductions.reduction,
+    "aten.max": reductions.reduction,
+    "aten.max_pool2d_with_indices": reductions.spatial_2d,
+    "aten.max_pool3d_with_indices": reductions.spatial_3d,
+    "aten.max_unpool2d": reductions.unpool,
+    "aten.max_unpool3d": reductions.unpool,
+    "aten.mean": reductions.reduction,
+    "aten.min": reductions.reduction,
+    "aten.miopen_batch_norm": norms.batch_norm,
+    "aten.mm": layers.mm,
+    "aten.native_batch_norm": norms.batch_norm,
+    "aten.native_channel_shuffle": tensors.channel_shuffle,
+    "aten.native_dropout": tensors.same,
+    "aten.native_group_norm": norms.group_norm,
+    "aten.native_layer_norm": norms.layer_norm,
+    "aten.new_empty": tensors.new,
+    "aten.new_full": tensors.new,
+    "aten.new_ones": tensors.new,
+    "aten.new_zeros": tensors.new,
+    "aten.norm": reductions.reduction,
+    "aten.normal_": tensors.same,
+    "aten.ones_like": tensors.like,
+    "aten.permute": tensors.moved,
+    "aten.pixel_shuffle": tensors.pixel_shuffle,
+    "aten.pixel_unshuffle": tensors.pixel_unshuffle,
+    "aten.prod": reductions.reduction,
+    "aten.rand_like": tensors.like,
+    "aten.randn_like": tensors.like,
+    "aten.reflection_pad1d": reductions.spatial_1d,
+    "aten.reflection_pad2d": reductions.spatial_2d,
+    "aten.reflection_pad3d": reductions.spatial_3d,
+    "aten.repeat": tensors.repeat,
+    "aten.replication_pad1d": reductions.spatial_1d,
+    "aten.replication_pad2d": reductions.spatial_2d,
+    "aten.replication_pad3d": reductions.spatial_3d,
+    "aten.roll": reductions.across,
+    "aten.rrelu_with_noise": tensors.same,
+    "aten.rrelu_with_noise_": tensors.same,
+    "aten.select": tensors.select,
+    "aten.slice": tensors.slice_,
+    "aten.split": tensors.split,
+    "aten.split_with_sizes": tensors.split,
+    "aten.squeeze": tensors.moved,
+    "aten.stack": tensors.stack,
+    "aten.std": reductions.reduction,
+    "aten.sum": reductions.reduction,
+    "aten.t": tensors.moved,
+    "aten.transpose": tensors.moved,
+    "aten.unbind": tensors.split,
+    "aten.uniform_": tensors.same,
+    "aten.unsqueeze": tensors.unsqueeze,
+    "aten.upsample_bicubic2d": reductions.spatial_2d,
+    "aten.upsample_bilinear2d": reductions.spatial_2d,
+    "aten.upsample_linear1d": reductions.spatial_1d,
+    "aten.upsample_nearest1d": reductions.spatial_1d,
+    "aten.upsample_nearest2d": reductions.spatial_2d,
+    "aten.upsample_nearest3d": reductions.spatial_3d,
+    "aten.upsample_trilinear3d": reductions.spatial_3d,
+    "aten.var": reductions.reduction,
+    "aten.var_mean": reductions.reduction,
+    "aten.view": tensors.view,
+    "aten.zero_": tensors.same,
+    "aten.zeros_like": tensors.like,
+    "torchvision.roi_align": reductions.sampled,
+    "torchvision.roi_pool": reductions.sampled,
+}
 
 
 @cache
 def rule_of(func: Any) -> Rule | None:
-    """Return the rule that follows an operation's channels, or None if there is none."""
-    rule = RULES.get(func.overloadpacket) or FOREIGN.get(str(func.overloadpacket))
+    """Return the rule of an operation, or None if there is none."""
+    rule = RULES.get(str(func.overloadpacket))
     if rule is not None and func._overloadname not in ("dtype", "out"):
         return rule
     return pointwise if is_pointwise(func) else None

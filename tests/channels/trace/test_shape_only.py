@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.channels.trace.shapes import run_by_shape
+from prunebench.channels.trace.shape_only import run_by_shape
 from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import Between
 

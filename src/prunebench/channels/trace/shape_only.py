@@ -1,8 +1,8 @@
-"""Run a network without the work of its layers, since shapes alone say where channels go.
+"""Run a network without computing its layers, since shapes alone show where channels go.
 
-Convolutions and matrix products give zeros of their result's shape; all else runs as it is. A
-network that looks at values (a detector at its boxes, `if x.max() > 0`) is caught where it does, at
-the operations that PyTorch tags for it, and must run again with its values.
+Convolutions and matrix products return zeros of the right shape; everything else runs normally. A
+network that looks at values (a detector at its boxes, `if x.max() > 0`) is stopped when it does so,
+at the operations that PyTorch tags as data-dependent, and must run again with computed values.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
-# Read values past the dispatcher.
+# These read values without passing the dispatcher.
 READS = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr,
          Tensor.storage, Tensor.untyped_storage, Tensor.__repr__}  # fmt: skip
 
 
 class ValuesNeeded(BaseException):
-    """The network looks at values; no `Exception`, so that the network does not catch it."""
+    """The network looks at values; not an `Exception`, so that the network does not catch it."""
 
 
 def run_by_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run an operation, a layer by its shapes alone.
+    """Run an operation, or return zeros of the right shape if it is a layer.
 
     Raises
     ------
     ValuesNeeded
-        If more than values depends on values.
+        If more than the values of the result depends on values.
     """
     if looks_at_values(func, args):
         raise ValuesNeeded
@@ -46,20 +46,20 @@ def run_by_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     else:
         return func(*args, **kwargs)
     if shape is None or min(shape) < 1 or (x.dtype, x.device) != (weight.dtype, weight.device):
-        return func(*args, **kwargs)  # it knows what is wrong
+        return func(*args, **kwargs)  # it raises the right error
     return zeros(shape, x, weight)
 
 
 def looks_at_values(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether an operation's result is more than values."""
-    if func.overloadpacket is aten.index:  # a mask counts, unlike a list of places
+    """Whether more than the values of an operation's result depends on values."""
+    if func.overloadpacket is aten.index:  # a mask does, a list of positions does not
         return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
     return is_dependent(func)
 
 
 @cache
 def is_dependent(func: Any) -> bool:
-    """Whether PyTorch says so of an operation; of a foreign one nothing is known."""
+    """Whether PyTorch tags an operation so; operations of other libraries count as such."""
     tags = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
     return func.namespace != "aten" or any(tag in func.tags for tag in tags)
 
@@ -98,7 +98,7 @@ def multiplied(x: Tensor, weight: Tensor) -> list[int] | None:
 
 
 def zeros(shape: list[int], *operands: Tensor) -> Tensor:
-    """Return zeros, with channels last if one of the operands has them there."""
+    """Return zeros, in channels-last format if one of the operands is."""
     layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape))
     result = operands[0].new_zeros(shape)
     if layout and any(
