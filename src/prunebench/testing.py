@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunebench.channels.groups import Grouping
-from prunebench.channels.trace.tracer import untouched
+from prunebench.channels.untouched import untouched
 from prunebench.core.errors import RunStoppedError
 from prunebench.data.dataset import Dataset, Split
 from prunebench.data.info import DatasetInfo
