@@ -36,10 +36,11 @@ from prunebench.data.dataset import prepare
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
-from prunebench.methods.one_shot import L1
 from prunebench.methods.registry import METHODS, method_class
 from prunebench.training.progress import PlainProgress
 from prunebench.training.train import train_base, train_run
+
+L1 = method_class("l1")
 
 COLUMNS = (
     "run", "subject", "kill", "signal", "moment", "kind", "kill_phase", "kill_step",

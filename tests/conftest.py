@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from torch import nn
 
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
+from prunebench.core import names
 from prunebench.models.registry import build
 from prunebench.network import save_network, structure_of
 
@@ -62,3 +65,20 @@ def pruned_net(tmp_path: Path) -> nn.Module:
 def pruned_folder(tmp_path: Path, pruned_net: nn.Module) -> Path:
     """Where `pruned_net` lies on disk."""
     return tmp_path / "pruned"
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Registers an entry point, (group, name, value); no other package's are seen."""
+    found: list[EntryPoint] = []
+    monkeypatch.setattr(
+        names, "entry_points", lambda *, group: [entry for entry in found if entry.group == group]
+    )
+
+    def register(group: str, name: str, value: str) -> None:
+        found.append(EntryPoint(name=name, value=value, group=group))
+        names.plug_ins.cache_clear()
+
+    names.plug_ins.cache_clear()
+    yield register
+    names.plug_ins.cache_clear()

@@ -13,12 +13,14 @@ from prunebench import testing
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import MethodError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Epochs, Phase, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions
-from prunebench.methods.one_shot import L1, OneShot
+from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.one_shot import OneShot
+from prunebench.methods.registry import method_class
 from prunebench.training.run import RunState
+
+L1 = method_class("l1")
 
 HALF = testing.HALF
 

@@ -6,7 +6,8 @@ hooks by hand; `begin`, `backward` and `prune` do the loop's work between them. 
 holds a method to what every method must satisfy. Everything runs on the CPU, without files, in a
 fraction of a second, and repeats bit for bit.
 
->>> from prunebench.methods.one_shot import L1
+>>> from prunebench.methods.registry import method_class
+>>> L1 = method_class("l1")
 >>> run = train(L1(L1.Options()), HALF)
 >>> run.kept["block.conv1"].tolist(), [row["phase"] for row in run.records.history]
 ([0, 1, 3], ['select', 'fine_tune'])
@@ -233,7 +234,8 @@ def train(
         Number of steps, over all phases, after which the run stops as by SIGTERM: it writes a
         checkpoint and raises RunStoppedError.
 
-    >>> from prunebench.methods.one_shot import L1
+    >>> from prunebench.methods.registry import method_class
+    >>> L1 = method_class("l1")
     >>> steps: list[tuple[str, int]] = []
     >>> def note(run: RunState) -> None:
     ...     steps.append((run.phase.name, run.clock))
@@ -292,7 +294,8 @@ def backward(run: RunState) -> None:
 def prune(method: Method[Any], budget: Budget, run: RunState | None = None) -> RunState:
     """Select and remove units as at the end of a phase, checks included; return the run.
 
-    >>> from prunebench.methods.one_shot import L1
+    >>> from prunebench.methods.registry import method_class
+    >>> L1 = method_class("l1")
     >>> run = prune(L1(L1.Options()), HALF)
     >>> run.params["block.conv1.weight"].shape[0], run.sizes["block.conv1"]
     (3, 6)
@@ -422,7 +425,8 @@ def check_method(
     recipes
         Recipes by role, as in `train`.
 
-    >>> from prunebench.methods.one_shot import L1
+    >>> from prunebench.methods.registry import method_class
+    >>> L1 = method_class("l1")
     >>> check_method(L1)
     """
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunebench.criteria.curvature import GraSPScore, RDTScore
+from prunebench.criteria.curvature import RDT, GraSP
 from tests.methods.conftest import FakeRun, named
 
 
@@ -23,7 +23,7 @@ def tiny_run() -> FakeRun:
 
 
 def test_rdt_is_the_relative_sensitivity_of_the_outputs() -> None:
-    run, criterion = tiny_run(), RDTScore(samples=6, batch=4)
+    run, criterion = tiny_run(), RDT(samples=6, batch=4)
     weight, bias = run.params["conv.weight"], run.params["conv.bias"]
     F_w, F_b = torch.zeros_like(weight), torch.zeros_like(bias)
     for images, _ in run.samples(criterion.needs):  # 4 images, then 2
@@ -45,11 +45,11 @@ def test_a_layer_that_no_output_feels_scores_zero() -> None:
     run = tiny_run()
     with torch.no_grad():
         run.params["fc.weight"].zero_()
-    found = RDTScore(samples=4).scores(run, run.graph.groups)["conv"]
+    found = RDT(samples=4).scores(run, run.graph.groups)["conv"]
     assert found.tolist() == [0.0, 0.0]
 
 
-def mean_loss(run: FakeRun, vector: Tensor, criterion: GraSPScore, T: float) -> Tensor:
+def mean_loss(run: FakeRun, vector: Tensor, criterion: GraSP, T: float) -> Tensor:
     """The mean over classes of the loss, as a function of all parameters in one vector."""
     params, at = {}, 0
     for name, parameter in run.params.items():
@@ -64,7 +64,7 @@ def mean_loss(run: FakeRun, vector: Tensor, criterion: GraSPScore, T: float) -> 
 
 
 def test_grasp_is_the_weight_times_hessian_times_gradient() -> None:
-    run, criterion = tiny_run(), GraSPScore(samples=5, temperature=2.0)
+    run, criterion = tiny_run(), GraSP(samples=5, temperature=2.0)
     vector = torch.cat([p.detach().flatten() for p in run.params.values()])
 
     def loss(v: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ def test_grasp_is_the_weight_times_hessian_times_gradient() -> None:
 
 
 def test_grasp_has_a_sign(resnet_run: FakeRun) -> None:
-    found = GraSPScore(samples=2).scores(resnet_run, resnet_run.graph.groups)
+    found = GraSP(samples=2).scores(resnet_run, resnet_run.graph.groups)
     assert min(float(scores.min()) for scores in found.values()) < 0
 
 
 def test_grasp_takes_a_hundred_images_of_each_class_at_temperature_200() -> None:
-    criterion = GraSPScore()
+    criterion = GraSP()
     needs = criterion.needs
     assert (needs.samples, needs.batch, needs.by_class) == (100, 100, True)
     assert criterion.temperature == 200.0

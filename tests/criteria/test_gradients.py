@@ -13,15 +13,15 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.core.errors import TrainingError
 from prunebench.criteria import gradients as gradient_scores
 from prunebench.criteria.gradients import (
+    TFO,
     DataCriterion,
-    FisherScore,
-    TaylorScore,
-    TFOScore,
+    Fisher,
+    Taylor,
     mean_gradients,
     squared_sum,
     sum_of_squares,
 )
-from prunebench.criteria.weights import BNScaleScore, L1Score, L2Score
+from prunebench.criteria.weights import L1, L2, BNScale
 from tests.methods.conftest import FakeRun, named
 from tests.methods.projected_resnet import small
 
@@ -78,7 +78,7 @@ def conv_group(run: FakeRun) -> dict[str, ChannelGroup]:
 def test_fisher_of_example_e4() -> None:
     run = example_run()
     # inner sums -0.5 and -0.05
-    found = FisherScore().scores(run, conv_group(run))["conv"]
+    found = Fisher().scores(run, conv_group(run))["conv"]
     assert found.tolist() == pytest.approx([0.25, 0.0025])
 
 
@@ -86,14 +86,14 @@ def test_fisher_of_example_e4() -> None:
 def test_fisher_with_biases_of_example_e4() -> None:
     run = example_run(bias=True)
     # -0.5 + 0.5 x 0.2 = -0.4 and -0.05 - 0.5 x 0.4 = -0.25
-    found = FisherScore().scores(run, conv_group(run))["conv"]
+    found = Fisher().scores(run, conv_group(run))["conv"]
     assert found.tolist() == pytest.approx([0.16, 0.0625])
 
 
 def test_norms_of_example_e4() -> None:
     run = example_run(bias=True)
-    l1 = L1Score(norm="sum").scores(run, conv_group(run))["conv"]
-    l2 = L2Score().scores(run, conv_group(run))["conv"]
+    l1 = L1(norm="sum").scores(run, conv_group(run))["conv"]
+    l2 = L2().scores(run, conv_group(run))["conv"]
     assert l1.tolist() == [3.5, 2.0]
     assert l2.tolist() == pytest.approx([2.291288, 1.224745], abs=5e-7)
 
@@ -102,13 +102,13 @@ def test_norms_of_example_e4() -> None:
 @pytest.mark.usefixtures("example_gradients")
 def test_tfo_of_example_e5() -> None:
     run = example_run()
-    found = TFOScore().scores(run, conv_group(run))["conv"]
+    found = TFO().scores(run, conv_group(run))["conv"]
     assert found.tolist() == pytest.approx([0.0016, 0.0036])  # with beta 0.0049 and 0.01
 
 
 def test_batch_norm_scales_of_example_e5() -> None:
     run = example_run()
-    assert BNScaleScore().scores(run, conv_group(run))["conv"].tolist() == pytest.approx([0.8, 0.3])
+    assert BNScale().scores(run, conv_group(run))["conv"].tolist() == pytest.approx([0.8, 0.3])
 
 
 def test_division_by_the_fan_in_of_example_e5() -> None:
@@ -117,7 +117,7 @@ def test_division_by_the_fan_in_of_example_e5() -> None:
     run = FakeRun(model, torch.zeros(1, 3, 3, 3))
     with torch.no_grad():
         run.params["norm.weight"].copy_(torch.tensor([0.8, -0.3]))
-    found = BNScaleScore(by_fan_in=True).scores(run, run.graph.groups)["conv"]
+    found = BNScale(by_fan_in=True).scores(run, run.graph.groups)["conv"]
     assert found.tolist() == pytest.approx([0.029630, 0.011111], abs=5e-7)
 
 
@@ -141,14 +141,14 @@ def reference(run: FakeRun, criterion: DataCriterion) -> Mapping[str, Tensor]:
 
 
 def test_gradients_are_means_over_images_not_batches(resnet_run_float64: FakeRun) -> None:
-    run, criterion = resnet_run_float64, FisherScore(**FEW)  # batches of 4, 4, 2
+    run, criterion = resnet_run_float64, Fisher(**FEW)  # batches of 4, 4, 2
     found = mean_gradients(run, run.params, criterion.needs)
     wanted = reference(run, criterion)
     torch.testing.assert_close(found, dict(wanted))
 
 
 def test_fisher_squares_once_over_all_images(resnet_run_float64: FakeRun) -> None:
-    run, criterion = resnet_run_float64, FisherScore(**FEW)
+    run, criterion = resnet_run_float64, Fisher(**FEW)
     gradients = reference(run, criterion)
     name, weight = "stages.1.0.conv1", "stages.1.0.conv1.weight"
     wanted = (run.params[weight] * gradients[weight]).flatten(1).sum(dim=1) ** 2
@@ -158,7 +158,7 @@ def test_fisher_squares_once_over_all_images(resnet_run_float64: FakeRun) -> Non
 
 def test_fisher_of_a_residual_stream_sums_its_layers_before_the_square() -> None:
     run = FakeRun(small().double(), torch.zeros(1, 3, 4, 4, dtype=torch.float64))
-    criterion = FisherScore(**FEW)
+    criterion = Fisher(**FEW)
     gradients = reference(run, criterion)
     group = run.graph.groups["stages.1.0.conv2"]  # two second convolutions, a shortcut
     terms = [(run.params[w] * gradients[w]).flatten(1).sum(dim=1).detach() for w in group.producers]
@@ -166,7 +166,7 @@ def test_fisher_of_a_residual_stream_sums_its_layers_before_the_square() -> None
     groups = {group.name: group}
 
     def score(combine: str) -> Tensor:
-        return FisherScore(combine=combine, **FEW).scores(run, groups)[group.name]
+        return Fisher(combine=combine, **FEW).scores(run, groups)[group.name]
 
     torch.testing.assert_close(score("joint"), torch.stack(terms).sum(dim=0) ** 2)
     torch.testing.assert_close(score("sum"), (torch.stack(terms) ** 2).sum(dim=0))
@@ -175,7 +175,7 @@ def test_fisher_of_a_residual_stream_sums_its_layers_before_the_square() -> None
 
 
 def test_tfo_multiplies_the_scale_with_its_gradient(resnet_run_float64: FakeRun) -> None:
-    run, criterion = resnet_run_float64, TFOScore(**FEW)
+    run, criterion = resnet_run_float64, TFO(**FEW)
     with torch.no_grad():
         run.params["stages.1.0.bn1.weight"].normal_()
     gradients = reference(run, criterion)
@@ -185,7 +185,7 @@ def test_tfo_multiplies_the_scale_with_its_gradient(resnet_run_float64: FakeRun)
 
 
 def test_taylor_squares_each_weight_and_averages_over_batches(resnet_run_float64: FakeRun) -> None:
-    run, criterion = resnet_run_float64, TaylorScore(**FEW)
+    run, criterion = resnet_run_float64, Taylor(**FEW)
     weight = run.params["stages.1.0.conv1.weight"]
     scores = []
     run.model.eval()
@@ -204,8 +204,8 @@ def test_squares_of_sums_and_sums_of_squares() -> None:
     assert sum_of_squares(products).tolist() == pytest.approx([0.21, 0.0425])
 
 
-@pytest.mark.parametrize("criterion", [TFOScore(**FEW), BNScaleScore()])
-def test_a_group_without_batch_norm_is_named(criterion: TFOScore | BNScaleScore) -> None:
+@pytest.mark.parametrize("criterion", [TFO(**FEW), BNScale()])
+def test_a_group_without_batch_norm_is_named(criterion: TFO | BNScale) -> None:
     run = example_run()
     with pytest.raises(TrainingError, match="'stem' has no batch norm"):
         criterion.scores(run, {"stem": run.graph.groups["stem"]})
@@ -224,9 +224,9 @@ def test_a_depthwise_layer_has_the_scores_of_the_one_it_reads() -> None:
     with torch.no_grad():
         run.params["norm.weight"].copy_(torch.tensor([3.0, 1.0]))
         run.params["norm2.weight"].copy_(torch.tensor([1.0, 7.0]))
-    assert BNScaleScore().scores(run, run.graph.groups)["stem"].tolist() == [3.0, 1.0]
-    assert BNScaleScore(combine="sum").scores(run, run.graph.groups)["stem"].tolist() == [4.0, 8.0]
+    assert BNScale().scores(run, run.graph.groups)["stem"].tolist() == [3.0, 1.0]
+    assert BNScale(combine="sum").scores(run, run.graph.groups)["stem"].tolist() == [4.0, 8.0]
 
 
 def test_the_papers_number_of_samples() -> None:
-    assert FisherScore().samples == 79 * 128 == 10112
+    assert Fisher().samples == 79 * 128 == 10112

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunebench.criteria.masks import MaskFisherScore, places
+from prunebench.criteria.masks import MaskFisher, places
 from prunebench.experiments.phases import Phase
 from tests.criteria.test_mask_gradients import Everything, gate_gradients
 from tests.methods.conftest import FakeRun
@@ -24,7 +24,7 @@ def run() -> FakeRun:
     [("none", 1), ("memory", 3 * 16), ("macs", 16 * (2 + 9 + 6 + 6 + 18) + 4 * 18)],
 )
 def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem: int) -> None:
-    criterion = MaskFisherScore(samples=5, batch=3, normalize=normalize)  # type: ignore[arg-type]
+    criterion = MaskFisher(samples=5, batch=3, normalize=normalize)  # type: ignore[arg-type]
     scores = criterion.scores(run, run.graph.groups)
     batches = list(run.samples(criterion.needs))
     x, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -36,6 +36,6 @@ def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem
 
 
 def test_the_network_is_left_as_it_was(run: FakeRun) -> None:
-    MaskFisherScore(samples=4, batch=4).scores(run, run.graph.groups)
+    MaskFisher(samples=4, batch=4).scores(run, run.graph.groups)
     assert all(parameter.grad is None for parameter in run.params.values())
     assert not any(module._forward_pre_hooks for module in run.model.modules())

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from prunebench.channels.groups import ChannelGroup
 from prunebench.core.errors import ConfigError
-from prunebench.criteria.base import Criterion
-from prunebench.criteria.gradients import DataCriterion, FisherScore
-from prunebench.criteria.registry import CRITERIA, ChosenCriterion
+from prunebench.criteria.base import Criterion, ScoringRun
+from prunebench.criteria.gradients import DataCriterion, Fisher
+from prunebench.criteria.registry import CRITERIA, ChosenCriterion, criterion_class, criterion_name
 from prunebench.experiments.settings import Settings
 from prunebench.experiments.validation import validate
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.registry import method_class
 from tests.methods.conftest import FakeRun
 
 
 def criterion(name: str, **options: Any) -> Criterion:
-    kind = CRITERIA[name]
+    kind = criterion_class(name)
     few = {"samples": 6, "batch": 4} if issubclass(kind, DataCriterion) else {}
     return kind(**few, **options)
 
@@ -68,18 +71,44 @@ def test_scores_do_not_depend_on_the_caller(each: Criterion, resnet_run: FakeRun
 
 
 def test_every_criterion_is_a_method_too() -> None:
-    for name, kind in CRITERIA.items():
+    for name in CRITERIA:
+        kind = criterion_class(name)
         assert issubclass(method_class(name).Options, kind)
         own = method_class(name).Options.model_fields
         assert {n: own[n].default for n in kind.model_fields} == {
             n: field.default for n, field in kind.model_fields.items()
         }
-    assert set(CRITERIA) <= set(METHODS)
+
+
+def test_criteria_are_listed_in_order() -> None:
+    assert list(CRITERIA) == sorted(CRITERIA)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_knows_its_name(name: str) -> None:
+    assert criterion_name(criterion_class(name)) == name
+
+
+class Constant(Criterion):
+    """The same score for every unit."""
+
+    summary = "constant"
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        return {name: torch.ones(group.n_units) for name, group in groups.items()}
+
+
+def test_a_plug_in_is_a_method_and_an_option(register: Callable[[str, str, str], None]) -> None:
+    register("prunebench.criteria", "constant", f"{__name__}:Constant")
+    assert method_class("constant").Options().scores(None, {}) == {}
+    chosen = Chooses(criterion="constant")
+    assert chosen.model_dump(mode="json") == {"criterion": {"constant": {"combine": "joint"}}}
+    assert "constant" not in CRITERIA
 
 
 # --- as an option of a method
 class Chooses(Settings):
-    criterion: ChosenCriterion = FisherScore()
+    criterion: ChosenCriterion = Fisher()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunebench.criteria.weights import FPGMScore, L1Score, L2Score, median_scores
+from prunebench.criteria.weights import FPGM, L1, L2, median_scores
 from prunebench.experiments.phases import Budget
-from prunebench.methods.one_shot import FPGM
+from prunebench.methods.one_shot import one_shot
 from tests.methods.conftest import FakeRun
 from tests.methods.projected_resnet import small
 
@@ -20,7 +20,7 @@ def test_sums_of_distances_of_example_x8() -> None:
 
 
 def test_norms_of_example_x8() -> None:
-    found = L2Score().of_rows(FILTERS)
+    found = L2().of_rows(FILTERS)
     assert found.tolist() == pytest.approx([0.5, 2.0, 2.0, 1.414214], abs=5e-7)
     assert int(found.argmin()) == 0
 
@@ -46,8 +46,8 @@ def test_many_filters_keep_their_digits() -> None:
 
 
 def test_the_mean_and_the_sum_of_magnitudes() -> None:
-    assert L1Score().of_rows(FILTERS).tolist() == [0.25, 1.0, 1.0, 1.0]
-    assert L1Score(norm="sum").of_rows(FILTERS).tolist() == [0.5, 2.0, 2.0, 2.0]
+    assert L1().of_rows(FILTERS).tolist() == [0.25, 1.0, 1.0, 1.0]
+    assert L1(norm="sum").of_rows(FILTERS).tolist() == [0.5, 2.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_rates_are_rounded_down_each_on_its_own(
     ratio: float, norm_rate: float, removed: int, resnet_run: FakeRun
 ) -> None:
     # of 16: floor(6.4); floor(4.8) by norm and floor(1.6) by distance; floor(3.2) by norm
-    method = FPGM(FPGM.Options(norm_rate=norm_rate))
+    method = one_shot(FPGM)(one_shot(FPGM).Options(norm_rate=norm_rate))
     plan = method.select(resnet_run, Budget(kind="units_per_group", ratio=ratio))
     assert len(plan.removed["stages.0.0.conv1"]) == removed
 
@@ -74,7 +74,7 @@ def test_a_residual_stream_is_ranked_as_asked(stream_run: FakeRun) -> None:
     groups = {group.name: group}
 
     def score(combine: str) -> torch.Tensor:
-        return L2Score(combine=combine).scores(stream_run, groups)[group.name]
+        return L2(combine=combine).scores(stream_run, groups)[group.name]
 
     norms = torch.stack([r.norm(dim=1) for r in rows])
     torch.testing.assert_close(score("joint"), norms.square().sum(dim=0).sqrt())
@@ -86,5 +86,5 @@ def test_a_residual_stream_is_ranked_as_asked(stream_run: FakeRun) -> None:
 def test_distances_of_a_stream_are_of_its_filters_side_by_side(stream_run: FakeRun) -> None:
     group = stream_run.graph.groups["stages.1.0.conv2"]
     rows = torch.cat([stream_run.params[w].detach().flatten(1) for w in group.producers], dim=1)
-    found = FPGMScore().scores(stream_run, {group.name: group})[group.name]
+    found = FPGM().scores(stream_run, {group.name: group})[group.name]
     torch.testing.assert_close(found, median_scores(rows, 1.0))

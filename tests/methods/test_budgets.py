@@ -9,9 +9,11 @@ import torch
 
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget, RatioKind
-from prunebench.methods.one_shot import L1
+from prunebench.methods.registry import method_class
 
 from .conftest import FakeRun
+
+L1 = method_class("l1")
 
 
 def l1(**options: Any) -> L1:
@@ -125,7 +127,7 @@ def test_widths_are_reached_in_rounds(resnet_run: FakeRun) -> None:
 
 def test_widths_of_groups_that_roles_leave_alone_are_refused(resnet_run: FakeRun) -> None:
     resnet_run.source_kept = dict(resnet_run.kept) | {"conv1": torch.arange(8)}
-    sentence = r"has pruned 'conv1', which roles \['inside'\] leave alone here"
+    sentence = r"has pruned 'conv1', which roles \['inside'\] exclude here"
     with pytest.raises(TrainingError, match=sentence):
         prune(resnet_run, "units_per_group", 0.5)
 

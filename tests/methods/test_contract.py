@@ -12,9 +12,8 @@ from torch import Tensor
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import MethodError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget
-from prunebench.methods.base import check_plan
+from prunebench.methods.base import Run, check_plan
 from prunebench.methods.one_shot import OneShot
 
 from .conftest import FakeRun
@@ -61,7 +60,7 @@ def test_scores_must_fit(
     [
         (Plan(removed={"odd": torch.tensor([0])}), "'odd' cannot be pruned: there is no such"),
         (Plan(removed={FIRST: torch.tensor([16])}), f"unit 16 of '{FIRST}', whose units are 0 to"),
-        (Plan(removed={FIRST: torch.arange(16)}), f"all 16 units of '{FIRST}' would leave; one"),
+        (Plan(removed={FIRST: torch.arange(16)}), f"all 16 units of '{FIRST}' are removed; one"),
         (Plan(zeroed={"odd": torch.ones(1).bool()}), "a mask for 'odd', which is no parameter"),
         (
             Plan(zeroed={"conv1.weight": torch.ones(16).bool()}),

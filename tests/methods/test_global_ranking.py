@@ -12,11 +12,14 @@ from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.global_ranking import free_units, protected_count
-from prunebench.methods.one_shot import L1, BNScale
+from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 
 from .conftest import FakeRun, named
 from .projected_resnet import resnet34, small
+
+L1 = method_class("l1")
+BNScale = method_class("bn_scale")
 
 VGG = {"roles": ("stem", "inside"), "protected_share": 0.05}
 MOBILENET = {**VGG, "count": "channels"}
@@ -59,7 +62,7 @@ def test_protected_filters_stay_in_a_network() -> None:
 
 
 def test_a_ratio_that_protected_filters_rule_out_is_named(resnet_run: FakeRun) -> None:
-    sentence = "'select': 332 units must leave, but of 9 layers only 315 may"
+    sentence = "'select': 332 units must be removed, but only 315 units of 9 layers may be"
     # of 16, 32, 64 channels 1, 2, 4 stay; 336 less 3 x 7 is 315
     with pytest.raises(TrainingError, match=sentence):
         l1(protected_share=0.05).select(resnet_run, budget(0.99))

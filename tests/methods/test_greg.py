@@ -12,9 +12,11 @@ from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count
 from prunebench.methods.greg import GReg1, count_updates, magnitude_ratio, raise_penalty, smoothed
-from prunebench.methods.one_shot import L1
+from prunebench.methods.registry import method_class
 
 from .conftest import FakeRun, named, recorded
+
+L1 = method_class("l1")
 
 SHORT = {"interval_steps": 2, "delta": 0.25, "stabilize_steps": 3}  # example E3; tau is 1
 

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
 import torch
 
+from prunebench.core.errors import ConfigError
+from prunebench.criteria.base import Criterion
 from prunebench.criteria.gradients import DataCriterion
+from prunebench.criteria.registry import CRITERIA, criterion_class
 from prunebench.experiments.phases import Budget, Epochs
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
-from prunebench.methods.one_shot import L1, Random
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.one_shot import one_shot
+from prunebench.methods.registry import method_class
 
 from .conftest import FakeRun, named
 
-ALL = [method_class(name) for name, path in METHODS.items() if "one_shot:" in path]
+L1 = method_class("l1")
+Random = method_class("random")
+
+ALL = [method_class(name) for name in CRITERIA]
 FILTERS = [(1.0, -1.0), (0.1, 0.3), (-2.0, 0.5), (0.2, -0.3), (0.4, 0.4)]
 
 
@@ -106,3 +113,34 @@ def test_fine_tuning_follows_the_removal(resnet_run: FakeRun) -> None:
 def phases(one_shot: Method[Any]) -> list[Any]:
     recipe = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
     return one_shot.phases({"fine_tune": recipe}, budget(0.5))
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_only_criteria_that_score_weights_have_a_unit(name: str) -> None:
+    found = method_class(name)
+    has_unit = "unit" in found.Options.model_fields
+    assert has_unit == ("weights" in found.ratio_kinds) == (name in ("l1", "random"))
+
+
+def test_a_criterion_has_one_method() -> None:
+    assert one_shot(criterion_class("fpgm")) is one_shot(criterion_class("fpgm"))
+    assert method_class("fpgm").__name__ == "FPGM"
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_options_survive_pickling(name: str) -> None:
+    options = method_class(name).Options(roles=("stream",))
+    found = pickle.loads(pickle.dumps(options))
+    assert (type(found), found) == (type(options), options)
+
+
+class Clashing(Criterion):
+    """A criterion whose option has the name of a method's."""
+
+    summary = "clashes"
+    rounds: int = 3
+
+
+def test_an_option_that_one_shot_methods_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Clashing: its option 'rounds' is an option of one-shot"):
+        one_shot(Clashing)

@@ -11,11 +11,13 @@ from torch import Tensor
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.global_ranking import percent_after
-from prunebench.methods.one_shot import L1
+from prunebench.methods.registry import method_class
 from prunebench.methods.rounds import gone_after, round_ratio, threshold_ratios
 from prunebench.models.registry import build
 
 from .conftest import FakeRun
+
+L1 = method_class("l1")
 
 # E6: ratio, rounds, what each round removes of what is there
 ROUNDS = [
@@ -132,7 +134,7 @@ def test_multiply_accumulates_fall_in_rounds_too(resnet_run: FakeRun) -> None:
     ("options", "sentence"),
     [
         ({"rounds": 2, "thresholds": (0.6,)}, r"\(0.6,\) must lie below ratio 0.5"),
-        ({"rounds": 2, "widths_from": "greg_1"}, "taken over at once, not in rounds"),
+        ({"rounds": 2, "widths_from": "greg_1"}, "takes the widths in one round"),
         ({"zeroed": ("last",)}, r"zeroed \('last',\) goes with ratio_kind 'units_global', not"),
         ({"count": "channels"}, "count 'channels' goes with ratio_kind 'units_global', not 'macs'"),
         ({"targets": "percent"}, "targets 'percent' goes with ratio_kind 'units_global'"),
@@ -166,5 +168,5 @@ def test_single_weights_leave_in_rounds_too(resnet_run: FakeRun) -> None:
 
 def test_ratios_of_single_weights_by_layer_come_at_once() -> None:
     method = l1(rounds=2, unit="weight", layer_ratios={"*": 0.5})
-    with pytest.raises(ValueError, match="met at once, not in rounds"):
+    with pytest.raises(ValueError, match="met in one round"):
         phases(method, Budget(kind="auto", ratio=None))

@@ -12,13 +12,13 @@ from prunebench.methods.increg.penalty_table import IncRegOptions
 from prunebench.methods.increg.to_ratios import IncReg
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", registry.method_paths())
 def test_options_of_a_whole_run_stay(name: str) -> None:
     options = registry.method_class(name).Options()
     assert options.shortened(1) == options
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", registry.method_paths())
 def test_shortened_options_are_valid(name: str) -> None:
     kind = registry.method_class(name).Options
     short = kind().shortened(0.001)

@@ -16,7 +16,7 @@ from prunebench.experiments.phases import Budget, Phase, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
 from prunebench.methods.greg import FixReg, GReg1, GReg2
-from prunebench.methods.one_shot import L1, Random
+from prunebench.methods.registry import method_class
 from prunebench.methods.unstructured import (
     WeightOptions,
     global_counts,
@@ -26,6 +26,9 @@ from prunebench.methods.unstructured import (
 )
 
 from .conftest import FakeRun, named, recorded
+
+L1 = method_class("l1")
+Random = method_class("random")
 
 GREG = [GReg1, GReg2, FixReg]
 # two updates to pick, four more to the ceiling
@@ -150,7 +153,7 @@ def test_unit_and_ratio_kind_must_fit(
 
 
 def test_single_weights_take_over_no_widths() -> None:
-    with pytest.raises(ValidationError, match="single weights leave no width"):
+    with pytest.raises(ValidationError, match="does not go with unit 'weight'"):
         method(L1, widths_from="greg_1")
 
 

@@ -10,12 +10,14 @@ import pytest
 from prunebench.core.errors import ConfigError
 from prunebench.experiments.config import read_config
 from prunebench.methods import registry
-from prunebench.methods.one_shot import L1
+from prunebench.methods.registry import method_class
 from prunebench.models.registry import names
 from prunebench.planning.grid import resolve, resolve_experiment
 from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
 
-METHODS = ", ".join(registry.METHODS)
+L1 = method_class("l1")
+
+METHODS = ", ".join(registry.method_paths())
 
 
 L1_OPTIONS = ", ".join(sorted(L1.Options.model_fields))

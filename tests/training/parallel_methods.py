@@ -20,7 +20,7 @@ from torch import nn
 from prunebench.core.errors import RunStoppedError
 from prunebench.data.dataset import Dataset, Split, load, prepare
 from prunebench.data.random_state import seeded
-from prunebench.methods.registry import METHODS
+from prunebench.methods.registry import method_paths
 from prunebench.models.cifar_resnet import CifarResNet
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
@@ -30,7 +30,7 @@ from tests.training.conftest import Stopping, recipe
 from tests.training.test_resume import loop_of, outcome, phase_steps
 
 IMAGES, BATCH = 33, 15
-NAMES = sorted(set(METHODS) - {"unpruned"})
+NAMES = sorted(set(method_paths()) - {"unpruned"})
 # Methods with hooks inside of a step, one for each kind of hook, are run with both at once.
 IN_PAIR = [(name, 1) for name in NAMES]
 WITH_HOOKS = ("early_bird", "greg_1", "group_fisher", "increg", "orthoreg")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Phase, Steps, training
+from prunebench.methods.base import Run
 from prunebench.training.cuda import WARM_UP
 from prunebench.training.loop import Loop
 from tests.training.conftest import MakeLoop, Phases, recipe

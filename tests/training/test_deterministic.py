@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from prunebench.core.errors import ConfigError, TrainingError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Phase, Steps
+from prunebench.methods.base import Run
 from prunebench.training.cuda import WORKSPACE, deterministic
 from tests.training.conftest import MakeLoop, Phases, recipe
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from prunebench.core.errors import RunStoppedError
-from prunebench.criteria.base import Run
 from prunebench.data.dataset import Dataset
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Schedule
+from prunebench.methods.base import Run
 from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval
 from prunebench.training.checkpoint import StopRequest
 from prunebench.training.loop import Loop

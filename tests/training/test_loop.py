@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Epochs, Phase, Steps, training
 from prunebench.experiments.recipe import Schedule
-from prunebench.methods.base import Before
+from prunebench.methods.base import Before, Run
 from prunebench.training.loop import Loop
 from prunebench.training.processes import Alone
 from prunebench.training.step import Network

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prunebench.data.dataset import Dataset
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.registry import method_class, method_paths
 from tests.training.parallel_methods import IN_PAIR, NAMES, WITH_HOOKS, result, small_dataset
 from tests.training.test_resume import assert_same
 
@@ -93,4 +93,4 @@ def test_two_processes_stopped_in_any_phase_go_on_to_the_same_bits(
 
 
 def test_methods_that_look_into_passes_say_that_they_see_parts() -> None:
-    assert {name for name in METHODS if method_class(name).sees_parts} == {"group_fisher"}
+    assert {name for name in method_paths() if method_class(name).sees_parts} == {"group_fisher"}

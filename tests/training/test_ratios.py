@@ -8,9 +8,8 @@ import torch
 from prunebench.channels.costs import costs_of
 from prunebench.channels.trace.tracer import trace
 from prunebench.experiments.phases import Budget, RatioKind
-from prunebench.methods.allocation import is_met
-from prunebench.methods.base import MethodOptions
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.base import MethodOptions, is_met
+from prunebench.methods.registry import method_class, method_paths
 from prunebench.training.loop import Loop
 from prunebench.training.run import RunState
 from tests.training.conftest import MakeLoop, fresh_network, recipe
@@ -30,7 +29,7 @@ def options_for(name: str, kind: RatioKind) -> MethodOptions:
 
 CELLS = [
     (name, kind)
-    for name in sorted(set(METHODS) - {"unpruned"})  # which takes ratio 0 alone
+    for name in sorted(set(method_paths()) - {"unpruned"})  # which takes ratio 0 alone
     for kind in method_class(name).ratio_kinds
     # without a ratio the method decides; who always takes another run's widths has none either
     if kind != "auto" and options_for(name, kind).widths_from is None

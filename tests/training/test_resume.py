@@ -12,7 +12,7 @@ import torch
 from prunebench.core.errors import RunStoppedError
 from prunebench.experiments.phases import Budget
 from prunebench.methods.base import Method
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.registry import method_class, method_paths
 from prunebench.report.runs_csv import is_fixed
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
@@ -107,7 +107,7 @@ def phase_steps(loop: Loop) -> list[int]:
 
 
 @pytest.mark.parametrize("dead", [False, True], ids=["stopped", "dropped dead"])
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"unpruned"}))
+@pytest.mark.parametrize("name", sorted(set(method_paths()) - {"unpruned"}))
 def test_a_run_taken_up_again_ends_with_the_same_bits(
     name: str, dead: bool, make_loop: MakeLoop, tmp_path: Path
 ) -> None:

@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from prunebench.channels.plan import Plan
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Before
+from prunebench.methods.base import Before, Run
 from prunebench.methods.early_bird import EarlyBird
-from prunebench.methods.one_shot import BNScale, Fisher
 from prunebench.methods.orthoreg import OrthoReg
+from prunebench.methods.registry import method_class
 from prunebench.training.loop import Loop
 from tests.training.conftest import STEPS_PER_EPOCH, MakeLoop, recipe
 from tests.training.test_resume import assert_same, outcome
+
+BNScale = method_class("bn_scale")
+Fisher = method_class("fisher")
 
 # The narrow ResNet-20 has 3 x (4 + 8 + 16) = 84 filters within its blocks.
 ROUNDS = [

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Phase, Steps
 from prunebench.measure.precision import arithmetic
-from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.training.batches import Batching, draw_epoch, portion
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.run import generator

@@ -1,4 +1,4 @@
-"""A method in another package, found through its entry point and run by the workflow."""
+"""A criterion and a method in another package, found by entry points, run by the workflow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import pytest
 from tests.workflow.conftest import planned, snakemake
 from tests.workflow.test_quick import AFTER_A_RUN, QUICK, edit
 
-METHOD = '''
-from prunebench.channels.unit_weights import unit_rows
+MODULE = '''
+from prunebench.criteria.weights import FilterCriterion
 from prunebench.methods.one_shot import OneShot
 
 
-class Largest(OneShot):
-    """Filters with the largest weights leave."""
+class LargestFirst(FilterCriterion):
+    """Removes the filters with the largest weights."""
 
     summary = "largest first"
 
+    def of_rows(self, rows):
+        return -rows.abs().sum(dim=1)
+
+
+class Mine(OneShot):
+    """The same as a method."""
+
+    summary = "mine"
+
     def score(self, run, groups):
-        return {name: -unit_rows(run.params, g).abs().sum(dim=1) for name, g in groups.items()}
+        return LargestFirst().scores(run, groups)
 '''
 
 
@@ -31,21 +40,24 @@ def installed(tmp_path: Path) -> Path:
     folder = tmp_path / "site"
     metadata = folder / "largest_first-1.0.dist-info"
     metadata.mkdir(parents=True)
-    (folder / "largest_first.py").write_text(METHOD, encoding="utf-8")
+    (folder / "largest_first.py").write_text(MODULE, encoding="utf-8")
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: largest-first\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[prunebench.methods]\nlargest_first = largest_first:Largest\n"
+        "[prunebench.criteria]\nlargest_first = largest_first:LargestFirst\n"
+        "[prunebench.methods]\nmine = largest_first:Mine\n"
     )
     return folder
 
 
-def test_a_plug_in_runs_through_the_workflow(quick_copy: Path, installed: Path) -> None:
-    edit(quick_copy / "config/experiments/quick.yaml", "  l1: {}", "  l1: {}\n  largest_first: {}")
+def test_plug_ins_run_through_the_workflow(quick_copy: Path, installed: Path) -> None:
+    rows = "  l1: {}\n  largest_first: {}\n  mine: {}"
+    edit(quick_copy / "config/experiments/quick.yaml", "  l1: {}", rows)
     env = {"PYTHONPATH": str(installed)}
-    assert planned(quick_copy, *QUICK, env=env) == {"prune": 1, **AFTER_A_RUN}
+    assert planned(quick_copy, *QUICK, env=env) == AFTER_A_RUN | {"prune": 2}
     done = snakemake(quick_copy, "--cores", "1", *QUICK, env=env)
     assert done.returncode == 0, done.stdout
     with (quick_copy / "results/quick/runs.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["unpruned", "random", "l1", "largest_first"]
-    assert rows["largest_first"]["macs"] == rows["l1"]["macs"]
+        found = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(found) == ["unpruned", "random", "l1", "largest_first", "mine"]
+    assert found["largest_first"]["macs"] == found["mine"]["macs"] == found["l1"]["macs"]
+    assert found["largest_first"]["top1"] == found["mine"]["top1"]

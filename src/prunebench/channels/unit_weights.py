@@ -1,4 +1,4 @@
-"""What a unit's weights are, and scores made of them."""
+"""The weights of a unit: its filters, its input channels, its batch-norm scales."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from prunebench.core.errors import TrainingError
 
 
 def members_with(group: ChannelGroup, role: MemberRole) -> list[Member]:
-    """Return the members with a role: "out" makes the units (filters), "in" reads them."""
+    """Return the members with a role: "out" produces the units (filters), "in" reads them."""
     return [member for member in group.members if member.role == role]
 
 
 def producers(group: ChannelGroup) -> list[Member]:
-    """Return the members whose slices make the group's units: filters, in a plain network."""
+    """Return the members that produce the group's units: filters, in a plain network."""
     return members_with(group, "out")
 
 
 def member_rows(params: Mapping[str, Tensor], member: Member) -> Tensor:
-    """Return one member's weights unit by unit, shape (units, weights per unit)."""
+    """Return one member's weights by unit, shape (units, weights per unit)."""
     weight = params[member.parameters[0]].detach().movedim(member.dim, 0)
     index = member.index.to(weight.device)
     return weight[index.flatten()].reshape(index.shape[0], -1)
@@ -33,8 +33,8 @@ def unit_rows(
 ) -> Tensor:
     """Return the weights that produce each unit, shape (units, weights per unit).
 
-    A unit that several layers produce (a residual sum) has all its filters side by side. With
-    role "in": the weights that read it, input channels of the layers behind.
+    If several layers produce a unit (a residual sum), its filters are concatenated. With role
+    "in": the weights that read each unit, input channels of the next layers.
     """
     return torch.cat([member_rows(params, m) for m in members_with(group, role)], dim=1)
 
@@ -48,16 +48,21 @@ def mean_magnitude(rows: Tensor) -> Tensor:
     return rows.abs().mean(dim=1)
 
 
+def weight_magnitudes(params: Mapping[str, Tensor], layers: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return |w| by layer, of the weight's shape; `layers` maps each layer to its weight's name."""
+    return {name: params[weight].detach().abs() for name, weight in layers.items()}
+
+
 def bias_name(member: Member) -> str:
-    """Return the name that the bias of a weight's layer has, if it has one."""
+    """Return the name of the bias beside a weight; the layer may have none."""
     return member.parameters[0].rpartition(".")[0] + ".bias"
 
 
 def filter_rows(values: Mapping[str, Tensor], group: ChannelGroup) -> list[Tensor]:
-    """Return, for each layer that produces the group, (units, entries): weights, then biases.
+    """Return (units, entries) for each layer that produces the group: weights, then the bias.
 
-    `values` holds a tensor of the parameter's shape for each weight and, where biases count, for
-    each bias.
+    `values` holds a tensor of the parameter's shape for each weight and, if biases count, for each
+    bias.
     """
     found = []
     for member in producers(group):
@@ -69,7 +74,7 @@ def filter_rows(values: Mapping[str, Tensor], group: ChannelGroup) -> list[Tenso
 
 
 def scale_names(model: nn.Module) -> set[str]:
-    """Return the names of the scales of all batch norms that have one."""
+    """Return the names of the scales of all batch norms that have a scale."""
     return {
         f"{path}.weight"
         for path, module in model.named_modules()

@@ -1,40 +1,38 @@
-"""What a method sees of a run.
+"""A criterion: options, and a function from a network to an importance score of each unit.
 
-What a criterion is: settings that give each unit of a coupled group a number.
-
-The same criterion ranks units for any method: one-shot pruning, OrthoReg's rounds, Early-Bird
-tickets. A criterion leaves the network as it was: modes, buffers, gradients, requires_grad.
+One-shot pruning, OrthoReg and Early-Bird tickets rank units with the same criteria. A criterion
+leaves the network unchanged: its modes, buffers, gradients and `requires_grad`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGraph, ChannelGroup
-from prunebench.experiments.phases import Phase
 from prunebench.experiments.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Images of the training split that a criterion asks for.
+    """The training images that a criterion asks for.
 
     Attributes
     ----------
     samples
-        How many; all where there are fewer.
+        Number of images; all of them if the training split has fewer.
     batch
-        How many at once.
+        Images per batch.
     augment
-        Whether they are augmented as in training.
+        Whether to augment them as in training.
     by_class
-        `samples` of each class, and no batch with images of two classes.
+        Whether to take `samples` images of each class, in batches of a single class.
     """
 
     samples: int
@@ -43,24 +41,13 @@ class Needs:
     by_class: bool = False
 
 
-class Run(Protocol):
-    """What a method sees of the run it takes part in."""
+class ScoringRun(Protocol):
+    """The part of a run that a criterion sees; a method sees more (`methods.base.Run`)."""
 
     model: nn.Module
     graph: ChannelGraph
     costs: Costs
     params: dict[str, nn.Parameter]  # by name; new objects after a removal
-    masks: dict[str, Tensor]  # parameter -> bool, True is kept: what is zero but still there
-    sizes: dict[str, int]  # group -> units at the start of the run
-    kept: dict[str, Tensor]  # group -> units still there, numbered as at the start
-    source_kept: dict[str, Tensor] | None  # the same of the run that `widths_from` names
-    phases: tuple[Phase, ...]  # all of them, as the method listed them
-    phase: Phase
-    clock: int  # steps done in this phase
-    epoch: int  # epochs begun in this phase, from 0
-    epochs: float  # length of this phase
-    base_macs: int  # of the network the run started from
-    base_params: int
     device: torch.device
 
     @property
@@ -71,65 +58,66 @@ class Run(Protocol):
         """Return a CPU generator that depends on seed, phase and purpose alone."""
 
     def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (n, C, h, w), normalized as in training, and labels (n,), at random.
+        """Yield random images (n, C, h, w), normalized as in training, and labels (n,).
 
-        The same ones whenever they are asked for in a phase; training does not notice.
+        Every call during a phase yields the same images. Training is not affected.
         """
 
-    def log(self, layer: str, quantity: str, value: Tensor) -> None:
-        """Note a diagnostic, a device tensor of one element; read once an epoch."""
 
-    @property
-    def divisor(self) -> float:
-        """Return what an image's own loss is divided by in the loss that a step differentiates.
-
-        In this process: the images of the batch over the processes that share it.
-        """
-
-    def summed(self, tensor: Tensor) -> Tensor:
-        """Return the sum over the processes that share the step's batch."""
-
-    def keep(self, slot: Literal["best", "accepted"]) -> None:
-        """Keep the present structure, masks and weights for a later phase's `start`."""
-
-    def validate(self) -> float:
-        """Return the accuracy on the validation split, a fraction; TrainingError without one."""
-
-    def initialize(self) -> None:
-        """Give every parameter of the present network a fresh start, as its architecture does."""
-
-
-Combine = Literal["joint", "sum", "mean", "first"]
+Combine = Annotated[
+    Literal["joint", "sum", "mean", "first"],
+    Field(
+        description="Score of a unit that several layers produce. joint: the score of all their "
+        "weights together, as if they were one filter's (sums before squares); sum, mean: the sum "
+        "or mean of the layers' scores; first: the score of the first layer."
+    ),
+]
 
 
 class Criterion(Settings):
-    """Options that every criterion has; each criterion's own class adds its own."""
+    """A criterion. Subclasses add their options as fields, and define `scores`."""
 
-    # How a unit's score is made where several layers produce it. joint: of all their weights as
-    # if they were one filter's (sums before squares); sum, mean: of the layers' scores;
-    # first: of the first layer alone
+    summary: ClassVar[str]  # one line for `prunebench list methods`
+    revision: ClassVar[int] = 1  # of its one-shot method; raise it when the scores change
+
     combine: Combine = "joint"
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the importance of each unit by group, shape (units,); higher is kept."""
         raise NotImplementedError
 
+    def removed_count(self, n_units: int, ratio: float) -> int | None:
+        """Return how many of `n_units` its one-shot method removes; None: the usual rounding.
 
-class RandomScore(Criterion):
-    """Uniform random numbers; `combine` means nothing here."""
+        The usual rounding is `methods.allocation.pruned_count`.
+        """
+        return None
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return numbers in [0, 1), a function of seed, phase and group."""
-        return {
-            name: torch.rand(g.n_units, generator=run.generator("score", name))
-            for name, g in groups.items()
-        }
+
+class AnyUnitCriterion(Criterion):
+    """A criterion that can also score input channels and single weights.
+
+    Its one-shot method has the option `unit` and the ratio_kind weights.
+    """
+
+    def channel_scores(
+        self, run: ScoringRun, groups: Mapping[str, ChannelGroup]
+    ) -> dict[str, Tensor]:
+        """Return the importance of each unit as input channels of the layers that read it."""
+        raise NotImplementedError
+
+    def weight_scores(self, run: ScoringRun, weights: Mapping[str, str]) -> dict[str, Tensor]:
+        """Return the importance of each weight by layer, of the weight's shape.
+
+        `weights` maps each layer to the name of its weight.
+        """
+        raise NotImplementedError
 
 
 def combined(rows: Sequence[Tensor], combine: Combine, score: Callable[[Tensor], Tensor]) -> Tensor:
     """Return one score per unit, shape (units,), from one (units, entries) per layer.
 
-    `score` takes (units, entries) to (units,).
+    `score` maps (units, entries) to (units,).
 
     >>> rows = [torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, 3.0]])]
     >>> [float(combined(rows, how, lambda r: r.sum(1) ** 2)) for how in ("joint", "sum", "mean")]

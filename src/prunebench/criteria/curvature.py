@@ -1,8 +1,9 @@
-"""Criteria with a gradient for each class, or a second derivative: OrthoReg's `rdt` and `grasp`.
+"""Criteria computed from one gradient per class, or from second derivatives: `rdt` and `grasp`.
 
-Both follow the official code of Lubana et al., arXiv 2009.05014. `grasp` goes back to Wang et al.,
-Picking Winning Tickets Before Training by Preserving Gradient Flow, arXiv 2002.07376. The code
-fixes 100 classes; here they are the network's outputs and the data set's labels.
+Both are baselines of OrthoReg and follow its official code (Lubana et al., arXiv 2009.05014).
+`grasp` is due to Wang et al., Picking Winning Tickets Before Training by Preserving Gradient Flow,
+arXiv 2002.07376. The code fixes 100 classes; here the classes are the network's outputs and the
+data set's labels.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import filter_rows
-from prunebench.criteria.base import Combine, Needs, Run, combined
+from prunebench.criteria.base import Combine, Needs, ScoringRun, combined
 from prunebench.criteria.gradients import (
     Count,
     DataCriterion,
@@ -33,17 +35,19 @@ def row_sum(terms: Tensor) -> Tensor:
     return terms.sum(dim=1)
 
 
-class RDTScore(DataCriterion):
-    """The sum over a filter of F divided by the mean of F over the layer's weights.
+class RDT(DataCriterion):
+    """The sum over a filter of F, divided by the mean of F over the layer's weights.
 
-    F = sum over batches of B sum_j p_j (d log p_j / dw)^2, where B is the batch's size and p_j and
-    log p_j are means over the batch, j runs over the classes. A bias is divided by the mean over
-    the biases. Not multiplied by w^2. A layer without any gradient scores 0.
+    F = sum over batches of B sum_j p_j (d log p_j / dw)^2. B is the batch size, j runs over the
+    classes, and p_j and log p_j are means over the batch. A bias is divided by the mean over the
+    biases. F is not multiplied by w^2. A layer without any gradient scores 0.
     """
+
+    summary = "one-shot, smallest sensitivity of the outputs (OrthoReg's baseline rdt)"
 
     combine: Combine = "sum"  # the same as joint
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the relative sensitivity of each unit."""
         params = filter_parameters(run, groups.values())
         relative = {
@@ -57,7 +61,7 @@ class RDTScore(DataCriterion):
 
 
 def output_sensitivity(
-    run: Run, params: Mapping[str, nn.Parameter], needs: Needs
+    run: ScoringRun, params: Mapping[str, nn.Parameter], needs: Needs
 ) -> dict[str, Tensor]:
     """Return F of every parameter: one backward pass per class and batch."""
     sums = zeros_like(params)
@@ -75,24 +79,28 @@ def output_sensitivity(
     return named(params, sums)
 
 
-class GraSPScore(DataCriterion):
-    """sum w (Hg)(w) + b (Hg)(b), signed: what is lowest, also below zero, leaves first.
+class GraSP(DataCriterion):
+    """sum w (Hg)(w) + b (Hg)(b), signed: the lowest scores, also below zero, are pruned first.
 
-    g and H are means over the classes of the gradient and Hessian of one batch each, over all
-    trainable parameters of the network, of the cross-entropy of logits / T.
+    g and H are the gradient and the Hessian of the cross-entropy of logits / T, over all trainable
+    parameters of the network, each of one batch per class and averaged over the classes.
     """
 
+    summary = "one-shot, smallest sum of w (Hg) of a filter (Wang et al.; OrthoReg's baseline)"
+
     combine: Combine = "sum"  # the same as joint
-    samples: Count = 100  # of each class, all in one batch; `batch` has no say
-    temperature: Positive = 200.0  # T
+    samples: Count = Field(
+        100, description="Number of training images per class, all in one batch; `batch` is unused."
+    )
+    temperature: Positive = Field(200.0, description="T, by which the logits are divided.")
 
     @property
     def needs(self) -> Needs:
         """Return one batch per class."""
         return Needs(samples=self.samples, batch=self.samples, augment=self.augment, by_class=True)
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the contribution of each unit to the change of the gradient's norm."""
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return each unit's contribution to the change of the gradient's norm."""
         wanted = filter_parameters(run, groups.values())
         flow = gradient_flow(run, self.needs, self.temperature)
         products = times(wanted, {name: flow[name] for name in wanted})
@@ -102,7 +110,7 @@ class GraSPScore(DataCriterion):
         }
 
 
-def gradient_flow(run: Run, needs: Needs, temperature: float) -> dict[str, Tensor]:
+def gradient_flow(run: ScoringRun, needs: Needs, temperature: float) -> dict[str, Tensor]:
     """Return H g of every trainable parameter, by name."""
     params = {name: p for name, p in run.params.items() if p.requires_grad}
     parameters = list(params.values())

@@ -1,21 +1,18 @@
-"""Gradients for criteria, taken without touching the network that is scored.
+"""Criteria computed from gradients of the loss.
 
-Batch norm uses its running statistics. Gradients are those of images that the run draws for the
-present phase (`Run.samples`), so the same call gives the same numbers after a resume.
+- `fisher`, `tfo`: as in OrthoReg's official code (Lubana et al., arXiv 2009.05014). `fisher`
+  averages the gradient over all images first and squares once per filter. It is therefore the
+  square of a first-order Taylor term, although the code cites Theis et al. (arXiv 1801.05787), who
+  average the squares of single images. Biases count where a convolution has one: in VGG. `tfo`
+  does the same for batch norm's scale; the code also computes the shift's product but drops it.
+  Its README cites Molchanov et al. 2017, who use activations.
+- `taylor`: Molchanov et al., Importance Estimation for Neural Network Pruning, arXiv 1906.10771,
+  first order, of weights: method 0 ("Taylor_weight") of the official code. It squares each
+  weight's term, sums over the filter, and averages over batches.
 
-Criteria that need gradients of the loss.
-
-`fisher` and `tfo` as OrthoReg's official code computes them (Lubana et al., arXiv 2009.05014):
-
-- fisher: the gradient is averaged over all images first and squared once per filter, so it is the
-  square of a first-order Taylor term, although the code cites Theis et al. (arXiv 1801.05787),
-  who average squares of single images. Biases count wherever a convolution has one: in VGG.
-- tfo: the same of batch norm's scale; the code works out the shift's product too and drops it.
-  Its README cites Molchanov et al. 2017, who look at activations.
-
-`taylor`: Molchanov et al., Importance Estimation for Neural Network Pruning, arXiv 1906.10771,
-first order, of weights: method 0 ("Taylor_weight") of the official code. Each weight's term is
-squared on its own, summed over the filter, and averaged over batches.
+Gradients are computed in eval mode, so batch norm uses its running statistics, and leave the
+network unchanged. The images are those that the run draws for the present phase
+(`ScoringRun.samples`), so that a resumed run computes the same numbers.
 """
 
 from __future__ import annotations
@@ -38,36 +35,39 @@ from prunebench.channels.unit_weights import (
     scale_members,
 )
 from prunebench.channels.untouched import untouched
-from prunebench.criteria.base import Combine, Criterion, Needs, Run, combined
+from prunebench.criteria.base import Combine, Criterion, Needs, ScoringRun, combined
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class DataCriterion(Criterion):
-    """Options of a criterion that looks at images.
+    """A criterion that needs training images."""
 
-    OrthoReg's code names 10,000 images and stops after the batch that exceeds them: 79 of 128.
-    """
-
-    samples: Count = 10_112  # all where there are fewer
-    batch: Count = 128
-    augment: bool = True  # as in training: OrthoReg's code
+    samples: Count = Field(
+        10_112,
+        description="Number of training images; all of them if there are fewer. OrthoReg's code "
+        "names 10,000 and stops after the batch that exceeds them: 79 batches of 128.",
+    )
+    batch: Count = Field(128, description="Images per batch.")
+    augment: bool = Field(
+        True, description="Augment the images as in training (default: OrthoReg's code)."
+    )
 
     @property
     def needs(self) -> Needs:
-        """Return the images as a method asks a run for them."""
+        """Return the images to ask the run for."""
         return Needs(samples=self.samples, batch=self.batch, augment=self.augment)
 
 
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode with gradients; modes and buffers are put back."""
+    """Run in eval mode with gradients; restore modes and buffers afterwards."""
     with untouched(model), torch.enable_grad():
         yield
 
 
-def filter_parameters(run: Run, groups: Iterable[ChannelGroup]) -> dict[str, nn.Parameter]:
-    """Return weights and biases of all layers that produce the groups, by name."""
+def filter_parameters(run: ScoringRun, groups: Iterable[ChannelGroup]) -> dict[str, nn.Parameter]:
+    """Return the weights and biases of all layers that produce the groups, by name."""
     found: dict[str, nn.Parameter] = {}
     for group in groups:
         for member in producers(group):
@@ -77,16 +77,18 @@ def filter_parameters(run: Run, groups: Iterable[ChannelGroup]) -> dict[str, nn.
 
 
 def batch_gradients(
-    run: Run, params: Mapping[str, nn.Parameter], needs: Needs
+    run: ScoringRun, params: Mapping[str, nn.Parameter], needs: Needs
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield the number of images and the gradients of their mean cross-entropy, batch by batch."""
+    """Yield, for each batch, its number of images and the gradients of their mean loss."""
     with differentiating(run.model):
         for inputs, labels in run.samples(needs):
             loss = F.cross_entropy(run.model(inputs).float(), labels)
             yield len(labels), list(torch.autograd.grad(loss, list(params.values())))
 
 
-def mean_gradients(run: Run, params: Mapping[str, nn.Parameter], needs: Needs) -> dict[str, Tensor]:
+def mean_gradients(
+    run: ScoringRun, params: Mapping[str, nn.Parameter], needs: Needs
+) -> dict[str, Tensor]:
     """Return the gradients of the mean cross-entropy over all images."""
     sums, images = zeros_like(params), 0
     for count, gradients in batch_gradients(run, params, needs):
@@ -97,17 +99,17 @@ def mean_gradients(run: Run, params: Mapping[str, nn.Parameter], needs: Needs) -
 
 
 def zeros_like(params: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return zeros of the shapes of all parameters."""
+    """Return a tensor of zeros like each parameter."""
     return [torch.zeros_like(parameter) for parameter in params.values()]
 
 
 def times(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameter times value for each value, by name."""
+    """Return the product of parameter and value for each value, by name."""
     return {name: params[name].detach() * value for name, value in values.items()}
 
 
 def named(params: Mapping[str, Tensor], values: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return the values by the names of the parameters that they belong to."""
+    """Return the values by the names of their parameters."""
     return dict(zip(params, values, strict=True))
 
 
@@ -129,10 +131,12 @@ def sum_of_squares(terms: Tensor) -> Tensor:
     return terms.square().sum(dim=1)
 
 
-class FisherScore(DataCriterion):
+class Fisher(DataCriterion):
     """( sum w g(w) + b g(b) )^2 with the mean gradient g."""
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+    summary = "one-shot, smallest (sum of w g)^2 of a filter (OrthoReg's score and baseline)"
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the squared first-order term of each unit."""
         params = filter_parameters(run, groups.values())
         products = times(params, mean_gradients(run, params, self.needs))
@@ -142,13 +146,15 @@ class FisherScore(DataCriterion):
         }
 
 
-class TFOScore(DataCriterion):
+class TFO(DataCriterion):
     """( gamma g(gamma) )^2 with the mean gradient g."""
 
-    combine: Combine = "first"  # a depthwise layer takes over the scores of the one it reads
+    summary = "one-shot, smallest (gamma g)^2 of batch norm (OrthoReg's baseline)"
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the squared term of each unit; TrainingError for a group without batch norm."""
+    combine: Combine = "first"  # a depthwise layer inherits the scores of the layer it reads
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the squared term of each unit; TrainingError if a group has no batch norm."""
         scales = {name: scale_members(run.model, group) for name, group in groups.items()}
         names = [member.parameters[0] for members in scales.values() for member in members]
         params = {name: run.params[name] for name in names}
@@ -161,11 +167,13 @@ class TFOScore(DataCriterion):
         }
 
 
-class TaylorScore(DataCriterion):
-    """The mean over batches of sum (w g(w))^2 with the batch's gradient g; no bias counts."""
+class Taylor(DataCriterion):
+    """The mean over batches of sum (w g(w))^2 with the batch's gradient g; biases do not count."""
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the mean of the batches' scores of each unit."""
+    summary = "one-shot, smallest sum of (w g)^2 of a filter (Molchanov et al.)"
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return each unit's score, averaged over the batches."""
         weights = {m.parameters[0] for group in groups.values() for m in producers(group)}
         params = {name: p for name, p in run.params.items() if name in weights}
         batches = []

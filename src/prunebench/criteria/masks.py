@@ -1,19 +1,17 @@
-"""Gradients of the masks that coupled units share, per image, gathered while a network trains.
+"""Gradients of channel masks, and Group Fisher's criterion `mask_fisher` computed from them.
 
-Liu et al., Group Fisher Pruning, arXiv 2108.00708, give every layer a mask on its input. Units that
-leave together share one mask element, so the gradients of its copies add up: over the positions of
-a layer's input, over the slices of it that belong to one unit, over all calls of a shared layer and
-over all layers that read the unit. What is squared, image by image, is that whole sum.
+Source: Liu et al., Group Fisher Pruning, arXiv 2108.00708, section 3. Every layer has a mask on its
+input. Coupled units share one mask element, so the gradients of its copies add up: over the
+positions of a layer's input, over the input's slices that belong to one unit, over all calls of a
+shared layer, and over all layers that read the unit. The importance is the square of this sum for
+each image, summed over images.
 
-No mask is multiplied in: at a mask of one, its gradient is the input times the input's gradient,
-which the backward pass has anyway. An alias of each layer's input tells it apart from the other
+No mask is multiplied in. At a mask of one, its gradient is the input times the input's gradient,
+which the backward pass computes anyway. An alias of each layer's input separates it from other
 uses of the same tensor.
 
-Group Fisher's importance as a criterion: squared mask gradients, summed over images.
-
-Source: Liu et al., Group Fisher Pruning, arXiv 2108.00708, section 3. The method `group_fisher`
-sums them while the network trains and lets one unit leave at a time; here they are those of the
-network as it is, batch norm in its running statistics, for one-shot pruning, rounds and tickets.
+The method `group_fisher` sums mask gradients while the network trains, and removes one unit at a
+time. `mask_fisher` computes them for the present network, with batch norm's running statistics.
 """
 
 from __future__ import annotations
@@ -21,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -31,7 +30,7 @@ from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
-from prunebench.criteria.base import Run
+from prunebench.criteria.base import ScoringRun
 from prunebench.criteria.gradients import DataCriterion, batch_gradients
 
 Layer = nn.modules.conv._ConvNd | nn.Linear
@@ -252,29 +251,37 @@ def places(groups: Mapping[str, ChannelGroup]) -> dict[str, slice]:
     return found
 
 
-# What a score is divided by. memory: the output elements that leave with a unit; macs: its
-# multiply-accumulates; none: nothing
-Normalize = Literal["memory", "macs", "none"]
+Normalize = Annotated[
+    Literal["memory", "macs", "none"],
+    Field(
+        description="Divisor of a unit's score. memory: the output elements removed with the unit; "
+        "macs: the multiply-accumulates removed with it; none: 1."
+    ),
+]
 
 
 def saved_by_a_unit(
     costs: Costs, group: str, normalize: Normalize, left: Mapping[str, int] | None = None
 ) -> int:
-    """Return what a score is divided by, for one image; `left` are the units of each group."""
+    """Return the divisor of a score, for one image; `left` is the number of units by group."""
     if normalize == "none":
         return 1
     cost = costs.unit_cost(group, left)
     return cost.macs if normalize == "macs" else cost.activations
 
 
-class MaskFisherScore(DataCriterion):
+class MaskFisher(DataCriterion):
     """sum over images of (sum over copies of the mask of dL/dm)^2, per saved cost."""
 
-    combine: Literal["joint"] = "joint"  # a mask's copies are summed before the square
-    normalize: Normalize = "memory"  # of the present network
+    summary = "one-shot, smallest squared mask gradients of coupled units (Group Fisher's score)"
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the normalized score of each unit; ModelError where a mask has no gradient."""
+    combine: Literal["joint"] = Field(
+        "joint", description="Only joint: the copies of a mask are summed before the square."
+    )
+    normalize: Normalize = "memory"  # costs of the present network
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the normalized score of each unit; ModelError if a mask has no gradient."""
         counted = {name: readers(group) for name, group in groups.items()}
         gradients = MaskGradients(run.model, groups, counted, self.batch)
         gradients.check_called(run.example)

@@ -1,10 +1,12 @@
-"""Criteria that look at weights alone.
+"""Criteria computed from weights alone; biases never count.
 
-`l1`: Li et al., Pruning Filters for Efficient ConvNets, arXiv 1608.08710. GReg's control takes the
-mean |w|, OrthoReg's the sum, which in a global ranking favors layers of many inputs. `l2` is
-OrthoReg's baseline "sfp". `bn_scale`: Liu et al., Learning Efficient Convolutional Networks
-through Network Slimming, arXiv 1708.06519; OrthoReg's code divides by the fan-in in VGG alone.
-`fpgm`: He et al., Filter Pruning via Geometric Median, arXiv 1811.00250. No bias counts.
+- `l1`: Li et al., Pruning Filters for Efficient ConvNets, arXiv 1608.08710. GReg's control takes
+  the mean |w|, OrthoReg's baseline the sum, which in a global ranking favors layers with many
+  inputs.
+- `l2`: OrthoReg's baseline "sfp".
+- `fpgm`: He et al., Filter Pruning via Geometric Median, arXiv 1811.00250.
+- `bn_scale`: Liu et al., Learning Efficient Convolutional Networks through Network Slimming,
+  arXiv 1708.06519. OrthoReg's code divides by the fan-in in VGG only.
 """
 
 from __future__ import annotations
@@ -23,25 +25,26 @@ from prunebench.channels.unit_weights import (
     members_with,
     producers,
     scale_members,
+    weight_magnitudes,
 )
-from prunebench.criteria.base import Combine, Criterion, Run, combined
+from prunebench.criteria.base import AnyUnitCriterion, Combine, Criterion, ScoringRun, combined
 
 
-class FilterScore(Criterion):
-    """A criterion that is a function of a unit's weights."""
+class FilterCriterion(Criterion):
+    """A criterion that scores a unit by its weights. Subclasses define `of_rows`."""
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """Return one score per row of (units, weights), shape (units,)."""
         raise NotImplementedError
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the score of each unit's filters."""
         return self.scores_of(run, groups, "out")
 
     def scores_of(
-        self, run: Run, groups: Mapping[str, ChannelGroup], role: MemberRole
+        self, run: ScoringRun, groups: Mapping[str, ChannelGroup], role: MemberRole
     ) -> dict[str, Tensor]:
-        """Return the score of each unit's filters, or with role "in" of its input channels."""
+        """Return the score of each unit's filters (role "out") or input channels ("in")."""
         return {
             name: combined(
                 [member_rows(run.params, member) for member in members_with(group, role)],
@@ -52,18 +55,36 @@ class FilterScore(Criterion):
         }
 
 
-class L1Score(FilterScore):
-    """Small weights are unimportant."""
+class L1(FilterCriterion, AnyUnitCriterion):
+    """The mean or sum of |w|."""
 
-    norm: Literal["mean", "sum"] = "mean"  # of |w|; mean: GReg's control, sum: OrthoReg's baseline
+    summary = "one-shot, smallest mean |w| of a filter (Li et al.; GReg's control)"
+
+    norm: Literal["mean", "sum"] = Field(
+        "mean",
+        description="How |w| is reduced over a unit. mean: GReg's control; sum: OrthoReg's "
+        "baseline.",
+    )
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """Return the mean or the sum of |w|."""
         return mean_magnitude(rows) if self.norm == "mean" else rows.abs().sum(dim=1)
 
+    def channel_scores(
+        self, run: ScoringRun, groups: Mapping[str, ChannelGroup]
+    ) -> dict[str, Tensor]:
+        """Return the score of each unit's input channels."""
+        return self.scores_of(run, groups, "in")
 
-class L2Score(FilterScore):
-    """Short filters are unimportant."""
+    def weight_scores(self, run: ScoringRun, weights: Mapping[str, str]) -> dict[str, Tensor]:
+        """Return |w|."""
+        return weight_magnitudes(run.params, weights)
+
+
+class L2(FilterCriterion):
+    """The Euclidean norm of a filter."""
+
+    summary = "one-shot, smallest L2 norm of a filter"
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """Return the Euclidean norm."""
@@ -71,31 +92,39 @@ class L2Score(FilterScore):
         return norms
 
 
-class FPGMScore(FilterScore):
-    """Filters near the geometric median are replaceable."""
+class FPGM(FilterCriterion):
+    """The sum of a filter's distances to the other filters of its layer."""
 
-    # Share of filters that stay when those with the smallest norms leave first. FPGM-mix 40 % of
-    # the official scripts is ratio 0.4 with norm_rate 0.7: 30 % by norm, 10 % by distance; the
-    # paper's text has the two shares the other way round
-    norm_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    summary = "one-shot, filters nearest to the geometric median (He et al.)"
+
+    norm_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="Fraction of the filters kept by a first ranking by norm; the distance ranks "
+        "the rest. FPGM-mix 40 % of the official scripts is ratio 0.4 with norm_rate 0.7: 30 % by "
+        "norm, 10 % by distance. The paper's text swaps the two shares.",
+    )
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """Return `median_scores`."""
         return median_scores(rows, self.norm_rate)
 
+    def removed_count(self, n_units: int, ratio: float) -> int:
+        """Return `median_count`."""
+        return median_count(n_units, ratio, self.norm_rate)
+
 
 def median_scores(rows: Tensor, norm_rate: float) -> Tensor:
-    """Return the sum of distances to the other filters, as FPGM's official code ranks them.
+    """Return each filter's sum of distances to the others, as FPGM's official code ranks them.
 
-    The int(units (1 - norm_rate)) filters with the smallest norms come before all others, below
-    zero and ordered by norm; distances are taken among the others only.
+    The int(units (1 - norm_rate)) filters with the smallest norms score below zero, ordered by
+    norm, and so rank before all others. Distances are computed among the other filters only.
 
     Parameters
     ----------
     rows
         (units, weights).
     norm_rate
-        Fraction of the filters that is not pruned by norm.
+        Fraction of the filters not pruned by norm.
 
     >>> median_scores(torch.tensor([[0.0], [1.0], [5.0]]), 1.0)
     tensor([6., 5., 9.])
@@ -104,13 +133,13 @@ def median_scores(rows: Tensor, norm_rate: float) -> Tensor:
     by_norm = int(len(rows) * (1 - norm_rate))
     rest = torch.argsort(norms, stable=True)[by_norm:].sort().values
     scores = norms - norms.max() - 1
-    # The faster way of computing many distances loses half of the digits.
+    # The default mode is faster for many distances but loses half of the digits.
     distances = torch.cdist(rows[rest], rows[rest], compute_mode="donot_use_mm_for_euclid_dist")
     return scores.index_copy(0, rest, distances.sum(dim=1))
 
 
 def median_count(n: int, ratio: float, norm_rate: float) -> int:
-    """Return how many of n filters leave by norm and by distance; one always survives.
+    """Return how many of n filters are pruned by norm and by distance; one always survives.
 
     Each part is rounded down, as in FPGM's code.
 
@@ -118,19 +147,24 @@ def median_count(n: int, ratio: float, norm_rate: float) -> int:
     (6, 5)
     """
     by_norm = min(1 - norm_rate, ratio)
-    # 1 - 0.7 and 0.4 - 0.3 are a little off in floating point
+    # rounded, since 1 - 0.7 and 0.4 - 0.3 are not exact in floating point
     shares = (round(by_norm, 12), round(ratio - by_norm, 12))
     return min(sum(int(n * share) for share in shares), n - 1)
 
 
-class BNScaleScore(Criterion):
-    """Channels that batch norm scales down are unimportant: |gamma|."""
+class BNScale(Criterion):
+    """The absolute scale |gamma| of a channel's batch norm."""
 
-    combine: Combine = "first"  # the producer's own: a depthwise layer behind it has none to say
-    by_fan_in: bool = False  # divided by the weights of a filter: OrthoReg's VGG
+    summary = "one-shot, smallest |gamma| of batch norm (Liu et al.)"
 
-    def scores(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return |gamma| of each unit; TrainingError for a group without batch norm."""
+    combine: Combine = "first"  # the producer's own, not that of a depthwise layer behind it
+    by_fan_in: bool = Field(
+        False,
+        description="Divide by the number of weights of a filter, as OrthoReg's code does in VGG.",
+    )
+
+    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return |gamma| of each unit; TrainingError if a group has no batch norm."""
         found = {}
         for name, group in groups.items():
             rows = [member_rows(run.params, m) for m in scale_members(run.model, group)]

@@ -54,6 +54,9 @@ class Budget:
 
     kind: RatioKind
     ratio: float | None  # fraction removed, in [0, 1); None if the method decides ("auto")
+    round: int = 1  # pruning round that ends with this budget, from 1
+    # Fraction of the units then present that each round so far removes; empty: a single round
+    round_ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.kind == "auto") != (self.ratio is None):

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import write_text
+from prunebench.core.names import plug_ins
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RunSpec
@@ -183,9 +183,9 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     ]
     for file in files:
         digest.update(f"{file.name}\0".encode() + file.read_bytes())
-    for entry in sorted(entry_points(group="prunebench.methods"), key=lambda e: e.name):
-        digest.update(f"{entry.name}={entry.value}\0".encode())
-        module = find_spec(entry.module)
+    for name, value in (*plug_ins("prunebench.criteria"), *plug_ins("prunebench.methods")):
+        digest.update(f"{name}={value}\0".encode())
+        module = find_spec(value.partition(":")[0])
         if module and module.origin:
             digest.update(Path(module.origin).read_bytes())
     keys = {}

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import unit_rows
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Positive, Shrinks
-from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.base import Method, MethodOptions, Run
 
 
 class TemplateOptions(MethodOptions):

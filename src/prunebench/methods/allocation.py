@@ -1,28 +1,30 @@
-"""How many units leave where: plain functions, so that any criterion runs with any of them.
+"""How many units to remove from which group: plain functions of scores and counts.
 
-Every allocation is an order in which units would leave, and a budget says how far to follow it.
-
-Whether a budget is met: one rule for a selection at once and for what shrinks in training.
+An allocation is an order in which units are removed; a budget says how far to follow it. Any
+criterion works with any allocation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from prunebench.core.errors import TrainingError
-from prunebench.criteria.base import Run
-from prunebench.experiments.phases import Budget
-
-Allocation = Literal["uniform", "global"]
+Allocation = Annotated[
+    Literal["uniform", "global"],
+    Field(
+        description="Distribution of ratio_kind macs, params or weights. uniform: the same share "
+        "of every group or layer; global: all groups or layers ranked together."
+    ),
+]
 
 
 def pruned_count(n_units: int, ratio: float) -> int:
-    """Units to prune in a layer of `n_units`; one always survives.
+    """Return how many of a layer's `n_units` to prune; one always survives.
 
     min(ceil(ratio * n_units), n_units - 1): the rounding of GReg's official code, in floating
     point as there, so that 0.07 of 100 is 8.
@@ -42,14 +44,14 @@ def lowest(scores: Tensor, count: int) -> Tensor:
 def leaving_order(
     scores: Mapping[str, Tensor], gone: Mapping[str, int], allocation: Allocation
 ) -> list[str]:
-    """Return the group of each unit in the order in which units leave; one of each group stays.
+    """Return the groups of all units in the order of removal; one unit of each group is left out.
 
     Parameters
     ----------
     scores
-        By group, (units,); lower leaves first.
+        By group, (units,); the lowest is removed first.
     gone
-        Units of each group that have left before.
+        Number of units of each group removed before.
     allocation
         "uniform": all groups lose about the same share of their first width; "global": all units
         are ranked together. Ties go to the earlier group, then to the lower unit.
@@ -72,7 +74,7 @@ def leaving_order(
 
 
 def counted(order: list[str]) -> dict[str, int]:
-    """Return how often each group is named."""
+    """Return how often each group occurs."""
     counts: dict[str, int] = {}
     for name in order:
         counts[name] = counts.get(name, 0) + 1
@@ -80,9 +82,9 @@ def counted(order: list[str]) -> dict[str, int]:
 
 
 def shortest_prefix(order: list[str], reached: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-    """Return the counts of the shortest beginning of `order` with which a target is reached.
+    """Return the counts of the shortest prefix of `order` that reaches a target.
 
-    `reached` must stay true once it is; ValueError if the whole order does not reach it.
+    `reached` must stay true for longer prefixes; ValueError if the whole order does not reach it.
 
     >>> shortest_prefix(["a", "b", "a"], lambda counts: sum(counts.values()) >= 2)
     {'a': 1, 'b': 1}
@@ -97,29 +99,3 @@ def shortest_prefix(order: list[str], reached: Callable[[dict[str, int]], bool])
         else:
             low = middle + 1
     return counted(order[:low])
-
-
-def is_met(run: Run, budget: Budget, left: Mapping[str, int]) -> bool:
-    """Return whether a budget is met with so many units left of some groups, and the rest as is.
-
-    Units of all groups: floor(ratio N) have left, of what may leave at all. Multiply-accumulates
-    and parameters: at most (1 - ratio) of the network's that the run started from.
-    """
-    assert budget.ratio is not None
-    if budget.kind == "units_global":
-        now = {name: len(units) for name, units in run.kept.items()} | dict(left)
-        # A group of which one unit is left cannot lose more; it counts all the same.
-        counted = [name for name, n in run.sizes.items() if name in left or now[name] < n]
-        population = sum(run.sizes[name] for name in counted)
-        return population - sum(now[name] for name in counted) >= int(budget.ratio * population)
-    if budget.kind == "macs":
-        return run.costs.macs(left) <= (1 - budget.ratio) * run.base_macs
-    return run.costs.params(left) <= (1 - budget.ratio) * run.base_params
-
-
-def out_of_reach(run: Run, budget: Budget, groups: int) -> TrainingError:
-    """Return the error of a budget that one unit in each of so many groups does not meet."""
-    return TrainingError(
-        f"phase {run.phase.name!r}: ratio {budget.ratio} of {budget.kind} is out of reach with "
-        f"one unit left in each of {groups} groups; a smaller ratio, or more roles"
-    )

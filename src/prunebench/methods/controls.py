@@ -22,10 +22,9 @@ from torch import Tensor
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Epochs, Length, Phase, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Before, Method, MethodOptions, O, Rule
+from prunebench.methods.base import Before, Method, MethodOptions, O, Rule, Run
 
 
 class Unpruned(Method[MethodOptions]):

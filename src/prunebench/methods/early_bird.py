@@ -26,13 +26,12 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import scale_names
-from prunebench.criteria.base import Run
 from prunebench.criteria.registry import ChosenCriterion
-from prunebench.criteria.weights import BNScaleScore
+from prunebench.criteria.weights import BNScale
 from prunebench.experiments.phases import Budget, Epochs, HookName, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import NonNegative, Positive
-from prunebench.methods.base import Ratio
+from prunebench.methods.base import Ratio, Run
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
 from prunebench.methods.orthoreg import Orthonormality, OrthonormalityOptions, log_orthogonality
 
@@ -68,7 +67,7 @@ class EarlyBirdOptions(OrthonormalityOptions, RankingOptions):
         "the network is initialized, OrthoReg's code).",
     )
     criterion: ChosenCriterion = Field(
-        BNScaleScore(), description="Criterion that ranks the units (default: You et al.)."
+        BNScale(), description="Criterion that ranks the units (default: You et al.)."
     )
     penalty: NonNegative = Field(
         0.0,

@@ -29,11 +29,10 @@ from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.channels.unit_weights import producers, unit_rows
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Positive
-from prunebench.methods.base import Before, Method, MethodOptions, by_pattern
+from prunebench.methods.base import Before, Method, MethodOptions, Run, by_pattern
 
 Floats = NDArray[np.float64]
 

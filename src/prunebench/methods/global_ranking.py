@@ -1,7 +1,7 @@
-"""One ranking of all units, with the bookkeeping of OrthoReg's official code as options.
+"""Global ranking of the units of all layers, with OrthoReg's ways of counting as options.
 
-Lubana et al., arXiv 2009.05014. The code counts and spares differently by network; here each rule
-is an option, off by default, that an experiment switches on for a network:
+Source: official code of Lubana et al., arXiv 2009.05014. It counts and protects units differently
+for each network. Each rule is an option here, off by default, that an experiment switches on:
 
 - VGG-13: `roles: [stem, inside]`, `protected_share: 0.05`.
 - MobileNet-V1: the same and `count: channels`.
@@ -10,11 +10,12 @@ is an option, off by default, that an experiment switches on for a network:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup, Member
@@ -23,34 +24,45 @@ from prunebench.channels.selections import select_layers
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind
 from prunebench.channels.unit_weights import bias_name
 from prunebench.core.errors import TrainingError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, check_scores
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, check_scores
 
 
 class RankingOptions(MethodOptions):
-    """Options of ratio_kind units_global; the others know none of them."""
+    """Options for ratio_kind units_global; they are not allowed with other kinds."""
 
-    # What a ratio is a fraction of. units; channels: of every convolution, so that a unit of a
-    # depthwise convolution counts twice, as part of the layer that it reads too
-    count: Literal["units", "channels"] = "units"
-    # exact: floor(ratio x present) leave in each round; percent: as many stay as the percentage
-    # that stays, rounded down in each round, says of the first number
-    targets: Literal["exact", "percent"] = "exact"
-    # In each layer, floor(share x first width) + 1 units never leave: those of the highest
-    # indices, not the most important ones. None: the most important one stays
-    protected_share: Ratio | None = None
-    # Convolutions, as rules of `channels.selections`, that are ranked too, each on its own: what
-    # is chosen is set to zero, with scale and shift of batch norm. For layers whose channels a sum
-    # ties to others. With such rules every convolution counts, chosen from or not, as the stem is
-    zeroed: tuple[Rule, ...] = ()
+    count: Literal["units", "channels"] = Field(
+        "units",
+        description="The population that a ratio refers to. units: of all ranked groups; channels: "
+        "of every convolution, so that a unit read by a depthwise convolution counts twice, as a "
+        "channel of both layers (OrthoReg's MobileNet-V1).",
+    )
+    targets: Literal["exact", "percent"] = Field(
+        "exact",
+        description="Rounding of a round's target. exact: remove floor(ratio x present units); "
+        "percent: round the remaining percentage down in each round and keep that percentage of "
+        "the first number of units (OrthoReg's ResNet-34).",
+    )
+    protected_share: Ratio | None = Field(
+        None,
+        description="Fraction s of a layer's first width: floor(s x width) + 1 units, those of the "
+        "highest indices, are never removed (OrthoReg: 0.05); null: the most important unit of "
+        "each layer is kept.",
+    )
+    zeroed: tuple[Rule, ...] = Field(
+        (),
+        description="Convolutions, as selection rules, that are ranked too but each on its own: "
+        "chosen filters are set to zero, with scale and shift of batch norm. For layers whose "
+        "channels a residual sum couples to others (OrthoReg's ResNet-34). If given, all "
+        "convolutions count towards the population.",
+    )
 
 
 O = TypeVar("O", bound=RankingOptions)  # noqa: E741
 
 
 def protected_count(first_width: int, share: float) -> int:
-    """Return how many units of a layer never leave.
+    """Return how many units of a layer are never removed.
 
     >>> [protected_count(n, 0.05) for n in (32, 64, 128, 256, 512, 1024)]
     [2, 4, 7, 13, 26, 52]
@@ -58,10 +70,10 @@ def protected_count(first_width: int, share: float) -> int:
     return int(share * first_width) + 1
 
 
-def left_after(population: int, ratios: list[float]) -> int:
-    """Return how many stay when each round removes floor(ratio x present).
+def left_after(population: int, ratios: Sequence[float]) -> int:
+    """Return how many units remain if each round removes floor(ratio x present).
 
-    Each round may leave one more than the exact ratio would.
+    Each round may leave one unit more than the exact ratio would.
 
     >>> left_after(2944, [1 / 3]), left_after(2944, [1 / 3, 1 / 4])
     (1963, 1473)
@@ -71,8 +83,8 @@ def left_after(population: int, ratios: list[float]) -> int:
     return population
 
 
-def percent_after(ratios: list[float]) -> int:
-    """Return the whole percentage that is left, rounded down in each round.
+def percent_after(ratios: Sequence[float]) -> int:
+    """Return the remaining percentage, rounded down to an integer in each round.
 
     >>> percent_after([1 / 3]), percent_after([1 / 3, 1 / 4])
     (66, 49)
@@ -84,14 +96,14 @@ def percent_after(ratios: list[float]) -> int:
 
 
 def free_units(scores: Tensor, gone: Tensor, protected: int) -> Tensor:
-    """Return the units of a layer that may leave, int64, ascending.
+    """Return the units of a layer that may be removed, int64, ascending.
 
     Parameters
     ----------
     scores, gone
-        (units,) each; what is gone is there but zero.
+        (units,) each; units in `gone` are still present but zero.
     protected
-        How many of the highest indices stay; 0: the most important unit stays.
+        Number of units kept, those of the highest indices; 0: the most important unit is kept.
 
     >>> free_units(torch.tensor([3.0, 5.0, 1.0]), torch.tensor([False, False, True]), 0)
     tensor([0])
@@ -106,18 +118,18 @@ def free_units(scores: Tensor, gone: Tensor, protected: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A layer whose units are ranked with all others.
+    """A layer whose units are ranked together with all others.
 
     Attributes
     ----------
     first_width
         Units at the start of the run.
     gone
-        Bool (units,): what is zero already.
+        Bool (units,), True for units that are zero already.
     weight
         How often each unit counts.
     zeroed
-        Whether what is chosen becomes zero instead of leaving.
+        Whether chosen units are set to zero instead of removed.
     """
 
     group: ChannelGroup
@@ -128,10 +140,10 @@ class Ranked:
 
 
 class GlobalRanking(Method[O]):
-    """A method that knows the bookkeeping above."""
+    """A method that ranks globally for ratio_kind units_global."""
 
     def check(self, budget: Budget) -> None:
-        """Raise ValueError where options and the kind of ratio do not go together."""
+        """Raise ValueError if options and the kind of ratio do not go together."""
         for name, field in RankingOptions.model_fields.items():
             is_own = name not in MethodOptions.model_fields
             value = getattr(self.options, name)
@@ -140,13 +152,8 @@ class GlobalRanking(Method[O]):
                     f"{name} {value!r} goes with ratio_kind 'units_global', not {budget.kind!r}"
                 )
 
-    def ratios_so_far(self, run: Run, budget: Budget) -> list[float]:
-        """Return what each round up to the present one removes of the units then present."""
-        assert budget.ratio is not None
-        return [budget.ratio]
-
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the lowest units of all layers together where units of all are counted."""
+        """Return the lowest units of all layers for units_global; otherwise as any method."""
         if budget.kind != "units_global" or run.source_kept is not None:
             return super().select(run, budget)
         layers = self.ranked(run)
@@ -183,19 +190,20 @@ class GlobalRanking(Method[O]):
         return found
 
     def goal(self, run: Run, budget: Budget, layers: Mapping[str, Ranked]) -> int:
-        """Return how much of the population leaves now."""
+        """Return how much of the population to remove now."""
+        assert budget.ratio is not None
         first, present = self.population(run, layers)
-        ratios = self.ratios_so_far(run, budget)
+        ratios = budget.round_ratios or (budget.ratio,)
         if self.options.targets == "percent":
             return present - percent_after(ratios) * first // 100
         return present - left_after(first, ratios)
 
     def population(self, run: Run, layers: Mapping[str, Ranked]) -> tuple[int, int]:
-        """Return what a ratio is a fraction of: at the start, and what of it is there now."""
+        """Return the size of the population at the start of the run, and its present size."""
         groups = {**run.graph.groups, **run.graph.frozen}
         first = present = 0
         for name, width in run.sizes.items():
-            # A group of which one unit is left is no longer ranked; it counts all the same.
+            # A group with a single unit left is no longer ranked, but it still counts.
             is_ranked = name in layers and not layers[name].zeroed
             if is_ranked or len(run.kept[name]) < width:
                 weight = self.weight(groups[name])
@@ -208,7 +216,7 @@ class GlobalRanking(Method[O]):
         return first, present
 
     def beside(self, run: Run) -> dict[str, ChannelGroup]:
-        """Return the convolutions, each on its own, whose channels are not removed."""
+        """Return the convolutions whose channels are not removed, each as its own group."""
         groups = {**run.graph.groups, **run.graph.frozen}
         mine = [*self.candidates(run), *(n for n, k in run.kept.items() if len(k) < run.sizes[n])]
         taken = {m.parameters[0] for n in mine for m in groups[n].members if m.role != "in"}
@@ -227,7 +235,7 @@ class GlobalRanking(Method[O]):
     def lowest_of_all(
         self, run: Run, layers: Mapping[str, Ranked], scores: Mapping[str, Tensor], goal: int
     ) -> dict[str, Tensor]:
-        """Return the units of each layer, int64, of the shortest ranking that holds `goal`."""
+        """Return the lowest units of each layer, int64: as few as weigh at least `goal`."""
         share = self.options.protected_share
         owners, units, keys, weights = [], [], [], []
         for number, (name, layer) in enumerate(layers.items()):
@@ -245,8 +253,9 @@ class GlobalRanking(Method[O]):
         most = int(reached[-1]) if len(reached) else 0
         if most < goal:
             raise TrainingError(
-                f"phase {run.phase.name!r}: {goal} units must leave, but of {len(layers)} layers "
-                f"only {most} may; a smaller ratio, more roles, or a smaller protected_share"
+                f"phase {run.phase.name!r}: {goal} units must be removed, but only {most} units of "
+                f"{len(layers)} layers may be; use a smaller ratio, more roles, or a smaller "
+                "protected_share"
             )
         chosen = order[: int((reached < goal).sum()) + 1] if goal > 0 else order[:0]
         owner, unit = torch.cat(owners)[chosen], torch.cat(units)[chosen]
@@ -254,7 +263,7 @@ class GlobalRanking(Method[O]):
 
 
 def zero_filters(run: Run, layer: ChannelGroup) -> Tensor:
-    """Return which filters of a convolution are masked, bool (units,)."""
+    """Return a bool mask (units,) of a convolution's filters, True if all weights are masked."""
     weight = layer.producers[0]
     if weight not in run.masks:
         return torch.zeros(layer.n_units, dtype=torch.bool)
@@ -263,7 +272,7 @@ def zero_filters(run: Run, layer: ChannelGroup) -> Tensor:
 
 
 def with_vectors(run: Run, layer: ChannelGroup, norm: str | None) -> ChannelGroup:
-    """Return a convolution joined by its bias, and by scale and shift of its batch norm."""
+    """Return a convolution's group with its bias and the scale and shift of its batch norm."""
     names = [bias_name(layer.members[0])]
     names += [f"{norm}.weight", f"{norm}.bias"] if norm else []
     index = torch.arange(layer.n_units)[:, None]
@@ -272,9 +281,9 @@ def with_vectors(run: Run, layer: ChannelGroup, norm: str | None) -> ChannelGrou
 
 
 def filter_masks(run: Run, layer: Ranked, units: Tensor) -> dict[str, Tensor]:
-    """Return the masks that silence these filters and those that are gone.
+    """Return masks that zero these filters and those already zero.
 
-    Of weights, biases, batch norm's scale and shift.
+    The masks cover weights, biases, and batch norm's scale and shift.
     """
     kept = ~layer.gone.to(run.device)
     kept[units.to(run.device)] = False

@@ -45,11 +45,10 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.groups import ChannelGraph, MemberRole
 from prunebench.channels.plan import Plan
 from prunebench.channels.unit_weights import mean_magnitude, members_with, unit_rows
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, Steps, training, training_for
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Grows, Positive, Shrinks
-from prunebench.methods.base import Before, Method, check_scores
+from prunebench.methods.base import Before, Method, Run, check_scores
 from prunebench.methods.unstructured import (
     WeightOptions,
     check_unit,

@@ -35,7 +35,6 @@ from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
 from prunebench.channels.unit_weights import producers
 from prunebench.core.errors import TrainingError
-from prunebench.criteria.base import Run
 from prunebench.criteria.masks import (
     MaskGradients,
     Normalize,
@@ -47,8 +46,7 @@ from prunebench.criteria.masks import (
 from prunebench.experiments.phases import Budget, Length, Phase, Steps, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Shrinks
-from prunebench.methods.allocation import is_met, out_of_reach
-from prunebench.methods.base import Before, Method, MethodOptions, Rule
+from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met, out_of_reach
 
 Count = Annotated[int, Field(ge=1)]
 

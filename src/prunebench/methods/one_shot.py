@@ -1,57 +1,67 @@
-"""Pruning by a criterion: score, remove, fine-tune; once, or in OrthoReg's rounds.
+"""One-shot pruning: every criterion as a method that selects, removes and fine-tunes.
 
-`l1` is the control of GReg's Table 1 (Wang et al., arXiv 2012.09243): at the same ratios it
-removes exactly the filters that GReg-1 removes, at once, and fine-tunes them the same way.
-`random` is the control that every table carries: ShrinkBench found it stronger than many papers
-suggest. Where the other criteria come from stands beside them, in `weight_scores`,
-`gradient_scores` and `curvature_scores`. OrthoReg's baselines (Lubana et al., arXiv 2009.05014)
-are `fisher`, `tfo`, `l1` with the sum, `l2`, `rdt`, `bn_scale` and `grasp` in rounds, each followed
-by the same retraining.
+`one_shot` makes the method from the criterion: its options are the criterion's and those of every
+one-shot method. It can also prune in OrthoReg's rounds. A criterion that scores single weights
+gets the option `unit` too: filters, input channels or single weights.
 
-`l1` and `random` also prune input channels or single weights (option `unit`): single weights, layer
-by layer or ranked together, are the control of GReg's unstructured pruning.
+Controls and baselines of the papers: `random` is the control of every table. `l1` is that of GReg's
+Table 1 (Wang et al., arXiv 2012.09243): at the same ratios it removes exactly the filters that
+GReg-1 removes, at once, and fine-tunes them the same way; with unit "weight", by layer or ranked
+globally, it is the control of GReg's unstructured pruning. OrthoReg's baselines (Lubana et al.,
+arXiv 2009.05014) are `fisher`, `tfo`, `l1` with the sum, `l2`, `rdt`, `bn_scale` and `grasp` in
+rounds, each followed by the same retraining.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, ClassVar
 
-import torch
+from pydantic import create_model
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
-from prunebench.criteria.base import Criterion, RandomScore, Run
-from prunebench.criteria.curvature import GraSPScore, RDTScore
-from prunebench.criteria.gradients import FisherScore, TaylorScore, TFOScore
-from prunebench.criteria.masks import MaskFisherScore
-from prunebench.criteria.weights import BNScaleScore, FPGMScore, L1Score, L2Score, median_count
+from prunebench.core.errors import ConfigError
+from prunebench.criteria.base import AnyUnitCriterion, Criterion
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import MethodOptions
+from prunebench.methods.base import MethodOptions, Run
 from prunebench.methods.rounds import InRounds, RoundOptions
 from prunebench.methods.unstructured import (
     WeightOptions,
     check_unit,
-    member_role,
     smallest,
     weight_counts,
     weight_layers,
-    weight_magnitudes,
     without_masked,
     zeroing,
 )
 
 
-class OneShot(InRounds[RoundOptions]):
-    """Select and remove at once, then fine-tune; or both in several rounds."""
+class OneShotOptions(RoundOptions):
+    """Options of every one-shot method; `one_shot` adds those of the criterion."""
 
-    Options: ClassVar[type[MethodOptions]] = RoundOptions
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # pickle cannot find a class made by `one_shot` by its name
+        return _restored, (type(self).__mro__[1], dict(self))
+
+
+class OneShot(InRounds[OneShotOptions]):
+    """Select and remove units, then fine-tune; once, or in several rounds."""
+
+    Options: ClassVar[type[MethodOptions]] = OneShotOptions
     takes_widths = True
 
+    @property
+    def criterion(self) -> Criterion:
+        """Return the criterion: the options are one, with its own fields."""
+        assert isinstance(self.options, Criterion)
+        return self.options
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return select, fine_tune; numbered from 1 where there are several rounds."""
+        """Return select, fine_tune; numbered from 1 if there are several rounds."""
         found, rounds = [], self.options.rounds
         for k, part in enumerate(self.budgets(budget), start=1):
             number = "" if rounds == 1 else f"_{k}"
@@ -63,185 +73,83 @@ class OneShot(InRounds[RoundOptions]):
         return found
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the scores of the criterion that the options are."""
-        assert isinstance(self.options, Criterion)
-        return self.options.scores(run, groups)
+        """Return the criterion's scores."""
+        return self.criterion.scores(run, groups)
+
+    def pruned_count(self, n_units: int, ratio: float) -> int:
+        """Return the criterion's own count, if it has one; otherwise the usual count."""
+        if isinstance(self.options, Criterion):
+            own = self.options.removed_count(n_units, ratio)
+            if own is not None:
+                return own
+        return super().pruned_count(n_units, ratio)
 
 
-class UnitOptions(WeightOptions, RoundOptions):
-    """What is pruned, and in how many rounds."""
+class AnyUnitOptions(WeightOptions, OneShotOptions):
+    """Options of one-shot methods that prune filters, input channels or single weights."""
 
 
-class UnitOneShot(OneShot):
-    """Pruning of filters, input channels or single weights."""
+class AnyUnitOneShot(OneShot):
+    """One-shot pruning of filters, input channels or single weights."""
 
-    Options = UnitOptions
-    options: UnitOptions
+    Options = AnyUnitOptions
+    options: AnyUnitOptions
     ratio_kinds = (*OneShot.ratio_kinds, "weights")
 
+    @property
+    def criterion(self) -> AnyUnitCriterion:
+        """Return the criterion."""
+        assert isinstance(self.options, AnyUnitCriterion)
+        return self.options
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return the phases; ValueError where unit, rounds and kind of ratio do not fit."""
+        """Return the phases; ValueError if unit, rounds and kind of ratio do not go together."""
         check_unit(self.options, budget)
         by_layer = self.options.unit == "weight" and budget.ratio is None
         if by_layer and self.options.rounds > 1:
-            raise ValueError("layer_ratios of single weights are met at once, not in rounds")
+            raise ValueError("layer_ratios of single weights are met in one round; set rounds to 1")
         return super().phases(recipes, budget)
 
-    def score_weights(self, run: Run, layers: Mapping[str, str]) -> dict[str, Tensor]:
-        """Return the importance of each weight by layer, of the weight's shape."""
-        raise NotImplementedError
+    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the criterion's scores of filters or input channels."""
+        if self.options.unit == "channel":
+            return self.criterion.channel_scores(run, groups)
+        return super().score(run, groups)
 
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the units that leave, or masks of single weights."""
+        """Return the units to remove, or masks of single weights."""
         if self.options.unit != "weight":
             return super().select(run, budget)
         layers = weight_layers(run.graph, self.options)
-        scores = without_masked(run, self.score_weights(run, layers))
+        scores = without_masked(run, self.criterion.weight_scores(run, layers))
         counts = weight_counts(scores, budget, self.options)
         return zeroing(
             run.params, {name: smallest(scores[name], n) for name, n in counts.items() if n}
         )
 
 
-class L1Options(L1Score, UnitOptions):
-    """How |w| is taken together."""
+@cache
+def one_shot(criterion: type[Criterion]) -> type[OneShot]:
+    """Return the one-shot method of a criterion.
 
-
-class L1(UnitOneShot):
-    """Units with the smallest absolute weights leave."""
-
-    summary = "one-shot, smallest mean |w| of a filter (Li et al.; GReg's control)"
-    Options = L1Options
-    options: L1Options
-
-    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the scores of each unit's filters or input channels."""
-        return self.options.scores_of(run, groups, member_role(self.options))
-
-    def score_weights(self, run: Run, layers: Mapping[str, str]) -> dict[str, Tensor]:
-        """Return |w|."""
-        return weight_magnitudes(run.params, layers)
-
-
-class RandomOptions(RandomScore, UnitOptions):
-    """What is pruned."""
-
-
-class Random(UnitOneShot):
-    """Units drawn at random leave, as many as elsewhere."""
-
-    summary = "one-shot, filters drawn at random: the control"
-    Options = RandomOptions
-
-    def score_weights(self, run: Run, layers: Mapping[str, str]) -> dict[str, Tensor]:
-        """Return uniform random numbers, a function of seed and layer."""
-        return {
-            name: torch.rand(run.params[weight].shape, generator=run.generator("weights", name)).to(
-                run.device
+    Raises
+    ------
+    ConfigError
+        If the criterion has an option whose name every one-shot method uses already.
+    """
+    base = AnyUnitOneShot if issubclass(criterion, AnyUnitCriterion) else OneShot
+    name = criterion.__name__
+    for field in criterion.model_fields:
+        if field in base.Options.model_fields:
+            raise ConfigError(
+                f"the criterion {name}: its option {field!r} is an option of one-shot methods"
             )
-            for name, weight in layers.items()
-        }
+    options = create_model(
+        f"{name}Options", __base__=(criterion, base.Options), __module__=__name__
+    )
+    own = {"Options": options, "summary": criterion.summary, "revision": criterion.revision}
+    return type(name, (base,), {**own, "__module__": __name__, "__doc__": criterion.__doc__})
 
 
-class L2Options(L2Score, RoundOptions):
-    """No options of its own."""
-
-
-class L2(OneShot):
-    """Filters with the smallest Euclidean norm leave."""
-
-    summary = "one-shot, smallest L2 norm of a filter"
-    Options = L2Options
-
-
-class BNScaleOptions(BNScaleScore, RoundOptions):
-    """Whether scales are divided by the fan-in."""
-
-
-class BNScale(OneShot):
-    """Channels with the smallest batch-norm scale leave."""
-
-    summary = "one-shot, smallest |gamma| of batch norm (Liu et al.)"
-    Options = BNScaleOptions
-
-
-class FPGMOptions(FPGMScore, RoundOptions):
-    """How many filters leave by their norm."""
-
-
-class FPGM(OneShot):
-    """Filters nearest to all others leave."""
-
-    summary = "one-shot, filters nearest to the geometric median (He et al.)"
-    Options = FPGMOptions
-
-    def pruned_count(self, n_units: int, ratio: float) -> int:
-        """Return the count of FPGM's rounding."""
-        assert isinstance(self.options, FPGMScore)
-        return median_count(n_units, ratio, self.options.norm_rate)
-
-
-class TaylorOptions(TaylorScore, RoundOptions):
-    """Which images are looked at."""
-
-
-class Taylor(OneShot):
-    """Filters whose weights matter least to the loss, each on its own, leave."""
-
-    summary = "one-shot, smallest sum of (w g)^2 of a filter (Molchanov et al.)"
-    Options = TaylorOptions
-
-
-class TFOOptions(TFOScore, RoundOptions):
-    """Which images are looked at."""
-
-
-class TFO(OneShot):
-    """Channels whose batch-norm scale matters least to the loss leave."""
-
-    summary = "one-shot, smallest (gamma g)^2 of batch norm (OrthoReg's baseline)"
-    Options = TFOOptions
-
-
-class FisherOptions(FisherScore, RoundOptions):
-    """Which images are looked at."""
-
-
-class Fisher(OneShot):
-    """Filters whose removal changes the loss least, to first order, leave."""
-
-    summary = "one-shot, smallest (sum of w g)^2 of a filter (OrthoReg's score and baseline)"
-    Options = FisherOptions
-
-
-class RDTOptions(RDTScore, RoundOptions):
-    """Which images are looked at."""
-
-
-class RDT(OneShot):
-    """Filters to which the outputs are least sensitive leave."""
-
-    summary = "one-shot, smallest sensitivity of the outputs (OrthoReg's baseline rdt)"
-    Options = RDTOptions
-
-
-class GraSPOptions(GraSPScore, RoundOptions):
-    """Which images are looked at, and the temperature."""
-
-
-class GraSP(OneShot):
-    """Filters that hold the gradient back most leave."""
-
-    summary = "one-shot, smallest sum of w (Hg) of a filter (Wang et al.; OrthoReg's baseline)"
-    Options = GraSPOptions
-
-
-class MaskFisherOptions(MaskFisherScore, RoundOptions):
-    """Which images are looked at, and what a score is divided by."""
-
-
-class MaskFisher(OneShot):
-    """Units whose masks matter least to the loss, per saved cost, leave."""
-
-    summary = "one-shot, smallest squared mask gradients of coupled units (Group Fisher's score)"
-    Options = MaskFisherOptions
+def _restored(criterion: type[Criterion], values: dict[str, Any]) -> MethodOptions:
+    return one_shot(criterion).Options(**values)

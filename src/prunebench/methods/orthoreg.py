@@ -44,13 +44,12 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.roles import LayerRole, layer_roles
-from prunebench.criteria.base import Run
-from prunebench.criteria.gradients import FisherScore
+from prunebench.criteria.gradients import Fisher
 from prunebench.criteria.registry import ChosenCriterion
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import NonNegative, Settings
-from prunebench.methods.base import Start
+from prunebench.methods.base import Run, Start
 from prunebench.methods.rounds import InRounds, RoundOptions
 
 LayerKind = Literal["stem", "depthwise", "pointwise", "shortcut", "other"]
@@ -110,7 +109,7 @@ class OrthoRegOptions(OrthonormalityOptions, RoundOptions):
     """Options of OrthoReg."""
 
     criterion: ChosenCriterion = Field(
-        FisherScore(), description="Criterion that ranks the units (default: official code)."
+        Fisher(), description="Criterion that ranks the units (default: official code)."
     )
 
 

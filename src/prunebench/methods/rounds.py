@@ -1,31 +1,36 @@
-"""Pruning in rounds: how much leaves in each, so that all together meet one ratio.
+"""Pruning in rounds: how much each round removes, so that all rounds together meet one ratio.
 
-Source: official code of OrthoReg (Lubana et al., arXiv 2009.05014), which prunes every criterion
-in the same way. For a ratio p in n rounds, round k removes p / (k p + n (1 - p)) of the units then
-present: n (1 - p) / (k p + n (1 - p)) are left, so every round removes less than the one before.
+Source: official code of OrthoReg (Lubana et al., arXiv 2009.05014), which prunes by every criterion
+in the same rounds. For a ratio p in n rounds, round k removes p / (k p + n (1 - p)) of the units
+then present. After it, n (1 - p) / (k p + n (1 - p)) of all units remain, so every round removes
+fewer units than the one before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget
-from prunebench.methods.base import Ratio
+from prunebench.methods.base import Ratio, Run
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
 
 
 class RoundOptions(RankingOptions):
-    """Options of methods that may prune in rounds."""
+    """Options of methods that can prune in several rounds."""
 
-    rounds: Annotated[int, Field(ge=1)] = 1  # select, remove, train: so many times
-    # Cumulative ratios after the rounds before the last, instead of the rule; the last is the
-    # run's own
-    thresholds: tuple[Ratio, ...] = ()
+    rounds: Annotated[int, Field(ge=1)] = Field(
+        1, description="Number of rounds; each selects, removes and trains."
+    )
+    thresholds: tuple[Ratio, ...] = Field(
+        (),
+        description="Cumulative ratios after each round but the last, which ends at the run's "
+        "ratio; empty: OrthoReg's rule.",
+    )
 
     @model_validator(mode="after")
     def _a_threshold_belongs_to_each_round(self) -> RoundOptions:
@@ -52,7 +57,7 @@ def round_ratio(ratio: float, k: int, rounds: int) -> float:
 
 
 def gone_after(ratio: float, k: int, rounds: int) -> float:
-    """Return the fraction of all units that have left after round k; `ratio` after the last.
+    """Return the fraction of all units removed after round k; `ratio` after the last.
 
     >>> [round(gone_after(0.75, k, 3), 4) for k in (1, 2, 3)]
     [0.5, 0.6667, 0.75]
@@ -61,7 +66,7 @@ def gone_after(ratio: float, k: int, rounds: int) -> float:
 
 
 def threshold_ratios(thresholds: Sequence[float]) -> list[float]:
-    """Return what each round removes of the units then present, from cumulative ratios.
+    """Return the fraction of present units that each round removes, from cumulative ratios.
 
     >>> [round(r, 6) for r in threshold_ratios([0.1, 0.5, 0.8])]
     [0.1, 0.444444, 0.6]
@@ -71,10 +76,10 @@ def threshold_ratios(thresholds: Sequence[float]) -> list[float]:
 
 
 class InRounds(GlobalRanking[R]):
-    """A method whose phases prune several times."""
+    """A method that can prune in several rounds."""
 
     def round_ratios(self, ratio: float) -> list[float]:
-        """Return what each round removes of the units then present."""
+        """Return the fraction of the units then present that each round removes."""
         options = self.options
         if options.thresholds:
             if ratio <= options.thresholds[-1]:
@@ -83,46 +88,35 @@ class InRounds(GlobalRanking[R]):
         return [round_ratio(ratio, k, options.rounds) for k in range(1, options.rounds + 1)]
 
     def budgets(self, budget: Budget) -> list[Budget]:
-        """Return what must have left after each round; ValueError where options do not fit."""
+        """Return the budget of each round; ValueError if the options do not go together."""
         options, rounds = self.options, self.options.rounds
         self.check(budget)
         if options.widths_from is not None and rounds > 1:
-            raise ValueError("the widths of another run are taken over at once, not in rounds")
+            raise ValueError("widths_from takes the widths in one round; set rounds to 1")
+        if budget.ratio is None and options.thresholds:
+            raise ValueError("thresholds go with a ratio, not with layer_ratios")
+        if rounds == 1:
+            return [budget]
         if budget.ratio is None:
-            if options.thresholds:
-                raise ValueError("thresholds go with a ratio, not with layer_ratios")
-            return [budget] * rounds
-        self.round_ratios(budget.ratio)
-        cumulative = [
-            *(
-                options.thresholds
-                or (gone_after(budget.ratio, k, rounds) for k in range(1, rounds))
-            ),
-            budget.ratio,
+            return [replace(budget, round=k) for k in range(1, rounds + 1)]
+        removed = self.round_ratios(budget.ratio)
+        cumulative = options.thresholds or [
+            gone_after(budget.ratio, k, rounds) for k in range(1, rounds)
         ]
-        return [Budget(kind=budget.kind, ratio=ratio) for ratio in cumulative]
-
-    def ratios_so_far(self, run: Run, budget: Budget) -> list[float]:
-        """Return the round ratios up to the present round."""
-        if self.options.rounds == 1:
-            return super().ratios_so_far(run, budget)
-        pruning = [phase for phase in run.phases if phase.then is not None]
-        final = pruning[-1].then
-        assert final is not None
-        assert final.ratio is not None
-        return self.round_ratios(final.ratio)[: self.present_round(run)]
-
-    def present_round(self, run: Run) -> int:
-        """Return the number of the round that the present phase ends, from 1."""
-        names = [phase.name for phase in run.phases if phase.then is not None]
-        return names.index(run.phase.name) + 1
+        return [
+            replace(budget, ratio=ratio, round=k, round_ratios=tuple(removed[:k]))
+            for k, ratio in enumerate([*cumulative, budget.ratio], start=1)
+        ]
 
     def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
-        """Return the counts of the budget; ratios by layer come in the same rounds."""
+        """Return the counts of the budget; `layer_ratios` are reached in the same rounds."""
         rounds = self.options.rounds
         if budget.kind != "auto" or rounds == 1:
             return super().allocate(run, scores, budget)
-        k = self.present_round(run)
         return self._to_shares(
-            run, {name: gone_after(self.options.layer_ratio(name), k, rounds) for name in scores}
+            run,
+            {
+                name: gone_after(self.options.layer_ratio(name), budget.round, rounds)
+                for name in scores
+            },
         )

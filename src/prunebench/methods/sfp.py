@@ -37,11 +37,10 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import select_layers
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind, with_norms
 from prunebench.channels.unit_weights import unit_rows
-from prunebench.criteria.base import Run
-from prunebench.criteria.weights import FPGMScore, median_count
+from prunebench.criteria.weights import FPGM, median_count
 from prunebench.experiments.phases import Budget, HookName, Phase, is_past, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Method, MethodOptions, Rule, Start
+from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
 
 EpochShare = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[
@@ -152,7 +151,7 @@ class ASRFPOptions(SRFPOptions):
     rate: Rate = "exponential"
 
 
-class SoftFPGMOptions(FPGMScore, SoftOptions):
+class SoftFPGMOptions(FPGM, SoftOptions):
     """Options with FPGM's defaults; `norm_rate` is the pruning rate by norm of the scripts."""
 
     scope: Literal["layer", "group"] = Field(

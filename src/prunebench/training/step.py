@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Method
+from prunebench.methods.base import Method, Run
 from prunebench.training.optimizer import Optimizer
 
 WHOLE = ((slice(None), 1.0),)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from prunebench.core.errors import RunStoppedError, TrainingError
-from prunebench.criteria.base import Run
 from prunebench.data.dataset import Split
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.base import Run
 from prunebench.methods.increg.to_accuracy import IncRegAccuracy
 from prunebench.training.loop import Loop
 from tests.methods.increg.test_to_ratios import one_layer

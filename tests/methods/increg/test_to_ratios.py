@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.base import Run
 from prunebench.methods.increg.to_ratios import IncReg
 from prunebench.training.loop import Loop
 from tests.methods.conftest import FakeRun, named, recorded

@@ -28,11 +28,10 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import slice_tensor, slicing
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, by_pattern
+from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, by_pattern
 from prunebench.methods.increg.layer_ratios import (
     pca_errors,
     redundancy_scores,

@@ -17,9 +17,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.base import Run
 from prunebench.methods.increg.formulas import next_share, smaller_share
 from prunebench.methods.increg.penalty_table import IncRegOptions
 from prunebench.methods.increg.to_ratios import RATIO_STAGE, IncReg

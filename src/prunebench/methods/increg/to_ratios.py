@@ -41,10 +41,9 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.single_layers import entry_mask
 from prunebench.channels.unit_weights import producers
-from prunebench.criteria.base import Run
 from prunebench.experiments.phases import Budget, HookName, Phase, Steps, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Before
+from prunebench.methods.base import Before, Run
 from prunebench.methods.increg.columns import ColumnMethod, count_to_prune, units_unused
 from prunebench.methods.increg.formulas import staged_ceiling
 from prunebench.methods.increg.layer_ratios import macs_left
