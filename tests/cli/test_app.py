@@ -27,7 +27,7 @@ COMMANDS = (
     "export",
     "groups",
     "list",
-    "schemas",
+    "reference",
 )
 
 
@@ -98,6 +98,8 @@ def test_a_wrong_use_is_one_sentence(call: Any, arguments: str, words: str) -> N
             "unknown recipe 'one_epohc'; did you mean one_epoch? (allowed: one_epoch) in config/",
         ),
         ("list method", "unknown list 'method'; did you mean methods? (allowed: datasets,"),
+        ("list options gerg_1", "unknown method 'gerg_1'; did you mean greg_1? (allowed: asfp,"),
+        ("list methods l1", "list methods takes no further argument, got 'l1'"),
         ("resolve --config none.yaml", "none.yaml: cannot be read (No such file or directory)"),
         ("export none --out x.pt2", "none/structure.json: no such file"),
         ("groups resnet21", "unknown network 'resnet21'; did you mean resnet32 or resnet20"),
@@ -184,9 +186,6 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
         ("methods", "l1                       one-shot, smallest mean |w| of a filter (Li et al.;"),
         ("networks", "resnet20                 any width"),
         ("datasets", "cifar10                  CIFAR-10"),
-        ("options", f"{'greg_1.ceiling':<24} 1.0"),
-        ("options", f'{"l1.norm":<24} "mean"'),
-        ("options", f'{"early_bird.criterion":<24} {{"bn_scale": {{"combine": "first"'),
         ("experiments", "tiny                     Stripes"),
         ("recipes", "one_epoch                1 epochs, batch 64, lr 0.1"),
     ],
@@ -209,9 +208,42 @@ def test_without_a_kind_all_names_are_listed(call: Any, write_config: WriteConfi
         "experiments:",
         "methods:",
         "networks:",
-        "options:",
         "recipes:",
     ]
+
+
+def test_options_are_listed_with_values_default_and_description(call: Any) -> None:
+    code, out, _ = call("list", "options", "greg_1")
+    assert code == 0
+    lines = out.splitlines()
+    at = lines.index("greg_1.ceiling = 1.0 (number > 0)")
+    assert lines[at + 1].startswith("    Penalty lambda")
+    assert {line.split(".")[0] for line in lines if line[0] != " "} == {"greg_1"}
+
+
+def test_without_a_method_the_options_of_all_are_listed(call: Any) -> None:
+    _, out, _ = call("list", "options")
+    assert "recipe.lr = required (number > 0)" in out
+    assert "l1.norm = mean (mean, sum)" in out
+    assert "early_bird.criterion = {bn_scale: {" in out
+
+
+def test_reference_writes_schemas_and_replaces_the_generated_tables(
+    call: Any, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("A\n<!-- generated: override -->\nold\n<!-- end -->\nZ\n", encoding="utf-8")
+    code, _, _ = call("reference", "--schemas", str(tmp_path), "--readme", str(readme))
+    assert code == 0
+    assert json.loads((tmp_path / "recipe.schema.json").read_text())["title"] == "Recipe"
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == [
+        "A",
+        "<!-- generated: override -->",
+        "| key | default | values | meaning |",
+    ]
+    assert lines[-2:] == ["<!-- end -->", "Z"]
+    assert "old" not in lines
 
 
 def run_without(modules: list[str], arguments: str) -> None:

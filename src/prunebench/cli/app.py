@@ -37,4 +37,4 @@ for command in (
 ):
     app.command()(command)
 app.command("list")(configure.list_names)
-app.command()(configure.schemas)
+app.command()(configure.reference)

@@ -1,4 +1,4 @@
-"""Sub-commands about the configuration: check it, list its names, write its schemas."""
+"""Sub-commands about the configuration: check it, list names and options, write its reference."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Out, Results
+from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results
 from prunebench.core.errors import ConfigError
+from prunebench.core.names import unknown_name
 
-SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMAS, README = Path("workflow/schemas"), Path("config/README.md")
 
 
 def resolve(
@@ -59,33 +60,55 @@ def _standard_input() -> object:
 
 
 def list_names(
-    what: Annotated[
+    kind: Annotated[
         str | None,
         typer.Argument(
-            help="datasets, experiments, methods, networks, options or recipes; all without it."
+            help="datasets, experiments, methods, networks, recipes or options (default: all but "
+            "options)."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Argument(
+            help="With options: a method, or a part of the configuration such as recipe (default: "
+            "all)."
         ),
     ] = None,
     config: ConfigFile = CONFIG,
 ) -> None:
-    """List the names that configurations may use."""
-    from prunebench.cli.listings import LISTS
-    from prunebench.core.names import look_up
+    """List the names and options that configurations may use."""
+    from prunebench.cli.listings import LISTS, option_lines
 
-    for heading in LISTS if what is None else [what]:
-        lines = look_up("list", heading, LISTS)(config.parent)
-        if what is None:
+    if kind == "options":
+        for line in option_lines(method):
+            typer.echo(line)
+        return
+    if kind is not None and kind not in LISTS:
+        raise ConfigError(unknown_name("list", kind, [*LISTS, "options"]))
+    if method is not None:
+        raise ConfigError(f"list {kind} takes no further argument, got {method!r}")
+    for heading in LISTS if kind is None else [kind]:
+        if kind is None:
             typer.echo(f"{heading}:")
-        for name, words in lines:
-            typer.echo(f"{'' if what else '  '}{name:<24} {words}".rstrip())
+        for name, words in LISTS[heading](config.parent):
+            typer.echo(f"{'' if kind else '  '}{name:<24} {words}".rstrip())
 
 
-def schemas(out: Out = Path("workflow/schemas")) -> None:
-    """Write the JSON schemas of the configuration files, for editors."""
-    from prunebench.core.files import write_json
-    from prunebench.experiments.config import Config, ExperimentConfig
-    from prunebench.experiments.recipe import Recipe
+def reference(
+    schemas: Annotated[Path, typer.Option(help="Folder of the JSON schemas.")] = SCHEMAS,
+    readme: Annotated[
+        Path, typer.Option(help="Markdown file whose generated tables are replaced.")
+    ] = README,
+) -> None:
+    """Write the JSON schemas and the tables of config/README.md."""
+    from prunebench.cli.listings import SCHEMA_NAMES, configuration_models
+    from prunebench.core.files import write_json, write_text
+    from prunebench.experiments.reference import json_schema, with_tables
 
-    for name, model in (("config", Config), ("experiment", ExperimentConfig), ("recipe", Recipe)):
-        path = out / f"{name}.schema.json"
-        write_json(path, {"$schema": SCHEMA_DIALECT, **model.model_json_schema()})
+    models = configuration_models()
+    for name in SCHEMA_NAMES:
+        path = schemas / f"{name}.schema.json"
+        write_json(path, json_schema(models[name]))
         typer.echo(str(path))
+    write_text(readme, with_tables(readme.read_text(encoding="utf-8"), models))
+    typer.echo(str(readme))

@@ -1,31 +1,24 @@
-"""What `prunebench list` shows."""
+"""The lists of `prunebench list`: names that a configuration may use, and options."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-Lines = Iterable[tuple[str, str]]  # name, what it is
+from prunebench.core.names import look_up
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Lines = Iterable[tuple[str, str]]  # name, one-line description
 
 
 def _methods(config_dir: Path) -> Lines:
     from prunebench.methods.registry import method_class, method_paths
 
     return [(name, method_class(name).summary) for name in method_paths()]
-
-
-def _options(config_dir: Path) -> Lines:
-    from prunebench.methods.registry import method_class, method_paths
-
-    lines = []
-    for method in method_paths():
-        options = method_class(method).Options
-        defaults = options.model_construct().model_dump(mode="json", warnings=False)
-        for name, field in options.model_fields.items():
-            value = "required" if field.is_required() else json.dumps(defaults[name])
-            lines.append((f"{method}.{name}", value))
-    return lines
 
 
 def _networks(config_dir: Path) -> Lines:
@@ -64,6 +57,48 @@ LISTS: dict[str, Callable[[Path], Lines]] = {
     "experiments": _experiments,
     "methods": _methods,
     "networks": _networks,
-    "options": _options,
     "recipes": _recipes,
 }
+
+
+SCHEMA_NAMES = ("config", "experiment", "recipe")  # of `configuration_models`, one per kind of file
+
+
+def configuration_models() -> dict[str, type[BaseModel]]:
+    """Return the models of the configuration files by name; `options` are those of every method."""
+    from prunebench.data.folder import Description
+    from prunebench.experiments import config, recipe
+    from prunebench.experiments.override import Override
+    from prunebench.methods.base import MethodOptions
+
+    return {
+        "config": config.Config,
+        "override": Override,
+        "experiment": config.ExperimentConfig,
+        "network": config.NetworkConfig,
+        "method": config.MethodConfig,
+        "setting": config.SettingConfig,
+        "options": MethodOptions,
+        "published": config.PublishedConfig,
+        "recipe": recipe.Recipe,
+        "schedule": recipe.Schedule,
+        "augment": recipe.Augment,
+        "resized_crop": recipe.ResizedCrop,
+        "dataset": Description,
+    }
+
+
+def option_lines(name: str | None) -> Iterator[str]:
+    """Yield the options of a method or of a part of the configuration; of all for None."""
+    from prunebench.experiments.reference import options_of
+    from prunebench.methods.registry import method_class, method_paths
+
+    models = configuration_models() | {
+        method: method_class(method).Options for method in method_paths()
+    }
+    for owner in models if name is None else [name]:
+        for option in options_of(look_up("method", owner, models)):
+            yield f"{owner}.{option.name} = {option.default} ({option.values.replace('`', '')})"
+            yield from textwrap.wrap(
+                option.description, 100, initial_indent="    ", subsequent_indent="    "
+            )

@@ -37,8 +37,14 @@ class Description(Settings):
         None,
         description="Shorter side before the center crop, in pixels (default: 8/7 of size).",
     )
-    mean: Colors = normalization.IMAGENET.mean  # type: ignore[assignment]
-    std: PositiveColors = normalization.IMAGENET.std  # type: ignore[assignment]
+    mean: Colors = Field(  # type: ignore[assignment]
+        normalization.IMAGENET.mean,
+        description="Mean of each color, of values in [0, 1] (default: ImageNet's).",
+    )
+    std: PositiveColors = Field(  # type: ignore[assignment]
+        normalization.IMAGENET.std,
+        description="Standard deviation of each color, of values in [0, 1] (default: ImageNet's).",
+    )
 
 
 def folder_info(name: str) -> DatasetInfo:

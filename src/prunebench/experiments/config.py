@@ -148,6 +148,8 @@ class MethodConfig(Settings):
 class PublishedConfig(Settings):
     """The printed table that an experiment reproduces, and the printed row of each method."""
 
+    model_config = ConfigDict(title="Printed table")
+
     paper: Slug = Field(description="Name of a file in `src/prunebench/papers/published_rows/`.")
     table: str = Field(description="Table, as in the column `table` of that file.")
     networks: dict[Slug, Slug] = Field(

@@ -6,7 +6,7 @@ import bisect
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from prunebench.experiments.settings import Beta, NonNegative, Positive, Settings
 
@@ -40,6 +40,8 @@ class Augment(Settings):
     `resized_crop`, `random_crop` and `jitter` need a data set of image files; a loading worker
     applies them to one image at a time. The device applies the others to a whole batch.
     """
+
+    model_config = ConfigDict(title="Augmentation")
 
     resized_crop: ResizedCrop | None = Field(
         None,
