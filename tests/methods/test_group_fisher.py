@@ -379,7 +379,7 @@ def test_the_target_decides_how_long_pruning_is(resnet_run: FakeRun, recipe: Rec
 @pytest.mark.parametrize(
     ("change", "kind", "sentence"),
     [
-        ({"epochs": 3}, "macs", "the target decides how long 'prune' is"),
+        ({"epochs": 3}, "macs", "'prune': the method decides its length"),
         ({}, "units_per_group", "'units_per_group'; allowed: macs, units_global, params"),
     ],
 )

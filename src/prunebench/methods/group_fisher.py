@@ -1,21 +1,25 @@
-"""Group Fisher pruning: one unit leaves every few steps, the one whose absence costs least.
+"""Group Fisher pruning: every few steps, remove the unit with the least importance per saved cost.
 
 Source: Liu et al., Group Fisher Pruning for Practical Network Compression, ICML 2021, arXiv
-2108.00708; official code (one-stage detection) and MMRazor's. While the trained network goes on
-training, the squared gradients of each unit's mask are summed (`mask_gradients`); every d steps
-the unit with the least sum per saved memory or computation is silenced. At the target all silent
-units are removed and the network is fine-tuned.
+2108.00708; official code (one-stage detection only) and MMRazor's. While the trained network goes
+on training, the squared gradients of each unit's mask are summed (`criteria.masks`). Every d steps
+the unit with the least sum per saved memory or computation is silenced: the weights that read it
+become zero. At the target all silent units are removed and the network is fine-tuned.
 
-Paper and codes differ where options say so: linear layers, the last unit, memory around grouped
-convolutions. Defaults are the paper's rules, which made its numbers, except that the last unit
-stays (MMRazor's rule) and that memory and computation are what really disappears: the paper's sums
-differ from it where a unit has several channels or a layer both makes and reads it. Other
-differences cannot change a decision here, where all images are equally large: the released code
-divides by the cost of the last step alone, times its batch, MMRazor at every step; it has a number
-for silent units, which it never chooses; it stops at no target. Neither trains on a smaller last
-batch; here its images count as others do. The layers that share a mask are the coupled groups of
-`channels`, since the paper's greedy grouping depends on the order of layers. Where a grouped
-convolution has fewer groups than channels in one, a unit is the same channel of every group.
+Paper and codes differ in linear layers, the last unit and the memory of grouped convolutions; each
+of these is an option. The defaults are the paper's rules, which made its numbers, with two
+exceptions: the last unit of a group stays (MMRazor's rule), and memory and computation are those
+that really disappear. The paper's sums differ from them if a unit has several channels or a layer
+both produces and reads it.
+
+Other differences cannot change a decision here, where all images have the same size. The released
+code divides by the cost of the interval's last step only, times its batch, MMRazor at every step;
+the released code also sums scores of silent units, which it never chooses, and stops at no target.
+Neither trains on a smaller last batch; here its images count like all others.
+
+The layers that share a mask are the coupled groups of `channels`, since the paper's greedy grouping
+depends on the order of layers. If a grouped convolution has fewer groups than channels in one, a
+unit is the same channel of every group.
 """
 
 from __future__ import annotations
@@ -43,47 +47,73 @@ from prunebench.criteria.masks import (
     readers,
     saved_by_a_unit,
 )
-from prunebench.experiments.phases import Budget, Length, Phase, Steps, training
+from prunebench.experiments.phases import Budget, Length, Phase, Steps, training, training_for
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.settings import Shrinks
+from prunebench.experiments.settings import Count, Shrinks
 from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met, out_of_reach
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class GroupFisherOptions(MethodOptions):
     """Options of Group Fisher, with the defaults of the paper's classification experiments."""
 
-    roles: tuple[Rule, ...] = ("stem", "stream", "inside")
-    interval_steps: Annotated[Count, Shrinks()] = 25  # d; detection: 10
-    units_at_once: Count = 1  # that leave at a decision; more only where a run is shortened
-    # what a score is divided by. memory: output elements (-M, the proposed one);
-    # macs: multiply-accumulates, of the units left by then (-F); none: nothing (-U)
-    normalize: Normalize = "memory"
-    coupled: bool = True  # False: only units of one producer and one reader (-I)
-    # masked: linear layers are layers as all others: the paper
-    # ignored: they have no mask and no cost: the released code
-    # protected: masked, but what they read stays: MMRazor
-    linear: Literal["masked", "ignored", "protected"] = "masked"
-    # exact: the output elements that disappear; printed: the paper's n (c / g) h w per producer,
-    # which counts one channel of a plain producer even where a whole group of channels leaves
-    memory: Literal["exact", "printed"] = "exact"
-    protect_last: bool = True  # False: a group may lose its last unit: the released code
+    roles: tuple[Rule, ...] = Field(
+        ("stem", "stream", "inside"),
+        description="Rules that select the groups that may be pruned (default: all, the paper).",
+    )
+    interval_steps: Annotated[Count, Shrinks()] = Field(
+        25,
+        description="Steps between two decisions, the paper's d (default: classification; "
+        "detection: 10).",
+    )
+    units_at_once: Count = Field(
+        1,
+        description="Number of units removed at a decision (default: the paper); more only in a "
+        "shortened run.",
+    )
+    normalize: Normalize = Field(
+        "memory",
+        description="Cost that a score is divided by. memory (default, -M, the proposed method): "
+        "output elements; macs (-F): multiply-accumulates of the units that remain at that time; "
+        "none (-U): nothing.",
+    )
+    coupled: bool = Field(
+        True,
+        description="Whether coupled units may be removed (default: yes); false (-I): only units "
+        "with one producer and one reader.",
+    )
+    linear: Literal["masked", "ignored", "protected"] = Field(
+        "masked",
+        description="Treatment of linear layers. masked (default, the paper): like all other "
+        "layers; ignored (the released code): they have neither mask nor cost; protected "
+        "(MMRazor): masked, but the units that they read stay.",
+    )
+    memory: Literal["exact", "printed"] = Field(
+        "exact",
+        description="Memory that a unit saves. exact (default): the output elements that "
+        "disappear; printed: the paper's n (c / g) h w per producer, which counts one channel of "
+        "an ungrouped producer even if a whole group of channels is removed.",
+    )
+    protect_last: bool = Field(
+        True,
+        description="Whether the last unit of a group stays (default: yes, MMRazor; the released "
+        "code: no).",
+    )
 
     def shortened(self, scale: float) -> Self:
-        """Return options under which units leave after a share of the steps.
+        """Return the options of a run with a share of the steps.
 
-        Below one step for each, several leave at once.
+        If there is less than one step for each unit, several units are removed at once.
         """
         at_once = max(1, round(self.units_at_once / min(1, scale * self.interval_steps)))
         return super().shortened(scale).model_copy(update={"units_at_once": at_once})
 
 
 def least_important(scores: Tensor, delta: Tensor, kept: Tensor) -> tuple[int, float]:
-    """Return the kept unit with the least score / delta, and that number.
+    """Return the kept unit with the least score / delta, and that quotient.
 
-    All are (units,); `kept` is bool. A unit whose delta is 0 saves nothing and is never chosen.
-    Ties go to the first. If no unit can be chosen the number is infinite.
+    All tensors have the shape (units,); `kept` is bool. A unit whose delta is 0 saves nothing and
+    is never chosen. Of equal quotients, the first is chosen. If no unit can be chosen, the quotient
+    is infinite.
 
     >>> scores, kept = torch.tensor([8.0, 3.0, 1.0]), torch.tensor([True, True, False])
     >>> least_important(scores, torch.tensor([4.0, 1.0, 1.0]), kept)
@@ -95,14 +125,33 @@ def least_important(scores: Tensor, delta: Tensor, kept: Tensor) -> tuple[int, f
     return int(found[0]), found[1]
 
 
-class GroupFisher(Method[GroupFisherOptions]):
-    """One unit leaves every d steps of training, until the target.
+def printed_memory(run: Run, costs: Costs, group: ChannelGroup) -> int:
+    """Return the paper's memory of a unit: the sum of (c / g) h w over its producers.
 
-    State, all groups' units side by side: `score`, summed since the last decision, and `kept`,
-    both (units,); `left`, by group, is how many units are kept.
+    c, h and w are the channels, height and width of the producer's output. g is the number of
+    groups of a grouped convolution, and c in an ungrouped layer.
+    """
+    total = 0
+    for member in group.members:
+        if member.role not in ("out", "pass"):
+            continue
+        weight = member.parameters[0]
+        channels = run.graph.shapes[weight][member.dim]
+        layer = run.model.get_submodule(weight.rpartition(".")[0])
+        groups = getattr(layer, "groups", 1)
+        positions = sum(call.outputs for call in costs.calls if call.weight == weight) // channels
+        total += positions * (channels // groups if groups > 1 else 1)
+    return total // costs.batch
+
+
+class GroupFisher(Method[GroupFisherOptions]):
+    """Remove one unit every d steps of training, until the target is met; Algorithm 2.
+
+    The state has, for the units of all groups in a row, `score`, summed since the last decision,
+    and the bool `kept`, both of shape (units,); `left` is the number of kept units by group.
     """
 
-    summary = "squared mask gradients over coupled layers, one unit every d steps (Liu et al.)"
+    summary = "remove one coupled unit every d steps by squared mask gradients (Liu et al.)"
     Options = GroupFisherOptions
     recipe_roles = ("prune", "fine_tune")
     ratio_kinds = ("macs", "units_global", "params")
@@ -112,19 +161,17 @@ class GroupFisher(Method[GroupFisherOptions]):
         super().__init__(options)
         self.interval = Steps(options.interval_steps)
         self.gradients: MaskGradients | None = None
-        self.columns: dict[str, Tensor] = {}  # weight -> 1 or 0, broadcast over what it reads
+        self.columns: dict[str, Tensor] = {}  # weight -> 1 or 0 per input channel, broadcastable
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return prune, fine_tune; the target ends the first."""
-        if recipes["prune"].epochs is not None:
-            raise ValueError("the target decides how long 'prune' is; its recipe must not")
+        """Return prune, which ends at the target, and fine_tune."""
         if budget.kind not in self.ratio_kinds:
             raise ValueError(f"ratio_kind {budget.kind!r}; allowed: {', '.join(self.ratio_kinds)}")
         return [
-            Phase(
-                name="prune",
-                recipe=recipes["prune"],
-                length=self.interval,  # how long at most depends on the network: `phase_length`
+            training_for(
+                "prune",
+                recipes["prune"],
+                Steps(self.options.interval_steps),  # at most: see `phase_length`
                 until_finished=True,
                 hooks=frozenset({"attach", "decide", "after_optimizer_step", "after_epoch"}),
                 reportable_from=None,
@@ -134,7 +181,7 @@ class GroupFisher(Method[GroupFisherOptions]):
         ]
 
     def phase_length(self, run: Run, phase: Phase) -> Length:
-        """Return, for prune, the step before which the last of all units could leave."""
+        """Return, for prune, the number of steps by which every unit would be removed."""
         if phase.name != "prune":
             return super().phase_length(run, phase)
         units = sum(group.n_units for group in self.candidates(run).values())
@@ -155,9 +202,8 @@ class GroupFisher(Method[GroupFisherOptions]):
         is_isolated = len(reading) == len(made) == 1 and not passing
         return bool(reading and made) and (self.options.coupled or is_isolated)
 
-    # --- between steps
     def before_phase(self, run: Run) -> None:
-        """Start with everything kept; see that the target can be reached."""
+        """Start with all units kept; raise TrainingError if the target is out of reach."""
         if run.phase.name != "prune":
             return
         groups = self.candidates(run)
@@ -172,12 +218,12 @@ class GroupFisher(Method[GroupFisherOptions]):
             raise out_of_reach(run, self.budget(run), len(groups))
 
     def budget(self, run: Run) -> Budget:
-        """Return the target of the phase."""
+        """Return the target that ends the phase."""
         assert run.phase.then is not None
         return run.phase.then
 
     def attach(self, run: Run) -> list[RemovableHandle]:
-        """Watch the layers that read units, and lay out what is silent along their weights."""
+        """Watch the layers that read units, and build the masks of their input channels."""
         groups = self.candidates(run)
         counted = {name: readers(group) for name, group in groups.items()}
         if self.options.linear == "ignored":
@@ -191,9 +237,9 @@ class GroupFisher(Method[GroupFisherOptions]):
         return self.gradients.watch()
 
     def _silence(self, run: Run, group: ChannelGroup, silent: Tensor) -> None:
-        """Note that nothing reads the units, bool (units,), from now on."""
+        """Mask the input channels that read the silent units, a bool tensor of shape (units,)."""
         for member in group.members:
-            if member.role != "in":  # what a grouped convolution passes on is silenced behind it
+            if member.role != "in":  # a grouped convolution passes units on: silenced behind it
                 continue
             weight = run.params[member.parameters[0]]
             shape = [1] * weight.ndim
@@ -204,9 +250,9 @@ class GroupFisher(Method[GroupFisherOptions]):
             along[index] *= ~silent[:, None]
 
     def decide(self, run: Run) -> None:
-        """Silence the least important unit and start to sum up again; Algorithm 2.
+        """Silence the least important unit and reset the scores; Algorithm 2.
 
-        With `units_at_once` the same goes on, by the same scores, until the target at most.
+        With `units_at_once`, further units follow by the same scores, up to the target.
         """
         left, kept = self.state["left"], self.state["kept"]
         if run.clock == 0:
@@ -222,7 +268,7 @@ class GroupFisher(Method[GroupFisherOptions]):
             if not math.isfinite(value):
                 raise TrainingError(
                     f"phase {run.phase.name!r}, step {run.clock}: the least score of all units is "
-                    f"{value}; a smaller learning rate in the recipe 'prune' may help"
+                    f"{value}; try a smaller learning rate in the recipe 'prune'"
                 )
             name = next(name for name, place in where.items() if unit < place.stop)
             kept[unit] = False
@@ -234,14 +280,14 @@ class GroupFisher(Method[GroupFisherOptions]):
         self.zero(run)
 
     def after_epoch(self, run: Run) -> None:
-        """Log how many units each group still has."""
+        """Log the number of remaining units of each group."""
         for name, left in self.state["left"].items():
             run.log(name, "kept_units", torch.tensor(float(left), device=run.device))
 
     def delta(self, run: Run, groups: Mapping[str, ChannelGroup]) -> Tensor:
-        """Return what a unit saves with what is left, (units,); 0 where none may leave.
+        """Return the cost that each unit saves in the current network, shape (units,).
 
-        In output elements or multiply-accumulates of one image.
+        In output elements or multiply-accumulates of one image; 0 if the unit must stay.
         """
         left, least = self.state["left"], 1 if self.options.protect_last else 0
         costs = self._costs(run)
@@ -266,12 +312,11 @@ class GroupFisher(Method[GroupFisherOptions]):
         return replace(run.costs, calls=calls)
 
     def finished(self, run: Run) -> bool:
-        """Whether the target is reached."""
+        """Return whether the target is met."""
         return is_met(run, self.budget(run), self.state["left"])
 
-    # --- inside a step
     def after_optimizer_step(self, run: Run) -> None:
-        """Add the step's squared mask gradients; what is silent stays so."""
+        """Add the step's squared mask gradients to the scores; keep silent units silent."""
         assert self.gradients is not None
         squares = run.summed(self.gradients.squares())
         self.state["score"].add_(squares, alpha=run.divisor**2)
@@ -279,13 +324,12 @@ class GroupFisher(Method[GroupFisherOptions]):
 
     @torch.no_grad()
     def zero(self, run: Run) -> None:
-        """Set to zero what reads silent units."""
+        """Zero the weights that read silent units."""
         for name, columns in self.columns.items():
             run.params[name].mul_(columns)
 
-    # --- afterwards
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the silent units."""
+        """Return the removal of the silent units."""
         kept = self.state["kept"].cpu()
         removed = {
             name: (~kept[place]).nonzero()[:, 0]
@@ -294,31 +338,13 @@ class GroupFisher(Method[GroupFisherOptions]):
         return Plan(removed={name: units for name, units in removed.items() if len(units)})
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
-        """Forget the units; nothing is summed any more."""
+        """Drop the state; scores are no longer summed."""
         self.state, self.gradients, self.columns = {}, None, {}
 
     def figures(self) -> dict[str, float]:
-        """Return d, on which the results depend."""
+        """Return d, on which the results depend, as `interval_steps`."""
         return {"interval_steps": float(self.options.interval_steps)}
 
 
 def _not_linear(run: Run, members: list[Member]) -> list[Member]:
     return [member for member in members if not is_linear(run.graph, member)]
-
-
-def printed_memory(run: Run, costs: Costs, group: ChannelGroup) -> int:
-    """Return the sum of (c / g) h w over what produces a unit, g = c in a plain layer.
-
-    c, h, w are the producer's output's; g are the groups of a grouped convolution.
-    """
-    total = 0
-    for member in group.members:
-        if member.role not in ("out", "pass"):
-            continue
-        weight = member.parameters[0]
-        channels = run.graph.shapes[weight][member.dim]
-        layer = run.model.get_submodule(weight.rpartition(".")[0])
-        groups = getattr(layer, "groups", 1)
-        positions = sum(call.outputs for call in costs.calls if call.weight == weight) // channels
-        total += positions * (channels // groups if groups > 1 else 1)
-    return total // costs.batch
