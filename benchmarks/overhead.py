@@ -2,9 +2,9 @@
 
     snakemake --cores 2 && python benchmarks/overhead.py --cores 2
 
-What a core does outside of phases and measurements (starting Python, loading, planning, tables,
-figures, waiting for the last job) is overhead. Elapsed time is that of the newest log of
-Snakemake, which must be of a run from nothing.
+Overhead is the time of a core outside of phases and measurements: starting Python, loading,
+planning, drawing tables and figures, waiting for the last job. The elapsed time is that of
+Snakemake's newest log, which must be of a run without earlier results.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from prunebench.core.files import read_json
 
 
 def training_seconds(results: Path) -> float:
-    """Sum the phases of all runs and base networks; evaluation between epochs is part of them."""
+    """Return the time of all phases of runs and base networks, with evaluation between epochs."""
     files = [*results.glob("*/*/*/*/*/*/seed*/training.json")]
     files += results.glob("base/*/*/*/seed*/training.json")
     return sum(sum(read_json(file)["seconds"].values()) for file in files)
 
 
 def measuring_seconds(results: Path) -> float:
-    """Sum the measuring jobs, as Snakemake's benchmarks have them."""
+    """Return the time of all measuring jobs, from Snakemake's benchmark files."""
     total = 0.0
     for file in (results / "benchmarks").glob("*/*/*/measure_*.tsv"):
         with file.open(newline="") as lines:
@@ -35,11 +35,11 @@ def measuring_seconds(results: Path) -> float:
 
 
 def elapsed_seconds(logs: Path) -> float:
-    """Return the time of the newest run from its log."""
+    """Return the elapsed time of the newest run from its log."""
     newest = max(logs.glob("*.snakemake.log"), key=lambda path: path.stat().st_mtime)
     found = re.search(r"Elapsed time: (\d+):(\d+):([\d.]+)", newest.read_text())
     if found is None:
-        raise SystemExit(f"{newest}: names no elapsed time; did the workflow end?")
+        raise SystemExit(f"{newest}: no elapsed time found; has the workflow finished?")
     hours, minutes, seconds = found.groups()
     return timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds)).total_seconds()
 
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     elapsed = elapsed_seconds(options.logs)
     training, measuring = training_seconds(options.results), measuring_seconds(options.results)
-    # Latencies are measured alone on the machine: all cores wait for them.
+    # A latency job has the machine to itself: all cores wait for it.
     busy = training + measuring * options.cores
     share = 1 - busy / (options.cores * elapsed)
     print(f"elapsed {elapsed:.0f} s on {options.cores} cores")

@@ -51,10 +51,10 @@ def test_a_named_target_stops_earlier(workflow: Path) -> None:
 def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> None:
     output = snakemake(workflow, "-n", "--config", "experiments=digits", "seeds=0").stdout
     jobs = re.split(r"^\[.*\]$", output, flags=re.MULTILINE)
-    cell = "architecture=resnet20, method=scratch_e, setting=default, ratio=0.5"
+    cell = "architecture=resnet20, method=scratch_e, setting=default, ratio=0.75"
     scratch = [job for job in jobs if cell in job]
     inputs = [re.search(r"input: (.*)", job)[1] for job in scratch]  # type: ignore[index]
-    assert "results/digits/digits/resnet20/l1/default/0.5/seed0/training.json" in inputs[0]
+    assert "results/digits/digits/resnet20/l1/default/0.75/seed0/training.json" in inputs[0]
     assert "results/base" not in inputs[0]
 
 
