@@ -16,7 +16,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from prunebench.data import fashion_mnist
+from prunebench.data import cifar, fashion_mnist
 
 
 def write_idx(path: Path, array: np.ndarray) -> str:
@@ -67,23 +67,54 @@ def small_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "data"
 
 
-@pytest.fixture
-def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder with two batches of 20 training images and 20 test images.
+SMALL_CIFAR10 = {"train": 40, "test": 20}
 
-    Red is the image's number within its batch, green 100, blue 200.
+
+def small_cifar10_split(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels (N, 32, 32, 3) and labels: red is the image's number, green 100, blue 200.
+
+    Blue is 201 in the test images.
     """
+    n = SMALL_CIFAR10[split]
+    pixels = np.empty((n, 32, 32, 3), dtype=np.uint8)
+    pixels[..., 0] = np.arange(n)[:, None, None]
+    pixels[..., 1], pixels[..., 2] = 100, 200 if split == "train" else 201
+    return pixels, np.arange(n) % 10
+
+
+@pytest.fixture
+def small_originals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `small_cifar10_split` the original CIFAR-10."""
+    facts = {}
+    for split in SMALL_CIFAR10:
+        pixels, labels = small_cifar10_split(split)
+        digests = cifar.image_digests(pixels, labels)
+        facts[split] = (len(digests), cifar.fingerprint(digests))
+    monkeypatch.setitem(cifar.ORIGINALS, "cifar10", facts)
+
+
+@pytest.fixture
+def small_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_originals: None) -> Path:
+    """A data folder with two batches of 20 training images and 20 test images."""
     source = torchvision.datasets.CIFAR10
     folder = tmp_path / "data" / source.base_folder
     folder.mkdir(parents=True)
-    red, green, blue = np.arange(20)[:, None], np.full((20, 1), 100), np.full((20, 1), 200)
-    pixels = np.repeat(np.hstack((red, green, blue)), 1024, axis=1).astype(np.uint8)
-    batch = {"data": pixels, "labels": [i % 10 for i in range(20)]}
-    names = ["data_batch_1", "data_batch_2", "test_batch"]
-    table = [[name, write_pickle(folder / name, batch)] for name in names]
+
+    def batch(name: str, split: str, rows: slice) -> list[str]:
+        pixels, labels = small_cifar10_split(split)
+        planes = pixels[rows].transpose(0, 3, 1, 2).reshape(-1, 3072)
+        return [
+            name,
+            write_pickle(folder / name, {"data": planes, "labels": labels[rows].tolist()}),
+        ]
+
+    train = [
+        batch("data_batch_1", "train", slice(0, 20)),
+        batch("data_batch_2", "train", slice(20, 40)),
+    ]
     meta = write_pickle(folder / "batches.meta", {"label_names": list("abcdefghij")})
-    monkeypatch.setattr(source, "train_list", table[:2])
-    monkeypatch.setattr(source, "test_list", table[2:])
+    monkeypatch.setattr(source, "train_list", train)
+    monkeypatch.setattr(source, "test_list", [batch("test_batch", "test", slice(0, 20))])
     monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta})
     return tmp_path / "data"
 
@@ -104,6 +135,12 @@ def small_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         }
         table.append([name, write_pickle(folder / name, content)])
     meta = write_pickle(folder / "meta", {"fine_label_names": [str(i) for i in range(100)]})
+    digests = {
+        name: cifar.image_digests(np.zeros((n, 32, 32, 3), np.uint8), np.arange(n) % 100)
+        for name, n in (("train", 200), ("test", 100))
+    }
+    facts = {name: (len(own), cifar.fingerprint(own)) for name, own in digests.items()}
+    monkeypatch.setitem(cifar.ORIGINALS, "cifar100", facts)
     monkeypatch.setattr(source, "train_list", table[:1])
     monkeypatch.setattr(source, "test_list", table[1:])
     monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta})

@@ -10,6 +10,8 @@ from prunebench.data.info import DatasetInfo
 DATASETS = {
     "cifar10": "prunebench.data.cifar:CIFAR10",
     "cifar100": "prunebench.data.cifar:CIFAR100",
+    "cifar100_other": "prunebench.data.cifar:CIFAR100_OTHER",
+    "cifar10_other": "prunebench.data.cifar:CIFAR10_OTHER",
     "digits": "prunebench.data.digits:DIGITS",
     "fashion_mnist": "prunebench.data.fashion_mnist:FASHION_MNIST",
     "imagenet": "prunebench.data.imagenet:IMAGENET",
