@@ -112,7 +112,7 @@ def test_a_role_can_be_narrowed(resnet20):
     [
         ("insied", "unknown role 'insied'; did you mean inside"),
         ("not shortcuts", "unknown role 'shortcuts'; did you mean shortcut"),
-        ("layer9.*", r"role 'layer9.\*' fits no layer of the network"),
+        ("layer9.*", r"role 'layer9.\*' matches no layer of the network"),
     ],
 )
 def test_rules_that_mean_nothing_are_refused(resnet20, choose, rule, message):

@@ -11,7 +11,7 @@ from prunebench.core.errors import ConfigError
 
 def test_a_network_of_this_project_is_described() -> None:
     lines = list(report("resnet20_x0_25", None, "1x8x8", "auto", None))
-    assert lines[0] == "12 groups of 100 units can be pruned"
+    assert lines[0] == "prunable groups: 12, with 100 units"
     assert "stages.0.0.conv1 · inside · 4 units" in lines
     assert "  fc · 10 units · is an output of the network" in lines
 

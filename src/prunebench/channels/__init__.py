@@ -1,6 +1,7 @@
-"""The coupling engine: which slices of which parameters leave together, what they cost, removal.
+"""Coupled channels: which slices of which parameters must be removed together, and removal.
 
-`trace` runs a network once and finds its groups of channels, `mask` and `remove` take units out,
-`costs_of` counts what is left, `verify` checks that a smaller network computes what the masked one
-does. Nothing here knows an architecture, a method or a data set.
+`trace` runs a network once and finds its groups of coupled channels, `mask` and `remove` prune
+units, `costs_of` counts the costs of the remaining network, and `verify` checks that the smaller
+network computes the same as the masked one. Nothing here depends on an architecture, a method or a
+data set.
 """

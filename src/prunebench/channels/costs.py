@@ -1,9 +1,9 @@
-"""What a network costs, as a function of the units kept in each group.
+"""Costs of a network as a function of the number of units kept in each group.
 
 Multiply-accumulates count convolutions and linear layers only: each entry of a weight once per
-position of the output, so a pruned weight's count follows from its shape alone. So do the elements
-of their outputs, which Group Fisher Pruning (Liu et al., arXiv 2108.00708) takes for
-memory.
+position of the output, so that the count of a pruned weight follows from its shape. The number of
+output elements follows from it too; Group Fisher Pruning (Liu et al., arXiv 2108.00708) uses it as
+the memory cost.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from prunebench.channels.groups import Call, ChannelGraph
 
 @dataclass(frozen=True)
 class Extent:
-    """Size of a parameter's dimension: `fixed` slices and, per unit of a group, some more."""
+    """Size of a parameter's dimension: `fixed` slices, plus some per kept unit of a group."""
 
     fixed: int
     per_unit: tuple[tuple[str, int], ...]
 
     def size(self, kept: Mapping[str, int]) -> int:
-        """Return the size with so many units kept of every group."""
+        """Return the size for these numbers of kept units."""
         return self.fixed + sum(kept[group] * slices for group, slices in self.per_unit)
 
 
 @dataclass(frozen=True)
 class UnitCost:
-    """What leaves with one unit; all whole numbers of one example."""
+    """Costs saved by removing one unit; integers, for one example."""
 
     macs: int
     params: int
@@ -39,20 +39,22 @@ class UnitCost:
 
 @dataclass(frozen=True)
 class Costs:
-    """Multiply-accumulates, parameters and output elements, whatever is kept.
+    """Multiply-accumulates, parameters and output elements for any number of kept units.
+
+    In all methods, `kept` maps groups to their number of kept units; other groups keep all units.
 
     Attributes
     ----------
     units
-        Units of every prunable group.
+        Number of units of every prunable group.
     extents
-        Per parameter and buffer, the extent of each dimension.
+        Extent of each dimension, by parameter or buffer.
     calls
         Uses of convolution and linear weights.
     batch
-        Examples in the traced pass.
+        Number of examples in the traced pass.
     trainable
-        Parameters that count, shared ones once.
+        Parameters that count; a shared parameter counts once.
     """
 
     units: dict[str, int]
@@ -62,7 +64,7 @@ class Costs:
     trainable: tuple[str, ...]
 
     def macs(self, kept: Mapping[str, int] | None = None) -> int:
-        """Return the multiply-accumulates of one example; groups not in `kept` keep all units."""
+        """Return the multiply-accumulates of one example."""
         return sum(self.layer_macs(kept).values())
 
     def layer_macs(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -78,7 +80,7 @@ class Costs:
         return sum(self.layer_activations(kept).values())
 
     def layer_activations(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
-        """Return the output elements for one example by weight, all its calls, in network order."""
+        """Return the output elements of one example by weight (all its calls), in network order."""
         units = self._units(kept)
         elements: dict[str, int] = {}
         for call in self.calls:
@@ -91,14 +93,14 @@ class Costs:
         return sum(self._entries(name, units) for name in self.trainable)
 
     def unit_cost(self, group: str, kept: Mapping[str, int] | None = None) -> UnitCost:
-        """Return what one more unit of `group` saves when `kept` is what is left.
+        """Return the costs that removing one more unit of `group` saves, given the kept units.
 
-        Exact: `costs(kept) - costs(kept without the unit)`, from the touched weights alone.
+        Exactly `costs(kept) - costs(kept without the unit)`, computed from the cut weights alone.
 
         Raises
         ------
         ValueError
-            For an unknown group, or one that has no unit left.
+            If the group is unknown or has no unit left.
         """
         before = self._units({group: self.units.get(group, 0), **(kept or {})})
         if before[group] < 1:
@@ -151,7 +153,7 @@ class Costs:
 
 
 def costs_of(graph: ChannelGraph) -> Costs:
-    """Return what the traced network costs."""
+    """Return the costs of the traced network."""
     per_unit: dict[tuple[str, int], list[tuple[str, int]]] = {}
     for group in graph.groups.values():
         for member in group.members:

@@ -1,4 +1,4 @@
-"""What a traced network's channels are, in words: groups, what is frozen, how far it can shrink."""
+"""Describe the channels of a traced network in text: groups, frozen groups, largest reduction."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from prunebench.channels.costs import costs_of
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
 
 WIDTH = 100
-WORDS = {"out": "produced by", "pass": "passed by", "vector": "beside", "in": "read by"}
+WORDS = {"out": "produced by", "pass": "passed on by", "vector": "together with", "in": "read by"}
 
 
 def describe(graph: ChannelGraph) -> Iterator[str]:
-    """Yield lines: the groups with their members, what is frozen and why, the largest reduction."""
+    """Yield lines: groups with their members, frozen groups with reasons, the largest reduction."""
     units = sum(group.n_units for group in graph.groups.values())
-    yield f"{len(graph.groups)} groups of {units} units can be pruned"
+    yield f"prunable groups: {len(graph.groups)}, with {units} units"
     for group in graph.groups.values():
         yield ""
         yield f"{group.name} · {group.role} · {group.n_units} units"
         yield from member_lines(group)
     yield ""
-    yield f"{len(graph.frozen)} groups cannot:"
+    yield f"groups that cannot be pruned: {len(graph.frozen)}"
     for group in graph.frozen.values():
         yield f"  {group.name} · {group.n_units} units · {group.frozen}"
     yield ""
-    yield f"operations that are not known: {', '.join(graph.unknown) or 'none'}"
+    yield f"unknown operations: {', '.join(graph.unknown) or 'none'}"
     yield from reduction(graph)
 
 
 def member_lines(group: ChannelGroup) -> Iterator[str]:
-    """Yield what a group cuts, by what it does."""
+    """Yield the tensors that a group cuts, by role."""
     for role, words in WORDS.items():
         members = [member for member in group.members if member.role == role]
         if members:
             yield from textwrap.wrap(
                 ", ".join(vectors(members) if role == "vector" else map(member_words, members)),
                 WIDTH,
-                initial_indent=f"  {words:<12}",
-                subsequent_indent=" " * 14,
+                initial_indent=f"  {words:<14}",
+                subsequent_indent=" " * 16,
                 break_long_words=False,
                 break_on_hyphens=False,
             )
 
 
 def member_words(member: Member) -> str:
-    """Return a weight's names, with the slices per unit if there are several."""
+    """Return a weight's names, and the number of slices per unit if it is above 1."""
     slices = member.index.shape[1]
     return " = ".join(member.parameters) + (f" (×{slices})" if slices > 1 else "")
 
 
 def vectors(members: list[Member]) -> list[str]:
-    """Return biases, affine parameters and statistics by the module that has them."""
+    """Return biases, affine parameters and statistics by module."""
     by_module: dict[str, list[str]] = {}
     for member in members:
         module, _, name = member.parameters[0].rpartition(".")
@@ -60,12 +60,12 @@ def vectors(members: list[Member]) -> list[str]:
 
 
 def reduction(graph: ChannelGraph) -> Iterator[str]:
-    """Yield how small the network becomes with one unit left in every group."""
+    """Yield the costs of the network before and after pruning every group to one unit."""
     costs, least = costs_of(graph), dict.fromkeys(graph.groups, 1)
-    yield "with one unit left in each group:"
+    yield "with one unit in each group:"
     for what, before, after in (
         ("MACs", costs.macs(), costs.macs(least)),
         ("parameters", costs.params(), costs.params(least)),
     ):
-        share = f"−{100 * (1 - after / before):.2f} %" if before else "none to begin with"
+        share = f"−{100 * (1 - after / before):.2f} %" if before else "none"
         yield f"  {what:<12}{before:,} → {after:,} ({share})"

@@ -1,4 +1,4 @@
-"""Groups of coupled channels as data: found once by `trace`, applied by removal and costs."""
+"""Groups of coupled channels as data: found once by `trace`, used by removal and costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from prunebench.channels.flow import Flow
 
 MemberRole = Literal["out", "in", "pass", "vector"]
-# Units of grouped convolutions: whole groups, or the same place in all of them.
+# Units of grouped convolutions: whole groups, or the same position in all of them.
 Grouping = Literal["auto", "whole", "local"]
 GroupRole = Literal["stem", "stream", "inside"]
 
@@ -23,14 +23,14 @@ class Member:
     Attributes
     ----------
     parameters
-        All names of the tensor; a shared one has several.
+        All names of the tensor; a shared tensor has several.
     dim
         The dimension that is cut.
     role
-        "out" produces the channels, "in" consumes them, "vector" is a bias, an affine parameter or
-        a running statistic, "pass" is a grouped convolution whose filters do both at once.
+        "out" produces the channels, "in" reads them, "vector" is a bias, an affine parameter or a
+        running statistic, "pass" is a grouped convolution whose filters both read and produce them.
     index
-        (units, slices per unit), int64: the slices of `dim` that belong to each unit.
+        int64 tensor (units, slices per unit): the slices of `dim` that belong to each unit.
     """
 
     parameters: tuple[str, ...]
@@ -41,21 +41,21 @@ class Member:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Units that can leave one by one, all coupled in the same way.
+    """Units that can be removed one by one, all coupled in the same way.
 
     Attributes
     ----------
     name
-        Module path of the first layer that produces the units; a further group of the same layer
-        has "#1", "#2" ... behind it. The name survives removals.
+        Module path of the first layer that produces the units; further groups of the same layer
+        end in "#1", "#2" ... Removals do not change the name.
     role
-        "stream" if several layers produce the units (sums), else "stem" if the producer reads the
-        network's input, else "inside". Layers that only compute factors, as in
+        "stream" if several layers produce the units (sums), otherwise "stem" if the producer reads
+        the network's input, otherwise "inside". Layers that only compute factors, as in
         squeeze-and-excitation, do not count.
     frozen
-        Why the units cannot leave; empty if they can.
+        The reason why the units cannot be removed; empty if they can.
     exact
-        Whether the smaller network computes what the masked one does.
+        Whether the smaller network computes the same as the masked one.
     """
 
     name: str
@@ -78,14 +78,14 @@ class Pad:
     Attributes
     ----------
     module
-        Its path; the attribute `padding` repeats the two numbers below.
+        Its path; its attribute `padding` contains the two numbers below.
     position
-        Place of `before` in `padding`; `after` follows it.
+        Position of `before` in `padding`; `after` follows it.
     before, after
-        Channels added on either side.
+        Number of channels added on either side.
     index
-        Group name to (units, slices per unit), positions among before + after; the slices of
-        frozen units are not listed.
+        Group name to (units, slices per unit), positions among the before + after channels; slices
+        of frozen units are not listed.
     """
 
     module: str
@@ -97,16 +97,17 @@ class Pad:
 
 @dataclass(frozen=True)
 class Width:
-    """A normalization module without tensors that repeats the number of its channels.
+    """A normalization module that stores its number of channels but has no tensors.
 
     Attributes
     ----------
     module
         Its path.
     size
-        The number.
+        The stored number of channels.
     index
-        Group name to (units, slices per unit), its channels; those of frozen units are not listed.
+        Group name to (units, slices per unit), its channels; channels of frozen units are not
+        listed.
     """
 
     module: str
@@ -123,13 +124,13 @@ class Call:
     weight
         Name of the parameter, or of the operation if the weight is computed from others.
     positions
-        How often one entry of the weight is multiplied in the traced pass (whole batch).
+        Number of multiplications per entry of the weight in the traced pass (whole batch).
     entries
-        Entries of the weight when traced.
+        Number of entries of the weight in the traced network.
     outputs
-        Elements it produces in the traced pass (whole batch).
+        Number of elements it produces in the traced pass (whole batch).
     dim
-        The weight's producing dimension: `outputs` grow with its size.
+        The weight's producing dimension; `outputs` is proportional to its size.
     """
 
     weight: str
@@ -141,14 +142,14 @@ class Call:
 
 @dataclass(frozen=True)
 class ChannelGraph:
-    """Everything one traced pass says about a network's channels.
+    """The channels of a network as found in one traced pass.
 
     Attributes
     ----------
     groups
         The prunable groups, in network order.
     frozen
-        Those that cannot be pruned, with the reason.
+        The groups that cannot be pruned, with their reasons.
     pads
         Padding modules that add channels.
     widths
@@ -156,18 +157,18 @@ class ChannelGraph:
     calls
         Uses of convolution and linear weights, in network order.
     batch
-        Examples in the traced pass.
+        Number of examples in the traced pass.
     shapes
         Shape of every parameter and buffer, under each of its names.
     trainable
-        First names of the parameters that require a gradient, shared ones once.
+        First names of the parameters that require a gradient; a shared parameter counts once.
     flow
-        Which of the calls read which, and where paths meet.
+        Which call reads which, and where paths meet.
     unknown
-        Operations on channels that the tracer does not know, so that it froze them.
+        Operations that the tracer does not know; it froze the channels that they read.
     unused
-        First names of the parameters that the traced pass has not used: heads that run in training
-        only would not be cut along.
+        First names of the parameters that the traced pass did not use, such as those of heads that
+        run in training only; removal would not cut them.
     """
 
     groups: dict[str, ChannelGroup]
@@ -183,7 +184,7 @@ class ChannelGraph:
     unused: tuple[str, ...]
 
     def with_frozen(self, reasons: Mapping[str, str]) -> ChannelGraph:
-        """Return the graph in which these groups cannot be pruned, each with its reason."""
+        """Return a graph in which these groups are frozen too, each with its reason."""
         moved = {name: replace(self.groups[name], frozen=why) for name, why in reasons.items()}
         groups = {name: group for name, group in self.groups.items() if name not in moved}
         return replace(self, groups=groups, frozen={**self.frozen, **moved})

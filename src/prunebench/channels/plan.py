@@ -1,4 +1,4 @@
-"""What a pruning method decides: units that leave, and entries that become zero."""
+"""The decision of a pruning method: units to remove and entries to set to zero."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Plan:
-    """Units to remove per group and entries to zero per parameter.
+    """Units to remove from each group and entries to zero in each parameter.
 
     Attributes
     ----------
     removed
-        Group name to int64 units, numbered in the network as it is now.
+        Group name to int64 units, numbered as in the current network.
     zeroed
-        Parameter name to a bool tensor of the parameter's shape; True is kept.
+        Parameter name to a bool mask of the parameter's shape; True is kept.
 
     Raises
     ------
     ValueError
-        If units are not one-dimensional int64, negative or listed twice, or a mask is not bool.
+        If units are not one-dimensional int64, are negative or listed twice, or a mask is not bool.
     """
 
     removed: dict[str, Tensor] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Plan:
 
 
 def check_units(group: str, units: Tensor) -> None:
-    """Raise ValueError unless `units` is a set of non-negative int64 numbers."""
+    """Raise ValueError unless `units` are distinct non-negative int64 numbers."""
     if units.dtype != torch.int64 or units.ndim != 1:
         raise ValueError(
             f"units of {group!r} must be one-dimensional int64, "

@@ -1,4 +1,4 @@
-"""Take units out of a network, or silence them where they are."""
+"""Remove units from a network, or mask them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Cuts = Sequence[tuple[int, Tensor]]
 
 
 def kept_units(n_units: int, removed: Tensor) -> Tensor:
-    """Return the (kept,) units that are not removed, in ascending order.
+    """Return the (kept,) remaining units in ascending order.
 
     >>> kept_units(4, torch.tensor([2, 0]))
     tensor([1, 3])
     """
-    keep = np.ones(n_units, bool)  # a third of the time that tensors of this size take
+    keep = np.ones(n_units, bool)  # three times as fast as tensors of this size
     keep[removed.numpy(force=True)] = False
     return torch.from_numpy(np.flatnonzero(keep))
 
@@ -31,17 +31,17 @@ def kept_units(n_units: int, removed: Tensor) -> Tensor:
 def slicing(
     graph: ChannelGraph, removed: Mapping[str, Tensor]
 ) -> dict[str, list[tuple[int, Tensor]]]:
-    """Return what is kept of each parameter and buffer: name to (dimension, kept slices) pairs.
+    """Return the kept slices of each parameter and buffer: name to (dimension, kept slices) pairs.
 
-    The one place that decides what is cut; all names of a shared tensor are listed, tensors that
-    keep everything are not.
+    Every cut is decided here. All names of a shared tensor are listed; tensors that keep all slices
+    are not.
 
     Raises
     ------
     ValueError
         For an unknown or frozen group, or a unit that is out of range or listed twice.
     ModelError
-        If a group would lose all its units.
+        If a group would lose all of its units.
     """
     check_removed(graph, removed)
     gone: dict[tuple[tuple[str, ...], int], list[Tensor]] = {}
@@ -61,7 +61,7 @@ def slicing(
 
 
 def check_removed(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
-    """Raise ValueError or ModelError as `slicing` says."""
+    """Raise the errors described in `slicing`."""
     check_names(graph, removed)
     for name, units in removed.items():
         check_units(name, units)
@@ -73,14 +73,14 @@ def check_removed(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
 
 
 def slice_tensor(tensor: Tensor, cuts: Cuts) -> Tensor:
-    """Return a copy of what is kept of a weight, a mask or a momentum, in the same layout.
+    """Return a copy of the kept slices of a weight, mask or momentum, in the same memory format.
 
     >>> slice_tensor(torch.arange(6).reshape(2, 3), [(1, torch.tensor([0, 2]))])
     tensor([[0, 2],
             [3, 5]])
     """
     result = tensor.detach()
-    for dim, keep in sorted(cuts, key=lambda cut: cut[0]):  # whole rows first, which is faster
+    for dim, keep in sorted(cuts, key=lambda cut: cut[0]):  # rows first, which is faster
         result = result.index_select(dim, keep.to(tensor.device))
     if tensor.ndim == 4 and not tensor.is_contiguous():
         return result.contiguous(memory_format=torch.channels_last)
@@ -88,9 +88,9 @@ def slice_tensor(tensor: Tensor, cuts: Cuts) -> Tensor:
 
 
 def mask(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy in which nothing reads the units: their columns in the consumers are zero.
+    """Return a copy in which no layer reads the units: their columns in the consumers are zero.
 
-    Zeroing the producers instead would be wrong wherever an activation does not map 0 to 0.
+    Zeroing the producers instead would be wrong if an activation does not map 0 to 0.
     """
     check_removed(graph, removed)
     masked = copy.deepcopy(model)
@@ -114,17 +114,17 @@ def remove(
 ) -> nn.Module:
     """Return a network without the units.
 
-    The copy shares no memory with the original, which stays as it is unless `in_place`. Cut
-    parameters are new objects without gradient; what else they or their modules carry is kept.
-    Attributes of modules that repeat a shape are corrected.
+    The copy shares no memory with the original, which is unchanged unless `in_place`. Cut
+    parameters are new objects without gradients; they and their modules keep all other attributes.
+    Module attributes that store a shape, such as `out_channels`, are updated.
 
     Raises
     ------
     ValueError, ModelError
-        As `slicing` does.
+        As in `slicing`.
     """
     cuts = slicing(graph, removed)
-    # Deep-copying with the cut tensors already in the memo copies nothing that is thrown away.
+    # With the cut tensors in the memo, deepcopy does not copy the full ones.
     memo: dict[int, Any] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
     holders = []
@@ -158,7 +158,7 @@ def remove(
 
 
 def cut_copy(tensor: Tensor, cuts: Cuts) -> Tensor:
-    """Return the slices as the kind of tensor they came from, with its attributes."""
+    """Return the kept slices as a parameter or buffer like the original, with its attributes."""
     result = slice_tensor(tensor, cuts)
     if isinstance(tensor, nn.Parameter):
         result = nn.Parameter(result, requires_grad=tensor.requires_grad)
@@ -167,7 +167,7 @@ def cut_copy(tensor: Tensor, cuts: Cuts) -> Tensor:
 
 
 def correct_attributes(module: nn.Module, passes: bool) -> None:
-    """Correct the numbers with which a module repeats the shape of its tensors."""
+    """Update the attributes of a module that store the shapes of its tensors."""
     if isinstance(module, nn.modules.conv._ConvNd):
         rows, columns = module.weight.shape[:2]
         if module.transposed:
@@ -187,7 +187,7 @@ def correct_attributes(module: nn.Module, passes: bool) -> None:
 
 
 def correct_norm(module: nn.Module, n_channels: int) -> None:
-    """Correct the number of channels of a normalization module."""
+    """Update the number of channels of a normalization module."""
     if isinstance(module, nn.GroupNorm):
         module.num_groups = module.num_groups * n_channels // module.num_channels
         module.num_channels = n_channels
@@ -196,7 +196,7 @@ def correct_norm(module: nn.Module, n_channels: int) -> None:
 
 
 def correct_widths(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
-    """Correct normalization modules that have no tensor whose shape tells."""
+    """Update normalization modules that have no tensors."""
     for width in graph.widths:
         n_gone = sum(
             width.index[name][units.cpu()].numel()
@@ -208,7 +208,7 @@ def correct_widths(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, 
 
 
 def correct_pads(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
-    """Take the removed channels out of what padding modules add on either side."""
+    """Subtract the removed channels from those that padding modules add on either side."""
     for pad in graph.pads:
         gone = [
             pad.index[name][units.cpu()].reshape(-1)

@@ -1,12 +1,12 @@
-"""The place of each convolution and linear layer in its network, read off the traced flow.
+"""Roles of layers: the place and kind of each convolution and linear layer in its network.
 
-No name and no architecture matters: a block is what lies between a fork and the place where its
-paths meet again, in a sum or side by side.
+Roles follow from the traced flow alone, not from names or architectures. A block lies between a
+fork and the point where its paths meet again, in a sum or a concatenation.
 
-- Residual blocks: `first` and `last`, in bottlenecks `middle` too, and a `shortcut` where one has
-  a convolution; around them the `stem` and the `head`.
-- Inverted bottlenecks: the same where a block has a shortcut; `chain` where it has none.
-- Concatenations: the layers that write into the concatenation are `last`.
+- Residual blocks: `first` and `last`, in bottlenecks also `middle`, and `shortcut` if the shortcut
+  has a convolution; outside the blocks `stem` and `head`.
+- Inverted bottlenecks: the same if the block has a shortcut, otherwise `chain`.
+- Concatenations: the layers whose outputs are concatenated are `last`.
 - Squeeze-and-excitation: `gate`.
 - Plain networks: `chain` between stem and head.
 """
@@ -25,24 +25,25 @@ Place = Literal["stem", "chain", "first", "middle", "last", "shortcut", "gate", 
 
 @dataclass(frozen=True)
 class LayerRole:
-    """What a layer does; one that is called several times has the place of its first call.
+    """Role of a layer; a layer that is called several times has the place of its first call.
 
     Attributes
     ----------
     place
-        "stem" reads the network's input and "head" makes its output. Inside of a block, "last"
-        writes what the block's paths meet in, "first" reads nothing of the block, and "middle" is
-        what lies between. "shortcut" is the only layer of its path, in a sum with a longer path.
-        "gate" computes factors for the output of other layers. "chain" lies in no block.
+        "stem" reads the network's input and "head" produces its output. In a block, "last" produces
+        an operand of the operation in which the block's paths meet, "first" reads no layer of the
+        block, and "middle" lies between them. "shortcut" is the only layer of its path, in a sum
+        with a longer path. "gate" computes factors for the output of other layers. "chain" lies in
+        no block.
     kind
-        "depthwise" and "grouped" convolutions, "pointwise" ones of one pixel, "full" ones,
-        "linear" layers.
+        "depthwise" and "grouped" convolutions, "pointwise" ones (1x1), "full" ones, and "linear"
+        layers.
     block
-        Number of the block, from 0 in network order; None for a layer that lies in none. A
-        layer in nested blocks belongs to the innermost, a gate to the block around it.
+        Number of the block, from 0 in network order; None for a layer outside blocks. A layer in
+        nested blocks belongs to the innermost one, a gate to the block around it.
     parents
-        Weights of the layers whose outputs it reads through no other layer, in network order; of
-        all its calls.
+        Weights of the layers whose outputs it reads directly, in any of its calls, in network
+        order.
     """
 
     place: Place
@@ -53,7 +54,7 @@ class LayerRole:
 
 @dataclass(frozen=True)
 class Path:
-    """One of the paths that meet in a join: its layers, and those whose results meet there."""
+    """One of the paths that meet in a join: its layers, and those that produce its result."""
 
     join: int
     layers: tuple[int, ...]
@@ -64,7 +65,7 @@ class Path:
 def layer_roles(graph: ChannelGraph) -> dict[str, LayerRole]:
     """Return the role of every convolution and linear layer by its weight, in network order.
 
-    A weight that is computed in each pass has no parameter of its own, so it is not listed.
+    Weights that are computed in each pass are not listed, since they are no parameters.
     """
     flow = graph.flow
     paths = list(all_paths(flow))
@@ -88,7 +89,7 @@ def layer_roles(graph: ChannelGraph) -> dict[str, LayerRole]:
 
 
 def place_of(number: int, flow: Flow, path: Path | None, gate: Path | None) -> Place:
-    """Return the place of one call; `path` and `gate` are the innermost that it lies on."""
+    """Return the place of one call; `path` and `gate` are the innermost ones that contain it."""
     if number in flow.outputs:
         return "head"
     if flow.reads[number] == {NETWORK_INPUT}:
@@ -119,7 +120,7 @@ def parents(graph: ChannelGraph, weight: str) -> tuple[str, ...]:
 
 
 def shortest(paths: Iterable[Path]) -> dict[int, Path]:
-    """Return the path of fewest layers that each layer lies on, the first of several."""
+    """Return the path with the fewest layers that contains each layer, the first of several."""
     found: dict[int, Path] = {}
     for path in paths:
         for layer in path.layers:
@@ -135,12 +136,12 @@ def gates(flow: Flow) -> set[int]:
 
 
 def all_paths(flow: Flow) -> Iterator[Path]:
-    """Yield the paths of every join, each from where it leaves the others.
+    """Yield the paths of every join, each from the point where it separates from the others.
 
-    A set of layers is an int with a bit for each, shifted by one for the network's input, so that
-    unions and differences over a whole network are single operations.
+    A set of layers is an int with one bit per layer, shifted by one for the network's input, so
+    that unions and differences over a whole network are single operations.
     """
-    above: list[int] = []  # a layer and all that it depends on
+    above: list[int] = []  # each layer and all layers that it depends on
     for number, reads in enumerate(flow.reads):
         above.append(union(above, reads) | 2 << number)
     for join, (kind, operands) in enumerate((j.kind, j.operands) for j in flow.joins):
@@ -153,7 +154,7 @@ def all_paths(flow: Flow) -> Iterator[Path]:
             shared = common | 1
             for other in closures.values():
                 if other != closure and other & closure == other:
-                    shared |= other  # all of another path, as at an identity
+                    shared |= other  # the whole of another path, as with an identity
             sides[ends] = members(closure & ~shared)
         lengths = {ends: length(flow, layers) for ends, layers in sides.items()}
         for ends, layers in sides.items():
@@ -167,7 +168,7 @@ def all_paths(flow: Flow) -> Iterator[Path]:
 
 
 def union(above: list[int], sources: Sources) -> int:
-    """Return the sources and all that they depend on."""
+    """Return the sources and all layers that they depend on."""
     result = 0
     for source in sources:
         result |= 1 if source == NETWORK_INPUT else above[source]
@@ -189,7 +190,7 @@ def members(layers: int) -> tuple[int, ...]:
 
 
 def length(flow: Flow, layers: tuple[int, ...]) -> int:
-    """Return how many of these layers, in ascending order, lie one behind the other."""
+    """Return the length of the longest chain among these layers, given in ascending order."""
     depth: dict[int, int] = {}
     for layer in layers:
         depth[layer] = 1 + max((depth.get(source, 0) for source in flow.reads[layer]), default=0)

@@ -1,16 +1,16 @@
-"""Which layers or groups a paper prunes, as rules over the traced structure.
+"""Select the layers or groups that a paper prunes, by rules over the traced structure.
 
-A selection is a list of rules, applied in order: each adds the layers that it names, and one that
-begins with "not" takes them out again. A rule is one of
+A selection is a list of rules, applied in order: a rule adds the layers that it names, and a rule
+that begins with "not" removes them again. A rule is one of
 
 - a place or a kind of `LayerRole`: "stem", "first", "shortcut", "depthwise" ...;
-- a group's role: "stream" or "inside" ("stem" is both);
-- a name of `RULES`;
+- a group's role: "stream" or "inside" ("stem" is also a place);
+- a name in `RULES`;
 - a layer's path, or a pattern of paths: "layer1.*.conv1"; "conv1*" for a path without a dot.
 
-In the papers: GReg and EPruner take `first_convolutions` of basic blocks, `first` and `middle` of
-bottlenecks; SFP `convolutions` in a residual network for small images and
-`except_shortcuts` in one for ImageNet; Group Fisher every group: `stem`, `stream`, `inside`.
+The papers' selections: GReg and EPruner prune the `first_convolutions` of basic blocks, `first` and
+`middle` of bottlenecks; SFP prunes the `convolutions` of a residual network for small images and
+`except_shortcuts` in one for ImageNet; Group Fisher prunes every group: `stem`, `stream`, `inside`.
 
 >>> check_rule("not layer1.0.*")
 """
@@ -39,9 +39,9 @@ WORDS = {*RULES, *GROUP_ROLES, *get_args(Place), *get_args(LayerKind)}
 
 
 def check_rule(rule: str) -> None:
-    """Raise ConfigError for a rule that is neither a known word nor a layer's path or pattern.
+    """Raise ConfigError for a rule that is neither a known word nor a path or pattern of layers.
 
-    Whether a path exists depends on the network and is asked when one is there.
+    Whether a path exists is checked later, since it depends on the network.
     """
     name = rule.removeprefix(NOT)
     if name not in WORDS and not any(sign in name for sign in ".*?["):
@@ -49,12 +49,12 @@ def check_rule(rule: str) -> None:
 
 
 def select_layers(graph: ChannelGraph, rules: Sequence[str]) -> dict[str, LayerRole]:
-    """Return the convolutions and linear layers that the rules choose, in network order.
+    """Return the convolutions and linear layers that the rules select, in network order.
 
     Raises
     ------
     ConfigError
-        For an unknown word, or a path or pattern that fits no layer.
+        For an unknown word, or a path or pattern that matches no layer.
     """
     roles = layer_roles(graph)
     chosen: set[str] = set()
@@ -65,15 +65,15 @@ def select_layers(graph: ChannelGraph, rules: Sequence[str]) -> dict[str, LayerR
 
 
 def select_groups(graph: ChannelGraph, rules: Sequence[str]) -> dict[str, ChannelGroup]:
-    """Return the prunable groups that the rules choose, in network order.
+    """Return the prunable groups that the rules select, in network order.
 
-    Rules about layers choose a group if they choose all layers that produce its units: what one
-    of them must keep, all keep. Gates count only where nothing else produces the units.
+    Rules about layers select a group if they select all layers that produce its units: a unit that
+    one of them must keep is kept in all. Gates count only if no other layer produces the units.
 
     Raises
     ------
     ConfigError
-        As `select_layers` does.
+        As in `select_layers`.
     """
     roles = layer_roles(graph)
     layers: set[str] = set()
@@ -96,13 +96,13 @@ def select_groups(graph: ChannelGraph, rules: Sequence[str]) -> dict[str, Channe
 
 
 def _makers(group: ChannelGroup, roles: dict[str, LayerRole]) -> list[str]:
-    """Return the weights that produce a group's units, gates only if there are no others."""
+    """Return the weights that produce a group's units; gates only if there are no others."""
     others = [weight for weight in group.producers if roles[weight].place != "gate"]
     return others or list(group.producers)
 
 
 def _layers_of(name: str, graph: ChannelGraph, roles: dict[str, LayerRole]) -> set[str]:
-    """Return the weights of the layers that a rule without "not" is about."""
+    """Return the weights of the layers that a rule names, without its "not"."""
     if name in RULES:
         return {weight for weight, role in roles.items() if RULES[name](role)}
     if name in get_args(Place) or name in get_args(LayerKind):
@@ -113,5 +113,5 @@ def _layers_of(name: str, graph: ChannelGraph, roles: dict[str, LayerRole]) -> s
     found = {weight for weight in roles if fnmatchcase(weight.rpartition(".")[0], name)}
     if not found:
         check_rule(name)
-        raise ConfigError(f"role {name!r} fits no layer of the network")
+        raise ConfigError(f"role {name!r} matches no layer of the network")
     return found

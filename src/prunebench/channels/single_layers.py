@@ -1,7 +1,7 @@
-"""Convolutions on their own, for methods that zero filters where nothing can be removed.
+"""Single convolutions as groups, for methods that zero the filters of each layer separately.
 
-Inside of a sum each convolution may silence filters of its own, which no smaller network can
-express: such a method ranks layers, not groups.
+The convolutions in a sum may then have different zero filters, which no smaller network can
+express. Such a method ranks the filters of layers, not the units of coupled groups.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from prunebench.core.errors import ConfigError
 
 
 def convolutions(graph: ChannelGraph) -> dict[str, ChannelGroup]:
-    """Return every convolution of channels that may leave as a group of its own, by path.
+    """Return a group for every convolution whose channels can be removed, by path.
 
-    In network order; a convolution that only makes the network's output is not listed.
+    In network order; a convolution that only produces the network's output is not listed.
     """
     dims = {
         member.parameters[0]: member.dim
@@ -40,13 +40,13 @@ def convolutions(graph: ChannelGraph) -> dict[str, ChannelGroup]:
 
 
 def norms_behind(model: nn.Module, example: Tensor) -> dict[str, str]:
-    """Return the batch norm that reads a convolution's own output, by path of the convolution.
+    """Return the path of the batch norm that reads a convolution's output, by the convolution's.
 
-    Seen while the network runs, so that no order of definition and no name matters. A norm behind
-    a sum, a concatenation or another layer belongs to no single convolution and is not listed,
-    nor is one of several that share a convolution.
+    Observed while the network runs, so that neither names nor the order of definition matter. A
+    norm after a sum, a concatenation or another layer belongs to no single convolution and is not
+    listed, and neither are several norms that share a convolution.
     """
-    outputs: dict[int, tuple[str, Any]] = {}  # by id; holding the tensors keeps their ids apart
+    outputs: dict[int, tuple[str, Any]] = {}  # by id; the tensors stay alive, so ids are unique
     pairs: set[tuple[str, str]] = set()
 
     def follow(path: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
@@ -74,7 +74,7 @@ def norms_behind(model: nn.Module, example: Tensor) -> dict[str, str]:
 def with_norms(
     layers: Mapping[str, ChannelGroup], norms: Mapping[str, str]
 ) -> dict[str, ChannelGroup]:
-    """Return the convolutions joined by scale and shift of their batch norms.
+    """Add the scale and shift of their batch norms to the groups of convolutions.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Check that a network without units computes what the network with silenced units computes."""
+"""Check that a network with removed units computes the same as one with masked units."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from prunebench.channels.trace.tracer import FAILURES, trace
 from prunebench.channels.untouched import own_randomness
 from prunebench.core.errors import ModelError
 
-TOLERANCE = 1e-9  # float64, relative to the largest output; sums in another order give 1e-15
+TOLERANCE = 1e-9  # float64, relative to the largest output; another order of sums gives 1e-15
 N_PLANS = 3
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes
     ----------
     largest
-        Largest relative difference among the groups that hold.
+        Largest relative difference over the groups that can be pruned.
     broken
-        Group name to what happened, for groups that must not be pruned:
+        Group name to failure, for groups that must not be pruned:
         `graph.with_frozen(report.broken)` freezes them.
     """
 
@@ -41,12 +41,12 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class Check:
-    """Inputs, the mode in which two networks are compared on them, and whose outputs count.
+    """Inputs, mode and outputs of a comparison of two networks.
 
     Attributes
     ----------
     watch
-        Paths of modules whose outputs are compared; without any, the network's own output is.
+        Paths of modules whose outputs are compared; if empty, the network's output is compared.
     """
 
     inputs: Any
@@ -63,24 +63,25 @@ def verify(
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
     watch: Sequence[str] = (),
 ) -> VerifyReport:
-    """Compare removal with masking, group by group and for several whole plans.
+    """Compare removal with masking, for each group alone and for several plans over all groups.
 
-    Works on a float64 copy with random normalization statistics and affine parameters, in eval
-    mode, and in train mode too where two runs agree (without dropout, a detector without targets
-    does not run at all), on the example and on a batch of another size.
+    Uses a float64 copy with random normalization statistics and affine parameters and without
+    dropout, on the example and on a batch of another size. Runs in eval mode, and in train mode too
+    if two runs there agree; a detector, for instance, does not train without targets.
 
     Parameters
     ----------
     grouped, modes
-        As `trace` takes them.
+        As in `trace`.
     watch
         Paths of modules whose outputs are compared instead of the network's: the heads of a
-        detector, since what follows them (the best k, suppression of overlaps) is not continuous.
+        detector, since the selection of the best boxes and the suppression of overlaps after them
+        are not continuous.
 
     Raises
     ------
     ModelError
-        If a plan over all groups that hold alone breaks, or the network does not run.
+        If the network does not run, or if a plan over all groups that passed alone fails.
     """
     graph = trace(model, example, grouped=grouped, modes=modes)
     probe = without_dropout(randomized(model, seed))
@@ -107,7 +108,7 @@ def verify(
 
 
 def unused(graph: ChannelGraph) -> str:
-    """Return a hint at parameters that the trace has not seen in use, if there are any."""
+    """Return a hint at parameters that no traced mode uses, if there are any."""
     names = ", ".join(graph.unused)
     return f"; no traced mode uses {names}" if names else ""
 
@@ -115,7 +116,7 @@ def unused(graph: ChannelGraph) -> str:
 def compare(
     model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor], checks: Sequence[Check]
 ) -> tuple[float, str]:
-    """Return the largest relative difference, and what is wrong if removal breaks something."""
+    """Return the largest relative difference, and the failure if removal breaks something."""
     masked, smaller = mask(model, graph, removed), remove(model, graph, removed)
     largest = 0.0
     for check in checks:
@@ -133,7 +134,7 @@ def compare(
 
 
 def repeats_in_training(model: nn.Module, check: Check) -> bool:
-    """Whether the network runs in train mode, and twice to the same outputs."""
+    """Whether the network runs in train mode and gives the same outputs twice."""
     training = replace(check, training=True)
     try:
         runs = [outputs(copy.deepcopy(model), training, seed) for seed in (0, 1)]
@@ -144,7 +145,7 @@ def repeats_in_training(model: nn.Module, check: Check) -> bool:
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
-    """Return the model, with nothing dropped: noise of another shape cannot be compared."""
+    """Switch dropout off and return the model: noise of another shape cannot be compared."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
@@ -152,7 +153,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 
 def single_plans(graph: ChannelGraph, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield the first, the last and some random units of each group that can lose one."""
+    """Yield the first, the last and some random units of each group with more than one."""
     draw = random.Random(seed)
     for name, group in graph.groups.items():
         n = group.n_units
@@ -163,7 +164,7 @@ def single_plans(graph: ChannelGraph, seed: int) -> Iterator[tuple[str, Tensor]]
 
 
 def whole_plans(graph: ChannelGraph, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Yield random plans over all groups; one unit at least stays in each."""
+    """Yield random plans over all groups; at least one unit of each is kept."""
     draw = random.Random(seed + 1)
     for _ in range(N_PLANS):
         yield {
@@ -177,7 +178,7 @@ def whole_plans(graph: ChannelGraph, seed: int) -> Iterator[dict[str, Tensor]]:
 def randomized(model: nn.Module, seed: int) -> nn.Module:
     """Return a float64 copy in which statistics, affine parameters and scales differ by channel.
 
-    Their defaults (zeros, ones, layer scales of 1e-6) would hide what goes to the wrong channel.
+    Their defaults (zeros, ones, layer scales of 1e-6) would hide values in the wrong channel.
     """
     probe = copy.deepcopy(model).double()
     generator = torch.Generator().manual_seed(seed)
@@ -201,7 +202,7 @@ def as_float64(example: Any) -> Any:
 
 
 def larger_batch(example: Any) -> Any:
-    """Return the inputs with one more example: a list's first again, a tensor's mirrored."""
+    """Return the inputs with one more example: a list's first item, a tensor's first mirrored."""
     if isinstance(example, Tensor):
         return torch.cat([example, example[:1].flip(-1)]) if example.ndim else example
     if isinstance(example, list):
@@ -210,7 +211,7 @@ def larger_batch(example: Any) -> Any:
 
 
 def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
-    """Return the tensors that the network, or its watched modules, compute."""
+    """Return the tensors that the network or its watched modules compute."""
     watched: list[Any] = []
     handles = [
         model.get_submodule(path).register_forward_hook(lambda m, args, out: watched.append(out))
@@ -229,7 +230,7 @@ def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
 
 
 def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
-    """Return the largest difference over the largest expected value; nan counts as infinite."""
+    """Return the largest difference over the largest expected value; NaN counts as infinite."""
     scale = max([float(a.abs().max()) for a in expected if a.numel()], default=0.0)
     differences = [
         float((a - b).abs().max()) for a, b in zip(expected, found, strict=True) if a.numel()
@@ -241,9 +242,9 @@ def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
 def largest_difference(
     model_a: nn.Module, model_b: nn.Module, example: Tensor | tuple[Any, ...]
 ) -> float:
-    """Return by how much two networks' outputs differ, relative to the largest output of the first.
+    """Return the largest difference of two networks' outputs, relative to the first's largest.
 
-    In float64 and eval mode, on copies.
+    Compares copies in float64 and eval mode.
     """
     check = Check(as_float64(example), False, ())
     a, b = (outputs(copy.deepcopy(m).double(), check) for m in (model_a, model_b))

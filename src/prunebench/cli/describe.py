@@ -1,4 +1,4 @@
-"""What `prunebench groups` traces: any network that a name or a function builds."""
+"""Build, trace and describe a network for `prunebench groups`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from prunebench.core.errors import ConfigError, ModelError
 from prunebench.core.files import write_text
 from prunebench.models import registry
 
-CLASSES = 10  # of this project's networks, whose builders have no default
+CLASSES = 10  # default for this project's networks, whose builders have none
 
 
 def report(
     architecture: str, num_classes: int | None, image: str, grouped: str, out: Path | None
 ) -> Iterator[str]:
-    """Yield the description of a network's groups; draw it to `out` where that is given."""
+    """Yield the description of a network's groups; draw them to the file `out` if it is given."""
     shape = image_shape(image)
     model = build(architecture, num_classes, shape[0])
     graph = trace(model, torch.rand(1, *shape), grouped=grouped)  # type: ignore[arg-type]
@@ -41,20 +41,20 @@ def image_shape(text: str) -> tuple[int, int, int]:
     (3, 32, 32)
     """
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", text):
-        raise ConfigError(f"--image: {text!r} is not channels, height and width, as in 3x32x32")
+        raise ConfigError(f"--image: {text!r} is not of the form CxHxW, as in 3x32x32")
     channels, height, width = (int(part) for part in text.split("x"))
     return channels, height, width
 
 
 def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Module:
-    """Build one of this project's networks, or what `module:function` returns.
+    """Build one of this project's networks, or call `module:function`.
 
     Raises
     ------
     ConfigError
         For an unknown name, or a module that cannot be imported or has no such function.
     ModelError
-        If the function returns no network or does not take what it is given.
+        If the function fails or returns no network.
     """
     if ":" not in architecture:
         n = CLASSES if num_classes is None else num_classes
@@ -69,5 +69,5 @@ def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Mo
     except (TypeError, ValueError) as error:
         raise ModelError(f"network {architecture!r} cannot be built: {error}") from None
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{architecture!r} returns {type(model).__name__}, no network")
+        raise ModelError(f"{architecture!r} returns {type(model).__name__}, not an nn.Module")
     return model

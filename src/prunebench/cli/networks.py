@@ -14,16 +14,17 @@ from prunebench.core.errors import PrunebenchError, ResultError
 def groups(
     architecture: Annotated[
         str,
-        typer.Argument(help="Name of a network, or module:function, as torchvision.models:vgg16."),
+        typer.Argument(help="Network name, or module:function such as torchvision.models:vgg16."),
     ],
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Without it 10, or what the function defaults to.")
+        int | None,
+        typer.Option(min=1, help="Classes (default: 10, or the function's own)."),
     ] = None,
-    image: Annotated[str, typer.Option(help="Channels, height and width.")] = "3x32x32",
+    image: Annotated[str, typer.Option(help="Input size: channels, height, width.")] = "3x32x32",
     grouped: Annotated[
         str,
         typer.Option(
-            help="Units of grouped convolutions: whole groups, or the same place in all.",
+            help="Units of grouped convolutions: whole groups, or one position in all groups.",
             metavar="auto|whole|local",
             callback=among("auto", "whole", "local"),
         ),
@@ -32,9 +33,9 @@ def groups(
         Path | None, typer.Option(help="An .svg file: the layers, coupled ones in one color.")
     ] = None,
 ) -> None:
-    """Show which channels of a network leave together.
+    """List the coupled channels of a network.
 
-    Also which cannot leave and why, and how small the network can become.
+    Also lists the channels that cannot be pruned, with reasons, and the largest possible reduction.
     """
     from prunebench.cli.describe import report
 

@@ -131,11 +131,11 @@ def test_sizes_written_in_the_code_freeze(function, c_in, reason):
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (lambda x: x / x.norm(dim=1, keepdim=True), "summed over its channels"),
-        (lambda x: F.normalize(x, dim=1), "summed over its channels"),
-        (lambda x: x / x.norm(p=2, dim=(1, 2, 3), keepdim=True), "summed over its channels"),
-        (lambda x: x / x.mean(1, keepdim=True), "summed over its channels by aten.mean"),
-        (lambda x: x / torch.linalg.vector_norm(x, 3, dim=1, keepdim=True), "summed over"),
+        (lambda x: x / x.norm(dim=1, keepdim=True), "reduced over its channels"),
+        (lambda x: F.normalize(x, dim=1), "reduced over its channels"),
+        (lambda x: x / x.norm(p=2, dim=(1, 2, 3), keepdim=True), "reduced over its channels"),
+        (lambda x: x / x.mean(1, keepdim=True), "reduced over its channels by aten.mean"),
+        (lambda x: x / torch.linalg.vector_norm(x, 3, dim=1, keepdim=True), "reduced over"),
     ],
 )
 def test_norms_over_channels_freeze(function, reason):

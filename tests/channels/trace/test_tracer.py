@@ -129,7 +129,7 @@ def test_output_channels_are_frozen(two_layer_net):
         (lambda x: x[:, [3, 0]], 2, "cut along its channels"),
         (lambda x: x[:, 0:1] + 0 * x[:, 1:2], 1, "cut along its channels"),
         (lambda x: x.split(2, 1)[0], 2, "cut along its channels"),
-        (lambda x: x.mean(1, keepdim=True), 1, "summed over its channels by aten.mean"),
+        (lambda x: x.mean(1, keepdim=True), 1, "reduced over its channels by aten.mean"),
         (lambda x: x.softmax(1), 4, "mixed across its channels by aten._softmax"),
         (lambda x: F.layer_norm(x, x.shape[1:]), 4, "normalized over its channels"),
         (lambda x: x + torch.ones(1, 4, 1, 1), 4, "combined with a constant, whose size is fixed"),

@@ -40,7 +40,7 @@ def reduction(p: Pass, op: Operation) -> Value:
         else ChannelAxis(axis.ids, op.first_out.shape, tuple(map(stay.index, axis.dims)))
         for axis in value.axes
     ]
-    return p.settle(value, axes, f"summed over its channels by {op.name}")
+    return p.settle(value, axes, f"reduced over its channels by {op.name}")
 
 
 def across(p: Pass, op: Operation) -> Value:
