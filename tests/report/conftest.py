@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
@@ -17,6 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from prunebench.experiments.recipe import Recipe, Schedule
+from prunebench.experiments.results import (
+    CostResult,
+    DiagnosticRow,
+    HistoryRow,
+    LatencyEntry,
+    LatencyResult,
+    TrainingResult,
+    write_diagnostics,
+    write_history,
+)
 from prunebench.experiments.spec import BaseSpec, RunSpec
 from prunebench.report.collect import collect_to_csv
 from prunebench.report.runs_csv import read_runs
@@ -119,10 +128,41 @@ def run_spec(network: str, method: str, setting: str, ratio: float | None, seed:
 
 def write_base(results: Path, spec: BaseSpec) -> None:
     top1 = NETWORKS[spec.architecture][2] + 0.28 * spec.seed
-    write(
-        results / spec.path / "training.json",
-        {"spec_hash": spec.hash, "top1": top1, "val_top1": top1 - 0.1},
-    )
+    trained(spec, top1, val_top1=top1 - 0.1).write(results / spec.path)
+
+
+def trained(spec: BaseSpec | RunSpec, top1: float, **known: Any) -> TrainingResult:
+    """A training.json of a run without phases, except for what is known."""
+    plain = {
+        "spec_hash": spec.hash,
+        "base_hash": None,
+        "weights_sha256": "",
+        "pretrained": None,
+        "top1": top1,
+        "val_top1": top1 - 0.2,
+        "top1_best_val": top1 + 0.05,
+        "top1_best_test": top1 + 0.1,
+        "top1_masked": None,
+        "epochs": 0.0,
+        "seconds": {},
+        "selection_seconds": 0,
+        "summary": {},
+        "capped": (),
+        "masked_removed_difference": 3e-15,
+        "plans": (),
+        "resumed_at": (),
+        "peak_memory_mb": 500,
+        "device": "cpu",
+        "threads": 1,
+        "processes": 1,
+        "more_parts": 1,
+        "deterministic": False,
+        "data_sha256": "",
+        "versions": {"prunebench": "0.1.0", "torch": "2.14.0", "python": "3.11.2"},
+        "commit": "3e95582",
+        "spec": spec.model_dump(mode="json"),
+    }
+    return TrainingResult.model_validate(plain | known)
 
 
 def write_run(results: Path, spec: RunSpec) -> None:
@@ -149,122 +189,103 @@ def write_run(results: Path, spec: RunSpec) -> None:
     folder = results / spec.path
     weights = f"{noise.getrandbits(256):064x}"
     own = {"spec_hash": spec.hash, "weights_sha256": weights}
-    seconds = {name: 0.4 * epochs for name, epochs in phases}
-    write(
-        folder / "training.json",
-        own
-        | {
-            "spec": spec.model_dump(mode="json"),
-            "base_hash": None if spec.method in FRESH else spec.base.hash,
-            "top1": top1,
-            "val_top1": top1 - 0.2,
-            "top1_best_val": top1 + 0.05,
-            "top1_best_test": top1 + 0.1,
-            "top1_masked": None,
-            "epochs": float(sum(epochs for _, epochs in phases)),
-            "seconds": seconds,
-            "selection_seconds": 2.4 if spec.method == "epruner" else 0.05 * share,
-            "summary": {"magnitude_ratio": 30 + 40 * share} if spec.method == "greg_1" else {},
-            "capped": ["regularize"] if spec.method == "greg_1" and share > 0.8 else [],
-            "masked_removed_difference": 3e-15,
-            "versions": {"prunebench": "0.1.0", "torch": "2.14.0", "python": "3.11.2"},
-            "commit": "3e95582",
-            "device": "cpu",
-            "threads": 1,
-        },
-    )
-    write(
-        folder / "metrics.json",
-        own
-        | {
-            "macs": macs,
-            "params": params,
-            "macs_theoretical": macs,
-            "sparsity": 0.0,
-            "activations": round(60_000 * kept),
-            "base_macs": base_macs,
-            "base_params": base_params,
-            "base_activations": 60_000,
-            "uncounted_operators": {},
-        },
-    )
+    trained(
+        spec,
+        top1,
+        weights_sha256=weights,
+        base_hash=None if spec.method in FRESH else spec.base.hash,
+        epochs=float(sum(epochs for _, epochs in phases)),
+        seconds={name: 0.4 * epochs for name, epochs in phases},
+        selection_seconds=2.4 if spec.method == "epruner" else 0.05 * share,
+        summary={"magnitude_ratio": 30 + 40 * share} if spec.method == "greg_1" else {},
+        capped=("regularize",) if spec.method == "greg_1" and share > 0.8 else (),
+    ).write(folder)
+    CostResult(
+        macs=macs,
+        params=params,
+        macs_theoretical=macs,
+        sparsity=0.0,
+        activations=round(60_000 * kept),
+        base_macs=base_macs,
+        base_params=base_params,
+        base_activations=60_000,
+        uncounted_operators={},
+        **own,
+    ).write(folder)
     write(folder / "structure.json", {"architecture": spec.architecture, "layers": widths})
-    write(folder / "latency.json", own | {"entries": _latencies(base_macs / macs, noise)})
-    _write_history(folder / "history.csv", spec, phases, top1, noise)
-    _write_insides(folder / "diagnostics.csv", spec)
+    LatencyResult(entries=tuple(_latencies(base_macs / macs, noise)), **own).write(folder)
+    write_history(folder, _history(spec, phases, top1, noise))
+    write_diagnostics(folder, _diagnostics(spec))
 
 
-def _write_insides(path: Path, spec: RunSpec) -> None:
-    rows = ["phase,step,layer,quantity,value"]
+def _diagnostics(spec: RunSpec) -> Iterator[DiagnosticRow]:
     if spec.method == "greg_1":
-        rows += [
-            f"regularize,{step},layers.{i},{quantity},{value * (1 + i / 10)}"
-            for step in (18, 36, 54)
-            for quantity, value in (("penalty", step / 54), ("magnitude_ratio", 1.1**step))
-            for i in range(3)
-        ]
+        for step in (18, 36, 54):
+            for quantity, value in (("penalty", step / 54), ("magnitude_ratio", 1.1**step)):
+                for i in range(3):
+                    layer, number = f"layers.{i}", value * (1 + i / 10)
+                    yield DiagnosticRow("regularize", step, layer, quantity, number)
     if spec.method == "epruner":
-        rows += [f"select,0,layers.{i},mean_cluster_size,{i + 1}.5" for i in range(3)]
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        for i in range(3):
+            yield DiagnosticRow("select", 0, f"layers.{i}", "mean_cluster_size", i + 1.5)
 
 
-def _latencies(speedup: float, noise: random.Random) -> list[dict[str, Any]]:
-    entries = []
+def latency(device_kind: str, batch_size: int, median_ms: float, base_ms: float) -> LatencyEntry:
+    return LatencyEntry(
+        device_kind=device_kind,
+        device="some device",
+        batch_size=batch_size,
+        precision="fp32",
+        memory_format="channels_last",
+        median_ms=median_ms,
+        q25_ms=median_ms * 0.98,
+        q75_ms=median_ms * 1.02,
+        base_median_ms=base_ms,
+        base_q25_ms=base_ms * 0.98,
+        base_q75_ms=base_ms * 1.02,
+        speedup=base_ms / median_ms,
+        repeats=11,
+        warmup=6,
+        threads=1,
+    )
+
+
+def _latencies(speedup: float, noise: random.Random) -> Iterator[LatencyEntry]:
     for batch_size, base_ms, power in ((1, 2.1, 0.2), (64, 31.0, 0.7)):
         gain = speedup**power * noise.uniform(0.97, 1.03)
-        entries.append(
-            {
-                "device_kind": "cpu",
-                "device": "some CPU",
-                "batch_size": batch_size,
-                "precision": "fp32",
-                "memory_format": "channels_last",
-                "median_ms": base_ms / gain,
-                "q25_ms": base_ms / gain * 0.98,
-                "q75_ms": base_ms / gain * 1.02,
-                "base_median_ms": base_ms,
-                "speedup": gain,
-                "repeats": 11,
-                "warmup": 6,
-            }
+        yield latency("cpu", batch_size, base_ms / gain, base_ms)
+
+
+def _history(
+    spec: RunSpec, phases: tuple[tuple[str, int], ...], top1: float, noise: random.Random
+) -> Iterator[HistoryRow]:
+    def pruned(phase: str, epoch: int, accuracy: float) -> HistoryRow:
+        return HistoryRow(
+            phase, epoch, 18 * epoch, val_top1=accuracy, test_top1=accuracy, event="pruned"
         )
-    return entries
-
-
-def _write_history(
-    path: Path,
-    spec: RunSpec,
-    phases: tuple[tuple[str, int], ...],
-    top1: float,
-    noise: random.Random,
-) -> None:
-    names = ["phase", "epoch", "step", "lr", "train_loss", "train_top1", "val_top1"]
-    names += ["test_top1", "seconds", "event"]
-    rows: list[dict[str, Any]] = []
-
-    def pruned(phase: str, epoch: int, accuracy: float) -> None:
-        cells = {"phase": phase, "epoch": epoch, "event": "pruned"}
-        rows.append(cells | {"val_top1": accuracy, "test_top1": accuracy})
 
     accuracy = 10.0 if spec.method in FRESH else 98.4
     if phases and phases[0][0] != "regularize" and spec.method not in ("sfp", "asfp"):
         accuracy = accuracy if spec.method in FRESH else noise.uniform(20, 75)
-        pruned("select", 0, accuracy)
+        yield pruned("select", 0, accuracy)
     for phase, epochs in phases:
         goal = top1 if phase != "regularize" else 97.5
         for epoch in range(1, epochs + 1):
             accuracy = goal - (goal - accuracy) * 0.55 + noise.gauss(0, 0.12)
-            row = {"phase": phase, "epoch": epoch, "step": 18 * epoch, "lr": 0.01, "event": ""}
-            row |= {"train_loss": 2 * math.exp(-epoch / 4), "train_top1": accuracy}
-            rows.append(row | {"val_top1": accuracy, "test_top1": accuracy, "seconds": 0.4})
+            yield HistoryRow(
+                phase,
+                epoch,
+                18 * epoch,
+                lr=0.01,
+                train_loss=2 * math.exp(-epoch / 4),
+                train_top1=accuracy,
+                val_top1=accuracy,
+                test_top1=accuracy,
+                seconds=0.4,
+            )
         if phase == "regularize":
             accuracy -= 0.4
-            pruned(phase, epochs, accuracy)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+            yield pruned(phase, epochs, accuracy)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from prunebench.experiments.results import DIAGNOSTICS_FILE, DiagnosticRow, read_diagnostics
+from prunebench.report.diagnostics import summarize_diagnostics
 
-from prunebench.core.errors import ResultError
-from prunebench.report.diagnostics import read_insides
-
-HEAD = "phase,step,layer,quantity,value\n"
+HEAD = ",".join(DiagnosticRow._fields) + "\n"
 
 
 def read(tmp_path: Path, rows: str) -> object:
-    path = tmp_path / "diagnostics.csv"
-    path.write_text(HEAD + rows, encoding="utf-8")
-    return read_insides(path)
+    (tmp_path / DIAGNOSTICS_FILE).write_text(HEAD + rows, encoding="utf-8")
+    return summarize_diagnostics(read_diagnostics(tmp_path))
 
 
 def test_layers_become_their_smallest_median_and_largest(tmp_path: Path) -> None:
@@ -36,29 +33,14 @@ def test_steps_count_on_from_phase_to_phase(tmp_path: Path) -> None:
     }
 
 
-def test_what_was_written_once_keeps_its_layers(tmp_path: Path) -> None:
+def test_a_quantity_logged_once_keeps_its_layers(tmp_path: Path) -> None:
     rows = "select,0,a,size,2.123456\nselect,0,b,size,4\n"
     assert read(tmp_path, rows) == {"size": {"layer": ["a", "b"], "value": [2.1235, 4]}}
 
 
-def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_omitted(tmp_path: Path) -> None:
     assert read(tmp_path, "p,1,a,x,nan\np,1,b,x,3\n") == {"x": {"layer": ["b"], "value": [3]}}
 
 
-def test_a_run_that_wrote_nothing_down(tmp_path: Path) -> None:
+def test_a_run_without_diagnostics(tmp_path: Path) -> None:
     assert read(tmp_path, "") == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("", "the column 'phase' is missing"),
-        (HEAD + "p,1,a,x,much\n", "value is 'much', not a number"),
-        (HEAD + "p,1\n", "value is None, not a number"),
-    ],
-)
-def test_a_damaged_file_is_named(tmp_path: Path, content: str, words: str) -> None:
-    path = tmp_path / "diagnostics.csv"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(ResultError, match=f"diagnostics.csv: {words}"):
-        read_insides(path)

@@ -7,27 +7,34 @@ import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
+from prunebench.papers.published import PublishedRow
 from prunebench.report import runs_csv as columns
 from prunebench.report.runs_csv import json_cells, networks, read_runs
 
 from .conftest import few_runs
 
 
-def test_published_columns_come_first() -> None:
-    assert columns.ordered([])[:8] == [
-        "paper",
-        "table",
-        "task",
-        "dataset",
-        "architecture",
-        "method",
-        "setting",
-        "ratio",
-    ]
+class Row:
+    """Only what `columns_of` looks at."""
+
+    def __init__(self, *names: str) -> None:
+        self.more = dict.fromkeys(names, 0.0)
+
+
+def ordered(*names: str) -> list[str]:
+    return columns.columns_of([Row(*names)])  # type: ignore[list-item]
+
+
+def test_columns_are_the_published_ones_and_then_ours() -> None:
+    names = ordered()
+    renamed = {"ratio_printed": "ratio", "ratio_kind_printed": "ratio_kind"}
+    published = [renamed.get(name, name) for name in PublishedRow.model_fields]
+    assert names[: len(published)] == published
+    assert names[len(published)] == "experiment"
 
 
 def test_no_column_stands_twice() -> None:
-    names = columns.ordered(["latency_ms_cpu_b1", "top1", "magnitude_ratio"])
+    names = ordered("latency_ms_cpu_b1", "magnitude_ratio")
     assert len(names) == len(set(names))
 
 
@@ -35,7 +42,7 @@ def test_latencies_go_by_device_then_batch_size_as_a_number() -> None:
     given = [
         name for b in (64, 8) for d in ("cuda", "cpu") for name in columns.latency_columns(d, b)
     ]
-    latencies = [name for name in columns.ordered(given) if columns.is_latency(name)]
+    latencies = [name for name in ordered(*given) if columns.is_latency(name)]
     assert latencies[:3] == [
         "latency_ms_cpu_b8",
         "latency_base_ms_cpu_b8",
@@ -49,8 +56,8 @@ def test_latencies_go_by_device_then_batch_size_as_a_number() -> None:
     ]
 
 
-def test_summary_figures_stand_between_latencies_and_provenance() -> None:
-    names = columns.ordered(["mask_distance", "latency_ms_cpu_b1", "gram"])
+def test_own_numbers_of_methods_stand_between_latencies_and_provenance() -> None:
+    names = ordered("mask_distance", "latency_ms_cpu_b1", "gram")
     here = names.index("latency_ms_cpu_b1")
     assert names[here - 1 : here + 4] == [
         "selection_seconds",
@@ -62,7 +69,8 @@ def test_summary_figures_stand_between_latencies_and_provenance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fixed"), [("top1", True), ("history", True), ("latency_ms_cpu_b1", False)]
+    ("name", "fixed"),
+    [("top1", True), ("history", True), ("latency_ms_cpu_b1", False), ("more", False)],
 )
 def test_fixed_columns_are_those_of_every_table(name: str, fixed: bool) -> None:
     assert columns.is_fixed(name) is fixed
@@ -100,7 +108,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "not a table of runs"),
-        (HEAD, "holds no runs"),
+        (HEAD, "no runs"),
         ("dataset,method\ndigits,l1\n", "the column 'architecture' is missing"),
         (HEAD + "a,b,c,d,e,f,g,h,i,j,k\n" * 2 + "a,b\n" + "a" * 3 + ",b" * 20, "not a table"),
     ],

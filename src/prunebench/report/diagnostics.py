@@ -1,27 +1,25 @@
-"""What methods wrote down about themselves: diagnostics.csv, made short enough for runs.csv."""
+"""The diagnostics of a run (diagnostics.csv), shortened for one cell of runs.csv."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from prunebench.core.errors import ResultError
-from prunebench.core.files import read_csv
+from prunebench.experiments.results import DiagnosticRow
 
-COLUMNS = ("phase", "step", "layer", "quantity", "value")
 Short = dict[str, dict[str, list[Any]]]
 
 
 @dataclass
 class _Moments:
-    """A quantity's finite values at each moment at which it was written down."""
+    """The finite values of a quantity at each step at which it was logged."""
 
-    steps: list[int] = field(default_factory=list)  # over all phases that wrote anything
+    steps: list[int] = field(default_factory=list)  # counted over all phases
     values: list[list[float]] = field(default_factory=list)  # one per layer
-    layers: list[str] = field(default_factory=list)  # of the last moment
+    layers: list[str] = field(default_factory=list)  # of the last step
 
     def add(self, step: int, layer: str, value: float) -> None:
         if not self.steps or self.steps[-1] != step:
@@ -40,30 +38,22 @@ class _Moments:
         }
 
 
-def read_insides(path: Path) -> Short:
-    """Return {quantity: lists}; {} of a run that wrote nothing down.
+def summarize_diagnostics(rows: Iterable[DiagnosticRow]) -> Short:
+    """Return {quantity: lists}, rounded to five digits.
 
-    What was written at several moments has "step" (counted over the phases) and, over the layers,
-    "low", "middle" (the median) and "high"; what was written once has "layer" and "value". Values
-    that are not finite are left out. ResultError names a file that is missing or damaged.
+    A quantity logged at several steps has "step" (counted over the phases) and, over the layers,
+    "low", "middle" (the median) and "high". A quantity logged once has "layer" and "value". Values
+    that are not finite are omitted.
     """
     found: dict[str, _Moments] = {}
     before, phase, last = 0, "", 0
-    for row in read_csv(path, COLUMNS):
-        step, value = _number(row, "step", path), _number(row, "value", path)
-        if row["phase"] != phase or step < last:  # a new phase, or one of the same name again
-            before, phase = before + last, row["phase"]
-        last = int(step)
-        if math.isfinite(value):
-            found.setdefault(row["quantity"], _Moments()).add(before + last, row["layer"], value)
+    for row in rows:
+        if row.phase != phase or row.step < last:  # a new phase, possibly of the same name
+            before, phase = before + last, row.phase
+        last = row.step
+        if math.isfinite(row.value):
+            found.setdefault(row.quantity, _Moments()).add(before + last, row.layer, row.value)
     return {quantity: moments.short() for quantity, moments in found.items()}
-
-
-def _number(row: dict[str, str], name: str, path: Path) -> float:
-    try:
-        return float(row[name])
-    except (TypeError, ValueError):
-        raise ResultError(f"{path}: {name} is {row[name]!r}, not a number") from None
 
 
 def _rounded(value: float) -> float:

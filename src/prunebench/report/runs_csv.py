@@ -1,110 +1,109 @@
-"""The columns of runs.csv: those of the published tables in their order, then ours.
+"""runs.csv: one row per run, the only input of the report's tables and figures.
 
-What differs from the published schema (papers/published_rows): `paper` and `table` say beside which
-printed table the run is put, and `printed` which of its rows it is; `task` is classification,
-`flops_m` are millions of multiply-accumulates, `ratio` is the fraction
-removed of what `ratio_kind` names and empty where the method decides, and `top1_std` is empty,
-since a row is one run. `speedup_theoretical` counts zeros that are still there as saved
-(base_macs / macs_theoretical), `speedup_macs` only what was removed (base_macs / macs).
-`speedup_measured` stays empty: latencies have columns named after device and batch size, because
-those of a CPU and a GPU never share one.
-
-Read runs.csv back: one row per run, in the order in which it was collected.
+`RunRow` declares the columns; `collect` fills them and `read_runs` reads them back. The first
+columns are those of the published tables (papers/published_rows), with our meanings: a row is one
+run, so `top1_std` is empty; `ratio` is the pruned fraction; `speedup_measured` is empty, because
+latencies have columns named after device and batch size, so that CPU and GPU never share one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 
 from prunebench.core.errors import ResultError
 
-PUBLISHED: tuple[str, ...] = (
-    "paper",
-    "table",
-    "task",
-    "dataset",
-    "architecture",
-    "method",
-    "setting",
-    "ratio",
-    "ratio_kind",
-    "base_top1",
-    "top1",
-    "top1_std",
-    "base_top5",
-    "top5",
-    "base_map",
-    "map",
-    "flops_m",
-    "flops_reduction_pct",
-    "params_m",
-    "params_reduction_pct",
-    "speedup_theoretical",
-    "speedup_measured",
-    "note",
-    "source",
-)
+Json = str  # a cell that holds JSON
 
-NUMBERS: tuple[str, ...] = (
-    "experiment",
-    "seed",
-    "macs",  # multiply-accumulates of one image, after removal
-    "params",
-    "base_macs",
-    "base_params",
-    "macs_theoretical",  # zeros that are still there are not counted
-    "speedup_macs",  # base_macs / macs
-    "sparsity_pct",  # of the convolution and linear weights left, those that are zero
-    "activations",  # elements of all convolution outputs
-    "val_top1",  # percent, as all accuracies
-    "base_val_top1",
-    "top1_best_val",
-    "top1_best_test",
-    "top1_masked",  # of the dense network with zeros, before removal
-    "drop",  # base_top1 - top1, points
-    "epochs",  # of all phases
-    "epochs_scale",  # of a shortened experiment: share of its recipes' epochs
-    "fine_tune_epochs",  # of the recipe with that role
-    "training_seconds",
-    "selection_seconds",
-)
-# Here stand the latencies, then the methods' own summary figures.
-PROVENANCE: tuple[str, ...] = (
-    "capped",  # phases that reached their cap unfinished, joined by ";"
-    "start",  # base or fresh
-    "recipes",  # JSON: {role: {"name": ..., the recipe}}
-    "spec_hash",
-    "base_hash",
-    "device",
-    "threads",
-    "commit",
-    "versions",  # JSON
-    "widths",  # JSON: {layer: [kept, full]} in network order
-    "stages",  # JSON: the layers' stages, in the same order
-    "history",  # JSON: one list per name in HISTORY, one entry per row of history.csv
-    "printed",  # JSON: architecture, method, setting, ratio of the printed row; null: the same
-    "insides",  # JSON: what the method wrote down, as `insides.read_insides` shortens it
-)
-HISTORY: tuple[str, ...] = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
-TEXT: tuple[str, ...] = (
-    "paper",
-    "table",
-    "task",
-    "dataset",
-    "architecture",
-    "method",
-    "setting",
-    "ratio_kind",
-    "note",
-    "source",
-    "experiment",
-    *(name for name in PROVENANCE if name != "threads"),
-)
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run, with its columns in order; None is an empty cell. Accuracies are in percent."""
+
+    paper: str | None  # with `table`: the printed table that the run belongs to
+    table: str | None
+    task: str
+    dataset: str
+    architecture: str
+    method: str
+    setting: str
+    ratio: float | None  # None: the method decides
+    ratio_kind: str
+    base_top1: float
+    top1: float
+    top1_std: None = None
+    base_top5: None = None
+    top5: None = None
+    base_map: None = None
+    map: None = None
+    flops_m: float  # millions of multiply-accumulates
+    flops_reduction_pct: float
+    params_m: float
+    params_reduction_pct: float
+    speedup_theoretical: float  # base_macs / macs_theoretical
+    speedup_measured: None = None
+    note: str | None = None
+    source: str
+
+    experiment: str
+    seed: int
+    macs: int  # multiply-accumulates of one image, after removal
+    params: int
+    base_macs: int
+    base_params: int
+    macs_theoretical: int  # without products with zeroed weights
+    speedup_macs: float  # base_macs / macs
+    sparsity_pct: float  # zeros among the remaining convolution and linear weights
+    activations: int  # elements of all convolution outputs
+    val_top1: float | None
+    base_val_top1: float | None
+    top1_best_val: float | None
+    top1_best_test: float
+    top1_masked: float | None  # of the dense network with zeros, before removal
+    drop: float  # base_top1 - top1, in points
+    epochs: float  # of all phases
+    epochs_scale: float | None  # share of the recipes' epochs in a shortened experiment
+    fine_tune_epochs: float | None  # of the recipe with that role
+    training_seconds: float
+    selection_seconds: float
+
+    more: Mapping[str, float] = field(default_factory=dict)  # latencies and methods' own numbers
+
+    capped: str  # phases that reached their maximum length unfinished, joined by ";"
+    start: str  # base or fresh
+    recipes: Json  # {role: {"name": ..., and the recipe}}
+    spec_hash: str
+    base_hash: str | None
+    device: str
+    threads: int
+    commit: str | None
+    versions: Json
+    widths: Json  # {layer: [kept, full]} in network order
+    stages: Json  # the layers' stages, in the same order
+    history: Json  # {name in HISTORY: one entry per row of history.csv}
+    printed: Json | None  # architecture, method, setting and ratio of the run's printed row
+    insides: Json  # the method's diagnostics, shortened by `diagnostics.summarize_diagnostics`
+
+    def cells(self) -> dict[str, Any]:
+        """Return the cells by column."""
+        return {name: getattr(self, name) for name in _FIXED} | dict(self.more)
+
+
+HISTORY = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
+
+UNPRUNED = "unpruned"  # the method slug of the base network
+NETWORK = ["dataset", "architecture"]
+CELL = [*NETWORK, "method", "setting", "ratio", "ratio_kind"]  # seeds are averaged over a cell
+
+_FIELDS = tuple(one.name for one in fields(RunRow))
+_FIXED = tuple(name for name in _FIELDS if name != "more")
+_TYPES = get_type_hints(RunRow)
+_TEXT = {name: str for name in _FIXED if str in (_TYPES[name], *get_args(_TYPES[name]))}
 
 LATENCY = "latency_ms_"
 BASE_LATENCY = "latency_base_ms_"
@@ -112,7 +111,7 @@ LATENCY_SPEEDUP = "latency_speedup_"
 
 
 def latency_columns(device_kind: str, batch_size: int) -> tuple[str, str, str]:
-    """Return the columns of the median, the base's median and their ratio.
+    """Return the columns of the median latency, the base's median, and their ratio.
 
     >>> latency_columns("cpu", 64)
     ('latency_ms_cpu_b64', 'latency_base_ms_cpu_b64', 'latency_speedup_cpu_b64')
@@ -131,42 +130,34 @@ def is_latency(column: str) -> bool:
     return column.startswith((LATENCY, BASE_LATENCY, LATENCY_SPEEDUP))
 
 
-def ordered(columns: Iterable[str]) -> list[str]:
-    """Return all fixed columns, with the given others in their place.
+def columns_of(rows: Iterable[RunRow]) -> list[str]:
+    """Return the columns of some rows: the fixed ones, and in the place of `more` its own.
 
-    Latencies are sorted by device, batch size and quantity, summary figures by name.
+    Latencies are sorted by device, batch size and quantity, methods' numbers by name.
     """
-    others = set(columns) - _FIXED
-    latencies = sorted((name for name in others if is_latency(name)), key=_latency_key)
-    figures = sorted(name for name in others if not is_latency(name))
-    return [*PUBLISHED, *NUMBERS, *latencies, *figures, *PROVENANCE]
+    more = {name for row in rows for name in row.more}
+    latencies = sorted((name for name in more if is_latency(name)), key=_latency_key)
+    others = sorted(name for name in more if not is_latency(name))
+    place = _FIELDS.index("more")
+    return [*_FIELDS[:place], *latencies, *others, *_FIELDS[place + 1 :]]
 
 
 def _latency_key(column: str) -> tuple[str, int, int]:
-    """Sort median, base's median, ratio of one device and batch size together."""
+    """Sort the median, the base's median and the ratio of one device and batch size together."""
     quantities = (LATENCY, BASE_LATENCY, LATENCY_SPEEDUP)
     quantity = next(i for i, prefix in enumerate(quantities) if column.startswith(prefix))
     device, _, batch = column.removeprefix(quantities[quantity]).rpartition("_b")
     return device, int(batch), quantity
 
 
-_FIXED = frozenset({*PUBLISHED, *NUMBERS, *PROVENANCE})
-
-
-UNPRUNED = "unpruned"  # the method slug of the base network
-NETWORK = ["dataset", "architecture"]
-CELL = [*NETWORK, "method", "setting", "ratio", "ratio_kind"]  # what seeds are averaged over
-
-
 def read_runs(path: Path) -> pd.DataFrame:
-    """Read runs.csv; ResultError where it is missing, empty or no CSV.
+    """Read runs.csv, in the order of collection; ResultError if it is missing, empty or invalid.
 
     Names, hashes and JSON stay text (a setting may be called "none", a hash may look like a
-    number); what remains are numbers, with NaN for an empty cell.
+    number); all other columns are numbers, with NaN for an empty cell.
     """
     try:
-        text = {name: str for name in TEXT}
-        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
     except ValueError as error:  # not UTF-8, no header, or rows of other lengths
@@ -176,12 +167,12 @@ def read_runs(path: Path) -> pd.DataFrame:
 
 
 def require(frame: pd.DataFrame, names: Iterable[str], where: str = "runs.csv") -> None:
-    """Raise ResultError where the frame has no rows, or lacks one of the columns."""
+    """Raise ResultError if the frame has no rows or lacks one of the columns."""
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise ResultError(f"{where}: the column {missing[0]!r} is missing")
     if frame.empty:
-        raise ResultError(f"{where}: holds no runs")
+        raise ResultError(f"{where}: no runs")
 
 
 def networks(frame: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
@@ -191,7 +182,7 @@ def networks(frame: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
 
 
 def json_cells(runs: pd.DataFrame, column: str) -> list[Any]:
-    """Return the column's cells read as JSON, None for an empty one.
+    """Return the column's cells parsed as JSON, None for an empty one.
 
     ResultError names method and seed of a damaged cell.
     """
