@@ -37,7 +37,7 @@ BELOW["training"] = {"core", "experiments", "data", "models", "channels", "netwo
 }
 BELOW["testing"] = BELOW["training"] | {"training"}
 BELOW["cli"] = set(BELOW)
-BELOW[""] = {"core", "cli"}  # __init__.py and __main__.py
+BELOW[""] = {"core", "cli", "models", "channels", "network"}  # __init__.py and __main__.py
 TORCH_IN_PAPERS = {"conventions", "recount"}
 SAME_NAMES = {"__init__", "base", "registry"}
 

@@ -1,3 +1,48 @@
-"""prunebench: a benchmark of CNN pruning."""
+"""prunebench: a benchmark of CNN pruning.
+
+The public names are imported on first use, so that importing prunebench imports no torch:
+
+- `load(folder)`: the pruned network of a finished run, an ordinary `nn.Module`.
+- `build(name, num_classes=...)`: one of the benchmark's networks.
+- `trace(model, example)`: the groups of coupled channels of any network.
+- `mask(model, graph, units)`, `remove(model, graph, units)`: silence units, or remove them.
+- `verify(model, example)`: check that masked and smaller networks agree, group by group.
+
+`prunebench.testing` runs a method on a toy network; the command `prunebench` runs the stages.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunebench.channels.removal import mask, remove
+    from prunebench.channels.trace.tracer import trace
+    from prunebench.channels.verify import verify
+    from prunebench.models.registry import build
+    from prunebench.network import load_network as load
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "build", "load", "mask", "remove", "trace", "verify"]
+
+_MODULES = {
+    "build": "prunebench.models.registry:build",
+    "load": "prunebench.network:load_network",
+    "mask": "prunebench.channels.removal:mask",
+    "remove": "prunebench.channels.removal:remove",
+    "trace": "prunebench.channels.trace.tracer:trace",
+    "verify": "prunebench.channels.verify:verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'prunebench' has no attribute {name!r}")
+    module, _, attribute = _MODULES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__
