@@ -1,8 +1,8 @@
-"""NAME: what leaves, in one line.
+"""NAME: the idea in one line.
 
-Source: authors, title, arXiv id. The idea in at most three sentences. Where the paper and its
-official code disagree: which one is followed here, and why. To add a method, copy this file to
-methods/<name>.py and fill its gaps; CONTRIBUTING.md walks through it.
+Source: authors, title, arXiv id. The idea in at most three sentences. If the paper and its official
+code disagree: which one is followed here, and why. To add a method, copy this file to
+methods/<name>.py and fill its gaps; CONTRIBUTING.md walks through an example.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from prunebench.methods.base import Method, MethodOptions, Run
 
 
 class TemplateOptions(MethodOptions):
-    """Options with the paper's defaults; delete the class where there are none."""
+    """Options with the paper's defaults; delete the class if there are none."""
 
-    strength: Positive = 1.0  # unit, symbol and origin: the paper's gamma, Table 2
-    # lengths in steps and what adds up over them say how they follow a shortened run
-    settle_steps: Annotated[int, Field(ge=0), Shrinks()] = 100
+    strength: Positive = Field(1.0, description="Symbol, unit and origin: the paper's gamma.")
+    # Lengths in steps are marked Shrinks, and increments Grows, for runs with fewer epochs
+    settle_steps: Annotated[int, Field(ge=0), Shrinks()] = Field(
+        100, description="Number of steps without penalty (default: the paper, Table 2)."
+    )
 
 
 def importance(rows: Tensor, strength: float) -> Tensor:
-    """Say what is computed and where it stands in the paper (Eq. 1); higher is kept.
+    """Return the score, with its place in the paper (Eq. 1); higher is kept.
 
     `rows` are the weights of each unit, shape (units, weights); the result has shape (units,).
     """
@@ -38,18 +40,27 @@ def importance(rows: Tensor, strength: float) -> Tensor:
 
 
 class Template(Method[TemplateOptions]):
-    """What leaves, and what happens over time, in one sentence."""
+    """What the method does over time, in one sentence."""
 
     summary = "one line for `prunebench list methods`"
     Options = TemplateOptions
-    revision = 1  # raised when results change: exactly the method's runs are then run again
-    recipe_roles = ("fine_tune",)  # the experiment names a recipe for each
+    revision = 1  # raise it when results change: the method's runs, and no others, run again
+    recipe_roles = ("regularize", "fine_tune")  # an experiment names a recipe for each
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return select, fine_tune."""
-        return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
+        """Return regularize, at whose end units are removed, and fine_tune."""
+        hooks = frozenset({"before_optimizer_step"})  # no other hook is called
+        return [
+            training(
+                "regularize", recipes["regularize"], hooks=hooks, reportable_from=None, then=budget
+            ),
+            training("fine_tune", recipes["fine_tune"]),
+        ]
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the importance of each unit."""
         strength = self.options.strength
         return {name: importance(unit_rows(run.params, g), strength) for name, g in groups.items()}
+
+    def before_optimizer_step(self, run: Run) -> None:
+        """Change gradients, with tensor operations only; see `methods.base` for other hooks."""
