@@ -228,7 +228,7 @@ def test_a_weight_of_another_kind_of_module_is_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.conv2d(x, self.weight)
 
-    with pytest.raises(ModelError, match="'head' is a Own; mask gradients are read off"):
+    with pytest.raises(ModelError, match="'head' is a Own; mask gradients need the input"):
         watched(named(stem=nn.Conv2d(1, 2, 1), head=Own()), torch.ones(1, 1, 1, 1), batch=2)
 
 

@@ -1,5 +1,5 @@
-"""Importance criteria, by what they look at: weights, gradients, curvature, masks.
+"""Importance criteria, by what they are computed from: weights, gradients, curvature, masks.
 
 A criterion gives each unit of a coupled group a score; higher scores are kept. Every criterion is
-also a one-shot method and can be the `criterion:` of other methods.
+also a one-shot method, and a value of the option `criterion` of other methods.
 """

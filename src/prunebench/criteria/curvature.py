@@ -19,7 +19,6 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import filter_rows
 from prunebench.criteria.base import Combine, Needs, ScoringRun, combined
 from prunebench.criteria.gradients import (
-    Count,
     DataCriterion,
     differentiating,
     filter_parameters,
@@ -27,7 +26,7 @@ from prunebench.criteria.gradients import (
     times,
     zeros_like,
 )
-from prunebench.experiments.settings import Positive
+from prunebench.experiments.settings import Count, Positive
 
 
 def row_sum(terms: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +35,7 @@ from prunebench.channels.unit_weights import (
 )
 from prunebench.channels.untouched import untouched
 from prunebench.criteria.base import Combine, Criterion, Needs, ScoringRun, combined
-
-Count = Annotated[int, Field(ge=1)]
+from prunebench.experiments.settings import Count
 
 
 class DataCriterion(Criterion):

@@ -37,7 +37,7 @@ Layer = nn.modules.conv._ConvNd | nn.Linear
 
 
 def readers(group: ChannelGroup) -> list[Member]:
-    """Return the members that read the group's units; a grouped convolution may also pass them."""
+    """Return the members that read the group's units, or, if grouped, also pass them on."""
     return [member for member in group.members if member.role in ("in", "pass")]
 
 
@@ -47,7 +47,7 @@ def is_linear(graph: ChannelGraph, member: Member) -> bool:
 
 
 def input_channels(layer: nn.Module, member: Member) -> Tensor:
-    """Return the channels of a layer's input that belong to each unit, (units, channels per unit).
+    """Return the input channels of a layer that belong to each unit, (units, channels per unit).
 
     >>> index = torch.tensor([[0, 1], [2, 3]])  # two filters of each group
     >>> grouped = nn.Conv2d(6, 4, 1, groups=2)
@@ -60,7 +60,7 @@ def input_channels(layer: nn.Module, member: Member) -> Tensor:
         return index
     assert isinstance(layer, nn.modules.conv._ConvNd)
     columns = layer.in_channels // layer.groups
-    if member.role == "pass":  # all filters of a group follow each other and are one unit's
+    if member.role == "pass":  # a group's filters are consecutive and belong to one unit
         filters = layer.out_channels // layer.groups
         groups, columns_read = index[:, ::filters] // filters, torch.arange(columns)
     else:  # the same column in every group
@@ -70,7 +70,7 @@ def input_channels(layer: nn.Module, member: Member) -> Tensor:
 
 
 def as_slice(channels: Tensor, device: torch.device) -> Tensor | slice:
-    """Return (units, channels per unit) as a slice where that is the same, else on the device."""
+    """Return (units, channels per unit) as a slice if possible, otherwise on `device`."""
     first = int(channels[0, 0])
     following = torch.arange(first, first + len(channels))[:, None]
     if torch.equal(channels, following):
@@ -80,10 +80,10 @@ def as_slice(channels: Tensor, device: torch.device) -> Tensor | slice:
 
 @dataclass(frozen=True)
 class Reading:
-    """Where a layer's input goes in the table: units `start` to `stop`.
+    """The columns of the table that a layer's input adds to: units `start` to `stop`.
 
-    `channels` are the input's channels of each unit, (units, channels per unit); a slice where
-    each unit has one channel and they follow each other.
+    `channels` are the input channels of each unit, (units, channels per unit), or a slice if each
+    unit has one channel and they are consecutive.
     """
 
     start: int
@@ -94,18 +94,18 @@ class Reading:
 class MaskGradients:
     """A table (batch, units) into which each backward pass adds the gradients of the masks.
 
-    The passes of a step, one for each part of its batch, fill rows that follow each other.
+    The passes of a step, one for each part of its batch, fill consecutive rows.
 
     Parameters
     ----------
     model
         The network whose layers are watched.
     groups
-        Their units lie side by side in the table, in this order.
+        The groups whose units are the table's columns, in this order.
     members
         By group, the members whose masks count; the layers must be convolutions or linear layers.
     batch
-        Images of a batch at most.
+        Largest number of images in a batch.
 
     Raises
     ------
@@ -139,8 +139,8 @@ class MaskGradients:
             layer = self.model.get_submodule(path)
             if not isinstance(layer, Layer):
                 raise ModelError(
-                    f"{path!r} is a {type(layer).__name__}; mask gradients are read off the inputs "
-                    "of convolutions and linear layers alone"
+                    f"{path!r} is a {type(layer).__name__}; mask gradients need the input of a "
+                    "convolution or linear layer"
                 )
             found.add(known.setdefault(id(layer), path))
             self.layers[known[id(layer)]] = layer
@@ -154,7 +154,7 @@ class MaskGradients:
             self.readings.setdefault(path, []).append(reading)
 
     def watch(self) -> list[RemovableHandle]:
-        """Let each backward pass from now on fill the table."""
+        """Register the hooks through which each backward pass fills the table."""
         return [
             self.model.register_forward_pre_hook(self._begin),
             *(
@@ -164,7 +164,7 @@ class MaskGradients:
         ]
 
     def check_called(self, example: Tensor) -> None:
-        """Raise ModelError for a layer that is passed by: its weight is used in another place."""
+        """Raise ModelError if a layer is never called because its weight is used elsewhere."""
         called: set[str] = set()
         handles = [
             layer.register_forward_pre_hook(lambda *call, path=path: called.add(path))
@@ -183,9 +183,9 @@ class MaskGradients:
     def squares(self) -> Tensor:
         """Return the sum over images of (sum over copies of dL/dm)^2, (units,); clear the table.
 
-        L is the loss that was differentiated. Times the square of what an image's own loss is
-        divided by in it (the images of the batch, if L is their mean), it is the sum for the
-        images' own losses: those of a smaller last batch count as others do.
+        L is the differentiated loss, in which a single image's loss is divided by a number (the
+        images of the batch, if L is their mean). Multiplied by its square, the result is the sum
+        for the images' own losses, so that images of a smaller last batch count as much as others.
         """
         squares = self.table.square().sum(0)
         self.table.zero_()
@@ -201,14 +201,16 @@ class MaskGradients:
         if not torch.is_grad_enabled():
             return None
         if not x.requires_grad:
-            raise ModelError(f"the input of {path!r} has no gradient: what is before it is frozen")
+            raise ModelError(
+                f"the input of {path!r} has no gradient: the layers before it are frozen"
+            )
         return (_Alias.apply(x, partial(self._add, path)), *args[1:])
 
     def _add(self, path: str, x: Tensor, grad: Tensor) -> None:
-        """Add the mask gradients of an input (rows, c, ...), of a linear layer (rows, ..., c).
+        """Add the mask gradients of an input (rows, c, ...), or (rows, ..., c) of a linear layer.
 
-        A layer may have several rows per image, as the regions of a detector: those of one image
-        follow each other.
+        A layer may have several rows per image, as for the regions of a detector; the rows of one
+        image are consecutive.
         """
         channel = x.ndim - 1 if isinstance(self.layers[path], nn.Linear) else 1
         product = x.to(self.table.dtype) * grad
@@ -225,9 +227,9 @@ class MaskGradients:
 
 
 class _Alias(torch.autograd.Function):
-    """Return x itself; in the backward pass, hand x and its gradient to `add`.
+    """Return x itself; in the backward pass, pass x and its gradient to `add`.
 
-    Unlike a hook on the alias, it lets go of x as soon as the backward pass is through with it.
+    Unlike a hook on the alias, it frees x as soon as the backward pass no longer needs it.
     """
 
     @staticmethod
@@ -243,7 +245,7 @@ class _Alias(torch.autograd.Function):
 
 
 def places(groups: Mapping[str, ChannelGroup]) -> dict[str, slice]:
-    """Return where each group's units lie when all groups' units lie side by side."""
+    """Return the position of each group's units in the concatenation of all groups' units."""
     found, start = {}, 0
     for name, group in groups.items():
         found[name] = slice(start, start + group.n_units)

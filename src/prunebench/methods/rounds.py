@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from prunebench.experiments.phases import Budget
+from prunebench.experiments.settings import Count
 from prunebench.methods.base import Ratio, Run
 from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
 
@@ -23,9 +24,7 @@ from prunebench.methods.global_ranking import GlobalRanking, RankingOptions
 class RoundOptions(RankingOptions):
     """Options of methods that can prune in several rounds."""
 
-    rounds: Annotated[int, Field(ge=1)] = Field(
-        1, description="Number of rounds; each selects, removes and trains."
-    )
+    rounds: Count = Field(1, description="Number of rounds; each selects, removes and trains.")
     thresholds: tuple[Ratio, ...] = Field(
         (),
         description="Cumulative ratios after each round but the last, which ends at the run's "
