@@ -272,7 +272,7 @@ def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: FakeRun) 
 
 
 def test_a_ratio_of_macs_needs_a_convolution(resnet_run: FakeRun) -> None:
-    with pytest.raises(TrainingError, match=r"the rules \['linear'\] of `layers` choose no conv"):
+    with pytest.raises(TrainingError, match=r"the rules \['linear'\] of `layers` select no conv"):
         prune(resnet_run, 0.5, "macs", layers=("linear",))
 
 

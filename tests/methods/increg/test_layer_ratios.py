@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from prunebench.methods.increg.layer_ratios import (
+    macs_left,
     pca_errors,
     redundancy_scores,
-    speedup,
     weighted_ratios,
     worth_pruning,
 )

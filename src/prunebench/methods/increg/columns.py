@@ -1,17 +1,16 @@
-"""Columns and rows of convolutions as what is pruned, and what of it a dense library can use.
+"""Pruning of columns and rows of convolutions, and its one-shot form, the method `l1_columns`.
 
-A weight (c_out, c_in / groups, k_h, k_w) is a matrix of c_out rows; each of its columns is one
-input channel at one place of the kernel, and with groups the same one in every group. Single
-columns become zeros: they shorten the im2col product on paper only. When all columns of an input
-channel have gone, in every layer that reads it, then nothing reads the filter that makes it, and
-it is removed: this changes no output and makes the network smaller. A pruned row is a filter: a
-coupled channel all of whose filters are pruned is removed, and with it the constant that biases
+A weight (c_out, c_in / groups, k_h, k_w) is a matrix of c_out rows, as in im2col. Each column is
+one input channel at one position of the kernel; with groups, it is the same one in every group.
+Pruned columns become zeros, which shorten the im2col product in theory only. A dense library gains
+when all columns of an input channel are pruned in every layer that reads it: then nothing reads the
+filter that produces the channel, and it is removed, which changes no output. A row is a filter. A
+coupled channel is removed once all of its filters are pruned, and with it the constant that biases
 and batch norm make of zeros.
 
-One-shot pruning of columns: those with the smallest mean |w| become zero, then fine-tuning.
-
-Source: the script repository of IncReg's first author (MingSun-Tse/Scripts): ceil(r K) of a
-layer's K columns leave, at the ratios that IncReg has. With `unit: row` the same for filters.
+Source of `l1_columns`: the script repository of IncReg's first author (MingSun-Tse/Scripts). The
+ceil(r K) of a layer's K columns with the smallest mean |w| become zero, at the ratios that IncReg
+uses, and the network is fine-tuned. With `unit: row`, the same is done to filters.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
@@ -39,32 +39,45 @@ from prunebench.methods.increg.layer_ratios import (
     worth_pruning,
 )
 
-Unit = Literal["column", "row"]
+ColumnOrRow = Literal["column", "row"]
 
 
 class ColumnOptions(MethodOptions):
-    """Options of methods that prune columns."""
+    """Options of methods that prune columns or rows."""
 
-    unit: Unit = "column"
-    # Convolutions that are pruned, as rules of `channels.selections`; the released list of VGG-16
-    # has "not stem", a later note of the scripts "not stem" and the path of the last one.
-    layers: tuple[Rule, ...] = ("convolutions",)
-    # Groups that are removed once nothing reads them; none: the scripts' files. The released code
-    # leaves out layers with several producers or readers: here every reader is looked at.
-    roles: tuple[Rule, ...] = ("stem", "inside")
-    # ratio_kind macs. redundancy: IncReg's rule of work and PCA error; uniform: one ratio for all;
-    # a list: these ratios times one factor, by pattern of layers, of which the first that fits
-    # counts, none is 0. The scripts' rule is linear: a list of theirs for 2x serves every target.
-    layer_rule: Literal["redundancy", "uniform"] | dict[str, Ratio] = "redundancy"
-    # ratio_kind macs counts linear layers too, which stay; false: convolutions, as printed
-    count_linear: bool = True
+    unit: ColumnOrRow = Field(
+        "column", description="Units that are pruned: column (default) or row, a filter."
+    )
+    layers: tuple[Rule, ...] = Field(
+        ("convolutions",),
+        description="Rules that select the pruned convolutions (default: all; the released list of "
+        "VGG-16 leaves out the stem, a later note of the scripts also the last one).",
+    )
+    roles: tuple[Rule, ...] = Field(
+        ("stem", "inside"),
+        description="Groups, as selection rules, whose units are removed once nothing reads them; "
+        "none: nothing is removed (the scripts' files). The released code leaves out layers with "
+        "several producers or readers; here every reader is checked.",
+    )
+    layer_rule: Literal["redundancy", "uniform"] | dict[str, Ratio] = Field(
+        "redundancy",
+        description="Ratios of the layers for ratio_kind macs. redundancy (default): IncReg's rule "
+        "of computation and PCA error; uniform: the same ratio for all; a dictionary: these ratios "
+        "by pattern of layers times one common factor, where the first match counts and none means "
+        "0. The scripts' rule is linear, so their list for 2x serves every target.",
+    )
+    count_linear: bool = Field(
+        True,
+        description="Whether ratio_kind macs counts linear layers, which are not pruned (default: "
+        "yes); false: convolutions only, as printed.",
+    )
 
 
 C = TypeVar("C", bound=ColumnOptions)
 
 
-def unit_shape(weight: Tensor, unit: Unit) -> tuple[int, ...]:
-    """Return the shape in which one number per unit multiplies a weight.
+def unit_shape(weight: Tensor, unit: ColumnOrRow) -> tuple[int, ...]:
+    """Return the shape of one number per unit that broadcasts over the weight.
 
     >>> unit_shape(torch.zeros(8, 4, 3, 3), "column"), unit_shape(torch.zeros(8, 4, 3, 3), "row")
     ((1, 4, 3, 3), (8, 1, 1, 1))
@@ -72,31 +85,31 @@ def unit_shape(weight: Tensor, unit: Unit) -> tuple[int, ...]:
     return (1, *weight.shape[1:]) if unit == "column" else (len(weight), *[1] * (weight.ndim - 1))
 
 
-def unit_count(weight: Tensor, unit: Unit) -> int:
-    """Return the number of a weight's units."""
+def unit_count(weight: Tensor, unit: ColumnOrRow) -> int:
+    """Return the number of units of a weight."""
     return math.prod(unit_shape(weight, unit))
 
 
-def unit_dims(weight: Tensor, unit: Unit) -> tuple[int, ...]:
-    """Return the dimensions along which a unit's weights lie."""
+def unit_dims(weight: Tensor, unit: ColumnOrRow) -> tuple[int, ...]:
+    """Return the dimensions over which a unit extends."""
     return (0,) if unit == "column" else tuple(range(1, weight.ndim))
 
 
-def l1_norms(weight: Tensor, unit: Unit, out: Tensor | None = None) -> Tensor:
+def l1_norms(weight: Tensor, unit: ColumnOrRow, out: Tensor | None = None) -> Tensor:
     """Return the sum of |w| of each unit, in the shape of `unit_shape`.
 
     >>> l1_norms(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), "column")
     tensor([[4., 6.]])
     """
-    # Several times faster than vector_norm where the kernel's places do not lie together.
+    # Several times faster than vector_norm if the kernel's positions are not contiguous.
     return torch.sum(weight.detach().abs(), unit_dims(weight, unit), keepdim=True, out=out)
 
 
 def count_to_prune(n_units: int, ratio: float) -> int:
-    """Return ceil(ratio n_units), one less than all at most.
+    """Return ceil(ratio n_units), but at most n_units - 1.
 
-    The smallest count whose share is the ratio at least, which is when a layer stops: 7 of 25 at
-    0.28, where the product in floating point exceeds 7.
+    This is the smallest count whose share is at least the ratio, at which a layer stops: 7 of 25
+    at 0.28, although the floating-point product exceeds 7.
 
     >>> count_to_prune(576, 0.5), count_to_prune(9, 0.5), count_to_prune(25, 0.28)
     (288, 5, 7)
@@ -108,10 +121,10 @@ def count_to_prune(n_units: int, ratio: float) -> int:
 def units_unused(
     group: ChannelGroup, kept: Mapping[str, Tensor], role: Literal["in", "out"]
 ) -> Tensor:
-    """Return which of a group's units have no weight left in all members of a role, (units,).
+    """Return the bool mask, (units,), of a group's units without weights in all members of a role.
 
-    `kept` holds, by weight, a bool tensor that broadcasts to its shape; True is kept, and so is
-    every weight without one. One unit is always used.
+    `kept` has a bool tensor by weight that broadcasts to the weight's shape; True is kept. A weight
+    without one is kept entirely. At least one unit is reported as used.
     """
     members = [member for member in group.members if member.role == role]
     if not members or not all(member.parameters[0] in kept for member in members):
@@ -125,15 +138,15 @@ def units_unused(
 
 
 class ColumnMethod(Method[C]):
-    """What methods that prune columns or rows of convolutions share."""
+    """Base class of methods that prune columns or rows of convolutions."""
 
-    stops_by_macs: ClassVar[bool] = False  # whether pruning ends where a target of them is met
+    stops_by_macs: ClassVar[bool] = False  # whether pruning stops when a MACs target is met
     ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "auto")
 
     def layers(self, run: Run) -> dict[str, str]:
         """Return the weight of each convolution that may lose units, by path, in network order.
 
-        Transposed convolutions are left alone: their columns are not those of a product.
+        Transposed convolutions are left out: they have no columns of an im2col product.
         """
         return {
             path: weight
@@ -144,7 +157,7 @@ class ColumnMethod(Method[C]):
         }
 
     def layer_shares(self, run: Run, budget: Budget) -> dict[str, float]:
-        """Return the share of its units that each layer loses, by path."""
+        """Return the share of units that each layer loses, by path."""
         layers = self.layers(run)
         if budget.kind == "auto":
             return {path: self.options.layer_ratio(path) for path in layers}
@@ -156,7 +169,7 @@ class ColumnMethod(Method[C]):
         return shares if is_exact or not budget.ratio else self.scaled(run, shares, budget.ratio)
 
     def counted_macs(self, run: Run) -> dict[str, int]:
-        """Return the multiply-accumulates of the layers that a ratio of them counts, by weight."""
+        """Return the MACs, by weight, of the layers that ratio_kind macs counts."""
         macs = run.costs.layer_macs()
         if self.options.count_linear:
             return macs
@@ -165,16 +178,16 @@ class ColumnMethod(Method[C]):
     def shares_for_macs(
         self, run: Run, layers: Mapping[str, str], ratio: float
     ) -> dict[str, float]:
-        """Return ratios of layers that together save `ratio` of the multiply-accumulates.
+        """Return ratios of the layers that together save `ratio` of the MACs.
 
-        TrainingError if a layer would lose all of its units, or if there are none.
+        TrainingError if a layer would lose all of its units, or if there are no layers.
         """
         if not ratio:
             return dict.fromkeys(layers, 0.0)
         if not layers:
             raise TrainingError(
                 f"phase {run.phase.name!r}: the rules {list(self.options.layers)} of `layers` "
-                f"choose no convolution, so no ratio {ratio} of macs can be saved"
+                f"select no convolution, so a ratio {ratio} of macs cannot be saved"
             )
         counted = self.counted_macs(run)
         saved, macs = ratio * sum(counted.values()), {p: counted[w] for p, w in layers.items()}
@@ -193,15 +206,15 @@ class ColumnMethod(Method[C]):
             if own >= 1:
                 raise TrainingError(
                     f"phase {run.phase.name!r}: for a ratio {ratio} of macs, {path!r} would have "
-                    f"to lose {own:.3f} of its {self.options.unit}s; a smaller ratio, or more "
+                    f"to lose {own:.3f} of its {self.options.unit}s; use a smaller ratio or more "
                     "`layers`"
                 )
         return found
 
     def listed_shares(self, run: Run, macs: Mapping[str, int], saved: float) -> dict[str, float]:
-        """Return the ratios that `layer_rule` lists, times the factor with which they save `saved`.
+        """Return the ratios listed in `layer_rule` times the factor with which they save `saved`.
 
-        TrainingError if no layer has one.
+        TrainingError if all layers have ratio 0.
         """
         listed = self.options.layer_rule
         assert not isinstance(listed, str)
@@ -217,8 +230,8 @@ class ColumnMethod(Method[C]):
     def scaled(self, run: Run, shares: Mapping[str, float], ratio: float) -> dict[str, float]:
         """Return shares in the same proportions that save `ratio` of the MACs, to within a unit.
 
-        The rule's shares count what a layer loses itself. Filters that are removed shorten the
-        layers behind or before as well, so that less of it is needed.
+        The rule counts only the MACs that a layer loses itself. Removed filters shrink the next or
+        previous layers too, so smaller shares suffice.
         """
         sizes = {
             path: unit_count(run.params[weight], self.options.unit)
@@ -243,13 +256,13 @@ class ColumnMethod(Method[C]):
         except ValueError:
             raise TrainingError(
                 f"phase {run.phase.name!r}: ratio {ratio} of macs is out of reach with one "
-                f"{self.options.unit} left in each of {len(shares)} layers; a smaller ratio, or "
+                f"{self.options.unit} left in each of {len(shares)} layers; use a smaller ratio or "
                 "more `layers`"
             ) from None
         return after(counts)
 
     def macs_after(self, run: Run, plan: Plan) -> float:
-        """Return the counted multiply-accumulates that a plan leaves, zeros not counted."""
+        """Return the counted MACs that remain after a plan; zeroed weights count nothing."""
         left = {g: run.graph.groups[g].n_units - len(units) for g, units in plan.removed.items()}
         macs, cuts = run.costs.layer_macs(left), slicing(run.graph, plan.removed)
         kept = {
@@ -259,7 +272,7 @@ class ColumnMethod(Method[C]):
         return sum(macs[weight] * kept.get(weight, 1.0) for weight in self.counted_macs(run))
 
     def lowest_plan(self, run: Run, shares: Mapping[str, float]) -> Plan:
-        """Return the plan for the units with the smallest norms of each layer."""
+        """Return the plan that prunes the units with the smallest L1 norms of each layer."""
         layers, kept = self.layers(run), {}
         for path, share in shares.items():
             norms = l1_norms(run.params[layers[path]], self.options.unit).flatten()
@@ -269,7 +282,7 @@ class ColumnMethod(Method[C]):
         return self.plan(run, kept)
 
     def kept_before(self, run: Run, weight: str) -> Tensor:
-        """Return which units of a layer are not zeroed yet, (units,)."""
+        """Return the bool mask, (units,), of a layer's units that are not yet zeroed."""
         tensor, mask = run.params[weight], run.masks.get(weight)
         if mask is None:
             mask = torch.ones(tensor.shape, dtype=torch.bool, device=tensor.device)
@@ -278,9 +291,9 @@ class ColumnMethod(Method[C]):
         )
 
     def plan(self, run: Run, kept: Mapping[str, Tensor]) -> Plan:
-        """Return zeros for the units that are not kept, and what nothing needs any more.
+        """Return the plan that zeroes units that are not kept and removes unused channels.
 
-        `kept` is bool (units,), by weight; layers without one are as they are.
+        `kept` has a bool tensor (units,) by weight; layers without one do not change.
         """
         zeroed = {}
         for weight, units in kept.items():
@@ -295,7 +308,7 @@ class ColumnMethod(Method[C]):
         return Plan(removed=removed, zeroed=zeroed)
 
     def unused(self, run: Run, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return, by group, which units nothing reads (columns) or nothing makes (rows)."""
+        """Return, by group, the mask of units that no column reads, or that no row produces."""
         role: Literal["in", "out"] = "in" if self.options.unit == "column" else "out"
         return {
             name: units_unused(group, kept, role) for name, group in self.candidates(run).items()
@@ -307,9 +320,9 @@ def _is_convolution(run: Run, weight: str) -> bool:
 
 
 class L1Columns(ColumnMethod[ColumnOptions]):
-    """Columns with the smallest mean absolute weight of their layer become zero."""
+    """Zero the columns with the smallest mean absolute weight of their layer, then fine-tune."""
 
-    summary = "one-shot, smallest mean |w| of an im2col column (IncReg's control)"
+    summary = "one-shot: im2col columns with the smallest mean |w| (IncReg's control)"
     Options = ColumnOptions
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
@@ -317,5 +330,5 @@ class L1Columns(ColumnMethod[ColumnOptions]):
         return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
 
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the lowest of each layer; sums rank as means do, all columns being as long."""
+        """Return the plan for the lowest columns of each layer; sums of |w| rank as means do."""
         return self.lowest_plan(run, self.layer_shares(run, budget))

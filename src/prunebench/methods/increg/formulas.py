@@ -1,7 +1,8 @@
-"""IncReg's formulas: ranks, increments of the penalty, its ceiling, and the steps to an accuracy.
+"""IncReg's formulas: ranks, increments of the penalty, its ceiling, and the stages to an accuracy.
 
-Source and disagreements: see `increg.py`. Tables have the shape (layers, units), numbers of a
-layer (layers, 1); R is the number of units that are still to be pruned, A the largest increment.
+Sources and disagreements between them are in `to_ratios`, with the abbreviations [one], [multi] and
+[scripts]. Tables have the shape (layers, units), numbers per layer (layers, 1). R is the number of
+units that are still to be pruned, A the largest increment.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Return the place of each value in its row, 0 for the smallest; ties: lower index first.
+    """Return the rank of each value in its row, 0 for the smallest; ties: lower index first.
 
     >>> ranks(torch.tensor([[3.0, 1.0, 1.0]]))
     tensor([[2, 0, 1]])
@@ -31,23 +32,25 @@ def averaged_rank(mean: Tensor, rank: Tensor, n: Tensor | int) -> Tensor:
 def symmetric_increments(
     position: Tensor, pivot: Tensor, A: Tensor | float, u: float = 0.25
 ) -> Tensor:
-    """Return A at position 0, u A at the centre of symmetry, 0 at `pivot` (R1), below it beyond.
+    """Return the increments of scheme 1, which are symmetric about a center at u A.
 
-    Scheme 1: with alpha = ln(2/u) / R1 and N1 = -ln(u) / alpha, A exp(-alpha j) for j < N1, else
-    2 u A - A exp(-alpha (2 N1 - j)). R1 is 1 at least: a layer with nothing to prune has stopped.
+    With R1 = `pivot`, alpha = ln(2/u) / R1 and N1 = -ln(u) / alpha, the increment at position j is
+    A exp(-alpha j) for j < N1, else 2 u A - A exp(-alpha (2 N1 - j)): A at position 0, u A at N1, 0
+    at R1 and negative beyond. R1 counts as at least 1: a layer with nothing to prune has stopped.
     """
     alpha = math.log(2 / u) / pivot.clamp(min=1)
-    centre = -math.log(u) / alpha
+    center = -math.log(u) / alpha
     falling = A * torch.exp(-alpha * position)
-    mirrored = 2 * u * A - A * torch.exp(-alpha * (2 * centre - position))
-    return torch.where(position < centre, falling, mirrored)
+    mirrored = 2 * u * A - A * torch.exp(-alpha * (2 * center - position))
+    return torch.where(position < center, falling, mirrored)
 
 
 def discontinuous_increments(
     position: Tensor, R: Tensor, live: Tensor, A: Tensor | float, k2: Tensor | float
 ) -> Tensor:
-    """Return A k2^(j/(R-1)) for j < R, else -A k2^((live-1-j)/(live-1-R)); scheme 2.
+    """Return the increments of scheme 2, which jump at position R.
 
+    The increment at position j is A k2^(j/(R-1)) for j < R, else -A k2^((live-1-j)/(live-1-R)).
     `live` is the number of units that are not pruned. Exponents 0/0 count as 0.
     """
     last = live - 1
@@ -57,25 +60,27 @@ def discontinuous_increments(
 
 
 def norm_increments(norms: Tensor, lowest: Tensor, pivot: Tensor, A: Tensor | float) -> Tensor:
-    """Return A - A (s - s_(0)) / (s_(R) - s_(0)): from norms instead of ranks; [one].
+    """Return the increments A - A (s - s_(0)) / (s_(R) - s_(0)) from norms s; [one].
 
-    `lowest` is s_(0), the smallest norm of a live unit, `pivot` s_(R), the smallest one to stay.
-    Where both are equal, units above are relieved at once.
+    `lowest` is s_(0), the smallest norm of a unit that is not pruned; `pivot` is s_(R), the
+    smallest norm of a unit to keep. If both are equal, larger units are relieved at once.
     """
     width = (pivot - lowest).clamp(min=torch.finfo(norms.dtype).tiny)
     return A - A * ((norms - lowest) / width)
 
 
 def stage_base(progress: Tensor) -> Tensor:
-    """Return scheme 2's k2 in [multi]: max(0.75 progress, 0.05).
+    """Return the base k2 of scheme 2 in [multi], max(0.75 progress, 0.05).
 
-    `progress` is the share of this stage's units that are pruned.
+    `progress` is the share of the stage's units that are pruned already.
     """
     return (0.75 * progress).clamp(min=0.05)
 
 
 def ceiling_factor(x: float) -> float:
-    """Return m(x), by which [multi] raises the ceiling of a stage that prunes a share x.
+    """Return m(x), the factor of the ceiling in a stage that prunes a share x; [multi].
+
+    m(x) = 3 (1 / (1 + exp(-k (x - 0.05))) - 0.5) + 1 with k = ln(3) / 0.04.
 
     >>> round(ceiling_factor(0.05), 6), round(ceiling_factor(0.2), 6)
     (1.0, 2.452036)
@@ -85,7 +90,7 @@ def ceiling_factor(x: float) -> float:
 
 
 def staged_ceiling(target: float, x: float) -> float:
-    """Return the ceiling that counts in [multi]: target m(x), 10 at most.
+    """Return the effective ceiling min(target m(x), 10); [multi].
 
     >>> round(staged_ceiling(2.5, 0.2), 6), staged_ceiling(5.0, 0.2)
     (6.13009, 10.0)
@@ -94,9 +99,9 @@ def staged_ceiling(target: float, x: float) -> float:
 
 
 def next_share(accuracy: float, border: float) -> float:
-    """Return the share that the next stage prunes, after one that was accepted; [multi].
+    """Return the share that the next stage prunes after an accepted stage; [multi].
 
-    clip(10 (accuracy - border), 0.01, 0.2), of accuracies as fractions.
+    clip(10 (accuracy - border), 0.01, 0.2), with accuracies as fractions.
 
     >>> round(next_share(0.9, 0.888), 6), next_share(0.888, 0.888), next_share(0.95, 0.888)
     (0.12, 0.01, 0.2)
@@ -105,10 +110,10 @@ def next_share(accuracy: float, border: float) -> float:
 
 
 def smaller_share(x: float, accepted: float, failed: float, border: float) -> float:
-    """Return the share to try after a stage that pruned x and failed; [multi].
+    """Return the share to try after a failed stage that pruned x; [multi].
 
-    x (accepted - border) / (accepted - failed): where a straight line between both accuracies
-    meets the border. 0 if the failed network is no worse than the accepted one.
+    x (accepted - border) / (accepted - failed): the share at which a straight line between the two
+    accuracies meets the border. 0 if the failed network is no worse than the accepted one.
 
     >>> round(smaller_share(0.2, 0.92, 0.87, 0.9), 6)
     0.08
