@@ -25,6 +25,11 @@ VGG_8X += [0.8194, 0.8196, 0.8197]
 VGG_2X_PCA = [0, 0.91, 0.88, 0.51, 0.77, 0.63, 0.41, 0.67, 0.36, 0.10, 0.03, 0.08, 0.11]
 
 
+def speedup(macs: list[int], columns: list[float], rows: list[float]) -> float:
+    left = sum(macs_left(*layer) for layer in zip(macs, columns, rows, strict=True))
+    return sum(macs) / left
+
+
 # --- the shipped lists
 def test_macs_are_those_of_the_notes() -> None:
     assert sum(CONVNET) == 12_288_000

@@ -257,7 +257,7 @@ def test_the_weight_decay_is_the_increment_unless_one_is_given() -> None:
     walk.loop.train()
     assert walk.penalty[0] == near([1.0, 0.0])  # of the recipe STILL
     recipes = dict.fromkeys(("regularize", "loss_eval"), Recipe(batch_size=4, lr=1, weight_decay=0))
-    with pytest.raises(ValueError, match="without a weight decay in 'regularize', option A must"):
+    with pytest.raises(ValueError, match="option A is required if the recipe 'regularize'"):
         increg().phases(recipes, Budget(kind="units_per_group", ratio=0.5))
 
 
@@ -273,7 +273,7 @@ def test_a_shortened_run_reaches_the_same_ceiling_in_fewer_steps() -> None:
 
 def test_recipes_of_pruning_have_no_length() -> None:
     recipes = {"regularize": STILL, "loss_eval": STILL.model_copy(update={"epochs": 1})}
-    with pytest.raises(ValueError, match="the method decides how long 'loss_eval' is"):
+    with pytest.raises(ValueError, match="'loss_eval': the method decides its length"):
         increg().phases(recipes, Budget(kind="units_per_group", ratio=0.5))
 
 

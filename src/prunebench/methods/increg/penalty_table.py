@@ -1,6 +1,8 @@
-"""IncReg's penalties of all layers as one table, in which a step is a few dozen operations.
+"""IncReg's options, and the penalties of all layers in one table.
 
-Formulas are in `increg_schedule.py`, sources and disagreements in `increg.py`.
+A table makes a step a few dozen tensor operations, whatever the number of layers. The formulas are
+in `formulas`, sources and disagreements between them in `to_ratios`, with the abbreviations [one],
+[multi] and [scripts].
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunebench.experiments.settings import Grows, NonNegative, Positive, Shrinks
+from prunebench.experiments.settings import Count, Grows, NonNegative, Positive, Shrinks
 from prunebench.methods.increg.columns import ColumnOptions, l1_norms, unit_shape
 from prunebench.methods.increg.formulas import (
     averaged_rank,
@@ -25,47 +27,80 @@ from prunebench.methods.increg.formulas import (
     symmetric_increments,
 )
 
-Count = Annotated[int, Field(ge=1)]
-FRONT = 1e6  # puts the ranks of pruned columns before all others, oldest first
+FRONT = 1e6  # subtracted from ranks of pruned columns, so that they precede all others
 
 
 class IncRegOptions(ColumnOptions):
     """Options of IncReg, with the defaults of [multi] and its ImageNet files."""
 
-    # largest increment; None: the weight decay while pruning, in [scripts] within 2e-5 and 1e-3
-    A: Positive | None = None
-    A_scale: Annotated[Positive, Grows()] = 1.0  # times A; more in a shortened run
-    # of A in each step, down to 1e-8; OneStage_ManyPrune: 0.9e-9
-    A_decrease: Annotated[NonNegative, Grows(power=2)] = 0.0
-    u: Annotated[float, Field(gt=0, lt=1)] = 0.25  # share of A at the centre of symmetry
-    # constant: the control, the ceiling itself from the first step on those lowest before it
-    growth: Literal["symmetric", "discontinuous", "norms", "constant"] = "symmetric"
-    pivot: Literal["R", "R+1"] = "R"
-    k2: Positive | None = None  # of scheme 2; None: max(0.75 progress, 0.05)
-    ceiling: Positive = 2.5  # target_reg; [scripts]: 5, LeNet: 0.05
-    ceiling_factor: Literal["staged", "none"] = "staged"
-    # cap of pruning; None: 30 x ceiling / A
-    max_steps: Annotated[Count | None, Shrinks()] = None
-    # [scripts]: 5000, LeNet: 1000
-    loss_eval_steps: Annotated[int, Field(ge=0), Shrinks()] = 20_000
+    A: Positive | None = Field(
+        None,
+        description="Largest increment of a penalty per step (default: the weight decay while "
+        "pruning; [scripts] clip it to 2e-5 to 1e-3).",
+    )
+    A_scale: Annotated[Positive, Grows()] = Field(
+        1.0, description="Factor of A; it grows in a shortened run."
+    )
+    A_decrease: Annotated[NonNegative, Grows(power=2)] = Field(
+        0.0,
+        description="Decrease of A in each step, down to 1e-8 (default: none; OneStage_ManyPrune: "
+        "0.9e-9).",
+    )
+    u: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25,
+        description="Increment at the center of symmetry, as a fraction of A (default: fixed in "
+        "the code).",
+    )
+    growth: Literal["symmetric", "discontinuous", "norms", "constant"] = Field(
+        "symmetric",
+        description="Increments of the penalties. symmetric (default): scheme 1, by rank; "
+        "discontinuous: scheme 2, by rank ([scripts]); norms: by L1 norm ([one]); constant: the "
+        "control, in which the columns lowest at first get the ceiling as penalty from the first "
+        "step on.",
+    )
+    pivot: Literal["R", "R+1"] = Field(
+        "R", description="Rank at which the increment is 0 (default: [multi]; [one]: R+1)."
+    )
+    k2: Positive | None = Field(
+        None,
+        description="Base k2 of scheme 2 (default: max(0.75 progress, 0.05), [multi]; [one]: 0.1).",
+    )
+    ceiling: Positive = Field(
+        2.5,
+        description="Penalty at which a column is pruned, before `ceiling_factor`; the code's "
+        "target_reg (default: [multi] on ImageNet; [scripts]: 5, LeNet: 0.05).",
+    )
+    ceiling_factor: Literal["staged", "none"] = Field(
+        "staged",
+        description="Factor of the ceiling. staged (default, [multi]): m(x), up to a ceiling of "
+        "10; none ([one]): 1.",
+    )
+    max_steps: Annotated[Count | None, Shrinks()] = Field(
+        None, description="Largest number of steps of pruning (default: 30 x ceiling / A)."
+    )
+    loss_eval_steps: Annotated[int, Field(ge=0), Shrinks()] = Field(
+        20_000,
+        description="Steps of ordinary training between pruning and retraining (default: [multi] "
+        "on ImageNet; [scripts]: 5000, LeNet: 1000).",
+    )
 
     def largest_increment(self, weight_decay: float) -> float:
-        """Return A, in a phase with this weight decay."""
+        """Return A times `A_scale`, in a phase with this weight decay."""
         return self.A_scale * (weight_decay if self.A is None else self.A)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer that is to lose columns.
+class PrunedLayer:
+    """A layer that will lose columns.
 
     Attributes
     ----------
     weight
-        Name of its parameter.
+        Name of the layer's weight.
     kept
-        bool (columns,): which are not pruned yet.
+        Bool mask, (columns,), of the columns that are not pruned yet.
     goal
-        Columns that are to be pruned in the end, those that are so already included.
+        Number of pruned columns at the end, including those that are pruned already.
     """
 
     weight: str
@@ -73,14 +108,19 @@ class Layer:
     goal: int
 
 
-def new_state(layers: list[Layer], like: Tensor, *, A: float, ceiling: float) -> dict[str, Any]:
+def new_state(
+    layers: list[PrunedLayer], like: Tensor, *, A: float, ceiling: float
+) -> dict[str, Any]:
     """Return the state before the first step, on the device and in the type of `like`.
 
-    `penalty`, the averaged `rank`, bool `kept` and `chosen`, what `lowest` was when last looked at,
-    are (layers, columns), with places behind short layers that no column has. `size`, `goal`,
-    `start`, the numbers of columns, of those that are to be pruned and of those that were before,
-    `stopped`, `row_share`, the share of filters without a reader, and `left_over`, the norms that
-    columns still had when they were pruned, over the mean of the others, are (layers, 1).
+    These tensors have the shape (layers, columns), with padding at the end of short rows:
+    `penalty`; `rank`, the averaged rank; `kept`, bool; and `chosen`, bool, the result of
+    `PenaltyTable.lowest` at the last logging.
+
+    These have the shape (layers, 1): `size`, `goal` and `start`, the numbers of columns, of columns
+    to prune, and of columns pruned at the start; `stopped`, bool; `row_share`, the share of filters
+    that nothing reads; and `left_over`, the sum over pruned columns of their norm when they were
+    pruned, relative to the mean norm of the kept columns.
     """
     width, device = max((len(layer.kept) for layer in layers), default=1), like.device
     counts = [[len(own.kept), own.goal, int((~own.kept).sum())] for own in layers]
@@ -107,14 +147,16 @@ def new_state(layers: list[Layer], like: Tensor, *, A: float, ceiling: float) ->
 
 
 class PenaltyTable:
-    """The steps over a state that `new_state` made; everything it changes lies in there.
+    """Operations on a state made by `new_state`; they change nothing else.
 
     Attributes
     ----------
     norms
         L1 norms of the columns, (layers, columns).
+    real
+        Bool mask, (layers, columns), False in the padding.
     views
-        By weight, its rows of `penalty`, `norms` and `kept` in the shape that multiplies it.
+        By weight, views of its row of `penalty`, `norms` and `kept`, which broadcast over it.
     """
 
     def __init__(
@@ -140,44 +182,44 @@ class PenaltyTable:
         return self.state["size"] - self.state["kept"].sum(dim=1, keepdim=True)
 
     def magnitude_ratios(self) -> Tensor:
-        """Return by layer the norm of columns that stayed over that of those that left, then.
+        """Return the norm of kept over that of pruned columns when these were pruned.
 
-        Of layers that lost columns; at most 1e12, where what left had become zero.
+        One value for each layer that lost columns; at most 1e12, if pruned columns were zero.
         """
         count = self.gone - self.state["start"]
         ratios = count / self.state["left_over"].clamp(min=1e-12)
         return ratios[count > 0].clamp(max=1e12)
 
     def measure(self, params: Mapping[str, Tensor]) -> None:
-        """Take the norms of the weights as they are."""
+        """Update `norms` from the current weights."""
         for weight, (_, norms, _) in self.views.items():
             l1_norms(params[weight], self.options.unit, out=norms)
 
     def listed_norms(self) -> Tensor:
-        """Return the norms, with pruned columns before all and places without one behind all."""
+        """Return the norms with pruned columns before and padding behind all others."""
         return self.norms.masked_fill(~self.state["kept"], -1).masked_fill(~self.real, torch.inf)
 
     def listed_ranks(self) -> Tensor:
-        """Return the averaged ranks, with places without a column behind all."""
+        """Return the averaged ranks with padding behind all columns."""
         return self.state["rank"].masked_fill(~self.real, torch.inf)
 
     def lowest(self) -> Tensor:
-        """Return which columns are pruned, or would be next by their averaged ranks."""
+        """Return the mask of columns that are pruned or lowest by averaged rank, up to the goal."""
         return ranks(self.listed_ranks()) < self.state["goal"]
 
     def rank_first(self) -> None:
-        """Rank by the norms of before the first step, whose own ranks replace these."""
+        """Set the ranks to those of the initial norms; the first step replaces them."""
         self.state["rank"].copy_(ranks(self.listed_norms()))
         self.state["chosen"].copy_(self.lowest())
 
     def hold_penalty(self, steps: int) -> Tensor:
-        """Count a step; return the penalized columns after so many, none before."""
+        """Count a step; return the mask of penalized columns after `steps` steps, none before."""
         self.state["iteration"] += 1
         due = (self.state["penalty"] > 0) & (self.state["iteration"] >= steps)
         return due & self.state["kept"]
 
     def grow(self) -> Tensor:
-        """Update ranks and penalties; return which columns have reached the ceiling."""
+        """Update ranks and penalties; return the mask of columns that have reached the ceiling."""
         state, penalty, gone = self.state, self.state["penalty"], self.gone
         live = state["kept"] & ~state["stopped"]
         state["iteration"] += 1
@@ -190,7 +232,7 @@ class PenaltyTable:
         if self.options.A_decrease:
             floor = state["A"].clamp(max=1e-8)
             state["A"].copy_(torch.maximum(state["A"] - self.options.A_decrease, floor))
-        # Whatever overshoots, the column that stands highest stays.
+        # However many columns reach the ceiling, the one with the highest rank stays.
         reached = live & (penalty >= state["ceiling"]) & (position < state["size"] - gone - 1)
         front = state["iteration"] - FRONT - (penalty - state["ceiling"])
         state["rank"].copy_(torch.where(reached, front, state["rank"]))
@@ -214,9 +256,9 @@ class PenaltyTable:
                 return symmetric_increments(place, pivot, A, options.u)
 
     def prune(self, reached: Tensor) -> None:
-        """Prune columns, then stop the layers that have lost enough.
+        """Prune columns, then stop the layers that have reached their goal.
 
-        Notes how large the columns still were, against the mean of those that stay behind.
+        Records how large the columns still were relative to the mean of the kept ones.
         """
         self.state["kept"] &= ~reached
         kept = self.norms * self.state["kept"]
@@ -225,6 +267,6 @@ class PenaltyTable:
         self.stop(self.gone >= self.state["goal"])
 
     def stop(self, layers: Tensor) -> None:
-        """Stop layers, bool (layers, 1); what is left in them loses its penalty at once."""
+        """Stop layers, bool (layers, 1); their kept columns lose their penalty at once."""
         self.state["stopped"] |= layers
         self.state["penalty"].masked_fill_(self.state["stopped"] & self.state["kept"], 0)

@@ -1,30 +1,34 @@
-"""Incremental regularization: a penalty per column that rises and falls with the column's rank.
+"""IncReg: a penalty per column that grows or falls with the column's rank, to given ratios.
 
-Source: Wang, Zhang, Wang, Yu, Hu, Structured Deep Neural Network Pruning by Varying
-Regularization Parameters, arXiv 1804.09461, and Structured Pruning via Incremental
-Regularization, arXiv 1811.08390, as far as their code says (MingSun-Tse/Caffe_IncReg): the
-papers' own sections and tables could not be had. In every step the columns of a layer are ranked
-by L1 norm and the ranks averaged; the penalty of those that are to leave grows, the more the lower
-they stand, that of the others falls to 0. A column whose penalty reaches a ceiling becomes zero. A
-layer stops when the share of its pruned columns is its ratio.
+Source: Wang, Zhang, Wang, Yu, Hu, Structured Deep Neural Network Pruning by Varying Regularization
+Parameters, arXiv 1804.09461, and Structured Pruning via Incremental Regularization, arXiv
+1811.08390, as their code shows (MingSun-Tse/Caffe_IncReg): the method sections and tables of the
+papers were not available. In every step the columns of a layer are ranked by L1 norm and the ranks
+are averaged over the steps. The penalties of the columns to prune grow, faster at lower ranks;
+those of the others fall to 0. A column whose penalty reaches a ceiling becomes zero. A layer stops
+when the share of its pruned columns has reached its ratio.
 
-The branches disagree. Defaults are those of [multi] (MultiStage_RegCol_2), which was released
-with the models of the printed table; [one] is OneStage_RegCol, [scripts] a repository of settings.
-- Increments are 0 at rank R (`pivot`); [one]: at R + 1, so that the first column to stay grows.
+The branches of the code disagree. The defaults are those of [multi] (MultiStage_RegCol_2), which
+was released with the models of the printed table; [one] is OneStage_RegCol, [scripts] a repository
+of settings.
+
+- Increments are 0 at rank R (`pivot`); [one]: at R + 1, so that the first column to keep grows.
 - The ceiling is multiplied by m(0.2) = 2.45, up to 10 (`ceiling_factor`); [one]: it is not.
-- Scheme 2 (`growth: discontinuous`, used by [scripts]) has a base that follows the progress
-  (`k2`); [one]: 0.1.
-- A stays as it is (`A_decrease`); OneStage_ManyPrune: 0.9e-9 less in each step.
-- Filters that nothing reads are removed (`roles`); [scripts]: not.
-All branches let several columns reach the ceiling together, beyond the ratio; so does this, but
-the last column of a layer stays. The weight decay goes on for all weights; the code's penalty is
-off where it is 0, here it is not. `n` of the averaged rank counts the steps of the phase: from
-zeros, every n that counts on by one gives the same order. The code's row mode does not work; here
-rows follow the same formulas. Filters that nothing reads become zero at the next look (25 steps),
-with a target in MACs at once.
-Retraining follows a recipe, as with every method; [multi] divides the learning rate by 10 where
-six tests (eight at first) bring no new best. No scheme of growth with a constant factor is in the
-code: `growth: constant` is the control that the comparison asks for.
+- Scheme 2 (`growth: discontinuous`, used by [scripts]) has a base that follows the progress (`k2`);
+  [one]: 0.1.
+- A is constant (`A_decrease`); OneStage_ManyPrune: it falls by 0.9e-9 in each step.
+- Filters that nothing reads are removed (`roles`); [scripts]: they are not.
+
+All branches let several columns reach the ceiling together, beyond the ratio; so does this module,
+but the last column of a layer stays. The weight decay applies to all weights. The code's penalty is
+off where the weight decay is 0; here it is not. `n` of the averaged rank counts the steps of the
+phase; starting from zeros, any n that counts up by one gives the same order. The code's row mode
+does not work; here rows follow the same formulas. Filters that nothing reads become zero at the
+next decision (every 25 steps), with a target in MACs at once.
+
+Retraining follows a recipe, as in every method; [multi] divides the learning rate by 10 after six
+tests (eight at first) without a new best. The code has no growth by a constant: `growth: constant`
+is a control for comparison.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.single_layers import entry_mask
 from prunebench.channels.unit_weights import producers
-from prunebench.experiments.phases import Budget, HookName, Phase, Steps, training
+from prunebench.experiments.phases import Budget, HookName, Phase, Steps, training, training_for
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Before, Run
 from prunebench.methods.increg.columns import ColumnMethod, count_to_prune, units_unused
@@ -49,24 +53,23 @@ from prunebench.methods.increg.formulas import staged_ceiling
 from prunebench.methods.increg.layer_ratios import macs_left
 from prunebench.methods.increg.penalty_table import (
     IncRegOptions,
-    Layer,
     PenaltyTable,
+    PrunedLayer,
     new_state,
 )
 
-STEPS: tuple[HookName, ...] = ("before_optimizer_step", "after_optimizer_step")
-CAP = 30  # times ceiling / A: the last columns of a layer take longest
-RATIO_STAGE = 0.2  # x of the ceiling factor where the ratio is given; [multi]
+MAX_STEPS = 30  # in units of ceiling / A: the last columns of a layer take longest
+RATIO_STAGE = 0.2  # x of the ceiling factor if ratios are given; [multi]
 
 
 class IncReg(ColumnMethod[IncRegOptions]):
     """IncReg to given ratios.
 
-    State while pruning: that of `increg_table.new_state`, and `hold`, the steps of the control.
-    Always: `full`, the columns of each layer at the start of the run.
+    While pruning, the state is that of `penalty_table.new_state` with `hold`, the number of steps
+    of the control. It always has `full`, the number of columns of each layer at the run's start.
     """
 
-    summary = "a penalty per column that grows by rank until it leaves (IncReg, Wang et al.)"
+    summary = "a penalty per im2col column that grows by rank until it is zeroed (Wang et al.)"
     Options = IncRegOptions
     recipe_roles = ("regularize", "loss_eval", "fine_tune")
     interval = Steps(25)
@@ -74,68 +77,62 @@ class IncReg(ColumnMethod[IncRegOptions]):
 
     table: PenaltyTable
 
-    # --- over time
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return prune, loss_eval, fine_tune; the second trains as usual for some steps."""
+        """Return prune, loss_eval (some steps of ordinary training) and fine_tune."""
         found = self.stage(recipes, budget)
         return [*found, training("fine_tune", recipes["fine_tune"])]
 
     def stage(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return prune, loss_eval."""
+        """Return prune and loss_eval."""
         options = self.options
-        for role in ("regularize", "loss_eval"):
-            if recipes[role].epochs is not None:
-                raise ValueError(f"the method decides how long {role!r} is; its recipe must not")
         if options.A is None and not recipes["regularize"].weight_decay:
-            raise ValueError("without a weight decay in 'regularize', option A must be given")
-        cap = options.max_steps or CAP * self.hold(recipes["regularize"], RATIO_STAGE)
-        prune = Phase(
-            name="prune",
-            recipe=recipes["regularize"],
-            length=Steps(cap),
+            raise ValueError("option A is required if the recipe 'regularize' has no weight decay")
+        cap = options.max_steps or MAX_STEPS * self.hold(recipes["regularize"], RATIO_STAGE)
+        within_steps: set[HookName] = {"before_optimizer_step", "after_optimizer_step"}
+        prune = training_for(
+            "prune",
+            recipes["regularize"],
+            Steps(cap),
             until_finished=True,
-            hooks=frozenset({"attach", "decide", "after_epoch", *STEPS}),
+            hooks=frozenset({"attach", "decide", "after_epoch", *within_steps}),
             reportable_from=None,
             then=budget,
         )
-        if not options.loss_eval_steps:
-            return [prune]
-        return [
-            prune,
-            Phase(
-                name="loss_eval",
-                recipe=recipes["loss_eval"],
-                length=Steps(options.loss_eval_steps),
-                optimizer="carry",
-                reportable_from=None,
-            ),
-        ]
+        loss_eval = training_for(
+            "loss_eval",
+            recipes["loss_eval"],
+            Steps(options.loss_eval_steps),
+            optimizer="carry",
+            reportable_from=None,
+        )
+        return [prune, loss_eval] if options.loss_eval_steps else [prune]
 
     def ceiling_at(self, x: float) -> float:
-        """Return the penalty at which a column leaves, in a stage that prunes a share x."""
+        """Return the penalty at which a column is pruned, in a stage that prunes a share x."""
         options = self.options
         if options.ceiling_factor == "none":
             return options.ceiling
         return staged_ceiling(options.ceiling, x)
 
     def hold(self, recipe: Recipe, x: float) -> int:
-        """Return the steps that a column needs which always stands lowest."""
+        """Return the number of steps to the ceiling of a column that always has the lowest rank."""
         return math.ceil(self.ceiling_at(x) / self.options.largest_increment(recipe.weight_decay))
 
     def before_phase(self, run: Run) -> None:
-        """Begin pruning, with no penalty yet."""
+        """Begin pruning, with all penalties 0."""
         if run.phase.name == "prune":
             self.begin(run, self.layer_shares(run, self.budget(run)), RATIO_STAGE)
 
     def budget(self, run: Run) -> Budget:
-        """Return what the phase is to prune."""
+        """Return the budget of the phase."""
         assert run.phase.then is not None
         return run.phase.then
 
     def begin(self, run: Run, ratios: Mapping[str, float], x: float) -> None:
-        """Make the table of the layers that are to lose more columns.
+        """Make the table of the layers that will lose more columns.
 
-        Ratios are of the columns at the start of the run; those removed and zeroed since count.
+        Ratios refer to the columns at the start of the run and include those removed or zeroed
+        since.
         """
         recipe = run.phase.recipe
         assert recipe is not None
@@ -146,7 +143,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
         for path, ratio in ratios.items():
             goal = count_to_prune(full[path], ratio) - (full[path] - len(kept[path]))
             if goal > int((~kept[path]).sum()):
-                layers.append(Layer(weights[path], kept[path], goal))
+                layers.append(PrunedLayer(weights[path], kept[path], goal))
         like = next(iter(run.params.values()))
         A, ceiling = self.options.largest_increment(recipe.weight_decay), self.ceiling_at(x)
         self.state |= new_state(layers, like.detach(), A=A, ceiling=ceiling)
@@ -159,7 +156,7 @@ class IncReg(ColumnMethod[IncRegOptions]):
             self.state["penalty"].copy_(chosen * self.state["ceiling"])
 
     def attach(self, run: Run) -> list[RemovableHandle]:
-        """Make what steps read besides the state: views of the table, and costs."""
+        """Build the tensors that steps read besides the state: views of the table, and costs."""
         self.table = PenaltyTable(self.state, self.options, run.params)
         self.read_groups = self.groups_with_columns(run)
         counted, budget = self.counted_macs(run), self.budget(run)
@@ -167,13 +164,13 @@ class IncReg(ColumnMethod[IncRegOptions]):
         self.layer_macs = torch.tensor(own, dtype=torch.float64, device=run.device)[:, None]
         self.macs_goal = None
         if budget.kind == "macs" and budget.ratio is not None:
-            # All layers stop once theirs have fallen to this, whatever the ratio of each.
+            # All layers stop once their MACs have fallen to this, whatever the ratio of each.
             others = sum(counted.values()) - sum(own)
             self.macs_goal = (1 - budget.ratio) * sum(counted.values()) - others
         return []
 
     def groups_with_columns(self, run: Run) -> list[ChannelGroup]:
-        """Return the groups of which every reader may lose columns, on the run's device."""
+        """Return the groups in which every reader may lose columns, on the run's device."""
         if self.options.unit == "row":
             return []
         pruned = {**run.masks, **self.kept()}
@@ -186,11 +183,10 @@ class IncReg(ColumnMethod[IncRegOptions]):
             if all(m.parameters[0] in pruned for m in group.members if m.role == "in")
         ]
 
-    # --- within a step
     def before_optimizer_step(self, run: Run) -> None:
-        """Change the penalties, prune what has reached the ceiling, add penalty * w to gradients.
+        """Update the penalties, prune columns at the ceiling, add penalty * w to the gradients.
 
-        The objective's term is penalty / 2 times the column's squared norm; biases have none.
+        This is the gradient of penalty / 2 times a column's squared norm; biases have no penalty.
         """
         self.table.measure(run.params)
         if self.options.growth == "constant":
@@ -207,14 +203,14 @@ class IncReg(ColumnMethod[IncRegOptions]):
             parameter.grad.addcmul_(parameter.detach(), penalty)
 
     def macs_left(self) -> Tensor:
-        """Return the multiply-accumulates of the table's layers, float64 ()."""
+        """Return the remaining MACs of the table's layers, a float64 scalar."""
         state = self.table.state
         rows, columns = state["row_share"], self.table.gone / state["size"]
         return macs_left(self.layer_macs, columns, rows).sum()
 
     @torch.no_grad()
     def silence_unread(self, run: Run) -> None:
-        """Zero filters whose columns have gone in all layers, and note their share."""
+        """Zero the filters whose columns are pruned in all readers; record their share by layer."""
         kept = {**run.masks, **self.kept()}
         for group in self.read_groups:
             used = ~units_unused(group, kept, "in")
@@ -231,24 +227,23 @@ class IncReg(ColumnMethod[IncRegOptions]):
         for weight, (_, _, kept) in self.table.views.items():
             run.params[weight].mul_(kept)
 
-    # --- between steps
     def decide(self, run: Run) -> None:
-        """Zero the filters that nothing reads any more, so that they rank no columns."""
+        """Zero the filters that nothing reads, so that they do not affect the ranks of columns."""
         self.silence_unread(run)
 
     def kept(self) -> dict[str, Tensor]:
-        """Return what is kept of each weight, in a shape that broadcasts to the weight's."""
+        """Return the mask of kept columns by weight, which broadcasts to the weight's shape."""
         return {weight: kept for weight, (_, _, kept) in self.table.views.items()}
 
     def finished(self, run: Run) -> bool:
-        """Whether all layers have stopped."""
+        """Return whether all layers have stopped."""
         return bool(self.state["stopped"].all())
 
     def after_epoch(self, run: Run) -> None:
-        """Log penalties of live columns, pruned shares, and how many columns came to the lowest.
+        """Log penalties of kept columns, pruned shares and the number of newly lowest columns.
 
-        While a layer prunes, also the mean norm of live columns that are to stay over that of
-        those that are to leave.
+        Until a layer stops, also log the magnitude ratio: the mean norm of the columns to keep over
+        that of the columns to prune.
         """
         if run.phase.name != "prune":
             return
@@ -275,13 +270,12 @@ class IncReg(ColumnMethod[IncRegOptions]):
                 run.log(layer, "magnitude_ratio", ratio)
         self.state["chosen"].copy_(lowest)
 
-    # --- afterwards
     def select(self, run: Run, budget: Budget) -> Plan:
-        """Return the columns that have been pruned, and the filters that they leave unread."""
+        """Return the plan for the pruned columns and the filters that nothing reads."""
         return self.plan(run, {weight: kept.flatten() for weight, kept in self.kept().items()})
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
-        """Drop the table; note how long it took, and how large columns were when they left."""
+        """Drop the table; record the number of steps and the smallest magnitude ratio."""
         figures = dict(self.state.get("figures", {}))
         steps = float(self.state["iteration"])
         figures["prune_steps"] = figures.get("prune_steps", 0.0) + steps
@@ -293,9 +287,9 @@ class IncReg(ColumnMethod[IncRegOptions]):
         self.state["figures"] = figures
 
     def figures(self) -> dict[str, float]:
-        """Return the steps of pruning, and the smallest magnitude ratio of a layer.
+        """Return the number of steps of pruning and the smallest magnitude ratio of a layer.
 
-        That is the norm of columns that stayed over the norm of those that left, when they did:
-        near 1 where the ceiling is too low for the learning rate to make them small before.
+        The ratio is the norm of kept columns over that of pruned columns when these were pruned. It
+        is near 1 if the ceiling is too low for the learning rate to make them small before.
         """
         return dict(self.state.get("figures", {}))
