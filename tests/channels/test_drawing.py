@@ -11,12 +11,14 @@ from prunebench.channels.drawing import (
     COLORS,
     FROZEN,
     ROWS,
-    colors_of,
+    Style,
+    as_dot,
+    as_svg,
     column_starts,
-    draw,
     nodes_of,
+    styles_of,
 )
-from prunebench.channels.layout import lay_out
+from prunebench.channels.drawing_layout import layout_of
 from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import named
 
@@ -30,22 +32,22 @@ def densenet():
 
 def test_coupled_groups_have_colors_of_their_own(residual_net):
     graph = trace(residual_net, torch.ones(1, 3, 4, 4))
-    assert colors_of(graph) == {
-        "stem": COLORS[0],  # stem and second
-        "first": ALONE,
-        "head": FROZEN,
-        "stem:in": FROZEN,
+    assert styles_of(graph) == {
+        "stem": Style(COLORS[0]),  # stem and second
+        "first": Style(ALONE),
+        "head": Style(FROZEN),
+        "stem:in": Style(FROZEN),
     }
 
 
 def test_a_depthwise_convolution_is_coupled_with_what_it_reads(depthwise_net):
-    colors = colors_of(trace(depthwise_net, torch.ones(1, 3, 6, 6)))
-    assert (colors["stem"], colors["point"]) == (COLORS[0], ALONE)
+    styles = styles_of(trace(depthwise_net, torch.ones(1, 3, 6, 6)))
+    assert (styles["stem"].color, styles["point"].color) == (COLORS[0], ALONE)
 
 
 def test_layers_and_joins_are_nodes(residual_net):
-    shapes, edges = nodes_of(trace(residual_net, torch.ones(1, 3, 4, 4)))
-    assert [shape.weight or shape.sign for shape in shapes] == [
+    nodes, edges = nodes_of(trace(residual_net, torch.ones(1, 3, 4, 4)))
+    assert [node.weight or node.sign for node in nodes] == [
         "input",
         "stem.weight",
         "first.weight",
@@ -58,7 +60,7 @@ def test_layers_and_joins_are_nodes(residual_net):
 
 def test_every_layer_has_a_box_with_its_colors(option_a_net):
     graph = trace(option_a_net, torch.ones(1, 3, 8, 8))
-    root = ElementTree.fromstring(draw(graph, "a < b"))
+    root = ElementTree.fromstring(as_svg(graph, "a < b"))
     assert root.find(f"{SVG}title").text == "a < b"
     boxes = {box.find(f"{SVG}title").text.split(":")[0]: box for box in root.iter(f"{SVG}g")}
     assert list(boxes) == ["stem", "conv1", "conv2", "fc"]
@@ -70,13 +72,13 @@ def test_every_layer_has_a_box_with_its_colors(option_a_net):
 
 
 def test_a_dense_block_has_few_lines(densenet):
-    shapes, edges = nodes_of(densenet)
-    assert len(shapes) == 1 + 121 + 58
-    assert len(edges) < 2.2 * len(shapes)
+    nodes, edges = nodes_of(densenet)
+    assert len(nodes) == 1 + 121 + 58
+    assert len(edges) < 2.2 * len(nodes)
 
 
-def test_a_deep_network_goes_on_in_further_columns(densenet):
-    root = ElementTree.fromstring(draw(densenet, "densenet121"))
+def test_a_deep_network_continues_in_further_columns(densenet):
+    root = ElementTree.fromstring(as_svg(densenet, "densenet121"))
     width, height = float(root.get("width")), float(root.get("height"))
     assert height < 40 * (ROWS + 6)
     for rect in root.iter(f"{SVG}rect"):
@@ -88,7 +90,7 @@ def test_a_deep_network_goes_on_in_further_columns(densenet):
 def test_columns_start_where_one_line_leads():
     branches = [(node, node + k) for node in range(0, 200, 5) for k in (1, 2, 3, 4)]
     joins = [(node + k, node + 5) for node in range(0, 200, 5) for k in (1, 2, 3, 4)]
-    layout = lay_out(201, branches + joins)
+    layout = layout_of(201, branches + joins)
     assert layout.rows == 81
     starts = column_starts(layout)
     assert len(starts) == 3
@@ -98,22 +100,44 @@ def test_columns_start_where_one_line_leads():
 
 
 def test_pictures_of_the_same_network_are_the_same(residual_net):
-    first, second = (draw(trace(residual_net, torch.ones(1, 3, 4, 4)), "net") for _ in range(2))
+    first, second = (as_svg(trace(residual_net, torch.ones(1, 3, 4, 4)), "net") for _ in range(2))
     assert first == second
 
 
-def test_a_layer_that_is_not_followed_is_grey():
+def test_a_layer_that_is_not_traced_is_grey():
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 1),
         torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(4, 4, 1)),
         torch.nn.Conv2d(4, 2, 1),
     )
-    root = ElementTree.fromstring(draw(trace(net, torch.ones(1, 3, 4, 4)), "net"))
-    box = next(b for b in root.iter(f"{SVG}g") if "not followed" in b.find(f"{SVG}title").text)
+    root = ElementTree.fromstring(as_svg(trace(net, torch.ones(1, 3, 4, 4)), "net"))
+    box = next(b for b in root.iter(f"{SVG}g") if "not traced" in b.find(f"{SVG}title").text)
     assert {rect.get("fill") for rect in box.iter(f"{SVG}rect")} == {FROZEN, "none"}
 
 
 def test_a_network_of_one_layer_can_be_drawn():
     net = named(only=torch.nn.Conv2d(3, 4, 1))
-    root = ElementTree.fromstring(draw(trace(net, torch.ones(1, 3, 4, 4)), "net"))
+    root = ElementTree.fromstring(as_svg(trace(net, torch.ones(1, 3, 4, 4)), "net"))
     assert len(list(root.iter(f"{SVG}g"))) == 1
+
+
+def test_more_groups_than_colors_have_numbers():
+    layers = [torch.nn.Conv2d(3, 4, 1)]
+    for _ in range(9):
+        layers += [torch.nn.Conv2d(4, 4, 1, groups=4), torch.nn.Conv2d(4, 4, 1)]
+    graph = trace(torch.nn.Sequential(*layers), torch.ones(1, 3, 4, 4))
+    styles = [style for style in styles_of(graph).values() if style.color not in (ALONE, FROZEN)]
+    assert styles[0] == Style(COLORS[0], "#1")
+    assert styles[8] == Style(COLORS[0], "#9")
+    root = ElementTree.fromstring(as_svg(graph, "net"))
+    boxes = {box.find(f"{SVG}title").text.split(":")[0]: box for box in root.iter(f"{SVG}g")}
+    assert [text.text for text in boxes["17"].iter(f"{SVG}text")] == ["17", "#9 4"]
+
+
+def test_graphviz_gets_nodes_edges_and_colors(option_a_net):
+    lines = as_dot(trace(option_a_net, torch.ones(1, 3, 8, 8)), 'a "b"').splitlines()
+    assert lines[0] == r'digraph "a \"b\"" {'
+    assert r'1 [label="stem\n4", style=filled, fillcolor="#56b4e9"]' in lines
+    stripes = f"{COLORS[0]};0.2500:{COLORS[1]};0.2500:{ALONE};0.5000"
+    assert rf'4 [label="conv2\n16", style=striped, fillcolor="{stripes}"]' in lines
+    assert "0 -> 1" in lines

@@ -33,6 +33,11 @@ def test_numbers_of_classes_are_passed_on() -> None:
     assert build("resnet20", None, 1).fc.out_features == 10
 
 
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"n\.png must end in \.svg or \.dot"):
+        list(report("resnet20_x0_25", None, "3x8x8", "auto", tmp_path / "n.png"))
+
+
 @pytest.mark.parametrize("text", ["", "3", "3x0x2", "3x32", "axbxc", "3x32x32x32"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--image"):

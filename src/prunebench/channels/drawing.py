@@ -1,53 +1,70 @@
-"""A picture of a network: its layers, how they are connected, coupled ones in one color.
+"""Draw a network: its layers, their connections, and coupled layers in one color.
 
-The body of a layer has the color of the channels that it produces, the strip above it that of
-the channels that it reads. Only groups with several producers, grouped convolutions included,
-have a color; all others are white, what cannot leave is grey.
+`as_svg` needs no other program; `as_dot` returns text for Graphviz, which makes any other format.
+The body of a layer has the color of the channels that it produces; in an SVG, the strip above it
+has the color of the channels that it reads. Only groups with several producers, grouped
+convolutions included, have a color. All others are white, and groups that cannot be pruned are
+grey.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from itertools import cycle, pairwise
+from itertools import pairwise
 
+from prunebench.channels.drawing_layout import Layout, layout_of
 from prunebench.channels.flow import NETWORK_INPUT, Join, Sources
 from prunebench.channels.groups import ChannelGraph, ChannelGroup
-from prunebench.channels.layout import Layout, lay_out
 
-# After the palette of Okabe and Ito, which color-blind readers can tell apart, light enough for
-# dark letters; neighbors in the list differ most, since neighbors in a network have them.
+# Derived from the palette of Okabe and Ito, which color-blind readers can distinguish; light enough
+# for dark letters. Neighbors in the list differ most, since they are neighbors in a network.
 COLORS = ("#56b4e9", "#f0b33c", "#5cc7a0", "#e69ac2", "#f5ec7a", "#e88d5a", "#a6b8e8", "#b9d86b")
 ALONE, FROZEN, INK, SOFT, LINE = "#ffffff", "#c9ced4", "#1b1f24", "#5b6672", "#8793a0"
 
 BOX, HEIGHT, PITCH = 168.0, 22.0, 38.0  # width and height of a layer, distance of rows
-LANE = BOX + 16.0  # of a node, with the space beside it
+LANE = BOX + 16.0  # width of a node, including the space beside it
 GUTTER, MARGIN = 36.0, 14.0
-ROWS = 36  # of a column; a deeper network goes on beside it
-SLACK = 5  # rows by which a column may be longer or shorter than even parts
+LETTERS = 26  # in a box: name and number of channels
+ROWS = 36  # per column; a deeper network continues in further columns
+SLACK = 5  # rows by which a column may be longer or shorter than the mean
 SIGNS = {"sum": "+", "product": "×", "concatenation": "‖"}
 LEGEND = 8  # groups named above the picture
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A node: a layer, by its first call, or a join by its sign."""
+class Node:
+    """A layer, given by its weight, or a join, given by its sign."""
 
     weight: str = ""
     sign: str = ""
 
+    @property
+    def name(self) -> str:
+        """Return the path of the layer, or the sign."""
+        return self.weight.removesuffix(".weight") or self.sign
 
-def draw(graph: ChannelGraph, title: str) -> str:
+
+@dataclass(frozen=True)
+class Style:
+    """Color of a group; a number as well if there are more groups than colors."""
+
+    color: str
+    number: str = ""
+
+
+def as_svg(graph: ChannelGraph, title: str) -> str:
     """Return the picture as an SVG document."""
-    shapes, edges = nodes_of(graph)
-    layout = lay_out(len(shapes), edges)
-    colors = colors_of(graph)
+    nodes, edges = nodes_of(graph)
+    layout = layout_of(len(nodes), edges)
+    styles = styles_of(graph)
     starts = column_starts(layout)
     columns, rows = len(starts), max(b - a for a, b in pairwise([*starts, layout.rows]))
-    legend = [*legend_of(graph, colors)]
+    legend = [*legend_of(graph, styles)]
     head = 30.0 + 18.0 * math.ceil(len(legend) / 2) + 12.0
     width = max(
         2 * MARGIN + columns * layout.width * LANE + (columns - 1) * GUTTER, 2 * MARGIN + 640.0
@@ -65,44 +82,66 @@ def draw(graph: ChannelGraph, title: str) -> str:
             for number, (color, words) in enumerate(legend)
         ),
         *(canvas.line(edge) for edge in layout.lines),
-        *(canvas.node(number, shape, graph, colors) for number, shape in enumerate(shapes)),
+        *(canvas.node(number, node, graph, styles) for number, node in enumerate(nodes)),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def nodes_of(graph: ChannelGraph) -> tuple[list[Shape], list[tuple[int, int]]]:
-    """Return layers and joins in an order in which edges lead on, and the edges.
+def as_dot(graph: ChannelGraph, title: str) -> str:
+    """Return the picture as a directed graph in Graphviz's DOT language."""
+    nodes, edges = nodes_of(graph)
+    styles = styles_of(graph)
+    lines = [
+        f"digraph {json.dumps(title, ensure_ascii=False)} {{",
+        f'node [shape=box, style=filled, fillcolor="{ALONE}", fontname="DejaVu Sans"]',
+    ]
+    for number, node in enumerate(nodes):
+        options = f"label={json.dumps(node.name, ensure_ascii=False)}"
+        if node.weight:
+            parts = shares(graph, node.weight, ("out", "pass")) or [("", 1)]
+            label = json.dumps(f"{node.name}\n{width_of(parts, styles)}", ensure_ascii=False)
+            total = sum(count for _, count in parts)
+            fill = ":".join(f"{style_of(g, styles).color};{n / total:.4f}" for g, n in parts)
+            options = f"label={label}, style={'striped' if len(parts) > 1 else 'filled'}, "
+            options += f'fillcolor="{fill if len(parts) > 1 else fill.partition(";")[0]}"'
+        lines.append(f"{number} [{options}]")
+    lines += [f"{start} -> {end}" for start, end in dict.fromkeys(edges)]
+    return "\n".join([*lines, "}"]) + "\n"
 
-    Calls of one weight are nodes of their own: a layer that is shared is drawn wherever it works.
+
+def nodes_of(graph: ChannelGraph) -> tuple[list[Node], list[tuple[int, int]]]:
+    """Return layers and joins in topological order, and the edges between them.
+
+    Each call of a weight is a node: a shared layer is drawn at each of its uses.
     """
-    shapes = [Shape(sign="input")]
+    nodes = [Node(sign="input")]
     edges: list[tuple[int, int]] = []
     made: dict[Sources, int] = {frozenset((NETWORK_INPUT,)): 0}
     joins = joins_by_result(graph.flow.joins)
 
-    def node(sources: Sources) -> int:
-        """Return the node that brings these sources together, made if there is none."""
+    def node_for(sources: Sources) -> int:
+        """Return the node that joins these sources; make it if there is none."""
         if sources not in made:
             join = joins.get(sources)
             parts = parts_of(join, joins) if join else [frozenset((s,)) for s in sorted(sources)]
-            before = [node(part) for part in parts]
-            shapes.append(Shape(sign=SIGNS[join.kind] if join else "·"))
-            made[sources] = len(shapes) - 1
+            before = [node_for(part) for part in parts]
+            nodes.append(Node(sign=SIGNS[join.kind] if join else "·"))
+            made[sources] = len(nodes) - 1
             edges.extend((start, made[sources]) for start in before)
         return made[sources]
 
     for number, (call, reads) in enumerate(zip(graph.calls, graph.flow.reads, strict=True)):
-        start = node(reads) if reads else None
-        shapes.append(Shape(weight=call.weight))
-        made[frozenset((number,))] = len(shapes) - 1
+        start = node_for(reads) if reads else None
+        nodes.append(Node(weight=call.weight))
+        made[frozenset((number,))] = len(nodes) - 1
         if start is not None:
-            edges.append((start, len(shapes) - 1))
-    return shapes, edges
+            edges.append((start, len(nodes) - 1))
+    return nodes, edges
 
 
 def joins_by_result(joins: Iterable[Join]) -> dict[Sources, Join]:
-    """Return the first join that brings each set of sources together."""
+    """Return the first join of each set of sources."""
     found: dict[Sources, Join] = {}
     for join in joins:
         found.setdefault(frozenset[int]().union(*join.operands), join)
@@ -110,9 +149,9 @@ def joins_by_result(joins: Iterable[Join]) -> dict[Sources, Join]:
 
 
 def parts_of(join: Join, joins: dict[Sources, Join]) -> list[Sources]:
-    """Return what a join brings together; what an earlier one has joined already is one part.
+    """Return the operands of a join; operands that an earlier join has joined are one part.
 
-    A dense block joins all its layers anew for each of them, which nobody could follow in lines.
+    A dense block joins all its layers again for each new layer, which would give too many lines.
     """
     parts = list(dict.fromkeys(join.operands))
     for n in range(len(parts) - 1, 1, -1):
@@ -123,13 +162,19 @@ def parts_of(join: Join, joins: dict[Sources, Join]) -> list[Sources]:
     return [part for part in parts if part != whole] or [frozenset((s,)) for s in sorted(whole)]
 
 
-def colors_of(graph: ChannelGraph) -> dict[str, str]:
-    """Return the color of every group."""
-    shades = cycle(COLORS)
-    colors = dict.fromkeys(graph.frozen, FROZEN)
-    for name, group in graph.groups.items():
-        colors[name] = next(shades) if len(makers(group)) > 1 else ALONE
-    return colors
+def styles_of(graph: ChannelGraph) -> dict[str, Style]:
+    """Return the style of every group."""
+    styles = dict.fromkeys(graph.frozen, Style(FROZEN)) | dict.fromkeys(graph.groups, Style(ALONE))
+    coupled = [name for name, group in graph.groups.items() if len(makers(group)) > 1]
+    for n, name in enumerate(coupled):
+        number = f"#{n + 1}" if len(coupled) > len(COLORS) else ""
+        styles[name] = Style(COLORS[n % len(COLORS)], number)
+    return styles
+
+
+def style_of(group: str, styles: Mapping[str, Style]) -> Style:
+    """Return the style of a group; channels that are not traced are in no group."""
+    return styles.get(group, Style(FROZEN))
 
 
 def makers(group: ChannelGroup) -> list[str]:
@@ -137,16 +182,34 @@ def makers(group: ChannelGroup) -> list[str]:
     return [member.parameters[0] for member in group.members if member.role in ("out", "pass")]
 
 
-def legend_of(graph: ChannelGraph, colors: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield colors with words."""
-    coupled = [group for group in graph.groups.values() if colors[group.name] != ALONE]
+def shares(graph: ChannelGraph, weight: str, roles: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Return the groups of a weight's channels in these roles, with their numbers of channels."""
+    return [
+        (group.name, member.index.numel())
+        for group in (*graph.groups.values(), *graph.frozen.values())
+        for member in group.members
+        if weight in member.parameters and member.role in roles
+    ]
+
+
+def width_of(produced: list[tuple[str, int]], styles: Mapping[str, Style]) -> str:
+    """Return the numbers of a layer's groups, if they have any, and its number of channels."""
+    numbers = [style_of(group, styles).number for group, _ in produced]
+    n = sum(count for group, count in produced if group)
+    return " ".join([*filter(None, numbers), str(n or "")]).strip()
+
+
+def legend_of(graph: ChannelGraph, styles: Mapping[str, Style]) -> Iterator[tuple[str, str]]:
+    """Yield colors and their meaning."""
+    coupled = [group for group in graph.groups.values() if styles[group.name].color != ALONE]
     for group in coupled[:LEGEND]:
-        n = len(makers(group))
-        yield colors[group.name], f"{group.name}: {group.n_units} units of {n} coupled layers"
+        style, n = styles[group.name], len(makers(group))
+        words = f"{group.name}: {group.n_units} units, {n} coupled layers"
+        yield style.color, f"{style.number} {words}".strip()
     if len(coupled) > LEGEND:
-        yield ALONE, f"and {len(coupled) - LEGEND} groups more; colors come again"
-    yield ALONE, "white: leaves alone"
-    yield FROZEN, "grey: cannot leave"
+        yield ALONE, f"{len(coupled) - LEGEND} more groups; layers of one group share the number"
+    yield ALONE, "white: not coupled with other layers"
+    yield FROZEN, "grey: cannot be pruned"
 
 
 def swatch(x: float, y: float, color: str, words: str) -> str:
@@ -159,7 +222,7 @@ def swatch(x: float, y: float, color: str, words: str) -> str:
 
 
 def column_starts(layout: Layout) -> list[int]:
-    """Return the row with which each column starts: near even parts, where few lines cross."""
+    """Return the first row of each column: near equal lengths, at rows that few lines cross."""
     crossing: list[set[float]] = [set() for _ in range(layout.rows)]  # where lines come from
     for line in layout.lines.values():
         for (x, _), (_, row) in pairwise(line):
@@ -175,21 +238,21 @@ def column_starts(layout: Layout) -> list[int]:
 
 @dataclass(frozen=True)
 class Canvas:
-    """A layout on paper, folded into columns that start with the rows `starts`."""
+    """A layout in pixels, folded into columns that begin at the rows `starts`."""
 
     layout: Layout
     starts: list[int]
     head: float
 
     def point(self, x: float, row: int) -> tuple[float, float]:
-        """Return the middle of a place in pixels."""
+        """Return a position in pixels."""
         column = bisect_right(self.starts, row) - 1
         row -= self.starts[column]
         left = MARGIN + column * (self.layout.width * LANE + GUTTER)
         return left + x * LANE, self.head + (row + 0.5) * PITCH
 
     def line(self, edge: tuple[int, int]) -> str:
-        """Return the line of an edge; it leaves below a node and arrives above one."""
+        """Return the line of an edge, from below its first node to above its second."""
         places = self.layout.lines[edge]
         path = ""
         for (x, row), (next_x, next_row) in pairwise(places):
@@ -204,75 +267,66 @@ class Canvas:
                 path += f"V{ay + PITCH / 2:.1f}H{gutter:.1f}V{by - PITCH / 2:.1f}H{bx:.1f}V{by:.1f}"
         return f'<path d="{path}" fill="none" stroke="{LINE}" stroke-width="1"/>'
 
-    def node(self, number: int, shape: Shape, graph: ChannelGraph, colors: dict[str, str]) -> str:
+    def node(
+        self, number: int, node: Node, graph: ChannelGraph, styles: Mapping[str, Style]
+    ) -> str:
         """Return a layer's box or a join's sign."""
         x, y = self.point(*self.layout.places[number])
-        if shape.weight:
-            return box(x, y, shape.weight, graph, colors)
-        if shape.sign == "input":
-            words = f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" fill="{SOFT}">'
-            return (
-                f'<rect x="{x - 30:.1f}" y="{y - 9:.1f}" width="60" height="18" rx="9" '
-                f'fill="{ALONE}" stroke="{LINE}"/>{words}input</text>'
-            )
-        return (
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{ALONE}" stroke="{LINE}"/>'
-            f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" fill="{INK}">'
-            f"{shape.sign}</text>"
-        )
+        if node.weight:
+            return box(x, y, node, graph, styles)
+        text = f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" fill="{INK}">'
+        if node.sign == "input":
+            outline = f'<rect x="{x - 30:.1f}" y="{y - 9:.1f}" width="60" height="18" rx="9" '
+        else:
+            outline = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" '
+        return f'{outline}fill="{ALONE}" stroke="{LINE}"/>{text}{node.sign}</text>'
 
 
-def box(x: float, y: float, weight: str, graph: ChannelGraph, colors: dict[str, str]) -> str:
-    """Return a layer: the colors of what it produces, a strip of those it reads, name, width."""
-    produced, read = shares(graph, weight, ("out", "pass")), shares(graph, weight, ("in", "pass"))
+def box(x: float, y: float, node: Node, graph: ChannelGraph, styles: Mapping[str, Style]) -> str:
+    """Return a layer: colors of the channels it produces and reads, name, number of channels."""
+    produced = shares(graph, node.weight, ("out", "pass"))
+    read = shares(graph, node.weight, ("in", "pass"))
     left, top = x - BOX / 2, y - HEIGHT / 2
-    name = weight.removesuffix(".weight")
-    groups = ", ".join(dict.fromkeys(group for group, _ in produced)) or "not followed"
-    n = sum(count for _, count in produced)
+    groups = ", ".join(dict.fromkeys(group for group, _ in produced)) or "not traced"
+    width = width_of(produced, styles)
     return "".join(
         [
-            f"<g><title>{escape(name)}: {escape(groups)}</title>",
-            *bands(left, top, HEIGHT, produced, colors),
-            *bands(left, top, 5.0, read, colors),
+            f"<g><title>{escape(node.name)}: {escape(groups)}</title>",
+            *bands(left, top, HEIGHT, produced, styles),
+            *bands(left, top, 5.0, read, styles),
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{BOX}" height="{HEIGHT}" rx="3" '
             f'fill="none" stroke="{SOFT}" stroke-width="0.8"/>',
-            f'<text x="{left + 6:.1f}" y="{y + 6.5:.1f}" fill="{INK}">{escape(short(name))}</text>',
+            f'<text x="{left + 6:.1f}" y="{y + 6.5:.1f}" fill="{INK}">'
+            f"{escape(short(node.name, LETTERS - len(width)))}</text>",
             f'<text x="{left + BOX - 6:.1f}" y="{y + 6.5:.1f}" text-anchor="end" fill="{SOFT}">'
-            f"{n or ''}</text></g>",
+            f"{width}</text></g>",
         ]
     )
 
 
 def bands(
-    left: float, top: float, height: float, parts: list[tuple[str, int]], colors: dict[str, str]
+    left: float,
+    top: float,
+    height: float,
+    parts: list[tuple[str, int]],
+    styles: Mapping[str, Style],
 ) -> Iterator[str]:
-    """Yield rectangles side by side, as wide as the groups' shares."""
+    """Yield rectangles side by side, with widths proportional to the groups' shares."""
+    parts = parts or [("", 1)]
     total = sum(count for _, count in parts)
-    if not total:
-        parts, total = [("", 1)], 1
     for group, count in parts:
         wide = BOX * count / total
         yield (
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{height}" '
-            f'fill="{colors.get(group, FROZEN)}"/>'
+            f'fill="{style_of(group, styles).color}"/>'
         )
         left += wide
 
 
-def shares(graph: ChannelGraph, weight: str, roles: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Return the groups of a weight's channels in these roles, with how many are theirs."""
-    return [
-        (group.name, member.index.numel())
-        for group in (*graph.groups.values(), *graph.frozen.values())
-        for member in group.members
-        if weight in member.parameters and member.role in roles
-    ]
+def short(name: str, letters: int) -> str:
+    """Return the end of a path that is longer than `letters`.
 
-
-def short(name: str, letters: int = 22) -> str:
-    """Return the end of a path that is too long for its box.
-
-    >>> short("features.denseblock3.denselayer12.conv2")
+    >>> short("features.denseblock3.denselayer12.conv2", 22)
     '…k3.denselayer12.conv2'
     """
     return name if len(name) <= letters else "…" + name[1 - letters :]

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from prunebench.channels.description import describe
-from prunebench.channels.drawing import draw
+from prunebench.channels.drawing import as_dot, as_svg
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError, ModelError
 from prunebench.core.files import write_text
 from prunebench.models import registry
 
+DRAWINGS = {".svg": as_svg, ".dot": as_dot}
 CLASSES = 10  # default for this project's networks, whose builders have none
 
 
@@ -25,12 +26,14 @@ def report(
     architecture: str, num_classes: int | None, image: str, grouped: str, out: Path | None
 ) -> Iterator[str]:
     """Yield the description of a network's groups; draw them to the file `out` if it is given."""
+    if out is not None and out.suffix not in DRAWINGS:
+        raise ConfigError(f"--out: {out} must end in {' or '.join(DRAWINGS)}")
     shape = image_shape(image)
     model = build(architecture, num_classes, shape[0])
     graph = trace(model, torch.rand(1, *shape), grouped=grouped)  # type: ignore[arg-type]
     yield from describe(graph)
     if out is not None:
-        write_text(out, draw(graph, f"{architecture}, {image}"))
+        write_text(out, DRAWINGS[out.suffix](graph, f"{architecture}, {image}"))
         yield str(out)
 
 

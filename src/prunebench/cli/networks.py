@@ -30,7 +30,7 @@ def groups(
         ),
     ] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="An .svg file: the layers, coupled ones in one color.")
+        Path | None, typer.Option(help="Drawing to write: .svg, or .dot for Graphviz.")
     ] = None,
 ) -> None:
     """List the coupled channels of a network.

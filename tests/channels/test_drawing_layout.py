@@ -4,7 +4,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from prunebench.channels.layout import LANE, lay_out
+from prunebench.channels.drawing_layout import LANE, layout_of
 
 GRAPHS = {
     "chain": (3, [(0, 1), (1, 2)]),
@@ -19,7 +19,7 @@ GRAPHS = {
 @pytest.mark.parametrize("name", GRAPHS)
 def test_edges_lead_down_and_bend_in_each_row(name: str) -> None:
     n_nodes, edges = GRAPHS[name]
-    layout = lay_out(n_nodes, edges)
+    layout = layout_of(n_nodes, edges)
     assert set(layout.lines) == set(edges)
     for (start, end), line in layout.lines.items():
         assert (line[0], line[-1]) == (layout.places[start], layout.places[end])
@@ -29,7 +29,7 @@ def test_edges_lead_down_and_bend_in_each_row(name: str) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_neither_nodes_nor_lines_lie_on_a_node(name: str) -> None:
     n_nodes, edges = GRAPHS[name]
-    layout = lay_out(n_nodes, edges)
+    layout = layout_of(n_nodes, edges)
     for (x, row), (other_x, other_row) in combinations(layout.places.values(), 2):
         assert row != other_row or abs(x - other_x) >= 1 - 1e-6
     for line in layout.lines.values():
@@ -39,15 +39,15 @@ def test_neither_nodes_nor_lines_lie_on_a_node(name: str) -> None:
 
 
 def test_a_chain_is_a_straight_line() -> None:
-    assert lay_out(3, [(0, 1), (1, 2)]).places == {0: (0.5, 0), 1: (0.5, 1), 2: (0.5, 2)}
+    assert layout_of(3, [(0, 1), (1, 2)]).places == {0: (0.5, 0), 1: (0.5, 1), 2: (0.5, 2)}
 
 
 def test_a_shortcut_runs_beside_its_block() -> None:
-    layout = lay_out(4, [(0, 1), (1, 2), (0, 3), (2, 3)])
+    layout = layout_of(4, [(0, 1), (1, 2), (0, 3), (2, 3)])
     assert layout.places[1][0] == pytest.approx(layout.places[2][0])
     assert layout.width == pytest.approx(1 + LANE)
     assert layout.rows == 4
 
 
 def test_a_graph_without_edges_is_one_row() -> None:
-    assert {row for _, row in lay_out(3, []).places.values()} == {0}
+    assert {row for _, row in layout_of(3, []).places.values()} == {0}

@@ -1,8 +1,8 @@
-"""Places for the nodes of a directed graph without cycles, in rows from top to bottom.
+"""Place the nodes of a directed acyclic graph in rows from top to bottom.
 
-The usual three steps (Sugiyama, Tagawa, Toda, IEEE Trans. SMC 11(2), 1981): a row for each node
-below all that it comes from, an order within the rows that crosses few edges, and distances. Long
-edges get a bend in each row that they pass, which keeps a free lane for them.
+The usual three steps of layered graph drawing (Sugiyama, Tagawa, Toda, IEEE Trans. SMC 11(2),
+1981): assign each node to a row below all its predecessors, order the rows so that few edges cross,
+and choose positions. Long edges get a bend in each row that they pass, which keeps a lane free.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-SWEEPS = 12  # over all rows, down and up in turn
+SWEEPS = 12  # over all rows, alternately down and up
 LANE = 0.35  # width of a lane for a long edge, in widths of a node
 
 Node = int
@@ -20,18 +20,18 @@ Edge = tuple[Node, Node]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where nodes and edges lie.
+    """Positions of nodes and edges.
 
     Attributes
     ----------
     places
-        Node to (x, row); x counts in widths of a node, from 0, at the node's middle.
+        Node to (x, row); x is the center of the node, in widths of a node, from 0.
     lines
         Edge to its points (x, row), one in each row from start to end.
     width
-        Largest x, half a node included.
+        Right end of the rightmost node or lane.
     rows
-        How many there are.
+        Number of rows.
     """
 
     places: dict[Node, tuple[float, int]]
@@ -40,8 +40,8 @@ class Layout:
     rows: int
 
 
-def lay_out(n_nodes: int, edges: Sequence[Edge]) -> Layout:
-    """Lay out nodes 0, 1 ... of which each edge leads from a lower to a higher number."""
+def layout_of(n_nodes: int, edges: Sequence[Edge]) -> Layout:
+    """Return positions for nodes 0, 1 ...; each edge leads from a lower to a higher number."""
     edges = list(dict.fromkeys(edges))
     row = [0] * n_nodes
     for start, end in sorted(edges, key=lambda edge: edge[1]):
@@ -84,20 +84,20 @@ def arrange(
     x: dict[Node, float],
     size: Mapping[Node, float],
 ) -> None:
-    """Order a row by the mean place of its neighbors and move it there, without overlaps.
+    """Sort a row by the mean position of its neighbors and move it there, without overlaps.
 
-    Nodes that would overlap become one block around the mean of what they want.
+    Nodes that would overlap form a block around the mean of their desired positions.
     """
-    wanted = {
+    desired = {
         node: sum(x[other] for other in neighbors[node]) / len(neighbors[node])
         if node in neighbors
         else x[node]
         for node in row
     }
-    row.sort(key=lambda node: (wanted[node], x[node]))
+    row.sort(key=lambda node: (desired[node], x[node]))
     blocks: list[tuple[list[Node], float, float]] = []  # nodes, left end, width
     for node in row:
-        block = ([node], wanted[node] - size[node] / 2, size[node])
+        block = ([node], desired[node] - size[node] / 2, size[node])
         while blocks and blocks[-1][1] + blocks[-1][2] > block[1] + 1e-9:
             nodes, left, width = blocks.pop()
             weight = len(nodes) / (len(nodes) + len(block[0]))
