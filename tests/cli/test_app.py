@@ -170,7 +170,7 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
     _, _, err = call(*arguments, "cropped")
     assert "does not support resized_crop, random_crop or jitter" in err
     _, _, err = call(*arguments, "cropped_on_digits_x0_1")
-    assert "the recipe 'cropped_on_digits_x0_1' is one on digits, not on synthetic" in err
+    assert "the recipe 'cropped_on_digits_x0_1' is for digits, not for synthetic" in err
     code, _, err = call(*arguments, "cropped_on_synthetic_x0_1")
     assert code == 0, err
     training = Path(

@@ -229,11 +229,13 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},
-            "methods.epruner.ratios: epruner decides by its options what leaves; give no ratio",
+            "methods.epruner.ratios: epruner determines its ratio by its options; remove "
+            "ratios and ratio_kind",
         ),
         (
             {"methods": {"epruner": {"ratio_kind": "macs"}}},
-            "methods.epruner.ratios: epruner decides by its options what leaves; give no ratio",
+            "methods.epruner.ratios: epruner determines its ratio by its options; remove "
+            "ratios and ratio_kind",
         ),
         (
             {"methods": {"unpruned": {"ratios": [0.5]}, "l1": {}}},
@@ -250,29 +252,29 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},
-            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+            "methods.l1.ratios: ratio_kind 'auto' takes layer_ratios or widths_from; remove ratios",
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto"}}},
-            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
+            "methods.l1: layer_ratios and ratio_kind 'auto' require each other",
         ),
         (
             {"methods": {"l1": {"options": {"layer_ratios": {"stem": 0.5}}}}},
-            "methods.l1: layer_ratios go with ratio_kind 'auto', and one not without the other",
+            "methods.l1: layer_ratios and ratio_kind 'auto' require each other",
         ),
-        ({"ratios": []}, "methods.l1.ratios: l1 needs a ratio at least, here or for all methods"),
+        ({"ratios": []}, "methods.l1.ratios: l1 needs at least one ratio, here or for all methods"),
         (
             {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},
             "methods.l1: unit 'filter' does not go with ratio_kind 'weights'",
         ),
         (
             {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
-            "methods.epruner.settings.a.ratios: epruner decides by its options what leaves; give "
-            "no ratio",
+            "methods.epruner.settings.a.ratios: epruner determines its ratio by its options; "
+            "remove ratios and ratio_kind",
         ),
         (
             {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},
-            "methods.sfp: sfp finds widths of its own; it takes no widths_from",
+            "methods.sfp: sfp determines its own widths; remove widths_from",
         ),
         (
             {
@@ -322,16 +324,16 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"published": PUBLISHED | {"rows": {"l1": "l1/one_shot/-"}}},
-            "published.rows.l1: the table has no row 'l1/one_shot/-'; the third part is the ratio "
-            "as printed, - where none is, or the row's FLOPs, as in flops_m=2044",
+            "published.rows.l1: the table has no row 'l1/one_shot/-'; the third part is the "
+            "printed ratio, - if there is none, or the FLOPs, such as flops_m=2044",
         ),
         (
             {"recipes": {"base": "one_epoch"}},
-            "recipes: the role 'fine_tune' is missing, l1 needs it",
+            "recipes: the role 'fine_tune' is missing; l1 needs it",
         ),
         (
             {"recipes": {"fine_tune": "one_epoch"}},
-            "recipes: the role 'base' is missing, every network needs it",
+            "recipes: the role 'base' is missing; every network needs it",
         ),
         (
             {"recipes": {"base": "one_epoch", "fine_tune": "one_epoch", "finetune": "one_epoch"}},
@@ -362,7 +364,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
     ],
 )
-def test_an_impossible_experiment_is_one_sentence_with_file_and_key(
+def test_an_impossible_experiment_is_a_one_line_error_with_file_and_key(
     write_config: WriteConfig, changed: dict[str, Any], words: str
 ) -> None:
     config_dir = write_config(changed)
@@ -408,8 +410,8 @@ def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: Writ
     with pytest.raises(ConfigError) as error:
         resolve_experiment("tiny_on_synthetic", config_dir)
     assert str(error.value) == (
-        f"{TINY}recipes.base: the recipe 'loaded_on_synthetic' has no epochs, which a base network "
-        "needs on synthetic: weights are those of other images"
+        f"{TINY}recipes.base: the recipe 'loaded_on_synthetic' has no epochs, but a base network "
+        "needs them on synthetic: its weights are for other images"
     )
 
 
@@ -431,7 +433,8 @@ def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: Writ
         (
             {},
             {"epochs": None},
-            f"{TINY}recipes.base: the recipe 'one_epoch' has no epochs, which a base network needs",
+            f"{TINY}recipes.base: the recipe 'one_epoch' has no epochs, but a base network needs "
+            "them",
         ),
         (
             {"recipes": {"base": "long", "fine_tune": "one_epoch"}},
@@ -445,7 +448,7 @@ def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: Writ
         ),
     ],
 )
-def test_a_recipe_that_does_not_fit_is_one_sentence(
+def test_a_recipe_that_does_not_fit_is_a_one_line_error(
     write_config: WriteConfig, changed: dict[str, Any], recipe: dict[str, Any], words: str
 ) -> None:
     files = {"recipes/one_epoch.yaml": RECIPE | recipe, "recipes/long.yaml": RECIPE}
@@ -465,8 +468,8 @@ def test_a_recipe_that_does_not_fit_is_one_sentence(
         ),
         (
             {"config.yaml": {"experiments": "base"}, "experiments/base.yaml": EXPERIMENT},
-            "config/experiments/base.yaml: name: 'base' is a folder of results/; not allowed: base,"
-            " benchmarks, data, logs, reference, resolved",
+            "config/experiments/base.yaml: name: 'base' is a folder in results/; not allowed: "
+            "base, benchmarks, data, logs, reference, resolved",
         ),
         (
             {
@@ -474,12 +477,12 @@ def test_a_recipe_that_does_not_fit_is_one_sentence(
                 "experiments/other.yaml": EXPERIMENT | {"threads": 2},
             },
             "config/experiments/other.yaml: threads: 2 threads here and 1 in the experiment 'tiny' "
-            "would train base/synthetic/resnet20_x0_25/one_epoch/seed0 differently; give the same "
-            "number, or a recipe of another name",
+            "would train base/synthetic/resnet20_x0_25/one_epoch/seed0 differently; use the same "
+            "number, or a recipe with another name",
         ),
     ],
 )
-def test_what_experiments_cannot_be_is_one_sentence(
+def test_what_experiments_cannot_be_is_a_one_line_error(
     write_config: WriteConfig, files: dict[str, Any], words: str
 ) -> None:
     config_dir = write_config(files=files)

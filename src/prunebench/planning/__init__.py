@@ -1,1 +1,1 @@
-"""From configuration files to runs: an experiment's grid, its checks, the look-up of one run."""
+"""From configuration files to runs: the grid of an experiment, its checks, look-up of one run."""

@@ -1,8 +1,9 @@
-"""What must hold between the parts of an experiment, and between the runs made of it."""
+"""Check the parts of an experiment against each other, and the runs of its grid."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,7 @@ BASE_ROLE = "base"
 
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError for a data set, network, method or role that does not exist."""
+    """Raise ConfigError for an unknown data set, network, method, role or printed row."""
     for architecture in experiment.networks:
         with place(where, "networks"):
             split_width(architecture)
@@ -43,7 +44,7 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
 
 
 def _check_published(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError for a table, a network or a row that no published CSV has."""
+    """Raise ConfigError for a table, network or row that is in no published CSV."""
     published = experiment.published
     if published is None:
         return
@@ -63,8 +64,8 @@ def _check_published(experiment: ExperimentConfig, where: Path) -> None:
         key = f"{key}.{ours}"
         _look_up(where, key, "row", "/".join(printed.split("/")[:2]), names)
         if not any(row.is_named(*printed.split("/", 2)) for row in rows):
-            problem = f"the table has no row {printed!r}; the third part is the ratio as printed"
-            fail(where, key, f"{problem}, - where none is, or the row's FLOPs, as in flops_m=2044")
+            problem = f"the table has no row {printed!r}; the third part is the printed ratio"
+            fail(where, key, f"{problem}, - if there is none, or the FLOPs, such as flops_m=2044")
 
 
 def _look_up(where: Path, key: str, kind: str, name: str, known: Collection[str]) -> None:
@@ -73,9 +74,9 @@ def _look_up(where: Path, key: str, kind: str, name: str, known: Collection[str]
 
 
 def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError for a role that no method has: an override that would be passed over.
+    """Raise ConfigError for a role that no method has: its recipe would be ignored.
 
-    A role of a method that is not in the experiment may stay, so that methods can be taken out.
+    Roles of methods that are not in the experiment are allowed, so that methods can be taken out.
     """
     used = {BASE_ROLE}.union(*(method_class(name).recipe_roles for name in experiment.methods))
     places = {"recipes": experiment.recipes}
@@ -99,7 +100,7 @@ def _all_roles() -> set[str]:
 
 
 def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
-    """Raise ConfigError where a control follows a run that the experiment does not have."""
+    """Raise ConfigError if a control takes its widths from a run that is not in the experiment."""
     followed = {run.path: run for run in runs if run.widths_from is None}
     for run in runs:
         if run.widths_from is not None and run.widths_from not in followed:
@@ -113,12 +114,12 @@ def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
 
 
 def _moved(run: RunSpec, other: RunSpec) -> RunSpec:
-    """Return `run` as it would be with the method and the setting of `other`."""
+    """Return `run` with the method and the setting of `other`."""
     return run.model_copy(update={"method": other.method, "setting": other.setting})
 
 
 def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
-    """Raise ConfigError where two specifications would share one base network's folder."""
+    """Raise ConfigError if two different base networks would have the same folder."""
     seen: dict[str, RunSpec] = {}
     for run in runs:
         other = seen.setdefault(run.base.path, run)
@@ -127,25 +128,20 @@ def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
                 experiment_file(config_dir, run.experiment),
                 "threads",
                 f"{run.threads} threads here and {other.threads} in the experiment "
-                f"{other.experiment!r} would train {run.base.path} differently; give the same "
-                "number, or a recipe of another name",
+                f"{other.experiment!r} would train {run.base.path} differently; use the same "
+                "number, or a recipe with another name",
             )
 
 
 def fail(where: Path, key: str, problem: str) -> NoReturn:
-    """Raise the ConfigError of a file and a key."""
+    """Raise a ConfigError that begins with the file and the key."""
     raise ConfigError(f"{where}: {key}: {problem}")
 
 
-class place:  # noqa: N801 (reads as a context)
-    """A block whose errors begin with the file and the key it is about."""
-
-    def __init__(self, where: Path, key: str) -> None:
-        self.where, self.key = where, key
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, PrunebenchError | ValueError):
-            raise ConfigError(f"{self.where}: {self.key}: {error}") from None
+@contextmanager
+def place(where: Path, key: str) -> Iterator[None]:
+    """Let errors of a block begin with the file and the key that the block is about."""
+    try:
+        yield
+    except (PrunebenchError, ValueError) as error:
+        raise ConfigError(f"{where}: {key}: {error}") from None

@@ -1,4 +1,4 @@
-"""From the configuration files to the complete specification of every run."""
+"""Expand the grid of an experiment into the complete specification of every run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from prunebench.planning.moved_recipes import moved_recipe
 
 
 def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
-    """Return every run of the configured experiments; ConfigError is one sentence."""
+    """Return every run of the configured experiments; ConfigError is a one-line message."""
     for name in config.experiments:
         with place(config_dir / "config.yaml", "experiments"):
             named_file(config_dir, "experiment", experiment_file(config_dir, name).stem)
@@ -53,12 +53,12 @@ def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
 def resolve_experiment(
     name: str, config_dir: Path, seeds: tuple[int, ...] | None = None
 ) -> list[RunSpec]:
-    """Return the runs of one experiment, in the order of its file; `seeds` overrides its own."""
+    """Return the runs of one experiment in the order of its file; `seeds` overrides its seeds."""
     experiment = read_experiment(config_dir, name)
     where = experiment_file(config_dir, name)
     if name in RESERVED_EXPERIMENTS:
         reserved = ", ".join(sorted(RESERVED_EXPERIMENTS))
-        fail(where, "name", f"{name!r} is a folder of results/; not allowed: {reserved}")
+        fail(where, "name", f"{name!r} is a folder in results/; not allowed: {reserved}")
     check_names(experiment, where)
     runs = list(_Grid(name, experiment, where, config_dir, seeds).runs())
     check_widths(runs, where)
@@ -66,7 +66,7 @@ def resolve_experiment(
 
 
 class _Grid:
-    """The cells of one experiment; every error names its file and the key."""
+    """The cells of one experiment; every error begins with its file and the key."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class _Grid:
     ) -> None:
         self.name, self.experiment, self.where = name, experiment, where
         self.config_dir, self.seeds = config_dir, seeds
-        self.own_datasets = read_experiment(config_dir, where.stem).datasets  # not moved to
+        self.own_datasets = read_experiment(config_dir, where.stem).datasets  # before any override
         self.recipes: dict[tuple[str, str], tuple[str, Recipe]] = {}
 
     def runs(self) -> Iterator[RunSpec]:
-        """Yield the runs: data set, network, method, setting, ratio, seed."""
+        """Yield the runs by data set, network, method, setting, ratio and seed, in this order."""
         for dataset in self.experiment.datasets:
             for architecture in self.experiment.networks:
                 for method, cell in self.experiment.methods.items():
@@ -94,7 +94,7 @@ class _Grid:
         self, dataset: str, architecture: str, method: str, cell: MethodConfig
     ) -> Iterator[RunSpec]:
         found, network = method_class(method), self.experiment.networks[architecture]
-        # A base network belongs to its network's recipe, whatever a method trains with.
+        # The recipe of a base network depends on the network only, never on the method.
         shared = {
             "recipes": self.experiment.recipes,
             f"networks.{architecture}.recipes": network.recipes,
@@ -149,16 +149,16 @@ class _Grid:
     def _check_widths(
         self, method: str, found: type[Method[Any]], options: MethodOptions, kind: RatioKind
     ) -> None:
-        """Raise ConfigError where options and kind of ratio do not say once how much leaves."""
+        """Raise ConfigError unless exactly one setting determines the widths."""
         key, follows = f"methods.{method}", options.widths_from is not None
         if follows and not found.takes_widths:
-            fail(self.where, key, f"{method} finds widths of its own; it takes no widths_from")
+            fail(self.where, key, f"{method} determines its own widths; remove widths_from")
         if follows and options.layer_ratios:
             fail(self.where, key, "widths_from and layer_ratios exclude each other")
         if found.ratio_kinds == ("auto",) or (follows and kind == "auto"):
             return
         if (kind == "auto") != bool(options.layer_ratios):
-            problem = "layer_ratios go with ratio_kind 'auto', and one not without the other"
+            problem = "layer_ratios and ratio_kind 'auto' require each other"
             fail(self.where, key, problem)
 
     def _base_recipe(
@@ -166,19 +166,19 @@ class _Grid:
     ) -> tuple[str, Recipe]:
         name, recipe = self._recipe(named, BASE_ROLE, "every network", dataset)
         if recipe.epochs is None and recipe.weights is None:
-            problem = f"the recipe {name!r} has no epochs, which a base network needs"
+            problem = f"the recipe {name!r} has no epochs, but a base network needs them"
             if dataset not in self.own_datasets:
-                problem += f" on {dataset}: weights are those of other images"
+                problem += f" on {dataset}: its weights are for other images"
             fail(self.where, f"recipes.{BASE_ROLE}", problem)
         return name, recipe
 
     def _recipe(
         self, named: Mapping[str, Mapping[str, str]], role: str, needed_by: str, dataset: str
     ) -> tuple[str, Recipe]:
-        """Return a role's recipe and its name; of the places that name one, the last counts."""
+        """Return the name and the recipe of a role; the last place that names one counts."""
         keys = [key for key, names in named.items() if role in names]
         if not keys:
-            fail(self.where, "recipes", f"the role {role!r} is missing, {needed_by} needs it")
+            fail(self.where, "recipes", f"the role {role!r} is missing; {needed_by} needs it")
         name = named[keys[-1]][role]
         if (name, dataset) not in self.recipes:
             with place(self.where, f"{keys[-1]}.{role}"):
@@ -201,7 +201,7 @@ class _Grid:
     def _ratios(
         self, method: str, found: type[Method[Any]], cell: MethodConfig, setting: str
     ) -> tuple[tuple[float | None, ...], RatioKind]:
-        """Return the ratios of a setting and their kind; a method may have a knob of its own."""
+        """Return the ratios of a setting and their kind; (None,) if the options determine it."""
         own = cell.settings[setting].model_dump(include={"ratios", "ratio_kind"})
         given = {name: value for name, value in own.items() if value is not None}
         cell = cell.model_copy(update=given)
@@ -209,7 +209,8 @@ class _Grid:
         key = f"{prefix}.ratios"
         if found.ratio_kinds == ("auto",):
             if cell.ratios is not None or cell.ratio_kind not in (None, "auto"):
-                fail(self.where, key, f"{method} decides by its options what leaves; give no ratio")
+                problem = f"{method} determines its ratio by its options"
+                fail(self.where, key, f"{problem}; remove ratios and ratio_kind")
             return (None,), "auto"
         kind = self._ratio_kind(method, found, cell, prefix)
         if kind == "auto":
@@ -217,7 +218,7 @@ class _Grid:
                 fail(
                     self.where,
                     key,
-                    "ratio_kind 'auto' takes layer_ratios or widths_from; give no ratio",
+                    "ratio_kind 'auto' takes layer_ratios or widths_from; remove ratios",
                 )
             return (None,), kind
         if found.ratios is not None:
@@ -227,7 +228,7 @@ class _Grid:
             return found.ratios, kind
         ratios = self.experiment.ratios if cell.ratios is None else cell.ratios
         if not ratios:
-            fail(self.where, key, f"{method} needs a ratio at least, here or for all methods")
+            fail(self.where, key, f"{method} needs at least one ratio, here or for all methods")
         slugs = [ratio_slug(ratio, kind) for ratio in ratios]
         if len(set(slugs)) < len(slugs):
             fail(self.where, key, f"a ratio is given twice: {list(ratios)}")
@@ -237,7 +238,7 @@ class _Grid:
         self, method: str, found: type[Method[Any]], cell: MethodConfig, prefix: str
     ) -> RatioKind:
         if found.ratios is not None and cell.ratio_kind is None:
-            return "units_per_group"  # its only ratio means the same for all kinds
+            return "units_per_group"  # its only ratio means the same for every kind
         kind = cell.ratio_kind or self.experiment.ratio_kind
         if kind not in found.ratio_kinds:
             key = f"{prefix}.ratio_kind" if cell.ratio_kind else "ratio_kind"
@@ -253,7 +254,7 @@ class _Grid:
         architecture: str,
         cell: MethodConfig,
     ) -> MethodOptions:
-        """Return the options of one setting on one network, checked and complete."""
+        """Return the complete options of one setting on one network, validated."""
         parts: dict[str, Mapping[str, Any]] = {
             "options": cell.options,
             f"settings.{setting}": cell.settings[setting].model_extra or {},
@@ -270,7 +271,7 @@ class _Grid:
 
 
 def _widths_path(run: RunSpec) -> str:
-    """Return the path of the run whose widths a control takes over."""
+    """Return the path of the run whose widths a control takes."""
     method, _, setting = str(run.options["widths_from"]).partition("/")
     source = run.model_copy(update={"method": method, "setting": setting or "default"})
     return source.path

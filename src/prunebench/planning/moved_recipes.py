@@ -1,15 +1,14 @@
-"""A recipe that was made for other images: what this data set cannot follow is replaced.
+"""Adapt recipes to data sets that they were not made for.
 
-An augmentation of image files, a mirror image where it would be of another class, and a
-normalization for another number of colours give way to the data set's own. Weights that were
-trained on the other images give way to training by the recipe itself; frozen statistics of batch
-norm, which suppose a base network trained to its end, are updated. All else stays.
+The data set's own augmentation and normalization replace those that it cannot use: augmentation of
+image files, mirroring that changes the class of an image, normalization for another number of color
+channels. Weights that were trained on other images are dropped, and the recipe itself trains the
+base network. Frozen batch-norm statistics, which need a fully trained base network, are updated
+instead. All other keys stay.
 
-Recipes by the names that base networks and runs carry.
-
-`greg_cifar10_base_on_digits_x0_1` is recipes/greg_cifar10_base.yaml as far as digits can follow
-it (`data.moved`), with a tenth of its epochs. A recipe that digits can follow as it stands keeps
-its name: its base networks are those of every experiment on digits.
+The name of an adapted recipe says so: `greg_cifar10_base_on_digits_x0_1` is
+recipes/greg_cifar10_base.yaml adapted to digits, with a tenth of its epochs. A recipe that digits
+can use unchanged keeps its name, and shares its base networks with all experiments on digits.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from prunebench.experiments.override import Override, split_override
 from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.experiments.spec import RunSpec
 
-PADDING_SHARE = 8  # of a side, rounded down: CIFAR's 4 of 32 pixels
+PADDING_SHARE = 8  # of the side, rounded down: CIFAR pads 4 of 32 pixels
 
 
 def moved(recipe: Recipe, info: DatasetInfo) -> Recipe:
-    """Return the recipe as it is followed on images that it was not made for."""
+    """Return a recipe adapted to a data set that it was not made for."""
     changed: dict[str, Any] = {
         "weights": None,
         "weights_sha256": None,
         "expected_top1": None,
-        # After a few steps the statistics are still those of no network: activations grow from
-        # block to block, and the loss is infinite at once.
+        # After a few steps of training the running statistics fit no network: activations grow
+        # from block to block, and the loss is infinite at once.
         "norm_statistics": "updated",
     }
     if not can_follow(recipe.augment, info):
@@ -51,7 +50,7 @@ def moved(recipe: Recipe, info: DatasetInfo) -> Recipe:
 
 
 def can_follow(augment: Augment, info: DatasetInfo) -> bool:
-    """Whether these images can be augmented so, and stay of their classes."""
+    """Whether the augmentation works on these images and keeps their classes."""
     try:
         info.check_augmentation(augment)
     except ConfigError:
@@ -60,25 +59,25 @@ def can_follow(augment: Augment, info: DatasetInfo) -> bool:
 
 
 def plain_augmentation(info: DatasetInfo) -> Augment:
-    """Return what is usual for small images: a crop of the padded image, and its mirror image."""
+    """Return the usual augmentation: a crop of the padded image, if it is small, and mirroring."""
     if info.in_files:
         return Augment(flip=info.mirrors)
     return Augment(crop_padding=info.shape[1] // PADDING_SHARE, flip=info.mirrors)
 
 
 def recipe_on(config_dir: Path, name: str, dataset: str) -> Recipe:
-    """Read a recipe by name; one that was changed for a data set belongs to that one."""
+    """Read a recipe by name; ConfigError if the name says that it is for another data set."""
     recipe = read_recipe(config_dir, name)
     made_for = split_override(config_dir / "recipes", name)[1].dataset
     if made_for is None:
         return recipe
     if made_for != dataset:
-        raise ConfigError(f"the recipe {name!r} is one on {made_for}, not on {dataset}")
+        raise ConfigError(f"the recipe {name!r} is for {made_for}, not for {dataset}")
     return moved(recipe, dataset_info(dataset))
 
 
 def moved_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tuple[str, Recipe]:
-    """Return name and recipe on data that it was not made for, as `recipe_on` reads it."""
+    """Return the name and content of a recipe adapted to a data set, as `recipe_on` reads it."""
     name = stem + Override(epochs_scale=scale).suffix
     recipe = read_recipe(config_dir, name)
     there = moved(recipe, dataset_info(dataset))
@@ -88,7 +87,7 @@ def moved_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tup
 
 
 def changes(runs: Iterable[RunSpec], config_dir: Path) -> Iterator[str]:
-    """Yield a line for each recipe that is not followed as it stands in its file."""
+    """Yield a line for each recipe that differs from its file."""
     used: dict[str, Recipe] = {}
     for run in runs:
         used[run.base.recipe_name] = run.base.recipe
@@ -102,7 +101,7 @@ def changes(runs: Iterable[RunSpec], config_dir: Path) -> Iterator[str]:
 
 
 def _texts(recipe: Recipe) -> dict[str, str]:
-    """Return the values of a recipe as its file would give them, each in one line."""
+    """Return the values of a recipe as in its file, each in one line."""
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     everything = {**recipe.model_dump(mode="json"), **given}
     return {key: _in_one_line(value) for key, value in everything.items()}
