@@ -140,8 +140,8 @@ class MethodOptions(Settings):
     allocation: Allocation = "uniform"
     widths_from: str | None = Field(
         None,
-        description="Another run of the same ratio and seed, as method/setting, whose number of "
-        "units each group keeps.",
+        description="Another run of the same ratio and seed, as method/setting: each group keeps "
+        "as many units as it has there (default: none).",
     )
     grouped: Grouping = Field(
         "auto",
