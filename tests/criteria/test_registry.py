@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
-from prunebench.core.errors import ConfigError
 from prunebench.criteria.base import Criterion, ScoringRun
-from prunebench.criteria.gradients import DataCriterion, Fisher
-from prunebench.criteria.registry import CRITERIA, ChosenCriterion, criterion_class, criterion_name
-from prunebench.experiments.settings import Settings
-from prunebench.experiments.validation import validate
+from prunebench.criteria.gradients import DataCriterion
+from prunebench.criteria.registry import CRITERIA, criterion_class, criterion_name
 from prunebench.methods.registry import method_class
 from tests.methods.conftest import FakeRun
 
@@ -101,41 +98,6 @@ class Constant(Criterion):
 def test_a_plug_in_is_a_method_and_an_option(register: Callable[[str, str, str], None]) -> None:
     register("prunebench.criteria", "constant", f"{__name__}:Constant")
     assert method_class("constant").Options().scores(None, {}) == {}
-    chosen = Chooses(criterion="constant")
-    assert chosen.model_dump(mode="json") == {"criterion": {"constant": {"combine": "joint"}}}
-    assert "constant" not in CRITERIA
-
-
-# --- as an option of a method
-class Chooses(Settings):
-    criterion: ChosenCriterion = Fisher()
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ("l1", {"l1": {"combine": "joint", "norm": "mean"}}),
-        ({"l1": {"norm": "sum"}}, {"l1": {"combine": "joint", "norm": "sum"}}),
-    ],
-)
-def test_a_criterion_is_chosen_by_name_or_with_options(given: Any, wanted: Any) -> None:
-    chosen = Chooses(criterion=given)
-    assert chosen.model_dump(mode="json") == {"criterion": wanted}
-    assert Chooses.model_validate(chosen.model_dump(mode="json")) == chosen
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ("fischer", "criterion: unknown criterion 'fischer'; did you mean fisher?"),
-        ({"fisher": {"sample": 3}}, "unknown option of fisher 'sample'; did you mean samples?"),
-        ({"fisher": {"samples": 0}}, "criterion.samples: must be at least 1, not 0"),
-        ({"l1": {"norm": "max"}}, "criterion.norm: unknown value 'max'"),
-        ({"l1": {}, "l2": {}}, "expected a criterion's name, or name: options, found"),
-        (3, "expected a criterion's name, or name: options, found 3"),
-    ],
-)
-def test_a_wrong_choice_is_one_sentence(given: Any, sentence: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        validate(Chooses, {"criterion": given}, "file")
-    assert sentence in str(error.value)
+    orthoreg = method_class("orthoreg").Options(criterion="constant")
+    written = orthoreg.model_dump(mode="json", include={"criterion"})
+    assert written == {"criterion": {"constant": {"combine": "joint"}}}

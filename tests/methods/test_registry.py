@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +65,8 @@ def test_a_plug_in_that_cannot_be_imported_is_named(value: str, register: Regist
     register("prunebench.methods", "mine", value)
     with pytest.raises(ConfigError, match=f"the plug-in {value} of the method 'mine': "):
         registry.method_class("mine")
+
+
+def test_names_are_listed_without_torch() -> None:
+    code = "import sys; from prunebench.methods.registry import method_paths; method_paths(); "
+    subprocess.run([sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)"], check=True)

@@ -26,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import scale_names
-from prunebench.criteria.registry import ChosenCriterion
+from prunebench.criteria.choice import ChosenCriterion
 from prunebench.criteria.weights import BNScale
 from prunebench.experiments.phases import Budget, Epochs, HookName, Phase, training
 from prunebench.experiments.recipe import Recipe

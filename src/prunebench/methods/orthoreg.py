@@ -44,8 +44,8 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.roles import LayerRole, layer_roles
+from prunebench.criteria.choice import ChosenCriterion
 from prunebench.criteria.gradients import Fisher
-from prunebench.criteria.registry import ChosenCriterion
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import NonNegative, Settings
