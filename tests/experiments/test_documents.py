@@ -17,7 +17,7 @@ from prunebench.criteria.registry import CRITERIA, criterion_class
 from prunebench.experiments.config import ExperimentConfig
 from prunebench.experiments.reference import json_schema, with_tables
 from prunebench.experiments.validation import validate
-from prunebench.methods.registry import METHODS, method_class
+from prunebench.methods.registry import method_class, method_paths
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_the_schemas_for_editors_are_up_to_date(name: str) -> None:
 def described_models() -> Iterator[type[BaseModel]]:
     yield from configuration_models().values()
     yield from (criterion_class(name) for name in CRITERIA)
-    yield from (method_class(name).Options for name in METHODS)
+    yield from (method_class(name).Options for name in method_paths())
 
 
 PENDING = [
