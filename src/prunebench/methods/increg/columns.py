@@ -51,12 +51,12 @@ class ColumnOptions(MethodOptions):
     layers: tuple[Rule, ...] = Field(
         ("convolutions",),
         description="Rules that select the pruned convolutions (default: all; the released list of "
-        "VGG-16 leaves out the stem, a later note of the scripts also the last one).",
+        "VGG-16 leaves out the stem, a later note of the author also the last one).",
     )
     roles: tuple[Rule, ...] = Field(
         ("stem", "inside"),
         description="Groups, as selection rules, whose units are removed once nothing reads them; "
-        "none: nothing is removed (the scripts' files). The released code leaves out layers with "
+        "none: nothing is removed (the author's scripts). The released code leaves out layers with "
         "several producers or readers; here every reader is checked.",
     )
     layer_rule: Literal["redundancy", "uniform"] | dict[str, Ratio] = Field(
@@ -64,7 +64,7 @@ class ColumnOptions(MethodOptions):
         description="Ratios of the layers for ratio_kind macs. redundancy (default): IncReg's rule "
         "of computation and PCA error; uniform: the same ratio for all; a dictionary: these ratios "
         "by pattern of layers times one common factor, where the first match counts and none means "
-        "0. The scripts' rule is linear, so their list for 2x serves every target.",
+        "0. The rule is linear, so the author's list for 2x serves every target.",
     )
     count_linear: bool = Field(
         True,

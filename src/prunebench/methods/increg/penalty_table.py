@@ -36,7 +36,7 @@ class IncRegOptions(ColumnOptions):
     A: Positive | None = Field(
         None,
         description="Largest increment of a penalty per step (default: the weight decay while "
-        "pruning; [scripts] clip it to 2e-5 to 1e-3).",
+        "pruning; the author's scripts clip it to 2e-5 to 1e-3).",
     )
     A_scale: Annotated[Positive, Grows()] = Field(
         1.0, description="Factor of A; it grows in a shortened run."
@@ -54,34 +54,38 @@ class IncRegOptions(ColumnOptions):
     growth: Literal["symmetric", "discontinuous", "norms", "constant"] = Field(
         "symmetric",
         description="Increments of the penalties. symmetric (default): scheme 1, by rank; "
-        "discontinuous: scheme 2, by rank ([scripts]); norms: by L1 norm ([one]); constant: the "
-        "control, in which the columns lowest at first get the ceiling as penalty from the first "
-        "step on.",
+        "discontinuous: scheme 2, by rank (the author's scripts); norms: by L1 norm (one-stage "
+        "branch); constant: the control, in which the columns that are lowest at first get the "
+        "ceiling as their penalty from the first step on.",
     )
     pivot: Literal["R", "R+1"] = Field(
-        "R", description="Rank at which the increment is 0 (default: [multi]; [one]: R+1)."
+        "R",
+        description="Rank at which the increment is 0 (default: multi-stage branch; one-stage: "
+        "R+1).",
     )
     k2: Positive | None = Field(
         None,
-        description="Base k2 of scheme 2 (default: max(0.75 progress, 0.05), [multi]; [one]: 0.1).",
+        description="Base k2 of scheme 2 (default: max(0.75 progress, 0.05), multi-stage branch; "
+        "one-stage: 0.1).",
     )
     ceiling: Positive = Field(
         2.5,
         description="Penalty at which a column is pruned, before `ceiling_factor`; the code's "
-        "target_reg (default: [multi] on ImageNet; [scripts]: 5, LeNet: 0.05).",
+        "target_reg (default: multi-stage branch on ImageNet; the author's scripts: 5, LeNet: "
+        "0.05).",
     )
     ceiling_factor: Literal["staged", "none"] = Field(
         "staged",
-        description="Factor of the ceiling. staged (default, [multi]): m(x), up to a ceiling of "
-        "10; none ([one]): 1.",
+        description="Factor of the ceiling. staged (default, multi-stage branch): m(x), up to a "
+        "ceiling of 10; none (one-stage): 1.",
     )
     max_steps: Annotated[Count | None, Shrinks()] = Field(
         None, description="Largest number of steps of pruning (default: 30 x ceiling / A)."
     )
     loss_eval_steps: Annotated[int, Field(ge=0), Shrinks()] = Field(
         20_000,
-        description="Steps of ordinary training between pruning and retraining (default: [multi] "
-        "on ImageNet; [scripts]: 5000, LeNet: 1000).",
+        description="Steps of ordinary training between pruning and retraining (default: "
+        "multi-stage branch on ImageNet; the author's scripts: 5000, LeNet: 1000).",
     )
 
     def largest_increment(self, weight_decay: float) -> float:

@@ -40,7 +40,7 @@ class IncRegAccuracyOptions(IncRegOptions):
         "(default: the accuracy at the start).",
     )
     bound: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.9, description="Largest pruning ratio of a layer (default: [multi] on ImageNet)."
+        0.9, description="Largest pruning ratio of a layer (default: the code on ImageNet)."
     )
 
 
