@@ -67,31 +67,13 @@ def described_models() -> Iterator[type[BaseModel]]:
 
 
 PENDING = [
-    "A",
-    "A_decrease",
-    "A_scale",
     "auto_accumulate",
-    "border",
-    "bound",
     "capture",
-    "ceiling",
-    "ceiling_factor",
     "check_base",
     "checkpoint_seconds",
-    "count_linear",
     "data_dir",
     "deterministic",
     "device",
-    "growth",
-    "k2",
-    "layer_rule",
-    "layers",
-    "loss_eval_steps",
-    "max_steps",
-    "pivot",
-    "roles",
-    "u",
-    "unit",
     "workers",
 ]  # fields still to be described
 
