@@ -1,13 +1,12 @@
-"""Tracing and removal against Torch-Pruning's graph and one step of its pruner, and one forward.
+"""Time a trace and a removal against one step of Torch-Pruning's pruner and a forward pass.
 
     python benchmarks/coupling.py
 
-Both libraries see the same networks and input in this one process and take the same share of
-units, drawn at random, out of the network in place; Torch-Pruning builds its graph within its
-pruner, for which the network computes its layers; a trace needs their shapes alone unless the
-network looks at values. Times are processor seconds of one thread, so that other work on the
-machine matters little, and the fastest of several repeats, taken in turn. A forward pass is without
-gradients.
+Both libraries get the same networks and input in one process, and remove the same share of random
+units in place. Torch-Pruning builds its graph in its pruner, for which the network computes its
+layers; a trace needs only their shapes unless the network looks at values. Times are processor
+seconds of one thread, so that other load on the machine matters little, and the fastest of several
+interleaved repeats. A forward pass is without gradients.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def times(name: str, size: int, repeats: int) -> tuple[float, float, float, floa
             model(example)
 
     found: list[list[float]] = [[], [], [], []]
-    for _ in range(repeats + 1):  # the first of each warms up
+    for _ in range(repeats + 1):  # the first one is a warm-up
         found[0].append(seconds(forward))
         found[1].append(seconds(lambda: trace(model, example)))
         own, theirs = copy.deepcopy(model), copy.deepcopy(model)
@@ -90,8 +89,8 @@ def times(name: str, size: int, repeats: int) -> tuple[float, float, float, floa
         try:
             found[3].append(seconds(lambda theirs=theirs: torch_pruning_step(theirs, example)))
             with torch.no_grad():
-                theirs(example)  # what does not run any more has not been pruned
-        except Exception as error:  # whatever a network does to it, the others are still compared
+                theirs(example)  # a network that no longer runs was not pruned
+        except Exception as error:  # any error of the other library; the other networks go on
             print(f"{name}: Torch-Pruning: {type(error).__name__}: {error}"[:100])
             found[3] = [math.inf]
     best = [min(some[1:] or some) for some in found]
@@ -104,7 +103,7 @@ def geometric_mean(numbers: Iterable[float]) -> float:
 
 
 def main() -> None:
-    """Print a table and the two figures."""
+    """Print a table and the two summary figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=224, help="pixels of the square input")
     parser.add_argument("--repeats", type=int, default=3)

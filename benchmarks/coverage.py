@@ -1,12 +1,11 @@
-"""Whether each network of the zoo computes without units what it computes with them silenced.
+"""Check for each network of the zoo that removed units and masked units give the same output.
 
-    python -m benchmarks.coverage            # all, into benchmarks/coverage.md
+    python -m benchmarks.coverage            # all networks; writes benchmarks/coverage.md
     python -m benchmarks.coverage resnet18 timm/ghostnet_050
 
-Random statistics and affine parameters, float64; 30 % and 70 % of all units, drawn at random, are
-removed. What reads them is zeroed in the whole network by the few lines below, not by the package.
-Torch-Pruning removes 30 % of each of its groups, and is held to the same test: it is given the
-layers whose channels are outputs.
+Uses random statistics and affine parameters in float64, and removes 30 % and 70 % of all units at
+random. The mask is applied by the few lines below, not by the package. Torch-Pruning removes 30 %
+of each of its groups and must pass the same test; it is told which layers produce outputs.
 """
 
 from __future__ import annotations
@@ -47,16 +46,16 @@ THEIR_SECONDS = 60  # of the processor; most networks take it less than ten
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was found for one network; shares are fractions."""
+    """Results for one network; shares are fractions."""
 
     name: str
     groups: int
     units: int
     layers: float  # convolutions and linear layers that can lose output channels
-    macs: float  # left when 30 % of the units are gone
+    macs: float  # remaining when 30 % of the units are removed
     error: float  # larger of the two, relative to the largest output
     seconds: float  # of the processor, for a trace and one removal
-    frozen: str  # the most frequent reasons other than input and output, with their units
+    frozen: str  # the most frequent reasons except input and output, with their numbers of units
     torch_pruning: str
 
 
@@ -94,14 +93,14 @@ def measure(name: str, *, also_torch_pruning: bool = True) -> Row:
 
 
 def prepare_process() -> None:
-    """Use one thread, and be as quiet as other libraries allow."""
+    """Use one thread and silence other libraries."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
 
 
 def random_plan(graph: ChannelGraph, share: float) -> dict[str, Tensor]:
-    """Return a share of all units; a larger share contains a smaller one; each group keeps one."""
+    """Return a random share of all units, nested in larger shares; each group keeps a unit."""
     all_units = [(n, u) for n, group in graph.groups.items() for u in range(1, group.n_units)]
     order = torch.randperm(len(all_units), generator=torch.Generator().manual_seed(0)).tolist()
     plan: dict[str, list[int]] = {}
@@ -146,7 +145,7 @@ def prunable_layers(model: nn.Module, graph: ChannelGraph) -> float:
 
 
 def reasons(graph: ChannelGraph) -> str:
-    """Return the two most frequent unusual reasons, which are not consequences of others."""
+    """Return the two most frequent reasons, without usual ones and consequences of others."""
     units = Counter[str]()
     for group in graph.frozen.values():
         if group.frozen not in USUAL and not group.frozen.startswith(("reads", "joined")):
@@ -155,7 +154,7 @@ def reasons(graph: ChannelGraph) -> str:
 
 
 def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Check) -> str:
-    """Return the error of the same test on copies with Torch-Pruning, or where it fails."""
+    """Return Torch-Pruning's error in the same test on copies, or the stage in which it fails."""
     import torch_pruning as tp
 
     theirs = copy.deepcopy(model)
@@ -168,7 +167,7 @@ def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Che
         for producer in group.producers
         if producer.endswith(".weight")
     ]
-    columns: dict[str, list[int]] = {}  # that are still there, by layer
+    columns: dict[str, list[int]] = {}  # remaining ones, by layer
     stage = "building the graph"
     torch.manual_seed(0)  # of its random choice
     signal.signal(signal.SIGPROF, out_of_time)
@@ -194,7 +193,7 @@ def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Che
         found = outputs(theirs, check)
     except TimeoutError:
         return f"stopped after {THEIR_SECONDS} s of processor time in {stage}"
-    except Exception as error:  # whatever another library raises is its result
+    except Exception as error:  # any error of another library is its result
         return f"fails in {stage}: {said(error)}"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -210,18 +209,18 @@ def torch_pruning(model: nn.Module, inputs: Any, graph: ChannelGraph, check: Che
 
 
 def said(error: Exception) -> str:
-    """Return an error's class and the beginning of its message, fit for a cell of a table."""
+    """Return an error's class and the beginning of its message, for a cell of a table."""
     message = " ".join(str(error).split()).replace("|", "/")
     return f"{type(error).__name__}: {textwrap.shorten(message, 70, placeholder=' …')}".strip(": ")
 
 
 def out_of_time(*_: Any) -> None:
-    """End what Torch-Pruning is doing."""
+    """Stop Torch-Pruning."""
     raise TimeoutError
 
 
 def heads(network: nn.Module, inputs: tuple[Any, ...], watch: tuple[str, ...]) -> Any:
-    """Return what the watched modules compute, with its gradients, or else the output."""
+    """Return the outputs of the watched modules, with gradients, or else the network's output."""
     seen: list[Any] = []
     handles = [
         network.get_submodule(path).register_forward_hook(lambda m, args, out: seen.append(out))
@@ -241,20 +240,20 @@ def reads_channels(layer: nn.Module) -> bool:
 
 
 def turned(layer: nn.Module) -> Tensor:
-    """Return a layer's weight with what it reads as second dimension."""
+    """Return a layer's weight with its input channels as second dimension."""
     weight: Tensor = layer.weight
     return weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight
 
 
 def n_columns(layer: nn.Module) -> int:
-    """Return how many columns a layer has."""
+    """Return the number of columns of a layer."""
     return turned(layer).shape[1]
 
 
 def without(left: list[int], places: list[int]) -> list[int]:
-    """Return what is left without what stands at these places.
+    """Return the remaining columns without those at these positions.
 
-    Torch-Pruning takes the same places out of all groups of a convolution: the first group's count.
+    Torch-Pruning removes the positions of the first group from all groups of a convolution.
     """
     gone = set(places)
     return [column for place, column in enumerate(left) if place not in gone]
@@ -262,7 +261,7 @@ def without(left: list[int], places: list[int]) -> list[int]:
 
 @torch.no_grad()
 def silence_columns(layer: nn.Module, left: list[int]) -> None:
-    """Zero all columns but those left."""
+    """Zero all columns except these."""
     gone = sorted(set(range(n_columns(layer))) - set(left))
     turned(layer)[:, gone] = 0
 
@@ -273,18 +272,18 @@ def table(rows: list[Row], seconds: float) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
     exact = sum(row.error <= 1e-9 for row in rows)
     lines = [
-        "# Coverage of the coupling engine",
+        "# Coverage of the channel tracer",
         "",
         f"`python -m benchmarks.coverage`: {len(rows)} networks, {exact} of them exact to 1e-9, in "
         f"{seconds / 60:.0f} minutes. {versions}.",
         "",
-        "Layers: share of convolutions and linear layers that can lose outputs. MACs: left when"
-        " 30 % of all units are gone. Error: masked against removed, 30 % and 70 % of the units,"
-        " float64, relative to the largest output. Seconds: of the"
-        " processor, for a trace and one removal."
-        " Frozen: units that stay for other reasons than being input or output. Torch-Pruning: the"
-        " same error for 30 % of each of its own groups, or what stops it; it has"
-        f" {THEIR_SECONDS} s of the processor for each network.",
+        "Layers: share of convolutions and linear layers that can lose output channels. MACs: share"
+        " that remains when 30 % of all units are removed. Error: largest difference between masked"
+        " and removed for 30 % and 70 % of the units, in float64, relative to the largest output."
+        " s: processor seconds for a trace and one removal. Frozen: most frequent reasons other"
+        " than being an input or output, with numbers of units. Torch-Pruning: the same error for"
+        " 30 % of each of its own groups, or the reason why it fails; it gets"
+        f" {THEIR_SECONDS} s of processor time per network.",
         "",
         "| network | groups | units | layers | MACs | error | s | Torch-Pruning | frozen |",
         "|---|--:|--:|--:|--:|--:|--:|---|---|",
@@ -298,7 +297,7 @@ def table(rows: list[Row], seconds: float) -> str:
 
 
 def main() -> None:
-    """Measure the networks named, or all, and write the table if it is all."""
+    """Measure the named networks, or all of them; write the table only for all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("networks", nargs="*", default=zoo.ALL)
     parser.add_argument("--jobs", type=int, default=2)
@@ -306,9 +305,9 @@ def main() -> None:
     start = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     found: dict[str, Row] = {}
-    # Not concurrent.futures, whose executor hangs once its processes have done their tasks.
+    # Not concurrent.futures: its executor hangs when its processes have reached maxtasksperchild.
     with context.Pool(options.jobs, prepare_process, maxtasksperchild=20) as pool:
-        # The slowest first, so that no process is left alone with one of them in the end.
+        # The slowest first, so that all processes finish at about the same time.
         ordered = sorted(options.networks, key=lambda name: name not in zoo.SLOWEST)
         for number, row in enumerate(pool.imap_unordered(measure, ordered), 1):
             found[row.name] = row
@@ -321,7 +320,7 @@ def main() -> None:
         TABLE.write_text(text)
     print(text)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"{time.perf_counter() - start:.0f} s, at most {peak:.1f} GiB in a process")
+    print(f"{time.perf_counter() - start:.0f} s, at most {peak:.1f} GiB per process")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Networks of many kinds, with random weights and small images: what the engine is measured on.
+"""Networks of many kinds with random weights, and small inputs, for tests and benchmarks.
 
-Needs timm for names that start with "timm/"; nothing is downloaded.
+Names that start with "timm/" need timm; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def build(name: str) -> nn.Module:
         options["weights_backbone"] = None
     if name in DETECTORS and not name.startswith("ssd"):
         options.update(min_size=96, max_size=128)
-    if "rcnn" in name:  # a few regions show the same as a thousand
+    if "rcnn" in name:  # a few regions suffice
         options.update(
             rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_test=10, box_detections_per_img=5
         )
@@ -110,7 +110,7 @@ def example(name: str) -> tuple[Any, ...]:
 
 
 def watched(name: str, model: nn.Module) -> list[str]:
-    """Return the paths of a detector's heads, which come before the best k are chosen."""
+    """Return the paths of a detector's heads, which run before the best boxes are selected."""
     if name not in DETECTORS:
         return []
     paths = ["head", "rpn.head"]

@@ -27,7 +27,7 @@ def named(**layers: nn.Module) -> nn.Sequential:
 
 
 class Between(nn.Module):
-    """conv 3 -> 4, a function, conv `c_in` -> 2; the function decides what can leave."""
+    """conv 3 -> 4, a function, conv `c_in` -> 2; the function decides which can be removed."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], c_in: int = 4) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class OptionA(nn.Module):
 
 
 class Concat(nn.Module):
-    """Two branches side by side."""
+    """Two concatenated branches."""
 
     def __init__(self) -> None:
         super().__init__()

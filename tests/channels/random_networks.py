@@ -106,7 +106,7 @@ class Reshaped(nn.Module):
 
 
 class Awkward(nn.Module):
-    """What mixes or cuts channels, so that some of them cannot leave."""
+    """Mixes or cuts channels, so that some of them cannot be removed."""
 
     functions: ClassVar[dict[str, Callable[[Tensor, int], Tensor]]] = {
         "shuffled": lambda x, n: (

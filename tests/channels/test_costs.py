@@ -1,11 +1,26 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 import torch
+from benchmarks import zoo
+from benchmarks.coverage import random_plan
 
 from prunebench.channels.costs import costs_of
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
+from prunebench.measure.layer_counts import count_layers
+from prunebench.measure.macs import count_macs
+
+FAST = ["mobilenet_v3_small", "shufflenet_v2_x0_5", "timm/resnest14d"]
+SLOW = [
+    "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
+    "mobilenet_v2", "prunebench/resnet20", "regnet_x_400mf", "regnet_y_400mf", "resnet50",
+    "resnext50_32x4d", "squeezenet1_1", "timm/dla46x_c", "timm/ese_vovnet19b_dw",
+    "timm/ghostnet_050", "timm/hrnet_w18_small", "timm/rexnet_100", "vgg11_bn",
+]  # fmt: skip
 
 
 def test_macs_count_each_weight_once_per_position(two_layer_net):
@@ -66,7 +81,7 @@ def test_cost_of_a_unit(two_block_net, group, activations, macs):
     assert (found.activations, found.macs) == (activations, macs)
 
 
-def test_cost_of_a_unit_shrinks_with_what_is_gone(two_block_net):
+def test_cost_of_a_unit_shrinks_with_removed_units(two_block_net):
     costs = costs_of(trace(two_block_net, torch.ones(1, 3, 8, 8)))
     # 9·64 weights' products for each of stem's 3 left, in b1c1 itself and in b1c2
     assert costs.unit_cost("b1c1", {"stem": 3}).macs == 2 * 9 * 3 * 64
@@ -75,7 +90,7 @@ def test_cost_of_a_unit_shrinks_with_what_is_gone(two_block_net):
 
 
 @pytest.mark.parametrize("grouped", ["whole", "local"])
-def test_units_of_a_grouped_convolution_cost_what_leaves(grouped_net, grouped):
+def test_units_of_a_grouped_convolution_cost_what_is_saved(grouped_net, grouped):
     example = torch.ones(1, 3, 4, 4)
     graph = trace(grouped_net, example, grouped=grouped)
     costs = costs_of(graph)
@@ -86,7 +101,7 @@ def test_units_of_a_grouped_convolution_cost_what_leaves(grouped_net, grouped):
     assert saved.activations == costs.activations() - smaller.activations()
 
 
-def test_cost_of_a_unit_that_is_gone_is_refused(two_block_net):
+def test_cost_of_a_unit_of_an_empty_group_is_refused(two_block_net):
     costs = costs_of(trace(two_block_net, torch.ones(1, 3, 8, 8)))
     with pytest.raises(ValueError, match="'b1c1' has no unit left"):
         costs.unit_cost("b1c1", {"b1c1": 0})
@@ -111,3 +126,27 @@ def test_unknown_group_is_refused(two_layer_net):
     costs = costs_of(trace(two_layer_net, torch.ones(1, 1, 1, 1)))
     with pytest.raises(ValueError, match="unknown group 'frist'"):
         costs.macs({"frist": 1})
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_savings_add_up_to_the_counts_after_removal(name):
+    model, (x,) = zoo.build(name), zoo.example(name)
+    x = x.float()
+    graph = trace(model, x)
+    costs = costs_of(graph)
+    plan = random_plan(graph, 0.3)
+    left = {group: graph.groups[group].n_units for group in graph.groups}
+    saved = Counter()
+    leaving = [group for group, units in plan.items() for _ in units]
+    for group in random.Random(0).sample(leaving, len(leaving)):
+        one = costs.unit_cost(group, left)
+        saved.update(macs=one.macs, params=one.params, activations=one.activations)
+        left[group] -= 1
+    smaller = remove(model, graph, plan)
+    assert costs.macs() - saved["macs"] == costs.macs(left) == count_macs(smaller, x).total
+    n_params = sum(parameter.numel() for parameter in smaller.parameters())
+    assert costs.params() - saved["params"] == costs.params(left) == n_params
+    layers = [layer for layer in count_layers(smaller, x) if layer.kind in ("conv", "linear")]
+    outputs = sum(layer.outputs for layer in layers)
+    assert costs.activations() - saved["activations"] == costs.activations(left) == outputs
+    assert torch.isfinite(smaller(x)).all()

@@ -1,4 +1,4 @@
-"""The engine on this project's networks and on torchvision's."""
+"""This project's networks and torchvision's: masked equals removed."""
 
 from __future__ import annotations
 

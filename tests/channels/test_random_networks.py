@@ -49,7 +49,7 @@ def filled(net: nn.Module, seed: int) -> nn.Module:
 
 
 def some_units(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
-    """Choose units of every group, at least one of some; one at least stays."""
+    """Choose units of most groups; at least one unit of each group stays."""
     draw = random.Random(seed)
     counts = {
         name: draw.randrange(group.n_units) if draw.random() < 0.8 else 0
@@ -63,7 +63,7 @@ def some_units(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
 
 
 def masked(net: nn.Module, graph: ChannelGraph, units: dict[str, Tensor]) -> nn.Module:
-    """Zero what reads the units: their columns in every consumer."""
+    """Zero the columns that read the units, in every consumer."""
     silent = copy.deepcopy(net)
     tensors = dict(silent.named_parameters())
     with torch.no_grad():
@@ -88,7 +88,7 @@ def images(seed: int) -> Tensor:
 
 
 def check_removal(net: nn.Module, grouped: Grouped, seed: int) -> ChannelGraph:
-    """Masked equals removed in eval and train mode, and all that was chosen has left."""
+    """Check that masked equals removed in both modes, and that all chosen units are removed."""
     graph = trace(net, images(seed)[:1], grouped=grouped)
     units = some_units(graph, seed)
     silent, smaller = masked(net, graph, units), remove(net, graph, units)
@@ -102,7 +102,7 @@ def check_removal(net: nn.Module, grouped: Grouped, seed: int) -> ChannelGraph:
 
 
 def check_training(net: nn.Module, graph: ChannelGraph, seed: int) -> None:
-    """A step on the smaller network works, and leaves the original alone."""
+    """Check that a step on the smaller network works and does not change the original."""
     smaller = remove(net, graph, some_units(graph, seed)).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     start = {name: tensor.clone() for name, tensor in smaller.named_parameters()}

@@ -83,7 +83,7 @@ def test_removed_channel_takes_all_its_columns(flatten_net):
     assert smaller.fc.in_features == 4
 
 
-def test_mask_zeroes_only_what_reads_the_units(two_layer_net):
+def test_mask_zeroes_only_the_columns_that_read_the_units(two_layer_net):
     graph = trace(two_layer_net, torch.ones(1, 1, 1, 1))
     masked = mask(two_layer_net, graph, {"first": units(1)})
     assert masked.second.weight.flatten().tolist() == [0, 0, 2, 3, 0, 5]

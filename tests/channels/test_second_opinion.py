@@ -1,7 +1,7 @@
-"""Torch-Pruning couples the same channels, wherever both libraries follow a network.
+"""Torch-Pruning couples the same channels in networks that both libraries can trace.
 
-Left out are grouped convolutions, whose units are another choice there, and operations it does not
-follow: channel shuffles, zero-padded shortcuts.
+Grouped convolutions are left out, since it chooses other units for them, and so are operations that
+it does not trace: channel shuffles and zero-padded shortcuts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LAYERS = (nn.Conv2d, nn.Linear)
 
 
 def ours(graph: ChannelGraph) -> set[frozenset[Channel]]:
-    """Return the sets of channels that leave together, those that cannot leave included."""
+    """Return the sets of coupled channels, frozen ones included."""
     groups = [*graph.groups.values(), *graph.frozen.values()]
     return {
         frozenset(
@@ -43,7 +43,7 @@ def ours(graph: ChannelGraph) -> set[frozenset[Channel]]:
 
 
 def theirs(model: nn.Module, example: torch.Tensor) -> set[frozenset[Channel]]:
-    """Return the same of Torch-Pruning: what leaves with each output, from every layer's side."""
+    """Return the same sets from Torch-Pruning: the channels removed with each output of a layer."""
     graph = tp.DependencyGraph().build_dependency(model, example_inputs=example)
     # Auxiliary classifiers do not run in eval mode.
     run = set(graph.module2node)

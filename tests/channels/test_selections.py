@@ -35,7 +35,7 @@ def test_first_convolutions_of_basic_blocks(resnet20):
     assert list(select_groups(resnet20, ["first_convolutions"])) == expected
 
 
-def test_insides_of_bottlenecks(resnet50):
+def test_inner_layers_of_bottlenecks(resnet50):
     chosen = select_groups(resnet50, ["first", "middle"])
     assert len(chosen) == 2 * 16
     assert {name.rpartition(".")[2] for name in chosen} == {"conv1", "conv2"}
@@ -48,7 +48,7 @@ def test_a_stream_is_chosen_with_all_its_producers_only(resnet50):
     assert list(select_groups(resnet50, ["last", "shortcut"])) == streams
 
 
-def test_what_is_taken_out_takes_the_groups_it_shares_in(resnet50):
+def test_excluded_layers_exclude_the_groups_they_belong_to(resnet50):
     everything = list(select_groups(resnet50, ["stem", "stream", "inside"]))
     assert everything == list(resnet50.groups)
     chosen = select_groups(resnet50, ["convolutions", "not shortcut"])
@@ -64,7 +64,7 @@ def test_all_convolutions_but_shortcuts(resnet50):
     assert chosen == layers(resnet50, "convolutions", "not shortcut")
 
 
-def test_patterns_name_layers_and_take_them_out(resnet20):
+def test_patterns_select_and_exclude_layers(resnet20):
     assert layers(resnet20, "stages.1.0.*") == ["stages.1.0.conv1", "stages.1.0.conv2"]
     assert layers(resnet20, "conv1") == ["conv1"]  # a path, exactly
     skipped = layers(resnet20, "first_convolutions", "not stages.[01].*")

@@ -12,7 +12,7 @@ from prunebench.core.errors import ModelError
 
 
 class Counted(nn.Module):
-    """The number of channels is written into a comparison, where the tracer cannot see it."""
+    """The number of channels is hard-coded in a comparison, which the tracer cannot see."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The engine on other people's networks: masked equals removed for 30 % and 70 % of all units."""
+"""Networks of other libraries: masked equals removed for 30 % and 70 % of all units."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_all_networks(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.TORCHVISION)
-def test_only_layer_norm_keeps_classifiers_from_being_followed_whole(name):
+def test_only_layer_norm_freezes_channels_of_classifiers(name):
     model, inputs = zoo.build(name).double(), zoo.example(name)
     ends = {"reads the network's input", "is an output of the network"}
     others = {g.frozen for g in trace(model, inputs).frozen.values()} - ends

@@ -9,7 +9,7 @@ the memory cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,11 +69,7 @@ class Costs:
 
     def layer_macs(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
         """Return the multiply-accumulates of one example by weight, in network order."""
-        units = self._units(kept)
-        macs: dict[str, int] = {}
-        for call in self.calls:
-            macs[call.weight] = macs.get(call.weight, 0) + self._call_macs(call, units)
-        return {weight: total // self.batch for weight, total in macs.items()}
+        return self._by_weight(self._call_macs, kept)
 
     def activations(self, kept: Mapping[str, int] | None = None) -> int:
         """Return the output elements of all convolutions and linear layers for one example."""
@@ -81,11 +77,7 @@ class Costs:
 
     def layer_activations(self, kept: Mapping[str, int] | None = None) -> dict[str, int]:
         """Return the output elements of one example by weight (all its calls), in network order."""
-        units = self._units(kept)
-        elements: dict[str, int] = {}
-        for call in self.calls:
-            elements[call.weight] = elements.get(call.weight, 0) + self._call_outputs(call, units)
-        return {weight: total // self.batch for weight, total in elements.items()}
+        return self._by_weight(self._call_outputs, kept)
 
     def params(self, kept: Mapping[str, int] | None = None) -> int:
         """Return the number of trainable parameters."""
@@ -121,6 +113,16 @@ class Costs:
             )
             // self.batch,
         )
+
+    def _by_weight(
+        self, count: Callable[[Call, Mapping[str, int]], int], kept: Mapping[str, int] | None
+    ) -> dict[str, int]:
+        """Return the sum of a count over the calls of each weight, for one example."""
+        units = self._units(kept)
+        totals: dict[str, int] = {}
+        for call in self.calls:
+            totals[call.weight] = totals.get(call.weight, 0) + count(call, units)
+        return {weight: total // self.batch for weight, total in totals.items()}
 
     @cached_property
     def _touched(self) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Layers of every kind: dimensions, norms, pooling, padding, and the numbers modules repeat."""
+"""Layers of every kind: dimensions, norms, pooling, padding, and attributes that store shapes."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("layer", "numbers"), NUMBERS, ids=lambda value: repr(value)[:40])
-def test_numbers_that_repeat_a_shape_are_corrected(layer, numbers):
+def test_attributes_that_store_a_shape_are_updated(layer, numbers):
     net = around(layer, c_out=getattr(layer, "out_channels", 6))
     before = {name: getattr(layer, name) for name in numbers}
     smaller = remove(net, trace(net, example()), {"first": torch.tensor([1, 4])})
@@ -195,13 +195,13 @@ def test_numbers_that_repeat_a_shape_are_corrected(layer, numbers):
     assert smaller(example()).shape == net(example()).shape
 
 
-def test_linear_numbers_are_corrected():
+def test_attributes_of_linear_layers_are_updated():
     net = named(a=nn.Linear(3, 6), norm=nn.BatchNorm1d(6), b=nn.Linear(6, 2))
     smaller = remove(net, trace(net, torch.rand(2, 3)), {"a": torch.tensor([0])})
     assert (smaller.a.out_features, smaller.b.in_features, smaller.norm.num_features) == (5, 5, 5)
 
 
-def test_norm_without_tensors_is_corrected_under_each_of_its_calls():
+def test_norm_without_tensors_is_updated_for_all_its_calls():
     net = Wired(
         lambda m, x: m.last(m.norm(m.a(x)) + m.norm(m.b(x))),
         a=nn.Conv2d(3, 6, 1),

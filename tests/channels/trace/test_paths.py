@@ -1,4 +1,4 @@
-"""Paths through a network: gates, constants, indices, shared heads, heads of the training mode."""
+"""Paths through a network: gates, constants, indices, shared heads, heads used in training only."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def gated(m, x):
     return m.head(x * gate)
 
 
-def test_gate_leaves_with_what_it_scales():
+def test_gate_is_coupled_with_the_channels_that_it_scales():
     net = squeeze_and_excite()
     graph = trace(net, EXAMPLE)
     assert graph.groups["conv"].producers == ("conv.weight", "excite.weight")
     assert units_of(net, EXAMPLE) == {"conv": [[n] for n in range(6)], "squeeze": SINGLE}
 
 
-def test_masking_what_produces_would_be_wrong_through_a_sigmoid():
+def test_masking_producers_would_be_wrong_before_a_sigmoid():
     net = randomized(named(a=nn.Conv2d(3, 4, 1), gate=nn.Sigmoid(), b=nn.Conv2d(4, 2, 1)), 0)
     graph = trace(net, EXAMPLE.double())
     smaller = remove(net, graph, {"a": torch.tensor([1])})
@@ -92,7 +92,7 @@ def test_activation_times_a_zero_padded_scale():
 
 
 class Coordinates(nn.Module):
-    """Puts the place of each pixel beside the channels, as CoordConv does."""
+    """Concatenates the position of each pixel with the channels, as CoordConv does."""
 
     def forward(self, x):
         n, _, h, w = x.shape
@@ -100,7 +100,7 @@ class Coordinates(nn.Module):
         return torch.cat([rows, x, rows * 2], 1)
 
 
-def test_constants_beside_channels_stay_and_the_channels_leave():
+def test_channels_beside_constants_are_removed_and_the_constants_stay():
     net = named(conv=nn.Conv2d(3, 4, 1), place=Coordinates(), head=nn.Conv2d(6, 2, 1))
     assert units_of(net, EXAMPLE) == {"conv": SINGLE}
     smaller = remove(net, trace(net, EXAMPLE), {"conv": torch.tensor([0, 1])})
@@ -136,7 +136,7 @@ def test_constants_of_a_written_size_freeze(function, c_in):
         lambda x: x * float(x.mean()),
     ],
 )
-def test_what_depends_on_channels_by_index_freezes(function):
+def test_operations_that_depend_on_channel_indices_freeze(function):
     assert units_of(Between(function), EXAMPLE) == {}
 
 
@@ -252,7 +252,7 @@ def test_head_of_the_training_mode_is_cut_when_that_mode_is_traced():
     assert found == {"conv": SINGLE, "aux": [[0], [1], [2]]}
 
 
-def test_head_of_the_training_mode_is_missed_without_it_and_said_so():
+def test_head_of_the_training_mode_is_reported_as_unused_without_it():
     net = auxiliary()
     unused = ("aux.weight", "aux.bias", "aux_head.weight", "aux_head.bias")
     assert trace(net, EXAMPLE).unused == unused
@@ -306,7 +306,7 @@ def test_list_of_images_counts_as_a_batch():
 
 def test_watched_modules_are_compared_instead_of_the_output():
     class Hidden(nn.Module):
-        """Depends on the number of channels, and does not show it."""
+        """Depends on the number of channels, but its output does not show it."""
 
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Sizes: what the code reads from a tensor is followed, what it writes as a number is not."""
+"""Sizes that the code reads from a tensor are followed, hard-coded ones are not."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x.unbind(1)[0].unsqueeze(1) + x.unbind(1)[3].unsqueeze(1), 1, "cut along"),
     ],
 )
-def test_sizes_written_in_the_code_freeze(function, c_in, reason):
+def test_hard_coded_sizes_freeze(function, c_in, reason):
     graph = trace(Between(function, c_in), EXAMPLE)
     assert graph.groups == {}
     assert reason in graph.frozen["conv"].frozen
@@ -168,7 +168,7 @@ def test_relative_norm_of_channels_freezes_and_leaves_the_rest():
     assert units_of(net, EXAMPLE) == {"first": [[n] for n in range(6)]}
 
 
-def test_equal_sizes_are_told_apart_by_what_they_are():
+def test_dimensions_of_equal_size_are_told_apart_by_their_ids():
     net = named(
         a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 4, 1, groups=2), flat=nn.Flatten(), c=nn.Linear(64, 4)
     )

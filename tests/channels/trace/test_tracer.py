@@ -34,7 +34,7 @@ def written_through_view(x):
     return out.unsqueeze(0)
 
 
-def test_group_lists_the_slices_that_leave_together(two_layer_net):
+def test_group_lists_the_slices_that_are_removed_together(two_layer_net):
     group = trace(two_layer_net, torch.ones(1, 1, 1, 1)).groups["first"]
     assert members(group) == {
         ("first.weight", 0, "out"),
@@ -142,7 +142,7 @@ def test_output_channels_are_frozen(two_layer_net):
         (written_through_view, 4, "combined with a constant, whose size is fixed"),
     ],
 )
-def test_what_cannot_be_followed_is_frozen_with_its_reason(function, c_in, reason):
+def test_channels_that_cannot_be_followed_are_frozen_with_the_reason(function, c_in, reason):
     graph = trace(Between(function, c_in), torch.ones(1, 3, 4, 4))
     assert graph.groups == {}
     assert reason in graph.frozen["conv"].frozen

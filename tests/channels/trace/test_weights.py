@@ -1,4 +1,4 @@
-"""Weights used in other ways than by a convolution or linear layer of their own."""
+"""Weights that are computed, shared, or used outside of a layer of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def standardized(conv):
 
 
 @pytest.mark.parametrize("computed", [weight_norm, spectral_norm, old_spectral_norm, standardized])
-def test_computed_weight_freezes_what_it_reads_and_makes(computed):
+def test_computed_weight_freezes_the_channels_it_reads_and_produces(computed):
     net = named(
         a=nn.Conv2d(3, 6, 1),
         b=nn.Conv2d(6, 5, 1),
@@ -135,7 +135,7 @@ def test_one_parameter_under_two_names_is_cut_once():
     assert smaller.a.bias is smaller.b.bias is smaller.c.bias
 
 
-def test_weight_that_reads_what_it_makes_keeps_its_channels():
+def test_weight_that_reads_its_own_channels_keeps_them():
     # one dimension of b both produces and, transposed, consumes
     net = Wired(
         lambda m, x: m.head(F.conv_transpose2d(m.b(m.a(x)), m.b.weight)),
