@@ -16,36 +16,27 @@ FRESH = {"start": "fresh", "base_hash": math.nan, "recipes": "{}", "fine_tune_ep
 
 
 @pytest.mark.parametrize(
-    ("other", "level", "reason"),
+    ("other", "level", "differing"),
     [
-        ({"base_hash": "b1"}, "S1", "same data and network; the base networks differ"),
-        (
-            {"fine_tune_epochs": 6.0},
-            "S2",
-            "same base network; the numbers of fine-tuning epochs differ",
-        ),
-        (
-            {"recipes": OTHER_RECIPE},
-            "S3.1",
-            "same base network and number of fine-tuning epochs; the recipes differ",
-        ),
-        (
-            {"epochs": 20.0},
-            "S3.2",
-            "same base network and fine-tuning recipe; the numbers of pruning epochs differ",
-        ),
-        (
-            {"recipes": OTHER_NAME},
-            "S4.1",
-            "same base network, fine-tuning recipe and number of pruning epochs",
-        ),
+        ({"base_hash": "b1"}, "S1", "base networks"),
+        ({"fine_tune_epochs": 6.0}, "S2", "numbers of fine-tuning epochs"),
+        ({"recipes": OTHER_RECIPE}, "S3.1", "fine-tuning recipes"),
+        ({"epochs": 20.0}, "S3.2", "numbers of pruning epochs"),
+        ({"recipes": OTHER_NAME}, "S4.1", ""),
     ],
 )
 def test_level_ends_where_two_methods_first_differ(
-    other: dict[str, Any], level: str, reason: str
+    other: dict[str, Any], level: str, differing: str
 ) -> None:
     found = fairness(few_runs({}, {"method": "greg_1"} | other))
-    assert (found.level, found.reason) == (level, reason)
+    assert (found.level, found.differing) == (level, differing)
+
+
+def test_note_is_a_sentence() -> None:
+    assert str(fairness(few_runs({}, {"method": "greg_1", "epochs": 20.0}))) == (
+        "Fairness level S3.2 (arXiv 2301.05219): the methods share the base network and the "
+        "fine-tuning recipe; their numbers of pruning epochs differ."
+    )
 
 
 def test_different_bases_hide_what_else_is_the_same() -> None:
@@ -67,14 +58,12 @@ def test_unknown_bases_are_not_the_same() -> None:
 def test_methods_from_fresh_weights_stand_apart() -> None:
     found = fairness(few_runs({}, {"method": "greg_1"}, {"method": "sfp"} | FRESH))
     assert (found.level, found.fresh) == ("S4.1", ("sfp",))
-    assert str(found).endswith("share only data and network with the others (S1): sfp.")
+    assert str(found).endswith("share only data and network with the others (level S1): sfp.")
 
 
 def test_one_method_alone_shares_nothing() -> None:
     found = fairness(few_runs({}, {"method": "unpruned", "epochs": 0.0}))
-    assert str(found) == (
-        "Fairness S1 (arXiv 2301.05219): same data and network; no two methods start from a base."
-    )
+    assert str(found).endswith("S1 (arXiv 2301.05219): the methods share only data and network.")
 
 
 def test_methods_without_fine_tuning_fine_tune_for_no_epochs() -> None:

@@ -140,7 +140,7 @@ def test_every_network_is_a_section_with_the_same_columns(runs: pd.DataFrame) ->
 
 def test_fairness_is_the_first_note() -> None:
     (section,) = summary_table(few_runs({}, {"method": "greg_1"})).sections
-    assert section.notes[0].startswith("Fairness S4.1 (arXiv 2301.05219): same base network,")
+    assert section.notes[0].startswith("Fairness level S4.1 (arXiv 2301.05219): the methods share")
 
 
 def test_short_table_has_the_papers_methods_and_the_references_at_one_ratio() -> None:

@@ -62,7 +62,7 @@ def test_markdown_is_a_pipe_table_with_numbers_to_the_right() -> None:
         "-----------:",
         "97.50 ± 0.71",
     ]
-    assert lines[-1].startswith("- Fairness S1 (arXiv 2301.05219): same data and network;")
+    assert lines[-1].startswith("- Fairness level S1 (arXiv 2301.05219): the methods share")
 
 
 def test_markdown_without_a_title_has_no_headings() -> None:

@@ -61,7 +61,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/figures/accuracy_speedup.png",
         "quick/figures/kept_width.svg",
         "quick/figures/accuracy_epochs.svg",
-        "quick/figures/method_insides.svg",
+        "quick/figures/method_diagnostics.svg",
     ],
 )
 def test_results_lie_where_they_always_did(quick: Path, name: str) -> None:

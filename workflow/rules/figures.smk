@@ -1,4 +1,4 @@
-# Figures are a function of runs.csv: drawn again in seconds, also when nothing else is left.
+# Figures follow from runs.csv alone: they are drawn again in seconds, without other results.
 
 
 localrules:
@@ -13,7 +13,7 @@ rule draw_figures:
             "results/{experiment}/figures/accuracy_speedup.svg",
             caption="../report/accuracy_speedup.rst",
             category="{experiment}",
-            labels={"content": "accuracy against speedup", "form": "figure"},
+            labels={"content": "accuracy vs. speedup", "form": "figure"},
         ),
         report(
             "results/{experiment}/figures/kept_width.svg",
@@ -28,17 +28,17 @@ rule draw_figures:
             labels={"content": "accuracy over epochs", "form": "figure"},
         ),
         report(
-            "results/{experiment}/figures/method_insides.svg",
-            caption="../report/method_insides.rst",
+            "results/{experiment}/figures/method_diagnostics.svg",
+            caption="../report/method_diagnostics.rst",
             category="{experiment}",
-            labels={"content": "inside of methods", "form": "figure"},
+            labels={"content": "method diagnostics", "form": "figure"},
         ),
         multiext(
             "results/{experiment}/figures/",
             "accuracy_speedup.png",
             "kept_width.png",
             "accuracy_epochs.png",
-            "method_insides.png",
+            "method_diagnostics.png",
         ),
     log:
         "results/logs/{experiment}/figures.log",

@@ -24,16 +24,18 @@ class Fairness:
     """The level shared by all methods that start from the base network."""
 
     level: str
-    reason: str  # a sentence: the common properties and the first difference
+    shared: str
+    differing: str  # the first difference; empty if there is none
     fresh: tuple[str, ...]  # methods that start from fresh weights: comparable at S1 only
 
     def __str__(self) -> str:
         """Return the note below a table."""
-        note = f"Fairness {self.level} (arXiv 2301.05219): {self.reason}."
+        note = f"Fairness level {self.level} (arXiv 2301.05219): the methods share {self.shared}"
+        note += f"; their {self.differing} differ." if self.differing else "."
         if self.fresh:
             note += (
                 " Methods that train from fresh weights share only data and network with the "
-                f"others (S1): {', '.join(self.fresh)}."
+                f"others (level S1): {', '.join(self.fresh)}."
             )
         return note
 
@@ -49,30 +51,33 @@ def fairness(frame: pd.DataFrame) -> Fairness:
     fresh = tuple(str(name) for name in runs.loc[runs["start"] == "fresh", "method"].unique())
     runs = runs[runs["start"] == "base"]
     if runs["method"].nunique() < 2:
-        return Fairness("S1", "same data and network; no two methods start from a base", fresh)
-    level, reason = "S1", "same data and network; the base networks differ"
-    for next_level, same, words in (
-        ("S2", _same_bases(runs), "same base network; the numbers of fine-tuning epochs differ"),
+        return Fairness("S1", "only data and network", "", fresh)
+    reached = ("S1", "data and network", "base networks")
+    for holds, level, shared, differing in (
+        (_same_bases, "S2", "the base network", "numbers of fine-tuning epochs"),
         (
+            _same_fine_tuning_epochs,
             "S3.1",
-            _same_fine_tuning_epochs(runs),
-            "same base network and number of fine-tuning epochs; the recipes differ",
+            "the base network and the number of fine-tuning epochs",
+            "fine-tuning recipes",
         ),
         (
+            _same_fine_tuning,
             "S3.2",
-            _same_fine_tuning(runs),
-            "same base network and fine-tuning recipe; the numbers of pruning epochs differ",
+            "the base network and the fine-tuning recipe",
+            "numbers of pruning epochs",
         ),
         (
+            _same_pruning_epochs,
             "S4.1",
-            _same_pruning_epochs(runs),
-            "same base network, fine-tuning recipe and number of pruning epochs",
+            "the base network, the fine-tuning recipe and the number of pruning epochs",
+            "",
         ),
     ):
-        if not same:
+        if not holds(runs):
             break
-        level, reason = next_level, words
-    return Fairness(level, reason, fresh)
+        reached = (level, shared, differing)
+    return Fairness(*reached, fresh)
 
 
 def _same_bases(runs: pd.DataFrame) -> bool:

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from prunebench.report.table import DASH, MINUS, Cell, Column, Line, Section, Table
 
 LEGEND = (
-    "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction. The drop is "
-    "the base's top-1 minus the row's. Speedups are relative to the base."
+    "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction of each "
+    "layer's units, or of the prefix (macs-0.5: half of the MACs); auto: the method decides. "
+    "The drop is the base's top-1 minus the row's. Speedups are relative to the base."
 )
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
 

@@ -96,7 +96,7 @@ def test_a_perfect_run_stays_on_the_axis(tmp_path: Path) -> None:
 
 
 def test_legend_says_only_what_is_drawn() -> None:
-    assert legend(accuracy_epochs(few_runs({}))) == ["base", "a seed", "right after pruning"]
+    assert legend(accuracy_epochs(few_runs({}))) == ["base", "one seed", "right after pruning"]
 
 
 def test_all_methods_but_the_unpruned_have_panels(runs: pd.DataFrame) -> None:

@@ -46,7 +46,7 @@ def test_base_is_a_dashed_line() -> None:
     assert "base 99.00" in words(axes)
 
 
-@pytest.mark.parametrize(("fastest", "ticks"), [(1.9, ["1×", "2×"]), (8, ["1×", "2×", "4×", "8×"])])
+@pytest.mark.parametrize(("fastest", "ticks"), [(1.9, ["1", "2"]), (8, ["1", "2", "4", "8"])])
 def test_speedup_axis_doubles_from_tick_to_tick(fastest: float, ticks: list[str]) -> None:
     figure = accuracy_speedup(few_runs({"speedup_macs": fastest}))
     figure.draw_without_rendering()

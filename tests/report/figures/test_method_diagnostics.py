@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from prunebench.report.figures.method_diagnostics import method_insides
+from prunebench.report.figures.method_diagnostics import method_diagnostics
 from prunebench.report.runs_csv import networks
 from tests.report.conftest import few_runs, shown
 
 
-def with_insides(insides: dict[str, Any]) -> dict[str, Any]:
+def with_diagnostics(insides: dict[str, Any]) -> dict[str, Any]:
     return {"insides": json.dumps(insides)}
 
 
@@ -20,8 +20,8 @@ def over_steps(low: list[float], high: list[float]) -> dict[str, Any]:
 
 def test_a_line_with_a_band_over_steps_and_bars_over_layers() -> None:
     penalty, sizes = over_steps([1, 2], [1, 3]), {"layer": ["a", "b"], "value": [2.0, 5.0]}
-    row = with_insides({"penalty": penalty, "mean_cluster_size": sizes})
-    first, second = shown(method_insides(few_runs(row)))
+    row = with_diagnostics({"penalty": penalty, "mean_cluster_size": sizes})
+    first, second = shown(method_diagnostics(few_runs(row)))
     assert list(first.lines[0].get_ydata()) == [1, 2]
     assert [text.get_text() for text in first.texts] == ["penalty"]
     assert [bar.get_height() for bar in second.patches] == [2.0, 5.0]
@@ -32,19 +32,21 @@ def test_an_axis_is_logarithmic_where_values_span_far() -> None:
     far, near = over_steps([1, 2], [1, 300]), over_steps([1, 2], [1, 3])
     scales = [
         axes.get_yscale()
-        for axes in shown(method_insides(few_runs(with_insides({"a": far, "b": near}))))
+        for axes in shown(method_diagnostics(few_runs(with_diagnostics({"a": far, "b": near}))))
     ]
     assert scales == ["log", "linear"]
 
 
 def test_what_never_changes_is_no_panel() -> None:
-    row = with_insides({"alpha": over_steps([0, 0], [0, 0]), "share": over_steps([0, 1], [0, 1])})
-    (axes,) = shown(method_insides(few_runs(row)))
+    row = with_diagnostics(
+        {"alpha": over_steps([0, 0], [0, 0]), "share": over_steps([0, 1], [0, 1])}
+    )
+    (axes,) = shown(method_diagnostics(few_runs(row)))
     assert [text.get_text() for text in axes.texts] == ["share"]
 
 
 def test_the_first_network_is_shown(runs: pd.DataFrame) -> None:
-    figure = method_insides(runs)
+    figure = method_diagnostics(runs)
     (dataset, architecture), _ = networks(runs)[0]
     assert figure.subfigs[0].get_suptitle().startswith(f"{architecture} · {dataset} · ratio")
     titles = [axes.get_title("left") for axes in shown(figure)]

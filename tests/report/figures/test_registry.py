@@ -20,8 +20,8 @@ NAMES = [
     "kept_width.png",
     "accuracy_epochs.svg",
     "accuracy_epochs.png",
-    "method_insides.svg",
-    "method_insides.png",
+    "method_diagnostics.svg",
+    "method_diagnostics.png",
 ]
 
 
@@ -58,7 +58,7 @@ def test_runs_without_anything_pruned_still_give_every_figure(name: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [("kept_width", "widths"), ("accuracy_epochs", "history"), ("method_insides", "insides")],
+    [("kept_width", "widths"), ("accuracy_epochs", "history"), ("method_diagnostics", "insides")],
 )
 def test_missing_column_is_named(name: str, column: str) -> None:
     with pytest.raises(ResultError, match=f"the column '{column}' is missing"):

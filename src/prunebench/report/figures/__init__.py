@@ -1,1 +1,1 @@
-"""The figures, one file each; every figure is a function of `runs.csv` and returns a Figure."""
+"""The figures, one file each: every figure is a function of runs.csv and returns a `Figure`."""

@@ -33,7 +33,10 @@ from prunebench.report.series import Pick, at_one_ratio, base_accuracy, per_netw
 Values = npt.NDArray[np.float64]
 Split = Literal["test_top1", "val_top1"]
 BASE: dict[Split, str] = {"test_top1": "base_top1", "val_top1": "base_val_top1"}
-NAMES: dict[Split, str] = {"test_top1": "test top-1 (%)", "val_top1": "validation top-1 (%)"}
+NAMES: dict[Split, str] = {
+    "test_top1": "Test top-1 accuracy (%)",
+    "val_top1": "Validation top-1 accuracy (%)",
+}
 
 _ROW_HEIGHT = 34.0  # mm
 _HEAD_HEIGHT = 8.0
@@ -49,7 +52,7 @@ class Trajectory:
 
     epochs: tuple[int, ...]
     top1: tuple[float, ...]
-    pruned: tuple[int, ...]  # the points measured right after a plan was applied
+    pruned: tuple[int, ...]  # indices of the points measured right after a removal
     phases: tuple[tuple[str, int, int], ...]  # name, first and last epoch
 
 
@@ -63,11 +66,11 @@ class _Line:
 
 @styled
 def accuracy_epochs(frame: pd.DataFrame) -> Figure:
-    """Return top-1 over the epochs of all phases, a panel per method and a line per seed.
+    """Draw top-1 accuracy over the epochs of all phases: a panel per method, a line per seed.
 
-    On the test split where it was evaluated, else on validation. The distance to 100 % is
-    logarithmic, so that a network just pruned and one trained to its end are both seen; what
-    the other methods do stands grey behind.
+    The accuracy is of the test split if that was evaluated during training, else of the
+    validation split. The distance to 100 % is logarithmic, so that both a network right after
+    pruning and a fully trained one are visible. The other methods are grey in the background.
     """
     parts = []
     for name, runs, cells in per_network(frame):
@@ -80,9 +83,7 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
     columns = max(1, min(4, max(len(lines) for *_, lines in parts)))
     rows = [max(1, math.ceil(len(lines) / columns)) for *_, lines in parts]
     heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
-    figure = new_figure(
-        FULL_WIDTH, sum(heights) + 14, "How does accuracy fall and return over the epochs?"
-    )
+    figure = new_figure(FULL_WIDTH, sum(heights) + 14, "Accuracy over epochs")
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, split, base, lines), n in zip(subfigures.flat, parts, rows, strict=True):
         subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
@@ -92,14 +93,14 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
 
 
 def split_shown(runs: pd.DataFrame) -> Split:
-    """Return the test split where a run was evaluated on it during training."""
+    """Return the test split if any run was evaluated on it during training, else validation."""
     histories = [history for history in json_cells(runs, "history") if history]
     tested = any(value is not None for one in histories for value in one["test_top1"])
     return "test_top1" if tested else "val_top1"
 
 
 def read_trajectories(runs: pd.DataFrame, split: Split) -> list[Trajectory]:
-    """Return the trajectories of a cell's runs; one from a trained network begins at its base."""
+    """Return the trajectories of a cell's runs."""
     histories = json_cells(runs, "history")
     bases = runs[BASE[split]].where(runs["start"] == "base")
     return [
@@ -111,9 +112,9 @@ def read_trajectories(runs: pd.DataFrame, split: Split) -> list[Trajectory]:
 def trajectory(
     history: Mapping[str, Sequence[Any]] | None, split: Split, start: float | None
 ) -> Trajectory:
-    """Return a run's trajectory; each row without an event is one more epoch, over all phases.
+    """Return a run's trajectory; each row without an event is one epoch, counted over all phases.
 
-    A run that starts from a trained network starts at its accuracy, `start`.
+    `start` is the base's accuracy, for a run that starts from a base.
     """
     epochs, top1 = ([], []) if start is None else ([0], [start])
     pruned = []
@@ -151,7 +152,7 @@ def _draw(
     shown = [y for line in lines for run in line.runs for y in run.top1 if not math.isnan(y)]
     _accuracy_axis(grid[0, 0], [*shown, base])
     figure.supylabel(NAMES[split], fontsize=8)
-    figure.supxlabel("epochs", fontsize=8)
+    figure.supxlabel("Epoch", fontsize=8)
 
 
 def _panel(axes: Axes, line: _Line, base: float) -> None:
@@ -181,10 +182,10 @@ def _panel(axes: Axes, line: _Line, base: float) -> None:
 
 
 def _legend(lines: Sequence[_Line]) -> dict[str, Artist]:
-    """Return what lines and marks mean in all panels, without what no panel has."""
+    """Return the legend of the lines and marks that occur in some panel."""
     meanings: dict[str, Artist] = {
         "base": Line2D([], [], color=INK, linestyle=_DASHES, linewidth=0.7),
-        "a seed": Line2D([], [], color=SOFT, linewidth=1.0),
+        "one seed": Line2D([], [], color=SOFT, linewidth=1.0),
     }
     if any(run.pruned for line in lines for run in line.runs):
         meanings["right after pruning"] = Line2D(
@@ -198,7 +199,7 @@ def _legend(lines: Sequence[_Line]) -> dict[str, Artist]:
 
 
 def _accuracy_axis(axes: Axes, shown: Sequence[float]) -> None:
-    """Set an axis on which the distance to 100 % is logarithmic, with ticks that have room."""
+    """Make the distance to 100 % logarithmic, with as many ticks as there is room for."""
     axes.set_yscale("function", functions=(_height, _accuracy))
     low, high = (float(_height(np.array(end))) for end in (min(shown), max(shown)))
     pad = 0.1 * (high - low) + 0.01

@@ -1,4 +1,4 @@
-"""Figure: accuracy against the speedup in multiply-accumulates, a panel per network."""
+"""Figure: accuracy vs. speedup in multiply-accumulates, a panel per network."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from prunebench.report.series import Series, base_accuracy, per_network, series_
 
 _PANEL_HEIGHT = 68.0  # mm
 _LEGEND_ROW = 4.2  # mm
-_MOST_LABELS = 7  # more lines than that get a legend
+_MOST_LABELS = 7  # lines labeled at their ends; more get a legend
 _LABEL_GAP = 10.0  # typographic points from label to label
-_COLLAPSE = 10.0  # points of accuracy; a smaller loss is never cut off
-_MOST_STRIP_ROWS = 4  # more collapsed lines than that are one row
+_COLLAPSE = 10.0  # points of accuracy; a smaller loss always stays on the axis
+_MOST_STRIP_ROWS = 4  # more collapsed lines share one row
 _STRIP_ROW = 0.075  # of the axis
 
 
 @styled
 def accuracy_speedup(frame: pd.DataFrame) -> Figure:
-    """Return top-1 (mean ± sample deviation over seeds) against base MACs / MACs.
+    """Draw top-1 accuracy (mean ± sample deviation over seeds) over base MACs / MACs.
 
-    Zeros that a method leaves in place count as saved; the legend marks such lines.
-    What has collapsed is below the axis: an arrow and the value at its lower edge stand for it.
-    Lines are named at their ends where few end, all at the right, otherwise in a legend.
+    Pruned weights that stay as zeros count as saved; the legend marks such lines. Points whose
+    accuracy collapsed are below the axis, as an arrow and a value at its lower edge. Lines are
+    labeled at their ends if these are few and all at the right, otherwise in a legend.
     """
     networks = per_network(frame)
     panels = [(series_of(cells), base_accuracy(runs)) for _, runs, cells in networks]
@@ -51,7 +51,7 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     figure = new_figure(
         FULL_WIDTH if columns == 2 else HALF_WIDTH,
         _PANEL_HEIGHT * rows + 8,
-        "How much accuracy does a speedup cost?",
+        "Accuracy vs. speedup",
     )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (series, base), (name, _, cells) in zip(grid.flat, panels, networks, strict=False):
@@ -60,7 +60,7 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for row in grid:
-        row[0].set_ylabel("top-1 (%)")
+        row[0].set_ylabel("Top-1 accuracy (%)")
     if all(_ends_fit(series, base) for series, base in panels):
         figure.draw_without_rendering()
         for axes, (series, _) in zip(grid.flat, panels, strict=False):
@@ -109,9 +109,9 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
 
 
 def lowest_shown(top1: Sequence[float], base: float) -> float:
-    """Return the lowest accuracy that the axis must show; what is below has collapsed.
+    """Return the lowest accuracy on the axis; points below it have collapsed.
 
-    That is a point that lost more than ten points and more than four times the median loss.
+    A collapsed point lost more than ten points and more than four times the median loss.
 
     >>> lowest_shown([98.0, 97.0, 10.0], base=99.0), lowest_shown([60.0, 40.0], base=99.0)
     (97.0, 40.0)
@@ -121,7 +121,7 @@ def lowest_shown(top1: Sequence[float], base: float) -> float:
 
 
 def collapsed(series: Sequence[Series], base: float) -> list[Series]:
-    """Return the series with points too low for the axis, with these points alone."""
+    """Return the series that have collapsed points, with these points only."""
     if not series:
         return []
     floor = lowest_shown(pd.concat([one.cells["top1"] for one in series]).tolist(), base)
@@ -130,7 +130,7 @@ def collapsed(series: Sequence[Series], base: float) -> list[Series]:
 
 
 def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
-    """Set limits around what has not collapsed; the rest is a strip at the lower edge."""
+    """Fit the limits to the points that have not collapsed; the others get a strip below."""
     below = collapsed(series, base)
     cut = max((one.cells["top1"].max() for one in below), default=-math.inf)
     ends = [base]
@@ -149,7 +149,7 @@ def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
     axes.axhspan(low, axes.get_ylim()[0], color=BAND, linewidth=0, zorder=1.5)
     above = Rectangle((0, strip), 1, 1 - strip, transform=axes.transAxes)
     for artist in (part for bars in axes.containers for part in bars.get_children()):
-        artist.set_clip_path(above)  # the strip's words stand alone
+        artist.set_clip_path(above)  # no line crosses the words of the strip
     for i, (label, color, values) in enumerate(rows):
         height = strip - _STRIP_ROW * (i + 0.5)
         axes.text(0.02, height, label, transform=axes.transAxes, va="center", color=color, zorder=4)
@@ -187,12 +187,12 @@ def _speedup_axis(axes: Axes, fastest: float) -> None:
     ticks = [2.0**i for i in range(math.ceil(math.log2(axes.get_xlim()[1])))]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
-    axes.set_xlabel("speedup in MACs")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_xlabel("MACs speedup (×)")
 
 
 def _ends_fit(series: Sequence[Series], base: float) -> bool:
-    """Whether few lines end, all at the right and on the axis."""
+    """Whether the line ends are few, all at the right, and on the axis."""
     ends = [one.cells["speedup"].iloc[-1] for one in series]
     few = len(series) <= _MOST_LABELS and not collapsed(series, base)
     return few and (not ends or min(ends) * 1.3 >= max(ends))

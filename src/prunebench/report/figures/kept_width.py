@@ -1,4 +1,4 @@
-"""Figure: the share of each layer's units that the methods keep, at one ratio."""
+"""Figure: the share of each layer's units that a method keeps, at one ratio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHARED_COLOR = SOFT
 class Profile:
     """The widths of one network, one entry per layer in network order."""
 
-    labels: tuple[str, ...]  # of all series that keep just these
+    labels: tuple[str, ...]  # of all series with these widths
     color: str
     kept_pct: tuple[float, ...]  # mean over seeds
     std_pct: tuple[float, ...]  # NaN for one seed
@@ -45,9 +45,9 @@ class Profile:
 
 @styled
 def kept_width(frame: pd.DataFrame) -> Figure:
-    """Return bars of kept units in percent (mean ± sample deviation over seeds), per layer.
+    """Draw kept units in percent (mean ± sample deviation over seeds) as bars over the layers.
 
-    Series that keep the same share one panel.
+    Series with the same widths share one panel.
     """
     parts = []
     for name, runs, cells in per_network(frame):
@@ -57,7 +57,7 @@ def kept_width(frame: pd.DataFrame) -> Figure:
     columns = columns_for([profiles for _, profiles in parts])
     rows = [max(1, math.ceil(len(profiles) / columns)) for _, profiles in parts]
     heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
-    figure = new_figure(FULL_WIDTH, sum(heights) + 8, "Where do the methods take width?")
+    figure = new_figure(FULL_WIDTH, sum(heights) + 8, "Kept width per layer")
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, profiles), n in zip(subfigures.flat, parts, rows, strict=True):
         subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
@@ -66,7 +66,7 @@ def kept_width(frame: pd.DataFrame) -> Figure:
 
 
 def read_profile(pick: Pick, runs: pd.DataFrame) -> Profile:
-    """Return the widths of a cell's runs; ResultError where their layers are not the same."""
+    """Return the widths of a cell's runs; ResultError if their layers differ."""
     widths = [cell or {} for cell in json_cells(runs, "widths")]
     stages = json_cells(runs, "stages")[0] or []
     if any(list(run) != list(widths[0]) or len(run) != len(stages) for run in widths):
@@ -84,7 +84,7 @@ def read_profile(pick: Pick, runs: pd.DataFrame) -> Profile:
 
 
 def merge(profiles: Sequence[Profile]) -> list[Profile]:
-    """Join the profiles that keep the same, in the order of their first; joined ones are grey."""
+    """Join profiles with equal widths, in order of first appearance; joined ones are grey."""
     merged: dict[tuple[float, ...], Profile] = {}
     for profile in profiles:
         known = merged.get(profile.kept_pct)
@@ -97,7 +97,7 @@ def merge(profiles: Sequence[Profile]) -> list[Profile]:
 
 
 def columns_for(parts: Sequence[Sequence[Profile]]) -> int:
-    """Return how many panels stand side by side: up to 4, fewer where layers are many."""
+    """Return the number of panels side by side: up to 4, fewer for networks with many layers."""
     most = max((len(profiles) for profiles in parts), default=1)
     layers = max((len(one.full) for profiles in parts for one in profiles), default=1)
     return max(1, min(most, 4 if layers <= 40 else 2 if layers <= 100 else 1))
@@ -111,8 +111,8 @@ def _draw(figure: SubFigure, profiles: Sequence[Profile], rows: int, columns: in
         grid[0, 0].text(0.5, 0.5, "no pruned run", transform=grid[0, 0].transAxes, ha="center")
     for axes, profile in zip(grid.flat, profiles, strict=False):
         _panel(axes, profile, columns)
-    figure.supylabel("kept units (%)", fontsize=8)
-    figure.supxlabel("layers in network order, with their full widths", fontsize=8)
+    figure.supylabel("Kept units (%)", fontsize=8)
+    figure.supxlabel("Layers in network order (numbers: full widths)", fontsize=8)
 
 
 def _panel(axes: Axes, profile: Profile, columns: int) -> None:
@@ -127,8 +127,7 @@ def _panel(axes: Axes, profile: Profile, columns: int) -> None:
         error_kw={"elinewidth": 0.6, "ecolor": SOFT},
         label=", ".join(profile.labels),
     )
-    names = textwrap.wrap(", ".join(profile.labels), _LETTERS // columns)
-    axes.set_title("\n".join(names), loc="left")
+    axes.set_title(short_title(profile.labels, _LETTERS // columns), loc="left")
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 50, 100])
     axes.set_xlim(-0.6, len(profile.full) - 0.4)
@@ -136,10 +135,24 @@ def _panel(axes: Axes, profile: Profile, columns: int) -> None:
     _shade_stages(axes, profile, _LETTERS / columns / len(profile.full))
 
 
-def _shade_stages(axes: Axes, profile: Profile, letters: float) -> None:
-    """Shade every second stretch of layers of one stage; ticks carry their full widths.
+def short_title(labels: Sequence[str], letters: int) -> str:
+    """Join labels in two lines of about so many letters, ending in "and n more" if needed.
 
-    There is room for so many letters a layer; a tick that would touch the one before stays empty.
+    >>> short_title(["l1", "greg_1", "srfp", "asrfp", "increg"], 12).splitlines()
+    ['l1, greg_1', 'and 3 more']
+    """
+    lines = textwrap.wrap(", ".join(labels), letters)
+    if len(lines) <= 2:
+        return "\n".join(lines)
+    shown = lines[0].rstrip(",")
+    return f"{shown}\nand {len(labels) - shown.count(',') - 1} more"
+
+
+def _shade_stages(axes: Axes, profile: Profile, letters: float) -> None:
+    """Shade every second stage and label each stage with its full widths.
+
+    `letters` is the room per layer, in letters; a label that would touch the previous one is
+    omitted.
     """
     ticks, texts = [], []
     end, free = 0, -math.inf

@@ -1,4 +1,4 @@
-"""Figure: what each method did inside, as it wrote it down, at one ratio."""
+"""Figure: the diagnostics that methods log while they prune, at one ratio."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from prunebench.report.series import Pick, at_one_ratio, per_network
 _ROW_HEIGHT = 31.0  # mm
 _HEAD_HEIGHT = 8.0
 _COLUMNS = 4
-_FACTOR_OF_A_LOG_AXIS = 50  # between the largest and the smallest of values above 0
+_FACTOR_OF_A_LOG_AXIS = 50  # largest over smallest value
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class _Panel:
 
 
 @styled
-def method_insides(frame: pd.DataFrame) -> Figure:
-    """Return the quantities that methods wrote down, a panel each: first network, first seed.
+def method_diagnostics(frame: pd.DataFrame) -> Figure:
+    """Draw the logged quantities of the first network and seed, a panel each.
 
-    Over time the median of the layers is drawn, with a band from their smallest to their
-    largest; what was written down once stands over the layers in network order. An axis is
-    logarithmic where its values span far. What never changes is no panel.
+    A quantity logged over time is drawn as the layers' median, with a band from the smallest to
+    the largest layer; a quantity logged once is drawn over the layers in network order. An axis
+    is logarithmic if its values span a factor of more than 50. Constant quantities are omitted.
     """
     name, runs, cells = per_network(frame)[0]
     words, picks = at_one_ratio(cells)
@@ -56,7 +56,7 @@ def method_insides(frame: pd.DataFrame) -> Figure:
     columns = max(1, min(_COLUMNS, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
     height = rows * _ROW_HEIGHT + 2 * _HEAD_HEIGHT + 6
-    figure = new_figure(FULL_WIDTH, height, "What happens inside each method?")
+    figure = new_figure(FULL_WIDTH, height, "Method diagnostics")
     part = figure.subfigures(1, 1, squeeze=False)[0, 0]
     part.suptitle(f"{name} · {words}", x=0.01, ha="left", fontsize=8, fontweight="normal")
     _draw(part, panels, (rows, columns))
@@ -65,8 +65,8 @@ def method_insides(frame: pd.DataFrame) -> Figure:
 
 
 def _panels(pick: Pick, runs: pd.DataFrame) -> list[_Panel]:
-    insides = json_cells(pick.runs(runs).head(1), "insides")[0] or {}
-    panels = [_Panel(pick, quantity, lists) for quantity, lists in insides.items()]
+    diagnostics = json_cells(pick.runs(runs).head(1), "insides")[0] or {}
+    panels = [_Panel(pick, quantity, lists) for quantity, lists in diagnostics.items()]
     return [panel for panel in panels if len(set(_values(panel))) > 1]
 
 
@@ -81,7 +81,7 @@ def _draw(figure: SubFigure, panels: Sequence[_Panel], shape: tuple[int, int]) -
         axes.set_visible(False)
     if not panels:
         grid[0, 0].set_axis_off()
-        grid[0, 0].text(0, 0.5, "no method wrote anything down", ha="left", color=SOFT)
+        grid[0, 0].text(0, 0.5, "no method logged anything", ha="left", color=SOFT)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _panel(axes, panel)
 
@@ -91,11 +91,11 @@ def _panel(axes: Axes, panel: _Panel) -> None:
     if "step" in lists:
         axes.fill_between(lists["step"], lists["low"], lists["high"], color=color, alpha=0.18, lw=0)
         axes.plot(lists["step"], lists["middle"], color=color)
-        axes.set_xlabel("steps")
+        axes.set_xlabel("Optimizer steps")
     else:
         values = lists["value"]
         axes.bar(range(1, len(values) + 1), values, color=color, width=0.8)
-        axes.set_xlabel("layers")
+        axes.set_xlabel("Layer")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     values = _values(panel)
     if min(values) > 0 and max(values) > _FACTOR_OF_A_LOG_AXIS * min(values):
@@ -111,6 +111,6 @@ def _legend(panels: Sequence[_Panel]) -> dict[str, Artist]:
     if not any("step" in panel.lists for panel in panels):
         return {}
     return {
-        "median of the layers": Line2D([], [], color=SOFT),
-        "smallest to largest": Patch(color=BAND, ec=SOFT, lw=0.4),
+        "median over layers": Line2D([], [], color=SOFT),
+        "smallest to largest layer": Patch(color=BAND, ec=SOFT, lw=0.4),
     }

@@ -1,4 +1,4 @@
-"""Write every figure of runs.csv as SVG and PNG, under names that no result changes."""
+"""All figures by file name; each is a function of runs.csv."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from prunebench.report.figures.accuracy_epochs import accuracy_epochs
 from prunebench.report.figures.accuracy_speedup import accuracy_speedup
 from prunebench.report.figures.kept_width import kept_width
-from prunebench.report.figures.method_diagnostics import method_insides
+from prunebench.report.figures.method_diagnostics import method_diagnostics
 from prunebench.report.figures.style import save
 from prunebench.report.runs_csv import read_runs
 
@@ -15,11 +15,11 @@ FIGURES = {
     "accuracy_speedup": accuracy_speedup,
     "kept_width": kept_width,
     "accuracy_epochs": accuracy_epochs,
-    "method_insides": method_insides,
+    "method_diagnostics": method_diagnostics,
 }
 
 
 def write_figures(runs_csv: Path, out: Path) -> list[Path]:
-    """Write each of FIGURES as <name>.svg and <name>.png into `out` and return their paths."""
+    """Write each figure as <name>.svg and <name>.png into `out` and return their paths."""
     frame = read_runs(runs_csv)
     return [path for name, draw in FIGURES.items() for path in save(draw(frame), out / name)]

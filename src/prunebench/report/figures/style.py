@@ -23,7 +23,7 @@ LINE = "#d5dbe1"
 BAND = "#eef2f5"
 
 RC: dict[str, object] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that every machine has it
+    "font.family": ["DejaVu Sans"],  # installed with matplotlib
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -69,7 +69,7 @@ MM = 1 / 25.4  # inches
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw with our settings on top of matplotlib's own defaults, whatever the user's are."""
+    """Apply our settings on top of matplotlib's defaults, and ignore the user's settings."""
 
     @functools.wraps(draw)
     def with_style(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -80,14 +80,14 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure of a size in mm, its title at the left."""
+    """Return an empty figure of a size in mm, with a left-aligned title."""
     figure = Figure(figsize=(width * MM, height * MM), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
 def legend_below(figure: Figure, lines: Mapping[str, Artist]) -> int:
-    """Put a legend of label -> artist under all panels; return its number of rows."""
+    """Add a legend of label -> artist below all panels; return its number of rows."""
     if not lines:
         return 0
     room = figure.get_figwidth() * 72  # typographic points
