@@ -15,7 +15,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     WithJsonSchema,
 )
 
@@ -24,7 +23,7 @@ from prunebench.core.names import unknown_name
 from prunebench.experiments.override import MaybeOverride, Scale, split_override
 from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import NAME, DottedSlug, Settings, Slug
 from prunebench.experiments.validation import read_yaml, validate
 
 T = TypeVar("T")
@@ -48,8 +47,11 @@ def _fraction(ratio: float) -> float:
     return ratio
 
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]*$")]
+def _one_or_list(item: dict[str, Any]) -> WithJsonSchema:
+    """Return the JSON schema of a value that may be given alone or as a list."""
+    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]})
+
+
 Ratio = Annotated[
     float,
     AfterValidator(_fraction),
@@ -61,12 +63,14 @@ Seeds = Annotated[
     BeforeValidator(_as_tuple),
     Field(min_length=1),
     AfterValidator(_without_duplicates),
+    _one_or_list({"type": "integer", "minimum": 0}),
 ]
 Slugs = Annotated[
     tuple[Slug, ...],
     BeforeValidator(_as_tuple),
     Field(min_length=1),
     AfterValidator(_without_duplicates),
+    _one_or_list({"type": "string", "pattern": NAME}),
 ]
 RecipeNames = dict[Slug, Slug]  # role: name of a file in config/recipes
 
@@ -74,9 +78,7 @@ RecipeNames = dict[Slug, Slug]  # role: name of a file in config/recipes
 class NetworkConfig(Settings):
     """Settings of one network of an experiment; write `{}` for none."""
 
-    seeds: Seeds | None = Field(
-        None, description="Seeds, one or a list (default: the experiment's)."
-    )
+    seeds: Seeds | None = Field(None, description="Seeds (default: the experiment's).")
     recipes: RecipeNames = Field(
         {},
         description="Recipe of each role that differs for this network; overrides the experiment.",
@@ -94,7 +96,7 @@ class SettingConfig(Settings):
     )
     networks: Slugs | None = Field(
         None,
-        description="Networks on which the setting runs, one or a list (default: the method's).",
+        description="Networks on which the setting runs (default: the method's).",
     )
     recipes: RecipeNames = Field(
         {}, description="Recipe of each role that differs; overrides the method."
@@ -121,7 +123,7 @@ class MethodConfig(Settings):
     options: dict[str, Any] = Field(
         {}, description="Options of the method in every setting; see `prunebench list options`."
     )
-    settings: Annotated[dict[SettingName, SettingConfig], Field(min_length=1)] = Field(
+    settings: Annotated[dict[DottedSlug, SettingConfig], Field(min_length=1)] = Field(
         {"default": SettingConfig()},
         description=(
             "Named choices of options, each run separately; a name may contain dots (`beta0.73`)."
@@ -139,9 +141,7 @@ class MethodConfig(Settings):
     )
     networks: Slugs | None = Field(
         None,
-        description=(
-            "Networks on which the method runs, one or a list (default: all of the experiment)."
-        ),
+        description=("Networks on which the method runs (default: all of the experiment)."),
     )
 
 
@@ -188,7 +188,7 @@ class ExperimentConfig(Settings):
     """A named grid: data sets × networks × methods × settings × ratios × seeds."""
 
     title: str = Field(description="Title above the tables.")
-    datasets: Slugs = Field(description="Data sets, one or a list; see `prunebench list datasets`.")
+    datasets: Slugs = Field(description="Data sets; see `prunebench list datasets`.")
     networks: Annotated[dict[Slug, NetworkConfig], Field(min_length=1)] = Field(
         description=(
             "Networks and their settings; see `prunebench list networks`. `vgg16_x0_25` has a "
@@ -204,9 +204,7 @@ class ExperimentConfig(Settings):
             "further roles. A role that no method knows is an error."
         )
     )
-    seeds: Seeds = Field(
-        description="Seeds of initialization, data order and augmentation, one or a list."
-    )
+    seeds: Seeds = Field(description="Seeds of initialization, data order and augmentation.")
     ratios: Ratios = Field(
         (), description="Fractions removed, for methods that name no ratios of their own."
     )
@@ -222,20 +220,13 @@ class ExperimentConfig(Settings):
     published: PublishedConfig | None = Field(
         None, description="Printed table that the results are compared with (default: none)."
     )
-    epochs_scale: Scale = Field(
-        1.0,
-        description=(
-            "Factor of the epochs of all recipes; lengths that methods count in steps follow."
-        ),
-    )
+    epochs_scale: Scale = 1.0
 
 
 class Config(Settings):
     """The experiments to run, and the settings of the machine: config/config.yaml."""
 
-    experiments: Slugs = Field(
-        description="Experiments to run, one or a list; see `prunebench list experiments`."
-    )
+    experiments: Slugs = Field(description="Experiments to run; see `prunebench list experiments`.")
     override: MaybeOverride = Field(
         None,
         description=(
@@ -243,9 +234,7 @@ class Config(Settings):
             """command line: `--config 'override={"dataset": "digits", "epochs_scale": 0.1}'`."""
         ),
     )
-    seeds: Seeds | None = Field(
-        None, description="Seeds, one or a list (default: each experiment's own)."
-    )
+    seeds: Seeds | None = Field(None, description="Seeds (default: each experiment's own).")
     data_dir: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0

@@ -15,23 +15,27 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import Settings, Slug
 
-Scale = Annotated[float, Field(gt=0, le=1)]
+Scale = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description=(
+            "Factor of the epochs of all recipes; lengths that methods count in steps follow."
+        ),
+    ),
+]
 
 
 class Override(Settings):
     """Changes to every experiment of a configuration."""
 
-    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+    dataset: Slug | None = Field(
         None, description="Data set to use (default: the experiment's own)."
     )
-    epochs_scale: Scale = Field(
-        1.0,
-        description=(
-            "Factor of the epochs of all recipes; lengths that methods count in steps follow."
-        ),
-    )
+    epochs_scale: Scale = 1.0
 
     @property
     def suffix(self) -> str:
@@ -69,7 +73,7 @@ MaybeOverride = Annotated[Override | None, BeforeValidator(_parsed)]
 def split_override(folder: Path, name: str) -> tuple[str, Override]:
     """Split a name into the name of a file in `folder` and an override.
 
-    If a file has exactly this name, the override is empty; so it is for a name without an ending.
+    The override is empty if a file has exactly this name, or if the name has no such ending.
     """
     found = re.fullmatch(r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?", name)
     assert found is not None

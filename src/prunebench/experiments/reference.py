@@ -15,11 +15,11 @@ import yaml
 from pydantic import BaseModel
 
 from prunebench.core.names import look_up
+from prunebench.experiments.settings import DOTTED_NAME, NAME
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LOWER = {"minimum": "≥", "exclusiveMinimum": ">"}
 UPPER = {"maximum": "≤", "exclusiveMaximum": "<"}
-NAME_PATTERN = "^[a-z]["  # the beginning of the patterns of names
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         case "integer" | "number" as kind:
             return f"{kind}{_range(schema)}"
         case "string" if pattern := schema.get("pattern"):
-            return "name" if pattern.startswith(NAME_PATTERN) else f"string matching `{pattern}`"
+            return "name" if pattern in (NAME, DOTTED_NAME) else f"string matching `{pattern}`"
         case "array" if items := schema.get("prefixItems"):
             return f"list of {len(items)} {_plural(_values(items[0], definitions))}"
         case "array":

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import (
-    Annotated,
     Any,
     ClassVar,
     Literal,
@@ -20,16 +19,13 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import StringConstraints
-
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import read_csv, read_json, write_csv, write_json
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.validation import validate
 
 Number = int | float  # a whole number stays whole in the file
-FigureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-Figures = dict[FigureName, Number]  # a method's own numbers; each becomes a column of runs.csv
+Figures = dict[Slug, Number]  # a method's own numbers; each becomes a column of runs.csv
 
 
 class ResultFile(Settings):

@@ -18,6 +18,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+NAME, DOTTED_NAME = r"^[a-z][a-z0-9_]*$", r"^[a-z][a-z0-9_.]*$"
+Slug = Annotated[str, Field(pattern=NAME)]
+DottedSlug = Annotated[str, Field(pattern=DOTTED_NAME)]
 
 
 class Settings(BaseModel):

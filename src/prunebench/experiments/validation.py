@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
+from prunebench.experiments.settings import DOTTED_NAME, NAME
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -128,9 +129,9 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | in
         case "value_error":
             return place, str(context["error"])
         case "string_pattern_mismatch":
-            if not context["pattern"].startswith("^[a-z][a-z0-9_"):
-                return place, f"{_shown(value)} does not match {context['pattern']}"
-            dots = ", dots" if "." in context["pattern"] else ""
+            if (pattern := context["pattern"]) not in (NAME, DOTTED_NAME):
+                return place, f"{_shown(value)} does not match {pattern}"
+            dots = ", dots" if pattern == DOTTED_NAME else ""
             allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
             return place, f"{_shown(value)} is not a valid name (allowed: {allowed})"
         case "literal_error":

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import write_csv
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.validation import validate
 
 COST_COLUMNS = (
@@ -36,7 +36,6 @@ NOTED = {
 _CONTEXT = re.compile(r"^context:|^FPGM Table|\([^)]* repo\)|mmrazor")
 _RENAMED = {"ratio": "ratio_printed", "ratio_kind": "ratio_kind_printed"}
 
-Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Percent = Annotated[Decimal, Field(ge=-100, le=100)]
 Positive = Annotated[Decimal, Field(gt=0)]
 
