@@ -14,7 +14,9 @@ from prunebench.criteria.base import Criterion, ScoringRun
 from prunebench.criteria.gradients import DataCriterion
 from prunebench.criteria.registry import CRITERIA, criterion_class, criterion_name
 from prunebench.methods.registry import method_class
-from tests.methods.conftest import FakeRun
+from prunebench.models.registry import build
+from prunebench.testing import start
+from prunebench.training.run import RunState
 
 
 def criterion(name: str, **options: Any) -> Criterion:
@@ -23,12 +25,21 @@ def criterion(name: str, **options: Any) -> Criterion:
     return kind(**few, **options)
 
 
+@pytest.fixture
+def resnet_run() -> RunState:
+    """ResNet-20 on 8x8 images."""
+    torch.manual_seed(0)
+    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
+
+
 @pytest.fixture(params=CRITERIA)
 def each(request: pytest.FixtureRequest) -> Criterion:
     return criterion(request.param)
 
 
-def test_every_unit_of_every_group_has_a_finite_score(each: Criterion, resnet_run: FakeRun) -> None:
+def test_every_unit_of_every_group_has_a_finite_score(
+    each: Criterion, resnet_run: RunState
+) -> None:
     groups = resnet_run.graph.groups  # streams too
     found = each.scores(resnet_run, groups)
     assert {n: s.shape for n, s in found.items()} == {n: (g.n_units,) for n, g in groups.items()}
@@ -36,7 +47,7 @@ def test_every_unit_of_every_group_has_a_finite_score(each: Criterion, resnet_ru
     assert not any(scores.requires_grad for scores in found.values())
 
 
-def test_the_network_is_left_as_it_was(each: Criterion, resnet_run: FakeRun) -> None:
+def test_the_network_is_left_as_it_was(each: Criterion, resnet_run: RunState) -> None:
     model = resnet_run.model
     model.stages[0].eval()
     resnet_run.params["fc.bias"].requires_grad_(False)
@@ -54,12 +65,12 @@ def test_the_network_is_left_as_it_was(each: Criterion, resnet_run: FakeRun) -> 
     assert [n for n, p in resnet_run.params.items() if not p.requires_grad] == ["fc.bias"]
 
 
-def test_the_same_scores_come_out_again(each: Criterion, resnet_run: FakeRun) -> None:
+def test_the_same_scores_come_out_again(each: Criterion, resnet_run: RunState) -> None:
     first, second = (each.scores(resnet_run, resnet_run.graph.groups) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_scores_do_not_depend_on_the_caller(each: Criterion, resnet_run: FakeRun) -> None:
+def test_scores_do_not_depend_on_the_caller(each: Criterion, resnet_run: RunState) -> None:
     groups = resnet_run.graph.groups
     wanted = each.scores(resnet_run, groups)
     with torch.no_grad():

@@ -11,12 +11,12 @@ from prunebench.criteria.base import Criterion
 from prunebench.criteria.gradients import DataCriterion
 from prunebench.criteria.registry import CRITERIA, criterion_class
 from prunebench.experiments.phases import Budget, Epochs
-from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
 from prunebench.methods.one_shot import one_shot
 from prunebench.methods.registry import method_class
-
-from .conftest import FakeRun, named
+from prunebench.models.registry import build
+from prunebench.testing import begin, named_layers, prune, start, train
+from prunebench.training.run import RunState
 
 L1 = method_class("l1")
 Random = method_class("random")
@@ -38,37 +38,43 @@ def method(kind: type[Method[Any]], **options: Any) -> Method[Any]:
     ("ratio", "removed"), [(0.2, [1]), (0.5, [1, 3, 4]), (0.7, [0, 1, 3, 4]), (0.95, [0, 1, 3, 4])]
 )
 def test_l1_removes_the_smallest_filters(
-    ratio: float, removed: list[int], five_filter_run: FakeRun
+    ratio: float, removed: list[int], five_filter_run: RunState
 ) -> None:
     # means of |w|: 1.0, 0.2, 1.25, 0.25, 0.4
     assert method(L1).select(five_filter_run, budget(ratio)).removed["conv"].tolist() == removed
 
 
 @pytest.fixture
-def five_filter_run() -> FakeRun:
-    model = named(
+def five_filter_run() -> RunState:
+    model = named_layers(
         stem=torch.nn.Conv2d(1, 2, 1), conv=torch.nn.Conv2d(2, 5, 1), head=torch.nn.Conv2d(5, 2, 1)
     )
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
     with torch.no_grad():
-        run.params["conv.weight"].copy_(torch.tensor(FILTERS)[:, :, None, None])
-    return run
+        model.conv.weight.copy_(torch.tensor(FILTERS)[:, :, None, None])
+    return start(model, image=(1, 1, 1))
+
+
+@pytest.fixture
+def resnet_run() -> RunState:
+    """ResNet-20 on 8x8 images, epochs of three steps."""
+    torch.manual_seed(0)
+    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_ratio_zero_removes_nothing(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+def test_ratio_zero_removes_nothing(kind: type[Method[Any]], resnet_run: RunState) -> None:
     assert method(kind).select(resnet_run, budget(0.0)).removed == {}
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_layer_keeps_a_filter(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+def test_every_layer_keeps_a_filter(kind: type[Method[Any]], resnet_run: RunState) -> None:
     plan = method(kind).select(resnet_run, budget(0.999))
     assert {n: len(u) for n, u in plan.removed.items()} == {
         n: g.n_units - 1 for n, g in resnet_run.graph.groups.items() if g.role == "inside"
     }
 
 
-def test_groups_are_chosen_by_role(resnet_run: FakeRun) -> None:
+def test_groups_are_chosen_by_role(resnet_run: RunState) -> None:
     plan = method(L1, roles=("stream",)).select(resnet_run, budget(0.5))
     assert {n: len(u) for n, u in plan.removed.items()} == {
         "conv1": 8,
@@ -77,22 +83,22 @@ def test_groups_are_chosen_by_role(resnet_run: FakeRun) -> None:
     }
 
 
-def test_groups_are_chosen_by_their_place_and_name(resnet_run: FakeRun) -> None:
+def test_groups_are_chosen_by_their_place_and_name(resnet_run: RunState) -> None:
     l1 = method(L1, roles=("first_convolutions", "not stages.[02].*"))
     plan = l1.select(resnet_run, budget(0.5))
     assert list(plan.removed) == [f"stages.1.{block}.conv1" for block in range(3)]
 
 
-def test_budgets_count_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
+def test_budgets_count_from_the_start_of_the_run(resnet_run: RunState) -> None:
     l1 = method(L1)
-    resnet_run.apply(l1, l1.select(resnet_run, budget(0.25)))
+    prune(l1, budget(0.25), resnet_run)
     plan = l1.select(resnet_run, budget(0.5))
     assert len(plan.removed["stages.0.0.conv1"]) == 4  # half of 16, less the 4 that have left
 
 
-def test_random_is_a_function_of_seed_and_group(resnet_run: FakeRun) -> None:
+def test_random_is_a_function_of_seed_and_group(resnet_run: RunState) -> None:
     random = method(Random)
-    resnet_run.begin(random, phases(random)[0])
+    begin(random, budget(0.5), resnet_run)
     first, again = (random.select(resnet_run, budget(0.5)).removed for _ in range(2))
     resnet_run.seed = 1
     other = random.select(resnet_run, budget(0.5)).removed
@@ -101,18 +107,15 @@ def test_random_is_a_function_of_seed_and_group(resnet_run: FakeRun) -> None:
     assert first["stages.0.0.conv1"].tolist() != first["stages.0.1.conv1"].tolist()
 
 
-def test_fine_tuning_follows_the_removal(resnet_run: FakeRun) -> None:
-    l1 = method(L1)
-    select, fine_tune = phases(l1)
-    assert (select.length, fine_tune.length) == (None, Epochs(1))
-    resnet_run.train(l1, [select, fine_tune])
-    assert resnet_run.steps == resnet_run.per_epoch
-    assert resnet_run.params["stages.0.0.conv1.weight"].shape[0] == 8
+def test_fine_tuning_follows_the_removal(resnet_run: RunState) -> None:
+    steps: list[tuple[str, int]] = []
 
+    def note(run: RunState) -> None:
+        steps.append((run.phase.name, run.params["stages.0.0.conv1.weight"].shape[0]))
 
-def phases(one_shot: Method[Any]) -> list[Any]:
-    recipe = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
-    return one_shot.phases({"fine_tune": recipe}, budget(0.5))
+    train(method(L1), budget(0.5), resnet_run, before_step=note)
+    assert [phase.length for phase in resnet_run.phases] == [None, Epochs(1)]
+    assert steps == [("fine_tune", 8)] * 3
 
 
 @pytest.mark.parametrize("name", CRITERIA)

@@ -14,8 +14,8 @@ from prunebench.methods.global_ranking import percent_after
 from prunebench.methods.registry import method_class
 from prunebench.methods.rounds import gone_after, round_ratio, threshold_ratios
 from prunebench.models.registry import build
-
-from .conftest import FakeRun
+from prunebench.testing import prune, start
+from prunebench.training.run import RunState
 
 L1 = method_class("l1")
 
@@ -87,35 +87,36 @@ def test_only_the_last_rounds_epochs_may_be_reported() -> None:
     ]
 
 
-def run_through(run: FakeRun, method: L1, budget: Budget) -> list[dict[str, Tensor]]:
-    """Prune in all rounds, without training; return what is kept after each."""
-    run.phases = tuple(phases(method, budget))
-    kept = []
-    for phase in (phase for phase in run.phases if phase.then):
-        run.phase = phase
-        run.apply(method, method.select(run, phase.then))
-        kept.append(dict(run.kept))
-    return kept
+@pytest.fixture
+def resnet_run() -> RunState:
+    """ResNet-20 on 8x8 images."""
+    torch.manual_seed(0)
+    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
+
+
+def run_through(run: RunState, method: L1, budget: Budget) -> list[dict[str, Tensor]]:
+    """Prune in all rounds, without training; return the kept units after each."""
+    return [dict(prune(method, part, run).kept) for part in method.budgets(budget)]
 
 
 def test_vgg_13_of_example_e6() -> None:
     # 2944 filters: 981 leave, then 490
     torch.manual_seed(0)
     model = build("vgg13", num_classes=10, in_channels=3)
-    run = FakeRun(model, torch.zeros(1, 3, 8, 8))
+    run = start(model, image=(3, 8, 8))
     method = l1(rounds=2, roles=("stem", "inside"), protected_share=0.05)
     found = run_through(run, method, Budget(kind="units_global", ratio=0.5))
     assert [sum(map(len, kept.values())) for kept in found] == [1963, 1473]
 
 
-def test_shares_of_groups_come_in_rounds_too(resnet_run: FakeRun) -> None:
+def test_shares_of_groups_come_in_rounds_too(resnet_run: RunState) -> None:
     # of 16 channels: ceil(16 / 3) leave, then 8 in all
     budget = Budget(kind="units_per_group", ratio=0.5)
     found = run_through(resnet_run, l1(rounds=2), budget)
     assert [len(kept["stages.0.0.conv1"]) for kept in found] == [10, 8]
 
 
-def test_ratios_by_layer_come_in_rounds_too(resnet_run: FakeRun) -> None:
+def test_ratios_by_layer_come_in_rounds_too(resnet_run: RunState) -> None:
     method = l1(rounds=2, layer_ratios={"stages.0.*": 0.5, "stages.1.*": 0.75})
     found = run_through(resnet_run, method, Budget(kind="auto", ratio=None))
     # 0.75 in two rounds: 0.6, then 0.75 of 32
@@ -124,7 +125,7 @@ def test_ratios_by_layer_come_in_rounds_too(resnet_run: FakeRun) -> None:
     assert [len(kept["stages.2.0.conv1"]) for kept in found] == [64, 64]
 
 
-def test_multiply_accumulates_fall_in_rounds_too(resnet_run: FakeRun) -> None:
+def test_multiply_accumulates_fall_in_rounds_too(resnet_run: RunState) -> None:
     start = resnet_run.base_macs
     run_through(resnet_run, l1(rounds=3), Budget(kind="macs", ratio=0.5))
     assert 0.495 * start <= resnet_run.costs.macs() <= 0.5 * start
@@ -159,7 +160,7 @@ def test_thresholds_are_checked(options: dict[str, Any], sentence: str) -> None:
         l1(**options)
 
 
-def test_single_weights_leave_in_rounds_too(resnet_run: FakeRun) -> None:
+def test_single_weights_leave_in_rounds_too(resnet_run: RunState) -> None:
     method = l1(rounds=2, unit="weight")
     run_through(resnet_run, method, Budget(kind="weights", ratio=0.5))
     mask = resnet_run.masks["stages.0.0.conv1.weight"]
