@@ -1,5 +1,5 @@
-# prunebench: from the data to tables and figures. `snakemake --cores all` runs what
-# config/config.yaml names; the rules stand in workflow/rules in the order in which data flow.
+# prunebench: from data to tables and figures. `snakemake --cores all` runs the experiments of
+# config/config.yaml. The rules are in workflow/rules; the includes below are in the order of stages.
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -34,7 +34,7 @@ localrules:
     costs,
 
 
-# What is deleted by hand is made again, since each step's files are asked for.
+# The files of every stage are inputs, so that deleted files are made again.
 rule all:
     input:
         all_runs,

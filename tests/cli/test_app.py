@@ -36,7 +36,7 @@ def test_without_arguments_the_commands_are_listed(call: Any) -> None:
     assert code == 0
     listed = [line.split()[0] for line in out.split("Commands:\n")[1].splitlines()]
     assert tuple(listed) == COMMANDS
-    assert "..." not in out.split("Commands:\n")[1]  # every command is said in one line
+    assert "..." not in out.split("Commands:\n")[1]  # every help text fits into one line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -55,19 +55,19 @@ def test_every_command_explains_each_of_its_options(call: Any, command: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("prune --ratio", "option '--ratio' requires an argument; `prunebench prune --help`"),
-        ("prune", "missing option '--method'; `prunebench prune --help`"),
-        ("prune --method l1 --foo", "no such option: --foo; `prunebench prune --help`"),
+        ("prune --ratio", "option '--ratio' requires an argument; see `prunebench prune --help`"),
+        ("prune", "missing option '--method'; see `prunebench prune --help`"),
+        ("prune --method l1 --foo", "no such option: --foo; see `prunebench prune --help`"),
         ("base --seed -1 --dataset x", "invalid value for '--seed': "),
         ("prun", "no such command 'prun'"),
-        ("--foo", "no such option: --foo; `prunebench --help`"),
+        ("--foo", "no such option: --foo; see `prunebench --help`"),
     ],
 )
-def test_a_wrong_use_is_one_sentence(call: Any, arguments: str, words: str) -> None:
+def test_a_usage_error_is_one_line(call: Any, arguments: str, words: str) -> None:
     code, out, err = call(*arguments.split())
     assert (code, out) == (2, "")
     assert err.startswith(f"prunebench: {words}")
-    assert err.endswith("--help` explains all\n")
+    assert err.endswith("--help`\n")
     assert err.count("\n") == 1
 
 
@@ -115,7 +115,7 @@ def test_a_wrong_use_is_one_sentence(call: Any, arguments: str, words: str) -> N
         ),
     ],
 )
-def test_what_is_not_there_is_one_sentence(
+def test_an_unknown_name_or_file_is_a_one_line_error(
     call: Any, write_config: WriteConfig, arguments: str, words: str
 ) -> None:
     write_config()
@@ -273,7 +273,9 @@ def test_training_works_where_snakemake_fvcore_and_scikit_learn_are_not_installe
 @pytest.mark.parametrize(
     "arguments", ["list networks", "list datasets", "list recipes", "list experiments", "--help"]
 )
-def test_what_only_reads_starts_without_torch(write_config: WriteConfig, arguments: str) -> None:
+def test_commands_that_only_read_start_without_torch(
+    write_config: WriteConfig, arguments: str
+) -> None:
     write_config()
     run_without(["torch", "pandas", "snakemake"], arguments)
 

@@ -1,4 +1,4 @@
-"""Training jobs that fork from a server: the same bits, signals and errors as by themselves."""
+"""Training jobs that fork from a server have the same results, signals and errors as others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prunebench.data.dataset import prepare
 from .conftest import WriteConfig
 
 LONG = {"epochs": 100, "batch_size": 64, "lr": 0.1, "weight_decay": 0.0}
-# Without torch: only a child of the server can train.
+# This process cannot import torch: only a child of the server can train.
 WAITING = "import sys; sys.modules['torch'] = None\nfrom prunebench.__main__ import main; main()"
 
 
@@ -34,14 +34,14 @@ def workplace(write_config: WriteConfig) -> Path:
 
 @pytest.fixture
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs are led nowhere, and again so after a test that starts a server."""
+    """Jobs find no server, also after a test that starts one."""
     monkeypatch.setenv(forkserver.FOLDER, "")
     monkeypatch.delenv(forkserver.FOLDER)
 
 
 @pytest.fixture
 def server(no_server: None) -> Iterator[subprocess.Popen[bytes]]:
-    """A server to which the jobs of this test are led."""
+    """A server for the jobs of this test."""
     forkserver.start()
     folder = Path(os.environ[forkserver.FOLDER])
     process = forkserver.servers.pop()
@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def base(recipe: str, code: str = WAITING) -> subprocess.Popen[str]:
-    """Start the training of a base network in a process of its own."""
+    """Start the training of a base network in another process."""
     arguments = f"base --dataset synthetic --architecture resnet20_x0_25 --recipe {recipe}"
     options = "--device cpu --checkpoint-seconds 0.2"
     return subprocess.Popen(
@@ -78,7 +78,7 @@ def is_free(lock: Path) -> bool:
         return False
 
 
-def test_a_job_of_the_server_has_the_bits_and_the_words_of_one_by_itself(
+def test_a_job_of_the_server_has_the_results_and_the_output_of_an_ordinary_one(
     workplace: Path, server: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forked = base("one_epoch")
@@ -94,7 +94,7 @@ def test_a_job_of_the_server_has_the_bits_and_the_words_of_one_by_itself(
         assert result[key] == again[key], key
 
 
-def test_an_error_is_its_sentence_and_its_exit_status(
+def test_an_error_keeps_its_message_and_its_exit_status(
     workplace: Path, server: subprocess.Popen[bytes]
 ) -> None:
     wrong = base("one_epok")
@@ -109,7 +109,7 @@ def test_an_error_is_its_sentence_and_its_exit_status(
     assert "--sead" in words
 
 
-def test_a_signal_reaches_the_child_which_saves_itself(
+def test_a_signal_reaches_the_child_which_saves_a_checkpoint(
     workplace: Path, server: subprocess.Popen[bytes]
 ) -> None:
     job = base("long")
@@ -121,7 +121,7 @@ def test_a_signal_reaches_the_child_which_saves_itself(
     assert is_free(workplace / "long/seed0/.lock")
 
 
-def test_a_child_dies_with_the_job_that_waits_for_it(
+def test_a_child_ends_when_the_waiting_job_is_killed(
     workplace: Path, server: subprocess.Popen[bytes]
 ) -> None:
     job = base("long")
@@ -132,7 +132,7 @@ def test_a_child_dies_with_the_job_that_waits_for_it(
     assert not (workplace / "long/seed0/training.json").exists()
 
 
-def test_jobs_go_on_when_the_server_has_to_end(
+def test_running_jobs_continue_when_the_server_ends(
     workplace: Path, server: subprocess.Popen[bytes]
 ) -> None:
     job = base("long")
@@ -143,14 +143,14 @@ def test_jobs_go_on_when_the_server_has_to_end(
 
 
 @pytest.mark.parametrize("folder", ["", "missing"])
-def test_a_job_without_a_server_runs_by_itself(
+def test_a_job_without_a_server_runs_in_its_own_process(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     monkeypatch.setenv(forkserver.FOLDER, folder)
     assert forkserver.run(["base", "--dataset", "synthetic"]) is None
 
 
-def test_an_edit_of_the_sources_leads_away_from_the_server(
+def test_jobs_do_not_find_the_server_after_an_edit_of_the_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = tmp_path / "package/cli/forkserver.py"
@@ -163,7 +163,7 @@ def test_an_edit_of_the_sources_leads_away_from_the_server(
     assert forkserver.address("servers") != before
 
 
-def test_a_folder_with_a_name_too_long_for_a_socket_leaves_jobs_to_themselves(
+def test_no_server_starts_if_the_path_is_too_long_for_a_socket(
     no_server: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,11 +174,11 @@ def test_a_folder_with_a_name_too_long_for_a_socket_leaves_jobs_to_themselves(
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     forkserver.start()
     assert forkserver.FOLDER not in os.environ
-    assert "each job starts by itself" in capsys.readouterr().err
+    assert "each job runs in its own process" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
 
 
-def test_who_leads_elsewhere_starts_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_starts_if_the_variable_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(forkserver.FOLDER, "missing")
     forkserver.start()
     assert os.environ[forkserver.FOLDER] == "missing"

@@ -136,7 +136,7 @@ def test_what_does_not_hold_is_one_sentence(
     assert sentence in lines[0]
     if spoil is not another_base:  # on which the other run rests too
         assert out.count("\n") == 1  # that one holds
-        assert lines[1:] == ["prunebench: runs that do not hold: 1 of 2"]
+        assert lines[1:] == ["prunebench: 1 of 2 runs failed the check"]
 
 
 def test_a_run_in_another_place_is_refused(call: Any, workplace: Path) -> None:
@@ -148,4 +148,4 @@ def test_a_run_in_another_place_is_refused(call: Any, workplace: Path) -> None:
 
 def test_a_folder_without_runs_is_refused(call: Any, workplace: Path) -> None:
     code, _, err = call("verify", "config")
-    assert (code, err) == (1, "prunebench: config: no finished run is in this folder or below\n")
+    assert (code, err) == (1, "prunebench: config: no finished run in this folder or below\n")

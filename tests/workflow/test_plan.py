@@ -30,7 +30,7 @@ QUICK = {
         ["experiments=quick", "seeds=7", "checkpoint_seconds=0.5"],
     ],
 )
-def test_the_command_line_says_what_is_run(workflow: Path, config: list[str]) -> None:
+def test_the_command_line_chooses_what_is_run(workflow: Path, config: list[str]) -> None:
     assert planned(workflow, "--config", *config) == QUICK
 
 
@@ -58,13 +58,13 @@ def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> No
     assert "results/base" not in inputs[0]
 
 
-def test_a_target_that_is_not_configured_is_one_sentence(workflow: Path) -> None:
+def test_a_target_that_is_not_configured_is_one_line(workflow: Path) -> None:
     place = "results/quick/digits/resnet20/l1/default/0.7/seed0"
     target = f"{place}/training.json"
     done = snakemake(workflow, target, "-n", "--config", "experiments=quick")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (
-        f"prunebench: {place} is not configured; results/resolved lists all"
+        f"prunebench: {place} is not configured; see results/resolved for all runs"
     )
     assert "Traceback" not in done.stdout
 

@@ -1,5 +1,5 @@
-# What the rules ask for: files, hashes and threads of runs. The answers come from the resolved
-# configuration, which prunebench.core reads without importing torch.
+# Functions for the rules: input files, hashes and threads of the runs. They read the resolved
+# configuration without importing torch.
 import shutil
 import sys
 from pathlib import Path
@@ -35,11 +35,13 @@ except PrunebenchError as error:
 for name in SETTINGS.experiments:
     if only_table_left(RESULTS, name):
         table = RESULTS / name / "runs.csv"
-        print(f"prunebench: drawing from {table}; remove it to run {name} again", file=sys.stderr)
+        print(f"prunebench: using {table} only; delete it to run {name} again", file=sys.stderr)
 
 
 def stop_for(path):
-    sys.exit(f"prunebench: results/{path} is not configured; {RESULTS / 'resolved'} lists all")
+    sys.exit(
+        f"prunebench: results/{path} is not configured; see {RESULTS / 'resolved'} for all runs"
+    )
 
 
 def run_of(wildcards):
@@ -74,7 +76,7 @@ def start_files(wildcards):
 
 
 def network_files(wildcards):
-    """Return training.json of a network's runs and of their bases."""
+    """Return training.json of all runs of a network and of their base networks."""
     place = f"{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
     return training_files(RUNS.by_network.get(place) or stop_for(place))
 
@@ -91,13 +93,13 @@ def measured_flags(wildcards):
 
 
 def gpus(wildcards):
-    """Return how many GPUs a training job takes on this machine."""
+    """Return the number of GPUs of a job on this machine: 0 or 1."""
     found = SETTINGS.device == "auto" and shutil.which("nvidia-smi") is not None
     return int(found or SETTINGS.device == "cuda")
 
 
 def published_rows(wildcards):
-    """Return the experiment's printed table as text: a change of it is collected anew."""
+    """Return the experiment's key `published` as text: a change of it reruns `collect`."""
     return PUBLISHED.get(wildcards.experiment, "")
 
 
@@ -106,12 +108,12 @@ def table_title(wildcards):
 
 
 def report_sources(wildcards):
-    """Identify the code that draws: tables and figures follow its edits, runs do not."""
+    """Return a hash of the code that draws: its edits redraw tables and figures."""
     return source_hash("report", "papers")
 
 
 def cost_sources(wildcards):
-    """Identify what counts and compares: rows, structures, networks, conventions."""
+    """Return a hash of the code and data behind the printed and recomputed costs."""
     return source_hash("papers", "models", "channels", "measure", "report")
 
 

@@ -1,4 +1,4 @@
-# Snakemake prints frames for a configuration that it cannot read; here it is one sentence.
+# Check config/config.yaml before Snakemake reads it: an error is one line without a traceback.
 import sys
 from pathlib import Path
 

@@ -1,5 +1,6 @@
-# What runs cost and how fast they are: all runs of a network in one process, since starting one
-# takes longer than measuring a run. What is measured already is kept.
+# Measure costs and latencies, then collect all results of an experiment in runs.csv. One process
+# measures all runs of a network, since its start takes longer than measuring a run. It keeps
+# earlier measurements of unchanged runs.
 
 
 rule measure_cost:
@@ -22,7 +23,7 @@ rule measure_cost:
         " --only cost --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
-# Alone on its machine: it takes more cores than there are, which Snakemake lowers to all of them.
+# Needs the machine to itself: Snakemake lowers the number of threads to all available cores.
 rule measure_latency:
     input:
         network_files,

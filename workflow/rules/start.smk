@@ -1,4 +1,4 @@
-# The training jobs of this machine fork from one process, which has imported torch already.
+# Start the server from which the training jobs of this machine fork, with torch imported.
 from prunebench.cli import forkserver
 
 

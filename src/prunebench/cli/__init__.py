@@ -1,1 +1,1 @@
-"""The command line: one sub-command per stage, the only door that the workflow uses."""
+"""The command line: one sub-command per stage; the rules of the workflow use nothing else."""

@@ -1,6 +1,6 @@
-"""The command line: the sub-commands in the order in which data flow.
+"""The sub-commands of the command line, in the order of the stages.
 
-Each imports what it needs when it runs: only what trains or measures imports torch.
+Each imports its modules when it runs, so that only training and measuring import torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from prunebench.cli import configure, networks, papers, reporting, stages
 
 app = typer.Typer(
     help=(
-        "Benchmark CNN pruning. The stages, in the order in which data flow: data, base, prune, "
-        "measure, collect, tables, figures. `snakemake --cores all` runs them all; each also "
-        "works alone, and goes on where an earlier call was stopped."
+        "Benchmark methods that prune CNNs. The stages are, in this order: data, base, prune, "
+        "measure, collect, tables, figures. `snakemake --cores all` runs all of them. Each stage "
+        "can also be run alone, and resumes where an earlier call was stopped."
     ),
     add_completion=False,
     pretty_exceptions_enable=False,

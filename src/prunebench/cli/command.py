@@ -1,4 +1,4 @@
-"""The command line in this process: an error that the user can mend is one sentence."""
+"""Run the command line in this process; errors that a user can fix are one line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 from prunebench.cli.app import app
 from prunebench.core.errors import PrunebenchError, RunStoppedError
 
-# Where typer's errors of usage are defined depends on its version.
+# The module that defines typer's usage errors depends on its version.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def run(arguments: list[str]) -> None:
-    """Run `prunebench` with these arguments, and exit with its status."""
+    """Run `prunebench` with these arguments and exit with its status."""
     try:
         sys.exit(app(arguments or ["--help"], prog_name="prunebench", standalone_mode=False))
     except RunStoppedError as stopped:
@@ -30,10 +30,9 @@ def run(arguments: list[str]) -> None:
 
 
 def _usage_sentence(error: Exception, arguments: list[str]) -> str:
-    """Put the parser's complaint and the command that explains more into one sentence."""
+    """Return the parser's message and the command that shows the usage, in one line."""
     message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
-    command = " ".join(["prunebench", *arguments[:1]] if arguments[0][0] != "-" else ["prunebench"])
-    if message.startswith("No such command"):
-        command = "prunebench"
+    is_general = arguments[0].startswith("-") or message.startswith("No such command")
+    command = "prunebench" if is_general else f"prunebench {arguments[0]}"
     stop = "" if message.endswith("?") else ";"
-    return f"{message[0].lower()}{message[1:]}{stop} `{command} --help` explains all"
+    return f"{message[0].lower()}{message[1:]}{stop} see `{command} --help`"

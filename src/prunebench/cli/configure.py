@@ -1,4 +1,4 @@
-"""Sub-commands about the configuration: check it, list names and options, write its reference."""
+"""Sub-commands for the configuration: check it, list names and options, write its reference."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ SCHEMAS, README = Path("workflow/schemas"), Path("config/README.md")
 
 def resolve(
     config: Annotated[
-        str, typer.Option(help="The configuration file; - reads it from standard input as JSON.")
+        str, typer.Option(help="Configuration file; - reads JSON from standard input.")
     ] = str(CONFIG),
     config_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of experiments/ and recipes/; without it the file's own."),
+        typer.Option(
+            help="Folder of experiments/ and recipes/ (default: the configuration file's folder)."
+        ),
     ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Check the configuration and write down all its runs.
+    """Check the configuration and write the list of its runs.
 
-    Each experiment has a file in the folder resolved/ of the results, with the full specification
-    of every run.
+    Each experiment gets a file in the folder resolved/ of the results, with one run per
+    line.
     """
     from prunebench.experiments.config import merged_config, read_config
     from prunebench.experiments.resolved import resolution_keys, resolved_file, write_resolved
-    from prunebench.planning.grid import resolve as resolve_all
+    from prunebench.planning import grid
     from prunebench.planning.moved_recipes import changes
 
     if config == "-":
@@ -42,7 +44,7 @@ def resolve(
     else:
         folder = config_dir or Path(config).parent
         settings = read_config(Path(config))
-    runs = resolve_all(settings, folder)
+    runs = grid.resolve(settings, folder)
     for name, key in resolution_keys(settings, folder).items():
         path, own = resolved_file(results, name), [run for run in runs if run.experiment == name]
         write_resolved(path, own, key)

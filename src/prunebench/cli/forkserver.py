@@ -1,13 +1,14 @@
-"""Jobs that fork from one process, in which torch is imported already.
+"""Fork jobs from one process that has already imported torch.
 
-Importing torch takes longer than many a short run trains. So the process that runs a workflow
-calls `start`, and the jobs that train on this machine hand themselves over (`run`): the server
-forks, the child takes their arguments, environment, folder and output, and they wait for its
-exit status. They pass signals on to the child, and it dies with them. A job that finds no server
-of its own installation (on another machine, after an edit of the sources) runs by itself.
+Importing torch takes longer than many short runs train. The process that runs a workflow therefore
+calls `start`, and the training jobs on this machine hand themselves over with `run`: the server
+forks a child with the arguments, environment, folder and output of the job, and the job waits for
+the child's exit status. The job forwards signals to the child, and the child ends if the job is
+killed. A job that finds no server of its own installation (on another machine, or after an edit of
+the sources) runs in its own process.
 
-Nothing is computed before a fork: results are the same bits with a server and without. What waits
-imports only the standard library, so that it starts in no time.
+Nothing is computed before a fork, so results are bit-identical with and without a server. This
+module imports only the standard library, so that a waiting job starts fast.
 """
 
 from __future__ import annotations
@@ -31,34 +32,36 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from threading import Event, Thread
 
-FOLDER = "PRUNEBENCH_FORKSERVER"  # the variable that leads jobs to the server's folder
+FOLDER = "PRUNEBENCH_FORKSERVER"  # environment variable with the server's folder
 STAGES = ("base", "prune")
 PRELOADED = ("prunebench.cli.command", "prunebench.training.train", "prunebench.training.progress")
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
-servers: list[subprocess.Popen[bytes]] = []  # started here; their open pipes keep them alive
+servers: list[subprocess.Popen[bytes]] = []  # by this process; open pipes keep them alive
 
 
 def start() -> None:
-    """Start a server for the jobs of this process; it ends when this process does.
+    """Start a server for the jobs of this process; it ends with this process.
 
-    Where the variable is set already, jobs use what it leads to: a server, or none.
+    Do nothing if the environment variable is set: jobs then use the server in its folder, if any.
     """
-    if FOLDER in os.environ or sys.platform != "linux":  # macOS forbids to fork after imports
+    if FOLDER in os.environ or sys.platform != "linux":  # macOS does not allow forks after imports
         return
     folder = tempfile.mkdtemp(prefix="prunebench-")
-    # Bound here: the first job finds it, and waits for the server to come.
+    # Bound before the server starts, so that the first job finds the socket and waits.
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(address(folder))
-        except OSError as error:  # the path of a socket may have some 100 characters
-            print(f"prunebench: {folder}: {error}; each job starts by itself", file=sys.stderr)
+        except OSError as error:  # the path of a socket is limited to about 100 characters
+            print(
+                f"prunebench: {folder}: {error}; each job runs in its own process", file=sys.stderr
+            )
             Path(folder).rmdir()
             return
         listener.listen()
         number = listener.fileno()
         command = [sys.executable, "-m", "prunebench.cli.forkserver", folder, str(number)]
-        # In a session of its own: Ctrl-C is for the jobs, which pass it on.
+        # In its own session: only the jobs receive Ctrl-C, and they forward it.
         server = subprocess.Popen(
             command, stdin=subprocess.PIPE, pass_fds=[number], start_new_session=True
         )
@@ -67,9 +70,9 @@ def start() -> None:
 
 
 def run(arguments: Sequence[str]) -> int | None:
-    """Have the server run a command of `prunebench`; return its exit status.
+    """Run a `prunebench` command in the server and return its exit status.
 
-    None where the command has to run here: it does not train, or no server takes it.
+    Return None if the command must run in this process: it does not train, or there is no server.
     """
     folder = os.environ.get(FOLDER)
     if not folder or not arguments or arguments[0] not in STAGES:
@@ -86,8 +89,8 @@ def run(arguments: Sequence[str]) -> int | None:
 
 
 def _status(connection: Connection) -> int:
-    """Wait for the child, and pass signals on to it."""
-    for number in PASSED_ON:
+    """Wait for the child and forward signals to it."""
+    for number in FORWARDED:
         signal.signal(number, lambda number, frame: connection.send(number))
     try:
         status: int = connection.recv()
@@ -97,19 +100,19 @@ def _status(connection: Connection) -> int:
 
 
 def serve(listener: socket.socket) -> None:
-    """Fork for each job until standard input ends; jobs that run go on."""
+    """Fork for each job until standard input is closed; running jobs continue."""
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection = Connection(listener.accept()[0].detach())
         for module in PRELOADED:
             importlib.import_module(module)
-        gc.freeze()  # what all jobs share stays shared
-        multiprocessing.get_context("fork").Process(target=_become, args=(connection,)).start()
+        gc.freeze()  # keeps the imported modules in shared memory pages
+        multiprocessing.get_context("fork").Process(target=_run_job, args=(connection,)).start()
         connection.close()
-        multiprocessing.active_children()  # buries those that have ended
+        multiprocessing.active_children()  # reaps ended children
 
 
-def _become(connection: Connection) -> None:
-    """Be the job at the other end, from its arguments to its exit status."""
+def _run_job(connection: Connection) -> None:
+    """Run the job of the other end with its arguments, environment, folder and output."""
     arguments, environment, folder = connection.recv()
     for stream in (1, 2):
         received = recv_handle(connection)
@@ -120,14 +123,14 @@ def _become(connection: Connection) -> None:
     os.environ.update(environment)
     connection.send("started")
     ended = Event()
-    Thread(target=_obey, args=(connection, ended), daemon=True).start()
+    Thread(target=_receive_signals, args=(connection, ended), daemon=True).start()
     status = _exit_status(arguments)
     ended.set()
     connection.send(status)
 
 
-def _obey(connection: Connection, ended: Event) -> None:
-    """Take the signals that the waiting process passes on, and die with it unless all is done."""
+def _receive_signals(connection: Connection, ended: Event) -> None:
+    """Receive forwarded signals; kill this process if the waiting job is gone before the end."""
     while not ended.is_set():
         try:
             number = connection.recv()
@@ -139,7 +142,7 @@ def _obey(connection: Connection, ended: Event) -> None:
 
 
 def _exit_status(arguments: list[str]) -> int:
-    """Run the command line; return what a process of its own would have returned."""
+    """Run the command line and return the exit status of an ordinary process."""
     from prunebench.cli import command
 
     try:
@@ -148,7 +151,7 @@ def _exit_status(arguments: list[str]) -> int:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # of the command: what Python would print and return
+    except BaseException:  # as Python itself would print and return
         traceback.print_exc()
         return 1
     finally:
@@ -158,9 +161,9 @@ def _exit_status(arguments: list[str]) -> int:
 
 
 def address(folder: str) -> str:
-    """Return the socket of this installation as it is now: no other one must run our jobs.
+    """Return the path of the socket for the current sources of this installation.
 
-    After an edit of the sources the server is not found any more.
+    After an edit of the sources, jobs no longer find a server that was started before.
     """
     package = Path(__file__).parents[1]
     edited = max(path.stat().st_mtime_ns for path in package.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Sub-commands about networks: coupled channels, stored runs to check and to take away."""
+"""Sub-commands for networks: show coupled channels, verify stored runs, export pruned networks."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ def groups(
 
 def verify(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of runs, or folders above them.", metavar="RUN...")
+        list[Path], typer.Argument(help="Folders of runs, or parent folders.", metavar="RUN...")
     ],
 ) -> None:
-    """Check stored runs: a line for each, or what does not hold.
+    """Verify stored runs and print a line for each.
 
-    The hashes of specification, weights, base network and data; accuracy and costs, found again on
-    the CPU; masked = removed. Ends with 1 if anything differs.
+    Compares the hashes of specification, weights, base network and data; recomputes accuracy and
+    costs on the CPU; compares the masked network with the smaller one. Exits with 1 if anything
+    differs.
     """
     from prunebench.training.verify_run import verify_run
 
@@ -59,7 +60,7 @@ def verify(
     for folder in folders:
         runs = sorted(path.parent for path in folder.rglob("training.json"))
         if not runs:
-            raise ResultError(f"{folder}: no finished run is in this folder or below")
+            raise ResultError(f"{folder}: no finished run in this folder or below")
         checked += len(runs)
         for run in runs:
             try:
@@ -68,14 +69,14 @@ def verify(
                 failed += 1
                 typer.echo(f"prunebench: {error}", err=True)
     if failed:
-        raise ResultError(f"runs that do not hold: {failed} of {checked}")
+        raise ResultError(f"{failed} of {checked} runs failed the check")
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    out: Annotated[Path, typer.Option(help="The .pt2 file to write.")],
+    out: Annotated[Path, typer.Option(help="Path of the .pt2 file to write.")],
 ) -> None:
-    """Write a pruned network as a torch.export program."""
+    """Export a pruned network as a torch.export program (.pt2)."""
     from prunebench.network import export_torch
 
     export_torch(run, out)

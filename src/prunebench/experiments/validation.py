@@ -42,7 +42,11 @@ LONGEST_VALUE = 60  # characters of a value shown in an error
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that rejects a key given twice."""
+    """A YAML loader that rejects a key given twice.
+
+    ruamel.yaml rejects it too, but reads YAML 1.2. Snakemake reads config/config.yaml by YAML 1.1
+    as PyYAML does: `yes` would be true in that file and text in all others.
+    """
 
 
 def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
