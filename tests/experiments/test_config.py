@@ -137,7 +137,7 @@ def sentence(model: Any, content: Any) -> str:
         ),
     ],
 )
-def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) -> None:
+def test_an_invalid_experiment_gives_a_one_line_error(change: dict[Any, Any], words: str) -> None:
     assert sentence(ExperimentConfig, experiment(**{}) | change) == f"x.yaml: {words}"
 
 
@@ -175,7 +175,7 @@ def test_a_bad_experiment_is_one_sentence(change: dict[Any, Any], words: str) ->
         ),
     ],
 )
-def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> None:
+def test_an_invalid_recipe_gives_a_one_line_error(change: dict[str, Any], words: str) -> None:
     content = {"batch_size": 64, "lr": 0.1, "weight_decay": 0, **change}
     assert sentence(Recipe, content).startswith(f"x.yaml: {words}")
 
@@ -209,7 +209,7 @@ def test_a_bad_recipe_is_one_sentence(change: dict[str, Any], words: str) -> Non
         ({"experiments": "quick", "seeds": "x"}, "seeds[0]: expected an integer, found 'x'"),
     ],
 )
-def test_a_bad_configuration_is_one_sentence(content: Any, words: str) -> None:
+def test_an_invalid_configuration_gives_a_one_line_error(content: Any, words: str) -> None:
     assert sentence(Config, content) == f"x.yaml: {words}"
 
 
@@ -223,19 +223,19 @@ def test_a_bad_configuration_is_one_sentence(content: Any, words: str) -> None:
         ({"experiments": ["quick"], "seeds": ["0", "1"]}, ("quick",), (0, 1)),
     ],
 )
-def test_values_of_a_command_line_are_read_as_meant(
+def test_command_line_values_are_parsed(
     given: dict[str, Any], experiments: tuple[str, ...], seeds: tuple[int, ...] | None
 ) -> None:
     config = merged_config(given, Path("config"))
     assert (config.experiments, config.seeds) == (experiments, seeds)
 
 
-def test_an_error_of_the_merged_configuration_says_that_it_is_merged() -> None:
+def test_an_error_in_the_merged_configuration_mentions_the_command_line() -> None:
     with pytest.raises(ConfigError, match=r"^config/config\.yaml with --config: unknown key 'x'"):
         merged_config({"experiments": "quick", "x": 1}, Path("config"))
 
 
-def test_the_place_of_a_part_of_a_file_is_told_by_its_reader() -> None:
+def test_an_error_in_part_of_a_file_names_the_place_in_the_whole_file() -> None:
     with pytest.raises(ConfigError, match=r"^x\.yaml: methods\.l1\.options\.epochs: expected an i"):
         validate(
             Recipe,
@@ -250,7 +250,7 @@ def config_dir(tmp_path: Path) -> Path:
     """A folder of configuration with the experiment `quick` and the recipe `digits_base`."""
     files = {
         "config.yaml": {"experiments": "quick"},
-        "experiments/quick.yaml": experiment(title="First contact"),
+        "experiments/quick.yaml": experiment(title="Quick start"),
         "recipes/digits_base.yaml": {"batch_size": 64, "lr": 0.1, "weight_decay": 0},
     }
     for name, content in files.items():
@@ -261,7 +261,7 @@ def config_dir(tmp_path: Path) -> Path:
 
 def test_files_are_read_by_name(config_dir: Path) -> None:
     assert read_config(config_dir / "config.yaml").experiments == ("quick",)
-    assert read_experiment(config_dir, "quick").title == "First contact"
+    assert read_experiment(config_dir, "quick").title == "Quick start"
     assert read_recipe(config_dir, "digits_base").lr == 0.1
 
 
@@ -276,7 +276,7 @@ def test_files_are_read_by_name(config_dir: Path) -> None:
         (read_recipe, "digits", "unknown recipe 'digits'; did you mean digits_base? (allowed: "),
     ],
 )
-def test_an_unknown_file_is_told_with_the_closest(
+def test_an_unknown_file_suggests_similar_names(
     config_dir: Path, read: Any, name: str, words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -294,8 +294,8 @@ def test_an_error_in_a_file_names_it(config_dir: Path) -> None:
         read_recipe(config_dir, "digits_base")
 
 
-def test_an_experiment_without_its_file_is_called_by_its_name(config_dir: Path) -> None:
-    assert experiment_title(config_dir, "quick") == "First contact"
+def test_an_experiment_without_a_file_has_its_name_as_title(config_dir: Path) -> None:
+    assert experiment_title(config_dir, "quick") == "Quick start"
     assert experiment_title(config_dir, "gone") == "gone"
 
 
@@ -309,7 +309,7 @@ def test_an_experiment_without_its_file_is_called_by_its_name(config_dir: Path) 
         (("random", "default", "0.5"), None),
     ],
 )
-def test_the_closest_key_names_a_cell_s_printed_row(
+def test_the_most_specific_key_gives_a_cell_s_printed_row(
     cell: tuple[str, str, str], names: tuple[str | None, ...] | None
 ) -> None:
     rows = {"l1": "l1/one_shot", "greg_1": "greg_1", "greg_1/fast/auto": "greg_1/filters/2.55"}

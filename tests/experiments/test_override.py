@@ -17,10 +17,10 @@ from prunebench.experiments.recipe import Recipe, Schedule
         ("greg_on_digits", "greg", Override(dataset="digits")),
         ("greg_x0_05", "greg", Override(epochs_scale=0.05)),
         ("greg_on_cifar10_x0_5", "greg", Override(dataset="cifar10", epochs_scale=0.5)),
-        ("vgg16_x0_25", "vgg16_x0_25", Override()),  # there is a file of that name
+        ("vgg16_x0_25", "vgg16_x0_25", Override()),  # a file has this name
     ],
 )
-def test_a_name_says_what_is_changed(
+def test_a_name_contains_the_override(
     tmp_path: Path, name: str, stem: str, override: Override
 ) -> None:
     (tmp_path / "vgg16_x0_25.yaml").touch()
@@ -47,7 +47,7 @@ def test_an_override_becomes_part_of_the_names(override: object) -> None:
         ({"data": "digits"}, "override: unknown key 'data'; did you mean dataset"),
     ],
 )
-def test_a_bad_override_is_one_sentence(override: object, words: str) -> None:
+def test_an_invalid_override_gives_a_one_line_error(override: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         merged_config({"experiments": ["a"], "override": override}, Path("config"))
 
@@ -63,7 +63,7 @@ seeds: 0
 LOADED = "{weights: a.pt, epochs: 2, batch_size: 4, lr: 0.1, weight_decay: 0}\n"
 
 
-def test_an_experiment_on_other_data_says_so_in_its_title(tmp_path: Path) -> None:
+def test_the_title_mentions_another_data_set(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments/t.yaml").write_text(EXPERIMENT, encoding="utf-8")
     moved = read_experiment(tmp_path, "t_on_digits_x0_1")
@@ -75,7 +75,9 @@ def test_an_experiment_on_other_data_says_so_in_its_title(tmp_path: Path) -> Non
         read_experiment(tmp_path, "u_on_digits")
 
 
-def test_a_title_says_that_base_networks_are_trained_elsewhere(tmp_path: Path) -> None:
+def test_the_title_mentions_base_networks_trained_instead_of_loaded(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments/t.yaml").write_text(EXPERIMENT, encoding="utf-8")
     (tmp_path / "recipes").mkdir()
@@ -86,7 +88,7 @@ def test_a_title_says_that_base_networks_are_trained_elsewhere(tmp_path: Path) -
     assert read_experiment(tmp_path, "t_x0_1").title == "Table 1 · epochs × 0.1"
 
 
-def test_a_shorter_recipe_falls_as_far() -> None:
+def test_a_shortened_recipe_ends_at_the_same_learning_rate() -> None:
     recipe = Recipe(
         epochs=120,
         batch_size=64,
@@ -104,13 +106,13 @@ def test_a_shorter_recipe_falls_as_far() -> None:
     assert recipe.shortened(1) is recipe
 
 
-def test_what_a_whole_training_reaches_is_not_expected_of_a_share() -> None:
+def test_a_shortened_training_has_no_expected_accuracy() -> None:
     recipe = Recipe(epochs=90, batch_size=64, lr=0.1, weight_decay=0.0, expected_top1=76.1)
     assert recipe.shortened(0.1).expected_top1 is None
     given = recipe.model_copy(update={"weights": "a.pt"})
     assert given.shortened(0.1).expected_top1 == 76.1
 
 
-def test_an_exponential_schedule_ends_where_it_did() -> None:
+def test_a_shortened_exponential_schedule_ends_at_the_same_factor() -> None:
     schedule = Schedule(kind="exponential", factor=0.98, per="step")
     assert schedule.shortened(0.1).factor_at(30, 30) == pytest.approx(0.98**300)

@@ -15,13 +15,13 @@ RECIPE = Recipe(epochs=3, batch_size=64, lr=0.1, weight_decay=0)
     [
         (Steps(7), 7),
         (Epochs(2), 34),
-        (Epochs(2.5), 43),  # 42.5 of 17 a pass
+        (Epochs(2.5), 43),  # 2.5 x 17 = 42.5
         (Epochs(0.1 + 0.2), 6),  # 5.1
-        (Epochs(3 * (1 / 17)), 3),  # 3 in spite of rounding
+        (Epochs(3 * (1 / 17)), 3),  # 3 despite rounding
         (Epochs(0.001), 1),
     ],
 )
-def test_a_length_in_steps_of_17_a_pass(length: Steps | Epochs, steps: int) -> None:
+def test_length_in_steps_at_17_steps_per_epoch(length: Steps | Epochs, steps: int) -> None:
     assert length.steps(17) == steps
 
 
@@ -34,23 +34,23 @@ def test_a_length_in_steps_of_17_a_pass(length: Steps | Epochs, steps: int) -> N
         ({"kind": "macs", "ratio": None}, "ratio None cannot be combined with ratio_kind 'macs'"),
     ],
 )
-def test_an_impossible_budget_is_refused(budget: dict[str, Any], message: str) -> None:
+def test_an_impossible_budget_is_rejected(budget: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Budget(**budget)
 
 
 @pytest.mark.parametrize("parts", [{"recipe": RECIPE}, {"length": Steps(1)}])
-def test_recipe_and_length_are_given_together(parts: dict[str, Any]) -> None:
+def test_recipe_and_length_must_be_given_together(parts: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="phase 'soft': recipe and length must be given together"):
         Phase(name="soft", **parts)
 
 
-def test_training_lasts_as_long_as_its_recipe_says() -> None:
+def test_training_has_the_length_of_its_recipe() -> None:
     phase = training("fine_tune", RECIPE, keep_best=True)
     assert (phase.length, phase.recipe, phase.keep_best) == (Epochs(3), RECIPE, True)
 
 
-def test_training_without_a_number_of_epochs_is_refused() -> None:
+def test_training_without_epochs_is_rejected() -> None:
     endless = RECIPE.model_copy(update={"epochs": None})
     with pytest.raises(ValueError, match="phase 'train': its recipe does not set epochs"):
         training("train", endless)

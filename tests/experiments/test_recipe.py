@@ -29,7 +29,7 @@ def recipe(**more: Any) -> Recipe:
         # ResNet-110 of SFP's code: 0.01 in the first epoch, then 0.1
         ({"warmup_epochs": 1, "warmup_from": 0.1, "warmup": "constant"}, 0.9, 0.01),
         ({"warmup_epochs": 1, "warmup_from": 0.1, "warmup": "constant"}, 1.0, 0.1),
-        # EPruner on ImageNet: five warm epochs by step, drops at 30, 60 and 80
+        # EPruner on ImageNet: five warm-up epochs, drops at 30, 60 and 80
         ({"warmup_epochs": 5, "kind": "milestones", "milestones": [30, 60, 80]}, 2.5, 0.05),
         ({"warmup_epochs": 5, "kind": "milestones", "milestones": [30, 60, 80]}, 80.0, 1e-4),
         # Group Fisher's MobileNet-V2: times 0.98 at each epoch
@@ -43,7 +43,7 @@ def test_the_learning_rate_follows_its_schedule(
 
 
 @pytest.mark.parametrize(("step", "lr"), [(0, 1e-4), (250, 0.05005), (500, 0.1), (9000, 0.1)])
-def test_a_warmup_may_be_counted_in_steps_and_begin_above_zero(step: int, lr: float) -> None:
+def test_a_warmup_may_be_given_in_steps_and_start_above_zero(step: int, lr: float) -> None:
     # Group Fisher's detectors: 500 steps from 0.001; halfway 0.001 + 0.999 / 2 = 0.5005
     schedule = {"warmup_steps": 500, "warmup_from": 0.001}
     assert recipe(schedule=schedule).lr_at(0.0, 20, step) == pytest.approx(lr, abs=1e-12)
@@ -68,14 +68,14 @@ def test_a_warmup_may_be_counted_in_steps_and_begin_above_zero(step: int, lr: fl
         ({"optimizer": "sdg"}, "optimizer"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(
+def test_settings_that_exclude_each_other_are_rejected(
     settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         recipe(**settings)
 
 
-def test_a_cosine_needs_to_know_how_long_the_phase_is() -> None:
+def test_a_cosine_schedule_needs_a_phase_of_known_length() -> None:
     with pytest.raises(ValueError, match="cosine schedule needs a phase of known length"):
         recipe(schedule={"kind": "cosine"}).lr_at(1, None)
 
@@ -88,22 +88,22 @@ def test_a_cosine_needs_to_know_how_long_the_phase_is() -> None:
         ({"kind": "milestones", "milestones": [3, 2]}, "milestones must be in rising order"),
     ],
 )
-def test_milestones_belong_to_their_kind_and_rise(schedule: dict[str, Any], message: str) -> None:
+def test_milestones_need_their_kind_and_rise(schedule: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Schedule(**schedule)
 
 
-def test_what_no_source_prints_has_no_default() -> None:
+def test_batch_size_lr_and_weight_decay_have_no_default() -> None:
     with pytest.raises(ValidationError) as error:
         Recipe()  # type: ignore[call-arg]
     missing = [entry["loc"] for entry in error.value.errors() if entry["type"] == "missing"]
     assert missing == [("batch_size",), ("lr",), ("weight_decay",)]
 
 
-def test_a_recipe_cannot_be_changed() -> None:
+def test_a_recipe_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         recipe().lr = 0.2  # type: ignore[misc]
 
 
-def test_numbers_may_come_as_text_as_yaml_reads_5e_4() -> None:
+def test_a_number_may_be_text_since_yaml_reads_5e_4_as_text() -> None:
     assert recipe(weight_decay="5e-4").weight_decay == 0.0005

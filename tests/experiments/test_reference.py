@@ -22,7 +22,7 @@ class Outer(Settings):
     by_name: dict[str, Inner] = Field({"x": Inner(size=4)}, description="Settings by name.")
 
 
-def test_options_are_told_in_words() -> None:
+def test_options_are_described_in_words() -> None:
     assert options_of(Outer) == [
         Option("lr", "number in (0, 1]", "required", "Learning rate."),
         Option("kind", "`a`, `b` or `null`", "a", "Kind, `a` | `b`."),

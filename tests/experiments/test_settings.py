@@ -16,21 +16,21 @@ class Penalty(Settings):
     epochs_at_least: int = 7
 
 
-def test_steps_become_fewer_and_what_is_added_in_each_grows() -> None:
+def test_steps_shrink_and_increments_grow() -> None:
     short = shortened(Penalty(cap=50), 0.25)
     assert short == Penalty(cap=12, steps=250, delta=0.004, decrease=8.0)  # 0.5 / 0.25^2
 
 
-def test_what_has_no_mark_and_what_is_off_stays() -> None:
+def test_unmarked_fields_and_zeros_stay() -> None:
     short = shortened(Penalty(steps=0, decrease=0), 0.25)
     assert short == Penalty(steps=0, decrease=0, delta=0.004)
 
 
-def test_a_step_is_left_and_a_ceiling_is_not_passed_at_once() -> None:
+def test_at_least_one_step_remains_and_increments_stay_below_their_limit() -> None:
     short = shortened(Penalty(), 1e-5)
     assert (short.steps, short.delta) == (1, 1.0)
 
 
-def test_the_whole_run_is_as_it_was() -> None:
+def test_scale_one_changes_nothing() -> None:
     assert shortened(Penalty(), 1) == Penalty()
     assert shortened(Penalty(), 1).decrease == pytest.approx(0.5)

@@ -66,7 +66,7 @@ def test_results_paths_keep_their_form() -> None:
 
 
 def test_hashes_are_the_same_on_every_machine_and_in_every_version() -> None:
-    # Another hash means that every stored run is run again: the changelog must say so.
+    # If a hash changes, every stored run runs again, and the changelog must say so.
     assert BASE.hash == "24829e32eb522972"
     assert run().hash == "2fd53145abd024e1"
 

@@ -28,7 +28,7 @@ def written(folder: Path, content: str | bytes) -> Path:
         (b"a: \xff\n", "x.yaml: is not UTF-8 text"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_line(
+def test_a_file_that_cannot_be_read_gives_an_error_with_its_line(
     tmp_path: Path, content: str | bytes, sentence: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -42,10 +42,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_yaml(tmp_path / "no.yaml")
 
 
-def test_a_key_may_override_a_merged_one(tmp_path: Path) -> None:
+def test_a_key_may_override_a_merged_key(tmp_path: Path) -> None:
     path = written(tmp_path, "a: &shared {lr: 1, epochs: 2}\nb: {<<: *shared, lr: 3}\n")
     assert read_yaml(path)["b"] == {"lr": 3, "epochs": 2}
 
 
-def test_the_same_key_may_stand_in_two_places(tmp_path: Path) -> None:
+def test_the_same_key_may_occur_in_two_mappings(tmp_path: Path) -> None:
     assert read_yaml(written(tmp_path, "a: {x: 1}\nb: {x: 2}\n")) == {"a": {"x": 1}, "b": {"x": 2}}
