@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunebench.core.names import look_up
+from prunebench.core.errors import ConfigError
+from prunebench.core.names import unknown_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -89,15 +90,21 @@ def configuration_models() -> dict[str, type[BaseModel]]:
 
 
 def option_lines(name: str | None) -> Iterator[str]:
-    """Yield the options of a method or of a part of the configuration; of all for None."""
+    """Yield the options of a method or of a part of the configuration, or of all of them.
+
+    In the list of all, an option that every method has is shown once, as `options.<name>`.
+    """
     from prunebench.experiments.reference import options_of
     from prunebench.methods.registry import method_class, method_paths
 
-    models = configuration_models() | {
-        method: method_class(method).Options for method in method_paths()
-    }
-    for owner in models if name is None else [name]:
-        for option in options_of(look_up("method", owner, models)):
+    parts = configuration_models()
+    names = [*parts, *method_paths()]
+    if name is not None and name not in names:
+        raise ConfigError(unknown_name("method", name, names))
+    common = options_of(parts["options"]) if name is None else []
+    for owner in names if name is None else [name]:
+        options = options_of(parts[owner] if owner in parts else method_class(owner).Options)
+        for option in options if owner in parts else [o for o in options if o not in common]:
             yield f"{owner}.{option.name} = {option.default} ({option.values.replace('`', '')})"
             yield from textwrap.wrap(
                 option.description, 100, initial_indent="    ", subsequent_indent="    "
