@@ -23,7 +23,7 @@ from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
 from prunebench.experiments.validation import validate
-from prunebench.methods.base import Method, MethodOptions
+from prunebench.methods.base import MethodOptions
 from prunebench.methods.registry import method_class
 from prunebench.planning.checks import (
     BASE_ROLE,
@@ -86,14 +86,12 @@ class _Grid:
         for dataset in self.experiment.datasets:
             for architecture in self.experiment.networks:
                 for method, cell in self.experiment.methods.items():
-                    if architecture not in (cell.networks or self.experiment.networks):
-                        continue
-                    yield from self._of_method(dataset, architecture, method, cell)
+                    if architecture in (cell.networks or self.experiment.networks):
+                        yield from self._of_method(dataset, architecture, method)
 
-    def _of_method(
-        self, dataset: str, architecture: str, method: str, cell: MethodConfig
-    ) -> Iterator[RunSpec]:
-        found, network = method_class(method), self.experiment.networks[architecture]
+    def _of_method(self, dataset: str, architecture: str, method: str) -> Iterator[RunSpec]:
+        found, cell = method_class(method), self.experiment.methods[method]
+        network = self.experiment.networks[architecture]
         # The recipe of a base network depends on the network only, never on the method.
         shared = {
             "recipes": self.experiment.recipes,
@@ -110,9 +108,9 @@ class _Grid:
             recipes = {
                 role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
             }
-            ratios, kind = self._ratios(method, found, cell, setting)
-            options = self._options(method, found, setting, architecture, cell)
-            self._check_widths(method, found, options, kind)
+            ratios, kind = self._ratios(method, setting)
+            options = self._options(method, setting, architecture)
+            self._check_widths(method, options, kind)
             start = found(options).starts_from()
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
@@ -146,11 +144,10 @@ class _Grid:
                         found(options).phases(run.recipes, run.budget)
                     yield run
 
-    def _check_widths(
-        self, method: str, found: type[Method[Any]], options: MethodOptions, kind: RatioKind
-    ) -> None:
+    def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:
         """Raise ConfigError unless exactly one setting determines the widths."""
-        key, follows = f"methods.{method}", options.widths_from is not None
+        found, key = method_class(method), f"methods.{method}"
+        follows = options.widths_from is not None
         if follows and not found.takes_widths:
             fail(self.where, key, f"{method} determines its own widths; remove widths_from")
         if follows and options.layer_ratios:
@@ -198,10 +195,9 @@ class _Grid:
             dataset_info(dataset).check_augmentation(recipe.augment)
         return full, recipe
 
-    def _ratios(
-        self, method: str, found: type[Method[Any]], cell: MethodConfig, setting: str
-    ) -> tuple[tuple[float | None, ...], RatioKind]:
+    def _ratios(self, method: str, setting: str) -> tuple[tuple[float | None, ...], RatioKind]:
         """Return the ratios of a setting and their kind; (None,) if the options determine it."""
+        found, cell = method_class(method), self.experiment.methods[method]
         own = cell.settings[setting].model_dump(include={"ratios", "ratio_kind"})
         given = {name: value for name, value in own.items() if value is not None}
         cell = cell.model_copy(update=given)
@@ -212,7 +208,7 @@ class _Grid:
                 problem = f"{method} determines its ratio by its options"
                 fail(self.where, key, f"{problem}; remove ratios and ratio_kind")
             return (None,), "auto"
-        kind = self._ratio_kind(method, found, cell, prefix)
+        kind = self._ratio_kind(method, cell, prefix)
         if kind == "auto":
             if cell.ratios is not None:
                 fail(
@@ -234,9 +230,8 @@ class _Grid:
             fail(self.where, key, f"a ratio is given twice: {list(ratios)}")
         return ratios, kind
 
-    def _ratio_kind(
-        self, method: str, found: type[Method[Any]], cell: MethodConfig, prefix: str
-    ) -> RatioKind:
+    def _ratio_kind(self, method: str, cell: MethodConfig, prefix: str) -> RatioKind:
+        found = method_class(method)
         if found.ratios is not None and cell.ratio_kind is None:
             return "units_per_group"  # its only ratio means the same for every kind
         kind = cell.ratio_kind or self.experiment.ratio_kind
@@ -246,15 +241,9 @@ class _Grid:
             fail(self.where, key, problem)
         return kind
 
-    def _options(
-        self,
-        method: str,
-        found: type[Method[Any]],
-        setting: str,
-        architecture: str,
-        cell: MethodConfig,
-    ) -> MethodOptions:
+    def _options(self, method: str, setting: str, architecture: str) -> MethodOptions:
         """Return the complete options of one setting on one network, validated."""
+        cell = self.experiment.methods[method]
         parts: dict[str, Mapping[str, Any]] = {
             "options": cell.options,
             f"settings.{setting}": cell.settings[setting].model_extra or {},
@@ -266,7 +255,7 @@ class _Grid:
             holders = [part for part, options in parts.items() if option in options]
             return f"methods.{method}.{(holders or ['options'])[-1]}"
 
-        options = validate(found.Options, merged, str(self.where), below)
+        options = validate(method_class(method).Options, merged, str(self.where), below)
         return options.shortened(self.experiment.epochs_scale)
 
 
