@@ -133,7 +133,9 @@ def test_a_base_network_needs_a_recipe_with_epochs(call: Any, write_config: Writ
     assert err == ("prunebench: --recipe: 'endless' has no epochs, which a base network needs\n")
 
 
-def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteConfig) -> None:
+def test_resolve_prints_the_number_of_runs_and_the_file(
+    call: Any, write_config: WriteConfig
+) -> None:
     write_config()
     assert call("resolve") == (0, "2 runs · results/resolved/tiny.jsonl\n", "")
     assert Path("results/resolved/tiny.jsonl").is_file()
@@ -142,7 +144,7 @@ def test_resolving_says_how_many_runs_and_where(call: Any, write_config: WriteCo
 CROPPED = {**RECIPE, "epochs": 10, "augment": {"resized_crop": {}, "flip": True}}
 
 
-def test_resolving_says_what_a_recipe_becomes_on_other_data(
+def test_resolve_prints_how_a_recipe_is_adapted_to_other_data(
     call: Any, write_config: WriteConfig
 ) -> None:
     write_config(
@@ -190,7 +192,7 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
         ("recipes", "one_epoch                1 epochs, batch 64, lr 0.1"),
     ],
 )
-def test_names_are_listed_with_what_they_are(
+def test_names_are_listed_with_a_description(
     call: Any, write_config: WriteConfig, what: str, line: str
 ) -> None:
     write_config()
@@ -247,7 +249,7 @@ def test_reference_writes_schemas_and_replaces_the_generated_tables(
 
 
 def run_without(modules: list[str], arguments: str) -> None:
-    """Run the command line in a process of its own, in which `modules` cannot be imported."""
+    """Run the command line in another process that cannot import `modules`."""
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({modules}))\n"
@@ -294,7 +296,7 @@ def test_commands_that_only_read_start_without_torch(
         ),
     ],
 )
-def test_how_the_machine_trains_is_configured_or_given(
+def test_machine_settings_are_configured_or_given(
     call: Any,
     write_config: WriteConfig,
     monkeypatch: pytest.MonkeyPatch,

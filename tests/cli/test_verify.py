@@ -1,4 +1,4 @@
-"""`prunebench verify`: what a stored run says of itself, found again, or a sentence."""
+"""`prunebench verify`: stored runs are recomputed and compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = Path("results/tiny/synthetic/resnet20_x0_25/l1_columns/default/0.5/see
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base network and two runs, one of which keeps zeros; all measured."""
+    """A folder with a base network and two measured runs, one of them with masked weights."""
     from prunebench.__main__ import main
 
     folder = tmp_path_factory.mktemp("finished")
@@ -44,13 +44,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to spoil, in which the test stands."""
+    """A copy of the folder to change, as working folder."""
     shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"
 
 
-def test_a_line_says_what_holds(call: Any, workplace: Path) -> None:
+def test_a_verified_run_is_one_line(call: Any, workplace: Path) -> None:
     code, out, err = call("verify", str(L1))
     assert (code, err) == (0, "")
     training = json.loads((L1 / "training.json").read_text())
@@ -125,7 +125,7 @@ def masked_more(folder: Path) -> None:
         (masked_more, "masks.safetensors: "),
     ],
 )
-def test_what_does_not_hold_is_one_sentence(
+def test_a_difference_is_a_one_line_error(
     call: Any, workplace: Path, spoil: Callable[[Path], None], sentence: str
 ) -> None:
     spoil(COLUMNS)

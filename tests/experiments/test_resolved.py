@@ -59,7 +59,7 @@ def test_a_run_is_validated_when_it_is_looked_up(tmp_path: Path, two_runs: Any) 
         known[two_runs[0].path]
 
 
-def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_recipes_with_one_name_are_refused(tmp_path: Path) -> None:
     other = {"fine_tune": RECIPE.model_copy(update={"lr": 0.2})}
     with pytest.raises(ValueError, match="the name 'digits_fine_tune'"):
         write_resolved(tmp_path / "runs.jsonl", [run(), run(seed=4, recipes=other)], "k")
@@ -97,19 +97,19 @@ def test_a_run_starts_from_its_base_or_from_the_run_whose_widths_it_takes(
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{\n  "key": "k",\n  "bases": []}', '{"key": "k", "bases": {}}']
 )
-def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_in_another_format_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "runs.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(ResultError, match=r"runs\.jsonl: not a resolved experiment"):
         read_resolved(tmp_path / "runs.jsonl")
 
 
-def test_a_file_of_another_key_is_refused(tmp_path: Path, two_runs: Any) -> None:
+def test_a_file_with_another_key_is_refused(tmp_path: Path, two_runs: Any) -> None:
     write_resolved(tmp_path / "runs.jsonl", two_runs, "k")
     with pytest.raises(ResultError, match=r"runs\.jsonl: resolved from another configuration"):
         read_resolved(tmp_path / "runs.jsonl", "another")
 
 
-def test_two_experiments_that_mean_different_networks_by_a_base_are_not_read_together(
+def test_two_experiments_with_different_networks_of_one_base_path_are_refused(
     tmp_path: Path,
 ) -> None:
     write_resolved(resolved_file(tmp_path, "one"), [run(experiment="one")], "k")
@@ -125,7 +125,7 @@ def key_of(config_dir: Path, experiment: str = "quick", **changed: Any) -> str:
     return resolution_keys(settings, config_dir)[experiment]
 
 
-def test_the_key_follows_configuration_files_and_experiment(config_dir: Path) -> None:
+def test_the_key_depends_on_configuration_files_and_experiment(config_dir: Path) -> None:
     keys = {key_of(config_dir), key_of(config_dir, "digits"), key_of(config_dir, seeds=(1,))}
     (config_dir / "recipes" / "short.yaml").write_text("lr: 2\n", encoding="utf-8")
     keys.add(key_of(config_dir))
@@ -134,14 +134,14 @@ def test_the_key_follows_configuration_files_and_experiment(config_dir: Path) ->
     assert len(keys) == 5
 
 
-def test_the_key_stays_where_nothing_that_matters_changes(config_dir: Path) -> None:
+def test_the_key_is_independent_of_other_files_and_experiments(config_dir: Path) -> None:
     key = key_of(config_dir)
     (config_dir / "README.md").write_text("Every key.", encoding="utf-8")
     assert key_of(config_dir) == key
     assert resolution_keys(SETTINGS, config_dir)["quick"] == key  # whatever else is asked for
 
 
-def test_what_is_resolved_already_starts_no_process(
+def test_resolved_experiments_start_no_process(
     config_dir: Path, tmp_path: Path, two_runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = resolution_keys(SETTINGS, config_dir)["quick"]
@@ -150,7 +150,7 @@ def test_what_is_resolved_already_starts_no_process(
     assert len(resolved_runs(SETTINGS, config_dir, tmp_path).runs) == 2
 
 
-def test_an_experiment_of_which_only_the_table_is_left_is_not_resolved(
+def test_an_experiment_with_only_its_runs_csv_is_not_resolved(
     config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "quick").mkdir()
@@ -159,7 +159,7 @@ def test_an_experiment_of_which_only_the_table_is_left_is_not_resolved(
     assert resolved_runs(SETTINGS, config_dir, tmp_path).runs == {}
 
 
-def test_the_sentence_of_the_resolving_process_is_passed_on(
+def test_the_error_of_the_resolving_process_is_raised(
     config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "prunebench: x.yaml: unknown key 'lr'\n")
@@ -168,7 +168,7 @@ def test_the_sentence_of_the_resolving_process_is_passed_on(
         resolved_runs(SETTINGS, config_dir, tmp_path)
 
 
-def test_only_the_table_is_left_when_no_run_folder_is(tmp_path: Path) -> None:
+def test_only_the_table_remains_without_run_folders(tmp_path: Path) -> None:
     assert not only_table_left(tmp_path, "quick")
     (tmp_path / "quick" / "figures").mkdir(parents=True)
     (tmp_path / "quick" / "runs.csv").touch()
@@ -177,7 +177,7 @@ def test_only_the_table_is_left_when_no_run_folder_is(tmp_path: Path) -> None:
     assert not only_table_left(tmp_path, "quick")
 
 
-def test_an_edit_of_a_source_changes_its_folder_s_hash_alone(
+def test_an_edit_of_a_source_changes_only_the_hash_of_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resolved, "PACKAGE", tmp_path)

@@ -53,7 +53,7 @@ def run(**more: Any) -> RunSpec:
         (None, "auto", "auto"),
     ],
 )
-def test_a_ratio_has_one_spelling_in_paths(ratio: float | None, kind: Any, folder: str) -> None:
+def test_a_ratio_has_one_form_in_paths(ratio: float | None, kind: Any, folder: str) -> None:
     assert ratio_slug(ratio, kind) == folder
 
 

@@ -1,4 +1,4 @@
-"""The small configuration of the command line's tests."""
+"""The small configuration, shared with the tests of the command line."""
 
 from tests.cli.conftest import call, write_config
 

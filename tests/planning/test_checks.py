@@ -1,4 +1,4 @@
-"""Which printed rows the experiments of this repository say that their cells are."""
+"""The experiments of this repository against the printed rows that they name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPARED = [name for name, file in FILES.items() if file.published and name not 
 
 
 @pytest.mark.parametrize("experiment", COMPARED)
-def test_what_is_named_is_one_cell_and_one_row(experiment: str) -> None:
+def test_each_name_fits_one_cell_and_one_printed_row(experiment: str) -> None:
     published = FILES[experiment].published
     assert published is not None
     printed = select(PUBLISHED, paper=published.paper, table=published.table)

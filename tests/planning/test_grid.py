@@ -82,18 +82,18 @@ def test_ratios_and_settings_become_folders(
     ]
 
 
-def test_the_seeds_of_a_network_come_before_the_experiment_s(write_config: WriteConfig) -> None:
+def test_seeds_of_a_network_override_those_of_the_experiment(write_config: WriteConfig) -> None:
     networks = {"resnet20": {"seeds": [3, 4]}, "resnet20_x0_25": {}}
     config_dir = write_config({"networks": networks, "methods": {"l1": {}}, "seeds": 1})
     assert [run.seed for run in resolve_experiment("tiny", config_dir)] == [3, 4, 1]
 
 
-def test_the_seeds_of_the_configuration_come_before_all(write_config: WriteConfig) -> None:
+def test_seeds_of_the_configuration_override_all_others(write_config: WriteConfig) -> None:
     config_dir = write_config({"networks": {"resnet20": {"seeds": [3, 4]}}})
     assert {run.seed for run in resolve_experiment("tiny", config_dir, seeds=(7,))} == {7}
 
 
-def test_a_method_may_run_on_some_of_the_networks_alone(write_config: WriteConfig) -> None:
+def test_a_method_may_be_limited_to_some_networks(write_config: WriteConfig) -> None:
     networks = {"resnet20": {}, "vgg16_x0_25": {}}
     settings = {"default": {}, "stem": {"roles": ["stem"], "networks": "resnet20"}}
     methods = {"random": {"settings": settings}, "l1": {"networks": "vgg16_x0_25"}}
@@ -106,7 +106,7 @@ def test_a_method_may_run_on_some_of_the_networks_alone(write_config: WriteConfi
     ]
 
 
-def test_options_of_a_network_come_before_a_setting_s_and_these_before_the_method_s(
+def test_options_of_a_network_override_a_setting_s_and_these_the_method_s(
     write_config: WriteConfig,
 ) -> None:
     l1 = {
@@ -119,7 +119,7 @@ def test_options_of_a_network_come_before_a_setting_s_and_these_before_the_metho
     assert [run.options["roles"] for run in runs] == [["stem"], ["stream"], ["inside"], ["inside"]]
 
 
-def test_recipes_of_a_method_come_before_a_network_s_and_these_before_the_experiment_s(
+def test_recipes_of_a_method_override_a_network_s_and_these_the_experiment_s(
     write_config: WriteConfig,
 ) -> None:
     changed = {
@@ -133,13 +133,15 @@ def test_recipes_of_a_method_come_before_a_network_s_and_these_before_the_experi
     assert l1.base.recipe_name == "long"
 
 
-def test_options_may_say_what_a_run_starts_from(write_config: WriteConfig) -> None:
+def test_options_may_determine_whether_a_run_starts_from_the_base_network(
+    write_config: WriteConfig,
+) -> None:
     settings = {"scratch": {}, "pretrained": {"pretrained": True}}
     scratch, pretrained = resolve_all(write_config({"methods": {"sfp": {"settings": settings}}}))
     assert (scratch.start, pretrained.start) == ("fresh", "base")
 
 
-def test_recipes_of_a_setting_come_before_the_method_s(write_config: WriteConfig) -> None:
+def test_recipes_of_a_setting_override_the_method_s(write_config: WriteConfig) -> None:
     settings = {"default": {}, "hot": {"recipes": {"fine_tune": "hot"}}}
     methods = {"l1": {"recipes": {"fine_tune": "long"}, "settings": settings}}
     recipes = {"recipes/long.yaml": RECIPE, "recipes/hot.yaml": {**RECIPE, "lr": 0.5}}
@@ -150,7 +152,7 @@ def test_recipes_of_a_setting_come_before_the_method_s(write_config: WriteConfig
     assert hot.base == default.base
 
 
-def test_recipes_of_a_method_that_was_taken_out_may_stay(write_config: WriteConfig) -> None:
+def test_recipes_of_a_removed_method_are_allowed(write_config: WriteConfig) -> None:
     roles = ("base", "fine_tune", "regularize")
     changed = {"recipes": dict.fromkeys(roles, "one_epoch"), "methods": {"unpruned": {}}}
     assert len(resolve_all(write_config(changed))) == 1
@@ -162,7 +164,7 @@ def test_a_control_names_the_run_whose_widths_it_takes(write_config: WriteConfig
     assert scratch.widths_from == "tiny/synthetic/resnet20_x0_25/l1/a/0.5/seed0"
 
 
-def test_any_criterion_may_take_widths_over(write_config: WriteConfig) -> None:
+def test_any_criterion_may_take_the_widths_of_another_run(write_config: WriteConfig) -> None:
     setting = {"on_epruner": {"widths_from": "epruner"}}
     methods = {"epruner": {}, "random": {"ratio_kind": "auto", "settings": setting}}
     _, random = resolve_all(write_config({"methods": methods}))
@@ -381,7 +383,7 @@ MOVED = {
 LOADED = {**RECIPE, "weights": "a.pt", "expected_top1": 76.1, "augment": {"resized_crop": {}}}
 
 
-def test_on_other_data_recipes_are_followed_as_far_as_images_allow(
+def test_recipes_are_adapted_to_other_data(
     write_config: WriteConfig,
 ) -> None:
     recipes = {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": {**RECIPE, "epochs": 20}}
@@ -396,7 +398,7 @@ def test_on_other_data_recipes_are_followed_as_far_as_images_allow(
     assert run.recipes["fine_tune"].epochs == 2
 
 
-def test_on_its_own_data_an_experiment_keeps_its_weights(write_config: WriteConfig) -> None:
+def test_an_experiment_keeps_its_weights_on_its_own_data(write_config: WriteConfig) -> None:
     config_dir = write_config(MOVED, {"recipes/loaded.yaml": LOADED, "recipes/plain.yaml": RECIPE})
     for name in ("tiny", "tiny_on_imagenet", "tiny_x0_1"):
         base = resolve_experiment(name, config_dir)[0].base
@@ -404,7 +406,7 @@ def test_on_its_own_data_an_experiment_keeps_its_weights(write_config: WriteConf
         assert "_on_" not in base.recipe_name
 
 
-def test_weights_without_a_recipe_are_of_no_use_on_other_data(write_config: WriteConfig) -> None:
+def test_weights_without_epochs_are_refused_on_other_data(write_config: WriteConfig) -> None:
     recipes = {"recipes/loaded.yaml": {**LOADED, "epochs": None}, "recipes/plain.yaml": RECIPE}
     config_dir = write_config(MOVED, recipes)
     with pytest.raises(ConfigError) as error:
@@ -482,7 +484,7 @@ def test_a_recipe_that_does_not_fit_is_a_one_line_error(
         ),
     ],
 )
-def test_what_experiments_cannot_be_is_a_one_line_error(
+def test_experiments_that_conflict_are_a_one_line_error(
     write_config: WriteConfig, files: dict[str, Any], words: str
 ) -> None:
     config_dir = write_config(files=files)
@@ -497,7 +499,7 @@ def test_experiments_of_different_data_share_no_base_network(write_config: Write
     assert len(resolve_all(write_config(files=files))) == 4
 
 
-def test_the_command_ends_with_1_and_one_line_without_frames(write_config: WriteConfig) -> None:
+def test_the_command_exits_with_1_and_one_line_without_traceback(write_config: WriteConfig) -> None:
     write_config({"methods": {"gerg_1": {}}})
     command = [sys.executable, "-m", "prunebench", "resolve"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -58,17 +58,17 @@ def by_path(runs: list[RunSpec]) -> dict[str, RunSpec]:
         ("1.2.3", "1.2.3"),
     ],
 )
-def test_a_ratio_by_hand_is_spelled_as_in_paths(text: str, ratio: str) -> None:
+def test_a_ratio_given_by_hand_is_converted_to_its_form_in_paths(text: str, ratio: str) -> None:
     assert canonical_ratio(text) == ratio
 
 
 @pytest.mark.parametrize("ratio", ["0.5", "0.50", "5e-1"])
-def test_a_run_is_found_by_what_tells_it_from_the_others(runs: list[RunSpec], ratio: str) -> None:
+def test_a_run_is_found_by_the_values_that_distinguish_it(runs: list[RunSpec], ratio: str) -> None:
     run = one_run(by_path(runs), method="l1", ratio=ratio, seed=1)
     assert run.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed1"
 
 
-def test_several_fitting_runs_are_told_apart_by_what_to_add(runs: list[RunSpec]) -> None:
+def test_several_fitting_runs_list_the_open_choices(runs: list[RunSpec]) -> None:
     with pytest.raises(ConfigError) as error:
         one_run(by_path(runs), method="l1", dataset=None, ratio=None, seed=None)
     assert str(error.value) == "4 runs fit; choose --ratio 0.25 | 0.5; --seed 0 | 1"
@@ -94,7 +94,7 @@ def test_several_fitting_runs_are_told_apart_by_what_to_add(runs: list[RunSpec])
         ),
     ],
 )
-def test_a_value_that_no_run_has_is_told_with_those_there_are(
+def test_an_unknown_value_is_an_error_that_lists_the_known_ones(
     runs: list[RunSpec], wanted: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -106,7 +106,7 @@ def test_the_only_experiment_need_not_be_named(runs: list[RunSpec]) -> None:
     assert found() == runs
 
 
-def test_of_several_experiments_one_must_be_named(write_config: WriteConfig) -> None:
+def test_one_of_several_experiments_must_be_named(write_config: WriteConfig) -> None:
     files = {
         "config.yaml": {"experiments": ["tiny", "other"]},
         "experiments/other.yaml": EXPERIMENT,
@@ -124,7 +124,7 @@ def test_an_experiment_that_is_not_configured_is_read_from_its_file(
     assert [run.method for run in found("other")] == ["unpruned", "l1"]
 
 
-def test_the_resolved_file_is_taken_where_it_is_up_to_date(
+def test_an_up_to_date_resolved_file_is_used(
     runs: list[RunSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = resolution_keys(read_config(CONFIG), CONFIG.parent)["tiny"]
@@ -133,12 +133,12 @@ def test_the_resolved_file_is_taken_where_it_is_up_to_date(
     assert found() == runs[:2]
 
 
-def test_a_resolved_file_of_another_configuration_is_passed_over(runs: list[RunSpec]) -> None:
+def test_a_resolved_file_of_another_configuration_is_ignored(runs: list[RunSpec]) -> None:
     write_resolved(Path("results/resolved/tiny.jsonl"), runs[:2], "another key")
     assert found() == runs
 
 
-def test_a_named_resolved_file_is_all_that_is_read(runs: list[RunSpec]) -> None:
+def test_a_given_resolved_file_is_read_instead_of_the_configuration(runs: list[RunSpec]) -> None:
     write_resolved(Path("mine.jsonl"), runs[:2], "any key")
     CONFIG.unlink()
     assert found(resolved=Path("mine.jsonl")) == runs[:2]
@@ -155,7 +155,7 @@ def test_a_changed_specification_stops_a_planned_job(runs: list[RunSpec]) -> Non
         check_expected(runs[0], "0123")
 
 
-def test_without_a_configuration_its_defaults_hold(tmp_path: Path) -> None:
+def test_defaults_apply_without_a_configuration(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "config.yaml")
     assert (settings.device, settings.data_dir) == ("auto", "data")
     assert settings.checkpoint_seconds == 60

@@ -1,4 +1,4 @@
-"""What a recipe of other images becomes on a data set."""
+"""Recipes adapted to data sets that they were not made for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def recipe(**keys: Any) -> Recipe:
         ("folder_flowers", {**CROPPED, "jitter": 0.4}, {**CROPPED, "jitter": 0.4}),
     ],
 )
-def test_an_augmentation_that_images_cannot_have_gives_way_to_their_own(
+def test_an_augmentation_that_does_not_apply_is_replaced(
     dataset: str, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     found = moved(recipe(augment=before), dataset_info(dataset))
@@ -43,15 +43,15 @@ def test_an_augmentation_that_images_cannot_have_gives_way_to_their_own(
 @pytest.mark.parametrize(
     ("dataset", "after"), [("cifar100", "greg_cifar10"), ("digits", "dataset")]
 )
-def test_a_normalization_for_as_many_colours_stays(dataset: str, after: str) -> None:
+def test_a_normalization_for_the_same_number_of_channels_stays(dataset: str, after: str) -> None:
     assert moved(recipe(normalize="greg_cifar10"), dataset_info(dataset)).normalize == after
 
 
-def test_an_unknown_normalization_is_left_to_be_named() -> None:
+def test_an_unknown_normalization_stays_so_that_its_check_reports_it() -> None:
     assert moved(recipe(normalize="greg"), dataset_info("digits")).normalize == "greg"
 
 
-def test_weights_of_other_images_and_what_they_reach_are_not_expected() -> None:
+def test_weights_and_accuracy_of_other_images_are_dropped() -> None:
     found = moved(
         recipe(epochs=90, weights="a.pt", weights_sha256="0" * 64, expected_top1=76.1),
         dataset_info("cifar10"),
@@ -59,12 +59,12 @@ def test_weights_of_other_images_and_what_they_reach_are_not_expected() -> None:
     assert found == recipe(epochs=90)
 
 
-def test_statistics_of_a_base_that_is_hardly_trained_are_not_frozen() -> None:
+def test_frozen_statistics_are_updated_instead() -> None:
     found = moved(recipe(norm_statistics="frozen"), dataset_info("synthetic"))
     assert found == recipe()
 
 
-def test_what_fits_stays_as_it_is() -> None:
+def test_a_recipe_that_applies_is_unchanged() -> None:
     fitting = recipe(epochs=2, augment=Augment(crop_padding=4, flip=True, cutout=8))
     assert moved(fitting, dataset_info("cifar100")) == fitting
     files = recipe(augment=Augment(resized_crop=ResizedCrop()))

@@ -1,4 +1,4 @@
-"""Copies of the workflow in folders of their own, and one finished run of the experiment quick."""
+"""Copies of the workflow in temporary folders, and one finished run of the experiment quick."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = ("Snakefile", "environment.yml", "workflow", "profiles", "config")
 
 
 def copy_workflow(folder: Path) -> Path:
-    """Copy everything that Snakemake reads, and no result, to `folder`."""
+    """Copy all files that Snakemake reads, without results, to `folder`."""
     folder.mkdir(exist_ok=True)
     for part in PARTS:
         source = ROOT / part
@@ -35,7 +35,7 @@ def copy_workflow(folder: Path) -> Path:
 def snakemake(
     folder: Path, *arguments: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in `folder`, targets first; output and errors come back as one text."""
+    """Run Snakemake in `folder`, targets first; stdout holds output and errors."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments],
@@ -48,7 +48,7 @@ def snakemake(
 
 
 def planned(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, int]:
-    """Return the jobs of a dry run by rule."""
+    """Return the number of jobs of a dry run by rule."""
     done = snakemake(folder, *arguments, "-n", "-q", "rules", env=env)
     assert done.returncode == 0, done.stdout
     rows = re.findall(r"^(\w+) +(\d+)$", done.stdout, flags=re.MULTILINE)
@@ -57,7 +57,7 @@ def planned(folder: Path, *arguments: str, env: Mapping[str, str] | None = None)
 
 @pytest.fixture
 def workflow(tmp_path: Path) -> Path:
-    """A folder with the workflow and no results."""
+    """A folder with the workflow, without results."""
     return copy_workflow(tmp_path / "workflow")
 
 
@@ -65,7 +65,7 @@ def workflow(tmp_path: Path) -> Path:
 def quick(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A folder in which the experiment `quick` has run; tests copy it before they change it.
 
-    Of several test processes the first one runs it and the others wait.
+    The first of several test processes runs it, and the others wait.
     """
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
@@ -83,13 +83,13 @@ def quick(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture
 def quick_copy(quick: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, times of files included."""
+    """A copy of the finished run with the modification times of its files."""
     return shutil.copytree(quick, tmp_path / "quick", symlinks=True)
 
 
 @pytest.fixture
 def patched_package(tmp_path: Path) -> Path:
-    """A copy of the package, for tests of what follows from an edit of it."""
+    """A copy of the package that a test can edit."""
     folder = tmp_path / "package"
     shutil.copytree(
         PACKAGE, folder / "prunebench", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")

@@ -18,9 +18,7 @@ DECLARED = sorted(
 
 
 @pytest.mark.parametrize("experiment", DECLARED)
-def test_an_experiment_that_is_declared_is_refused_in_one_line(
-    workflow: Path, experiment: str
-) -> None:
+def test_a_declared_experiment_is_refused_in_one_line(workflow: Path, experiment: str) -> None:
     done = snakemake(workflow, "-n", "--config", f"experiments={experiment}")
     assert done.returncode == 1
     last = done.stdout.splitlines()[-1]

@@ -99,7 +99,7 @@ def test_jobs_are_counted_as_by_hand(experiment: str, jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_has_as_many_runs_as_its_file_asks_for(experiment: str) -> None:
+def test_an_experiment_has_the_number_of_runs_that_its_file_defines(experiment: str) -> None:
     runs = resolve_experiment(experiment, CONFIG)
     found = Jobs(
         runs=len({run.path for run in runs}),
@@ -157,10 +157,10 @@ def test_a_shortened_experiment_trains_for_few_steps(experiment: str) -> None:
 
 
 def stripes_for(experiment: str) -> str:
-    """Return the data set of stripes on which the experiment's networks are tried, as printed.
+    """Return the data set of stripes on which the experiment's networks are tested.
 
-    8x8 pixels where its own images have at most 32x32, which keeps timing short; for the networks
-    of larger images, and those that cannot take so small ones, a handful of larger stripes.
+    Images have 8x8 pixels if the experiment's own have at most 32x32, so that timing is short.
+    Networks for larger images, or that do not accept 8x8, get a handful of larger stripes.
     """
     config = read_experiment(CONFIG, experiment)
     is_small = all(max(dataset_info(name).shape[1:]) <= 32 for name in config.datasets)
@@ -170,7 +170,7 @@ def stripes_for(experiment: str) -> str:
 
 
 def takes(architecture: str, side: int) -> bool:
-    """Whether a network computes something of images of that side."""
+    """Whether a network accepts images of that side."""
     with torch.device("meta"):
         model = build(architecture, num_classes=4).eval()
         try:

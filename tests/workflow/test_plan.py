@@ -1,4 +1,4 @@
-"""What a dry run plans, and what it refuses, before anything has run."""
+"""Jobs that a dry run plans, and configurations that it refuses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> No
     assert "results/base" not in inputs[0]
 
 
-def test_a_target_that_is_not_configured_is_one_line(workflow: Path) -> None:
+def test_a_target_that_is_not_configured_is_a_one_line_error(workflow: Path) -> None:
     place = "results/quick/digits/resnet20/l1/default/0.7/seed0"
     target = f"{place}/training.json"
     done = snakemake(workflow, target, "-n", "--config", "experiments=quick")

@@ -1,4 +1,4 @@
-"""A criterion and a method in another package, found by entry points, run by the workflow."""
+"""A criterion and a method of another package, found by entry points and run by the workflow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Mine(OneShot):
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder as pip leaves it: a module, and the metadata that name its entry point."""
+    """A folder as pip installs it: a module, and metadata with its entry points."""
     folder = tmp_path / "site"
     metadata = folder / "largest_first-1.0.dist-info"
     metadata.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The experiment `quick` from data to tables and figures, and what runs again after a change."""
+"""The experiment `quick` from data to tables and figures, and the reruns after changes."""
 
 from __future__ import annotations
 
@@ -64,29 +64,29 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/figures/method_diagnostics.svg",
     ],
 )
-def test_results_lie_where_they_always_did(quick: Path, name: str) -> None:
+def test_results_have_their_fixed_paths(quick: Path, name: str) -> None:
     assert (quick / "results" / name).stat().st_size > 0
 
 
-def test_afterwards_nothing_is_left_to_do(quick_copy: Path) -> None:
+def test_a_second_run_has_nothing_to_do(quick_copy: Path) -> None:
     done = snakemake(quick_copy, "-n", *QUICK)
     assert "Using workflow specific profile profiles/default" in done.stdout
     assert "Nothing to be done" in done.stdout
 
 
-def test_planning_another_experiment_leaves_a_running_one_its_file(quick_copy: Path) -> None:
+def test_planning_another_experiment_keeps_the_file_of_a_running_one(quick_copy: Path) -> None:
     resolved = quick_copy / "results/resolved/quick.jsonl"
     before = resolved.read_bytes()
     planned(quick_copy, "--config", "experiments=digits")
     assert resolved.read_bytes() == before
 
 
-def test_another_ratio_trains_its_own_runs_alone(quick_copy: Path) -> None:
+def test_another_ratio_trains_only_its_own_runs(quick_copy: Path) -> None:
     edit(quick_copy / "config/experiments/quick.yaml", "ratios: [0.5]", "ratios: [0.5, 0.25]")
     assert planned(quick_copy, *QUICK) == {"prune": 2, **AFTER_A_RUN}
 
 
-def test_a_run_that_was_deleted_is_run_again_alone(quick_copy: Path) -> None:
+def test_only_a_deleted_run_is_run_again(quick_copy: Path) -> None:
     shutil.rmtree(quick_copy / "results/quick/digits/resnet20/l1")
     assert planned(quick_copy, *QUICK) == {"prune": 1, **AFTER_A_RUN}
 
@@ -105,13 +105,13 @@ def test_training_jobs_fork_from_a_server(quick_copy: Path) -> None:
     assert imported.isdisjoint({"torch", "prunebench.cli.app"})
 
 
-def test_a_table_that_was_deleted_is_collected_again(quick_copy: Path) -> None:
+def test_a_deleted_table_is_collected_again(quick_copy: Path) -> None:
     (quick_copy / "results/quick/runs.csv").unlink()
     jobs = planned(quick_copy, *QUICK)
     assert jobs == {"collect": 1, "write_tables": 1, "draw_figures": 1, "all": 1}
 
 
-def test_another_revision_of_a_method_runs_it_again_alone(
+def test_another_revision_of_a_method_reruns_only_that_method(
     quick_copy: Path, patched_package: Path
 ) -> None:
     source = patched_package / "prunebench/methods/one_shot.py"
@@ -120,15 +120,13 @@ def test_another_revision_of_a_method_runs_it_again_alone(
     assert jobs == {"prune": 1, **AFTER_A_RUN}
 
 
-def test_an_edit_of_the_training_s_code_runs_nothing_again(
-    quick_copy: Path, patched_package: Path
-) -> None:
+def test_an_edit_of_training_code_reruns_nothing(quick_copy: Path, patched_package: Path) -> None:
     source = patched_package / "prunebench/training/loop.py"
     source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n")
     assert planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)}) == {}
 
 
-def test_an_edit_of_a_plot_draws_and_trains_nothing(
+def test_an_edit_of_a_plot_redraws_and_trains_nothing(
     quick_copy: Path, patched_package: Path
 ) -> None:
     source = patched_package / "prunebench/report/figures/style.py"
@@ -137,13 +135,11 @@ def test_an_edit_of_a_plot_draws_and_trains_nothing(
     assert jobs == {"write_tables": 1, "draw_figures": 1, "all": 1}
 
 
-def test_another_device_or_data_folder_runs_nothing_again(quick_copy: Path) -> None:
+def test_another_device_or_data_folder_reruns_nothing(quick_copy: Path) -> None:
     assert planned(quick_copy, *QUICK, "device=cpu", "data_dir=elsewhere") == {}
 
 
-def test_figures_and_tables_are_drawn_from_the_table_of_runs_alone(
-    quick: Path, workflow: Path
-) -> None:
+def test_figures_and_tables_are_drawn_from_runs_csv_alone(quick: Path, workflow: Path) -> None:
     table = workflow / "results/quick/runs.csv"
     table.parent.mkdir(parents=True)
     shutil.copy2(quick / "results/quick/runs.csv", table)

@@ -74,7 +74,7 @@ def test_parsing_the_workflow_imports_no_torch(workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", ["default", "slurm"])
-def test_runs_follow_inputs_and_specifications_and_no_edit_of_code(profile: str) -> None:
+def test_inputs_and_specifications_trigger_reruns_and_edits_of_code_do_not(profile: str) -> None:
     text = (ROOT / "profiles" / profile / "config.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["rerun-triggers"] == ["mtime", "params", "input"]
 
