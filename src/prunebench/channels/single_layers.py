@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
+from prunebench.channels.unit_weights import along
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ConfigError
 
@@ -99,8 +100,6 @@ def entry_mask(tensor: Tensor, member: Member, kept: Tensor) -> Tensor:
 
     `kept` is bool, (units,).
     """
-    along = torch.ones(tensor.shape[member.dim], dtype=torch.bool, device=kept.device)
-    along[member.index.to(kept.device)] = kept[:, None]
-    shape = [1] * tensor.ndim
-    shape[member.dim] = -1
-    return along.view(shape).expand(tensor.shape)
+    slices = torch.ones(tensor.shape[member.dim], dtype=torch.bool, device=kept.device)
+    slices[member.index.to(kept.device)] = kept[:, None]
+    return along(slices, member.dim, tensor.ndim).expand(tensor.shape)

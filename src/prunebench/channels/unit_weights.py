@@ -21,6 +21,15 @@ def producers(group: ChannelGroup) -> list[Member]:
     return members_with(group, "out")
 
 
+def along(values: Tensor, dim: int, ndim: int) -> Tensor:
+    """Return `values`, one per slice of `dim`, in a shape that broadcasts over `ndim` dimensions.
+
+    >>> along(torch.arange(3), 1, 4).shape
+    torch.Size([1, 3, 1, 1])
+    """
+    return values.view([-1 if d == dim else 1 for d in range(ndim)])
+
+
 def member_rows(params: Mapping[str, Tensor], member: Member) -> Tensor:
     """Return one member's weights by unit, shape (units, weights per unit)."""
     weight = params[member.parameters[0]].detach().movedim(member.dim, 0)

@@ -22,7 +22,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import ScoringRun
-from prunebench.experiments.phases import Budget, Length, Phase
+from prunebench.experiments.phases import Budget, Length, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
 from prunebench.methods.allocation import (
@@ -207,8 +207,11 @@ class Method(Generic[O]):
         return self.start
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return the method's phases; ValueError if recipes and options do not go together."""
-        raise NotImplementedError
+        """Return the method's phases, by default select and fine_tune.
+
+        ValueError if recipes, options and budget do not go together.
+        """
+        return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
 
     def phase_length(self, run: Run, phase: Phase) -> Length:
         """Return the length of `phase`; called once at its beginning and again on resume."""
@@ -220,6 +223,10 @@ class Method(Generic[O]):
         return index + 1
 
     # --- selection
+    def budget(self, run: Run) -> Budget:
+        """Return the budget of the current phase or, if it has none, the first of the run."""
+        return run.phase.then or next(phase.then for phase in run.phases if phase.then is not None)
+
     def candidates(self, run: Run) -> dict[str, ChannelGroup]:
         """Return the groups that may lose units, in network order."""
         return select_groups(run.graph, self.options.roles)

@@ -193,9 +193,8 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
         """Record the mask of the current scales before an epoch begins."""
         ratio = self.options.mask_ratio
         if ratio is None:
-            budget = next(phase.then for phase in run.phases if phase.then is not None)
-            assert budget.ratio is not None
-            ratio = budget.ratio
+            ratio = self.budget(run).ratio
+        assert ratio is not None  # checked by `phases`
         pooled = torch.cat([gamma.detach().abs() for gamma in self.scales])
         masks = [*self.state["masks"], scale_mask(pooled, ratio)][-self.options.masks :]
         self.state["masks"] = masks

@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from prunebench.channels.groups import ChannelGroup, Member
+from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
-from prunebench.channels.unit_weights import producers, unit_rows
-from prunebench.experiments.phases import Budget, Phase, training
-from prunebench.experiments.recipe import Recipe
+from prunebench.channels.unit_weights import members_with, producers, unit_rows
+from prunebench.experiments.phases import Budget
 from prunebench.experiments.settings import Positive
 from prunebench.methods.base import Before, Method, MethodOptions, Run, by_pattern
 
@@ -135,10 +134,6 @@ class EPruner(Method[EPrunerOptions]):
     Options = EPrunerOptions
     ratio_kinds = ("auto",)
 
-    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return select, fine_tune."""
-        return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
-
     def before_phase(self, run: Run) -> None:
         """Import scikit-learn before the selection, so that the import is not in its seconds."""
         importlib.import_module("sklearn.cluster")
@@ -199,8 +194,8 @@ class EPruner(Method[EPrunerOptions]):
 
     def project(self, run: Run, group: str, before: Before, fresh: set[str]) -> None:
         """Set the weights that read the exemplars to the projected old weights."""
-        now = {m.parameters[0]: m for m in _readers(run.graph.groups[group])}
-        for member in _readers(before.graph.groups[group]):
+        now = {m.parameters[0]: m for m in members_with(run.graph.groups[group], "in")}
+        for member in members_with(before.graph.groups[group], "in"):
             name, dim = member.parameters[0], member.dim
             if name in fresh:
                 continue
@@ -214,10 +209,6 @@ class EPruner(Method[EPrunerOptions]):
     def figures(self) -> dict[str, float]:
         """Return the number of layers in which affinity propagation did not converge."""
         return dict(self.state)
-
-
-def _readers(group: ChannelGroup) -> list[Member]:
-    return [member for member in group.members if member.role == "in"]
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.groups import ChannelGraph, MemberRole
 from prunebench.channels.plan import Plan
-from prunebench.channels.unit_weights import mean_magnitude, members_with, unit_rows
+from prunebench.channels.unit_weights import along, mean_magnitude, members_with, unit_rows
 from prunebench.experiments.phases import Budget, Phase, Steps, training, training_for
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Grows, Positive, Shrinks
@@ -230,18 +230,16 @@ class SliceUnits:
         for name, values in penalty.items():
             for member in members_with(graph.groups[name], self.role):
                 weight = params[member.parameters[0]]
-                shape = [1] * weight.ndim
-                shape[member.dim] = -1
-                zeros = values.new_zeros(weight.shape[member.dim]).view(shape)
-                found.setdefault(member.parameters[0], zeros)
+                zeros = values.new_zeros(weight.shape[member.dim])
+                found.setdefault(member.parameters[0], along(zeros, member.dim, weight.ndim))
         return found
 
     def fill(self, by_weight: Tensors, graph: ChannelGraph, penalty: Tensors) -> None:
         """Give every slice the penalty of its unit."""
         for name, values in penalty.items():
             for member in members_with(graph.groups[name], self.role):
-                along = by_weight[member.parameters[0]].view(-1)
-                along[member.index.to(values.device)] = values[:, None]
+                slices = by_weight[member.parameters[0]].view(-1)
+                slices[member.index.to(values.device)] = values[:, None]
 
     def plan(self, graph: ChannelGraph, pruned: Tensors) -> Plan:
         """Return the removal of the pruned units."""
@@ -343,7 +341,7 @@ class PenalizedRemoval(Method[P]):
         """Choose the units of all layers, with penalty 0; Alg. 1, lines 2-4."""
         if run.phase.name != "regularize":
             return
-        budget = next(phase.then for phase in run.phases if phase.then is not None)
+        budget = self.budget(run)
         if self.options.unit == "weight":
             names = list(weight_layers(run.graph, self.options))
             scores = self.units.scores(run.params, run.graph, names)

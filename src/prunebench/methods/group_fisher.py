@@ -37,7 +37,7 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.costs import Costs
 from prunebench.channels.groups import ChannelGroup, Member
 from prunebench.channels.plan import Plan
-from prunebench.channels.unit_weights import producers
+from prunebench.channels.unit_weights import along, producers
 from prunebench.core.errors import TrainingError
 from prunebench.criteria.masks import (
     MaskGradients,
@@ -217,11 +217,6 @@ class GroupFisher(Method[GroupFisherOptions]):
         if not is_met(run, self.budget(run), dict.fromkeys(groups, 1)):
             raise out_of_reach(run, self.budget(run), len(groups))
 
-    def budget(self, run: Run) -> Budget:
-        """Return the target that ends the phase."""
-        assert run.phase.then is not None
-        return run.phase.then
-
     def attach(self, run: Run) -> list[RemovableHandle]:
         """Watch the layers that read units, and build the masks of their input channels."""
         groups = self.candidates(run)
@@ -242,12 +237,9 @@ class GroupFisher(Method[GroupFisherOptions]):
             if member.role != "in":  # a grouped convolution passes units on: silenced behind it
                 continue
             weight = run.params[member.parameters[0]]
-            shape = [1] * weight.ndim
-            shape[member.dim] = -1
-            ones = weight.new_ones(weight.shape[member.dim]).view(shape)
-            along = self.columns.setdefault(member.parameters[0], ones).view(-1)
-            index = member.index.to(silent.device)
-            along[index] *= ~silent[:, None]
+            ones = along(weight.new_ones(weight.shape[member.dim]), member.dim, weight.ndim)
+            columns = self.columns.setdefault(member.parameters[0], ones).view(-1)
+            columns[member.index.to(silent.device)] *= ~silent[:, None]
 
     def decide(self, run: Run) -> None:
         """Silence the least important unit and reset the scores; Algorithm 2.

@@ -381,10 +381,10 @@ class SoftPruning(Method[SoftOptions]):
     @torch.no_grad()
     def shrink(self, run: Run, t: int) -> dict[str, Tensor]:
         """Multiply the pruned entries by alpha(t); return the mask of kept units by layer."""
-        assert run.phase.then is not None
-        assert run.phase.then.ratio is not None
+        ratio = self.budget(run).ratio
+        assert ratio is not None
         alpha = self.alpha_at(t, run.epochs)
-        keep = self.keep_at(t, run.epochs, run.phase.then.ratio)
+        keep = self.keep_at(t, run.epochs, ratio)
         kept = {}
         for name, layer in self.layers(run).items():
             kept[name] = self.kept(run, layer, keep)

@@ -28,8 +28,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import slice_tensor, slicing
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
-from prunebench.experiments.phases import Budget, Phase, training
-from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.phases import Budget
 from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
 from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, by_pattern
 from prunebench.methods.increg.layer_ratios import (
@@ -324,10 +323,6 @@ class L1Columns(ColumnMethod[ColumnOptions]):
 
     summary = "one-shot: im2col columns with the smallest mean |w| (IncReg's control)"
     Options = ColumnOptions
-
-    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return select, fine_tune."""
-        return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the plan for the lowest columns of each layer; sums of |w| rank as means do."""

@@ -123,11 +123,6 @@ class IncReg(ColumnMethod[IncRegOptions]):
         if run.phase.name == "prune":
             self.begin(run, self.layer_shares(run, self.budget(run)), RATIO_STAGE)
 
-    def budget(self, run: Run) -> Budget:
-        """Return the budget of the phase."""
-        assert run.phase.then is not None
-        return run.phase.then
-
     def begin(self, run: Run, ratios: Mapping[str, float], x: float) -> None:
         """Make the table of the layers that will lose more columns.
 
