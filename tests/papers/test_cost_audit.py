@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.papers.cost_audit import CostCell, compare, tally, wanted
+from prunebench.papers.cost_audit import CostCell, compare, wanted
 from prunebench.papers.published import PublishedRow, papers, read_published
-from prunebench.papers.structures import CountedStructure, PaperStructures, read_structures
+from prunebench.papers.structures import PaperStructures, read_structures
 
 NETWORK = {"architecture": "resnet56", "num_classes": 10, "image": [3, 32, 32]}
 EMPTY = dict.fromkeys(PublishedRow.model_fields, "")
@@ -227,20 +227,3 @@ def test_every_printed_cost_has_an_entry_and_every_entry_a_row() -> None:
         if (paper, index) not in used
     ]
     assert not idle
-
-
-def test_cells_are_counted_by_paper_and_status() -> None:
-    cells = judged(
-        [row(flops_m="30"), row(flops_m="31")],
-        thinned=HALF,
-        cells={"flops_m": {"by": {"of": "macs"}}},
-    )
-    assert tally(cells) == {"greg": {"agree": 1, "unexplained": 1}}
-
-
-def test_wanted_structures_are_those_of_rows_with_costs() -> None:
-    files = read_structures(["greg"])
-    rows = [r for r in read_published() if r.paper == "greg"]
-    found = wanted(rows, files)
-    assert all(isinstance(structure, CountedStructure) for structure in found)
-    assert len(found) == len(set(found)) == 20

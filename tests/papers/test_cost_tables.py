@@ -10,15 +10,16 @@ from prunebench.papers.cost_audit import CostCell
 from prunebench.papers.cost_rules import QUANTITIES
 from prunebench.papers.cost_tables import (
     NAMES,
+    NOTED_WORDS,
     as_row,
     base_rows,
     computed,
-    tally_rows,
+    tally,
     to_html,
     to_markdown,
     write_costs,
 )
-from prunebench.papers.published import read_published, select
+from prunebench.papers.published import NOTED, read_published, select
 from prunebench.papers.structures import CountedStructure
 
 ROW, OTHER = select(read_published(), paper="greg", table="Table 1", method="greg_1")[:2]
@@ -89,11 +90,23 @@ def test_the_computed_number_has_two_digits_more(
 
 
 def test_cells_are_counted_per_paper_and_in_all() -> None:
-    assert tally_rows(CELLS) == [
+    assert tally(CELLS) == [
         ["paper", "agree", "explained", "undetermined", "unexplained", "all"],
         ["greg", "1", "0", "1", "1", "3"],
         ["all", "1", "0", "1", "1", "3"],
     ]
+
+
+def test_memory_and_sparsity_have_lines_of_their_own() -> None:
+    assert tally([cell(column="memory_m"), cell()])[1:] == [
+        ["greg", "1", "0", "0", "0", "1"],
+        ["greg, memory", "1", "0", "0", "0", "1"],
+        ["all", "2", "0", "0", "0", "2"],
+    ]
+
+
+def test_every_noted_cost_has_a_word() -> None:
+    assert set(NOTED_WORDS) == set(NOTED)
 
 
 def test_markdown_has_a_table_per_printed_table() -> None:

@@ -1,4 +1,4 @@
-# What the papers print about costs, against recomputed structures: no data, no training, minutes.
+# Printed costs of the papers compared with recomputed ones: minutes, without data or training.
 
 
 localrules:

@@ -1,4 +1,4 @@
-"""Sub-commands about what the papers print."""
+"""Sub-commands about the papers' printed tables."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
 
 PublishedDir = Annotated[
-    Path | None, typer.Option("--published", help="Folder of CSVs; without it the installed ones.")
+    Path | None,
+    typer.Option("--published", help="Folder of CSV files of printed rows (default: installed)."),
 ]
-Paper = Annotated[str | None, typer.Option(help="Of one paper; all without it.")]
+Paper = Annotated[
+    str | None, typer.Option(help="Name of a paper, as in the CSV files (default: all).")
+]
 
 
 def costs(
     paper: Paper = None,
     published_dir: PublishedDir = None,
     structures: Annotated[
-        Path | None, typer.Option(help="Folder of YAML files; without it the installed ones.")
+        Path | None, typer.Option(help="Folder of YAML files of structures (default: installed).")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that count.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of counting processes.")] = 1,
     out: Out = RESULTS,
 ) -> None:
     """Compare the papers' printed costs with recomputed ones.
 
-    Writes costs.csv, costs.md and costs.html, a line per printed cell, and costs_bases.csv, a line
-    per base network. Nothing is trained.
+    Trains nothing. Writes costs.csv, costs.md and costs.html with a line per printed cost, and
+    costs_bases.csv with a line per base network.
     """
     from prunebench.papers.cost_audit import base_networks, compare, wanted
-    from prunebench.papers.cost_tables import base_rows, tally_rows, write_costs
+    from prunebench.papers.cost_tables import base_rows, tally, write_costs
     from prunebench.papers.published import papers, read_published, select
     from prunebench.papers.recount import count_all
     from prunebench.papers.structures import read_structures
@@ -46,29 +49,35 @@ def costs(
     bases = base_networks({name: entries[name] for name in papers(chosen)})
     counts = count_all([*wanted(chosen, entries), *bases.values()], workers)
     cells = compare(chosen, entries, counts, rows)
-    for line in tally_rows(cells):
-        typer.echo(f"{line[0]:<14}" + "".join(f"{text:>14}" for text in line[1:]))
+    for line in tally(cells):
+        typer.echo(f"{line[0]:<22}" + "".join(f"{text:>14}" for text in line[1:]))
     for path in write_costs(cells, base_rows(bases, counts), out):
         typer.echo(str(path))
 
 
 def published(
     paper: Paper = None,
-    table: Annotated[str | None, typer.Option(help="As printed: Table 1.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="All without it.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="As the paper calls it.")] = None,
-    method: Annotated[str | None, typer.Option(help="As printed, competitors too.")] = None,
-    own: Annotated[bool, typer.Option("--own", help="Without rows quoted from elsewhere.")] = False,
+    table: Annotated[
+        str | None, typer.Option(help='Table as printed, such as "Table 1" (default: all).')
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset of the rows (default: all).")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Network, by the paper's name (default: all).")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Method as printed, quoted ones included (default: all).")
+    ] = None,
+    own: Annotated[bool, typer.Option("--own", help="Exclude rows quoted from elsewhere.")] = False,
     published_dir: PublishedDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="A CSV file to write the rows to, instead of listing them.")
+        Path | None, typer.Option(help="CSV file to write instead of listing the rows.")
     ] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """List or export the rows that the papers print.
+    """List or export the rows of the papers' tables.
 
-    Behind a row stands the experiment that has it, and the data on which it was run (seeds).
+    Each row ends with its experiment, and the datasets it was run on with the number of runs.
     """
     from prunebench.papers.published import (
         one_line,

@@ -1,4 +1,4 @@
-"""Sub-commands that read results: collect, tables, figures; none imports torch."""
+"""Sub-commands that read results: collect, tables, figures. None imports torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def collect(
     results: Results = RESULTS,
     runs: Runs = None,
 ) -> None:
-    """Gather an experiment's runs into one runs.csv."""
+    """Collect the results of an experiment's runs into one runs.csv."""
     from prunebench.experiments.config import read_experiment
     from prunebench.report.collect import collect_to_csv
 
@@ -39,11 +39,14 @@ def collect(
 def tables(
     runs_csv: RunsCsv,
     out: Out,
-    title: Annotated[str | None, typer.Option(help="Above the table.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
+    ] = None,
 ) -> None:
-    """Write a runs.csv's summary as CSV, Markdown, LaTeX, HTML.
+    """Write the tables of a runs.csv: CSV, Markdown, LaTeX, HTML.
 
-    Runs that belong to a printed table are put beside it: published.csv, .md, .tex, .html.
+    summary_short.md has a row per method of the papers and per reference, at one ratio. Runs that
+    belong to a printed table are also compared with it: published.csv, .md, .tex and .html.
     """
     from prunebench.papers.comparison_table import write_comparison
     from prunebench.report.summary_table import write_summary

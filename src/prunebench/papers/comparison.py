@@ -1,9 +1,8 @@
-"""Printed rows beside our cells: joined by the experiment's names, judged by drops of accuracy.
+"""Compare the rows of a printed table with our cells, by their drops in accuracy.
 
-Which of our cells is which printed row, the experiment's key `published` says; its answer stands
-in runs.csv (`paper`, `table`, `printed`), so that the comparison follows from runs.csv alone. Rows
-are compared by what they cost, never by the ratio that a paper prints: a cell whose speedup is
-another one is not comparable, whatever its accuracy is.
+The experiment's key `published` assigns printed rows to cells; runs.csv holds the assignment in
+`paper`, `table` and `printed`, so that the comparison needs no other file. A cell is comparable
+with a row only if it has the row's speedup; the printed ratio is never compared.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from prunebench.report.runs_csv import CELL, UNPRUNED, json_cells, require
 Verdict = Literal["agrees", "differs", "undecided", "not comparable", "not run", "control", "base"]
 
 SPEEDUP_TOLERANCE = 0.04  # relative; GReg divides rounded counts: 15.195 is printed as 14.76
-WIDEST_INTERVAL = 1.0  # points on either side; a wider one would agree with almost anything
-BASELINE = "baseline"  # a method in the published tables: the network before it is pruned
-_KINDS = {  # ours -> the papers' for the same fraction
+WIDEST_INTERVAL = 1.0  # points on either side; almost anything agrees with a wider one
+BASELINE = "baseline"  # the method slug of the unpruned network in the published tables
+_KINDS = {  # our ratio_kind -> the papers' for the same fraction
     "units_per_group": ("filters_per_layer",),
     "units_global": ("filters_global",),
     "weights": ("weights",),
@@ -38,7 +37,7 @@ _KINDS = {  # ours -> the papers' for the same fraction
 
 @dataclass(frozen=True)
 class Ours:
-    """A cell over its seeds; accuracies in percent, drops in points."""
+    """One of our cells, averaged over seeds; accuracies in percent, drops in points."""
 
     dataset: str
     architecture: str
@@ -48,22 +47,22 @@ class Ours:
     ratio_kind: RatioKind
     n: int
     top1: float
-    top1_std: float  # NaN for n = 1, as all deviations
+    top1_std: float  # NaN for n = 1, like all deviations
     drop: float
     drop_std: float
     base_top1: float
-    speedup: float  # in multiply-accumulates, zeros that are still there not counted
+    speedup: float  # in multiply-accumulates without products with zeroed weights
     params_reduction_pct: float
-    epochs_scale: float  # 1 unless the experiment is shortened
+    epochs_scale: float  # below 1 in a shortened experiment
 
 
 _NAN = float("nan")
-NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *[_NAN] * 8)  # beside a row that was never run
+NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *[_NAN] * 8)  # for a row without runs
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A printed row, our cell, or both; what is not there is None."""
+    """A printed row, our cell, or both; None if missing."""
 
     printed: PublishedRow | None
     ours: Ours | None
@@ -76,9 +75,9 @@ class Compared:
 
 
 def compare(frame: pd.DataFrame, published: Sequence[PublishedRow]) -> list[Compared]:
-    """Return the printed rows of the runs' table, in its order, then our cells beside none.
+    """Return the printed rows of the runs' table in order, then our cells without a printed row.
 
-    Raises ResultError where runs.csv names no table, or one that is not among `published`.
+    Raises ResultError if runs.csv names no table, several, or one that is not in `published`.
     """
     require(frame, [*CELL, "paper", "table", "printed", "seed", "top1", "drop", "base_top1"])
     paper, table = _only(frame, "paper"), _only(frame, "table")
@@ -93,7 +92,7 @@ def compare(frame: pd.DataFrame, published: Sequence[PublishedRow]) -> list[Comp
     for ours, name in cells:
         fitting = [] if name is None else [i for i, r in enumerate(rows) if _fits(r, ours, name)]
         if ours.method == UNPRUNED and not fitting:
-            continue  # it stands above the table
+            continue  # the subtitle has its accuracy
         if name is not None and not fitting:
             reason = "the table has no such row"
             alone.append(Compared(None, ours, "not comparable", reason))
@@ -112,7 +111,7 @@ def _only(frame: pd.DataFrame, column: str) -> str:
 
 
 def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None]]:
-    """Yield each cell and the name of its printed row, None where it has none."""
+    """Yield each cell and the name of its printed row, None if it has none."""
     names = dict(zip(frame.index, json_cells(frame, "printed"), strict=True))
     for _, runs in frame.groupby(CELL, sort=False, dropna=False):
         first = runs.iloc[0]
@@ -137,7 +136,7 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
 
 
 def _fits(row: PublishedRow, ours: Ours, name: Mapping[str, Any]) -> bool:
-    """Whether a printed row is the one that a cell is named after."""
+    """Whether a cell's `printed` name means this row."""
     if row.architecture != name["architecture"]:
         return False
     if not row.is_named(name["method"], name["setting"], name["ratio"]):
@@ -146,7 +145,7 @@ def _fits(row: PublishedRow, ours: Ours, name: Mapping[str, Any]) -> bool:
 
 
 def same_ratio(row: PublishedRow, ratio: float, kind: str) -> bool:
-    """Whether a printed ratio is ours; a row without one fits ratio 0 and what has no ratio."""
+    """Whether the printed ratio equals ours; a row without one fits ratio 0 and no ratio."""
     if row.ratio_printed is None:
         return math.isnan(ratio) or ratio == 0
     if math.isnan(ratio) or row.ratio_kind_printed not in _KINDS.get(kind, ()):
@@ -158,7 +157,7 @@ def same_ratio(row: PublishedRow, ratio: float, kind: str) -> bool:
 
 
 def _nearest_data(fitting: list[int], rows: Sequence[PublishedRow], ours: Ours) -> list[int]:
-    """Return the rows on our data set; where there are none, those on any: the data were moved."""
+    """Return the rows on our dataset, or all if there are none: the experiment was moved."""
     return [i for i in fitting if rows[i].dataset == ours.dataset] or fitting
 
 
@@ -186,8 +185,9 @@ def _judged(row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours | None) 
 def half_interval(std: float, n: int, printed_std: float) -> float:
     """Return half the 95 % interval of a difference of drops, in points.
 
-    Student's t with n - 1 degrees of freedom over the standard error of our mean and the printed
-    deviation, which is taken whole since papers seldom say over how many runs.
+    Student's t with n - 1 degrees of freedom, times the root of the squared standard error of our
+    mean plus the squared printed deviation. The latter is not divided by a number of runs, since
+    papers seldom state it.
 
     >>> round(half_interval(0.1, 3, 0.0), 3)
     0.248
@@ -197,7 +197,7 @@ def half_interval(std: float, n: int, printed_std: float) -> float:
 
 
 def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | None:
-    """Return the base accuracy of a row: its own, or that of the table's unpruned network."""
+    """Return a row's base accuracy: its own, or the table's unpruned network's."""
     if row.base_top1 is not None:
         return float(row.base_top1)
     bases = [float(r.top1) for r in _baselines(row, rows) if r.top1 is not None]
@@ -205,15 +205,15 @@ def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | No
 
 
 def _baselines(row: PublishedRow, rows: Sequence[PublishedRow]) -> list[PublishedRow]:
-    """Return the rows of the same network before it is pruned."""
+    """Return the rows of the same network without pruning."""
     place = (row.dataset, row.architecture)
     return [r for r in rows if (r.dataset, r.architecture) == place and r.method == BASELINE]
 
 
 def speedup_by_flops(row: PublishedRow, rows: Sequence[PublishedRow]) -> tuple[float, float] | None:
-    """Return from where to where the speedup lies that a row's FLOPs and its base's leave open.
+    """Return the bounds of the speedup that follow from the printed FLOPs of a row and its base.
 
-    A count's last digit that is not 0 is taken for rounded: 90 is 85 to 95.
+    The last digit of a count that is not 0 is assumed to be rounded: 90 means 85 to 95.
     """
     base = next((r.flops_m for r in _baselines(row, rows) if r.flops_m is not None), None)
     if base is None or row.flops_m is None:

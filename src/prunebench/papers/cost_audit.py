@@ -7,7 +7,6 @@ structure is not known, and is unexplained otherwise.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -230,11 +229,3 @@ class _Judge:
             f"published_structures/{row.paper}.yaml: {row.table}, {row.architecture}, {row.method}"
         )
         return ConfigError(f"{where}: {problem}")
-
-
-def tally(cells: Iterable[CostCell]) -> dict[str, Counter[str]]:
-    """Return the number of cells of each paper by status."""
-    counts: dict[str, Counter[str]] = {}
-    for cell in cells:
-        counts.setdefault(cell.row.paper, Counter())[cell.status] += 1
-    return counts

@@ -1,25 +1,32 @@
-"""The table of printed costs, cell by cell, as CSV, Markdown and HTML."""
+"""The printed costs and their status as CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from prunebench.core.files import write_csv, write_text
-from prunebench.papers.cost_audit import STATUSES, CostCell, Counts, tally
+from prunebench.papers.cost_audit import STATUSES, CostCell, Counts
 from prunebench.papers.cost_rules import QUANTITIES, quantum_of
 from prunebench.papers.structures import CountedStructure
 from prunebench.report.table import DASH
 from prunebench.report.table_formats import html_page, markdown_table
 
-TITLE = "The papers' printed costs against recomputed ones"
+TITLE = "Printed and recomputed costs of the papers"
 LEGEND = (
-    "agree: equal to the printed digits, under the convention beside them; explained: differs, and "
-    "the reason's rule yields the printed digits; undetermined: the structure follows from "
-    "training or is not given; unexplained: no rule found. Nothing here is trained. Tables that "
-    "begin with context or name another source are quoted from elsewhere."
+    "Every cost that the papers print, recomputed from the recipes without training. agree: the "
+    "paper's own convention yields the printed digits; explained: another rule does, which the "
+    "reason names; undetermined: the structure depends on training or is not given; unexplained: "
+    "no known rule yields the printed digits. Tables that begin with context or name another "
+    "source are quoted from elsewhere."
 )
+TALLY_LEGEND = (
+    "The line of a paper counts printed operations, parameters, their reductions, and theoretical "
+    "speedups. Memory and sparsity, which two papers print in addition, have lines of their own."
+)
+NOTED_WORDS = {"memory_m": "memory", "sparsity_pct": "sparsity"}
 NAMES = (
     "paper",
     "table",
@@ -35,8 +42,6 @@ NAMES = (
     "reason",
 )
 NUMBERS = ("printed", "computed")
-
-
 BASE_NAMES = ("paper", "data", "printed_as", "network", "image", *QUANTITIES)
 Bases = Sequence[Mapping[str, str]]
 
@@ -53,7 +58,7 @@ def write_costs(cells: Sequence[CostCell], bases: Bases, out: Path) -> list[Path
 def base_rows(
     networks: Mapping[tuple[str, str], CountedStructure], counts: Counts
 ) -> list[dict[str, str]]:
-    """Return what each base network costs in every convention, as texts by column."""
+    """Return the cost of each base network in every convention, as text by column."""
     rows = []
     for (paper, name), network in networks.items():
         data, _, printed_as = name.partition("/")
@@ -64,7 +69,7 @@ def base_rows(
 
 
 def as_row(cell: CostCell) -> dict[str, str]:
-    """Return a cell as texts by column; `ratio` is the published file's."""
+    """Return a cell as text by column; `ratio` is the printed ratio."""
     row = cell.row
     return {
         "paper": row.paper,
@@ -83,28 +88,36 @@ def as_row(cell: CostCell) -> dict[str, str]:
 
 
 def computed(cell: CostCell) -> str:
-    """Return the computed number with two digits more than are printed."""
+    """Return the computed number with two digits more than the printed one."""
     if cell.computed is None:
         return ""
     decimals = -int(quantum_of(cell.printed).as_tuple().exponent)
     return f"{cell.computed:.{max(0, decimals) + 2}f}"
 
 
-def tally_rows(cells: Sequence[CostCell]) -> list[list[str]]:
-    """Return a header, a line per paper and one for all: counts by status."""
-    lines = [["paper", *STATUSES, "all"]]
-    counts = tally(cells)
-    for paper, by_status in counts.items():
-        numbers = [by_status[status] for status in STATUSES]
-        lines.append([paper, *(str(n) for n in (*numbers, sum(numbers)))])
-    sums = [sum(by_status[status] for by_status in counts.values()) for status in STATUSES]
-    lines.append(["all", *(str(n) for n in (*sums, sum(sums)))])
-    return lines
+def tally(cells: Sequence[CostCell]) -> list[list[str]]:
+    """Return a header, a line of counts by status per paper, and one for all.
+
+    Memory and sparsity have no column in the published tables; they follow in lines of their own.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.column in NOTED_WORDS):
+        name = cell.row.paper
+        if cell.column in NOTED_WORDS:
+            name += f", {NOTED_WORDS[cell.column]}"
+        counts.setdefault(name, Counter())[cell.status] += 1
+    counts["all"] = sum(counts.values(), Counter())
+    lines = [
+        [name, *(str(by_status[status]) for status in STATUSES), str(by_status.total())]
+        for name, by_status in counts.items()
+    ]
+    return [["paper", *STATUSES, "all"], *lines]
 
 
 def to_markdown(cells: Sequence[CostCell], bases: Bases) -> str:
-    """Return the counts, every cell per paper and table, and the base networks."""
-    parts = [f"# {TITLE}\n", LEGEND + "\n", markdown_table(tally_rows(cells), numbers=range(1, 6))]
+    """Return the tally, every cell by paper and table, and the base networks."""
+    parts = [f"# {TITLE}\n", f"{LEGEND}\n", markdown_table(tally(cells), numbers=range(1, 6))]
+    parts.append(f"{TALLY_LEGEND}\n")
     shown = [name for name in NAMES if name not in ("paper", "table")]
     numbers = [shown.index(name) for name in NUMBERS]
     for (paper, table), group in groupby(cells, key=lambda c: (c.row.paper, c.row.table)):
@@ -128,8 +141,8 @@ def to_html(cells: Sequence[CostCell], bases: Bases) -> str:
         "costs.html.j2",
         title=TITLE,
         legend=LEGEND,
-        statuses=STATUSES,
-        tallies=list(tally(cells).items()),
+        tally=tally(cells),
+        tally_legend=TALLY_LEGEND,
         papers=papers,
         names=NAMES[1:],
         bases=bases,

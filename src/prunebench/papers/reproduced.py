@@ -1,4 +1,4 @@
-"""Which printed rows have an experiment, and which of them were run, on which data."""
+"""Find the experiment of each printed row, and the finished runs of it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from prunebench.report.runs_csv import UNPRUNED
 
 @dataclass(frozen=True)
 class RowState:
-    """What is there for a printed row."""
+    """The experiment of a printed row, and its finished runs."""
 
-    experiment: str = ""  # empty: none has it
-    seeds: Mapping[str, int] | None = None  # finished runs by data set, moved ones too
-    declared: bool = False  # the experiment cannot be run here yet
+    experiment: str = ""  # empty if there is none
+    seeds: Mapping[str, int] | None = None  # finished runs by dataset, moved experiments included
+    declared: bool = False  # the experiment cannot run yet
 
     def __str__(self) -> str:
-        """Return the state in words, nothing where no experiment has the row."""
+        """Return the state in words; empty if there is no experiment."""
         if not self.experiment:
             return ""
         if self.declared:
-            return f"{self.experiment}, declared: training detectors is not built"
+            return f"{self.experiment}, declared only: training detectors is not supported yet"
         runs = ", ".join(f"{data} ({n})" for data, n in (self.seeds or {}).items())
         return f"{self.experiment}, " + (f"run on {runs}" if runs else "not run")
 
@@ -36,7 +36,7 @@ class RowState:
 def states(rows: Sequence[PublishedRow], config_dir: Path, results: Path) -> list[RowState]:
     """Return the state of each row, from the experiment files and the finished runs.
 
-    A run counts as finished once its training.json is there.
+    A run with a training.json is finished.
     """
     names = [path.stem for path in sorted((config_dir / "experiments").glob("*.yaml"))]
     configs = {name: read_experiment(config_dir, name) for name in names}
@@ -60,7 +60,7 @@ def _state(
 
 
 def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
-    """Yield network/method/setting/ratio, as in paths or patterns, of each cell that is the row."""
+    """Yield network/method/setting/ratio of each cell of the row, as in paths or as a pattern."""
     published = config.published
     if published is None or (published.paper, published.table) != (row.paper, row.table):
         return
@@ -82,7 +82,7 @@ def _places(row: PublishedRow, config: ExperimentConfig) -> Iterator[str]:
 def _cells(
     row: PublishedRow, config: ExperimentConfig, method: str, printed: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield settings and ratios of a method that the row prints; all where the file names one."""
+    """Yield a method's (setting, ratio) pairs that fit the row; all if `printed` has a ratio."""
     known = config.methods[method]
     named = printed.count("/") == 2
     for setting, own in known.settings.items():
@@ -101,7 +101,7 @@ def _cells(
 def _finished(
     experiment: str, places: Sequence[str], config_dir: Path, results: Path
 ) -> Iterator[str]:
-    """Yield the data set of each finished run, of the experiment and of its moved forms."""
+    """Yield the dataset of each finished run of the experiment and of its overridden forms."""
     for folder in sorted(results.glob(f"{experiment}*")):
         if split_override(config_dir / "experiments", folder.name)[0] != experiment:
             continue
