@@ -86,7 +86,7 @@ class EarlyBirdOptions(OrthonormalityOptions, RankingOptions):
     )
 
     @model_validator(mode="after")
-    def _a_schedule_goes_on_where_it_stands(self) -> EarlyBirdOptions:
+    def _check_schedule(self) -> EarlyBirdOptions:
         if self.ticket == "best" and self.schedule == "continue":
             raise ValueError("ticket 'best' returns to an earlier epoch: it needs schedule 'anew'")
         if self.draw == "fixed" and self.schedule == "continue":

@@ -116,7 +116,7 @@ class GReg2Options(GRegOptions):
     )
 
     @model_validator(mode="after")
-    def _picking_comes_first(self) -> GReg2Options:
+    def _check_pick_ceiling(self) -> GReg2Options:
         if self.pick_ceiling >= self.ceiling:
             raise ValueError(
                 f"pick_ceiling {self.pick_ceiling} must lie below the ceiling {self.ceiling}"

@@ -7,7 +7,7 @@ the unit with the least sum per saved memory or computation is silenced: the wei
 become zero. At the target all silent units are removed and the network is fine-tuned.
 
 Paper and codes differ in linear layers, the last unit and the memory of grouped convolutions; each
-of these is an option. The defaults are the paper's rules, which made its numbers, with two
+of these is an option. The defaults are the paper's rules, which produced its numbers, with two
 exceptions: the last unit of a group stays (MMRazor's rule), and memory and computation are those
 that really disappear. The paper's sums differ from them if a unit has several channels or a layer
 both produces and reads it.
@@ -193,14 +193,14 @@ class GroupFisher(Method[GroupFisherOptions]):
         return {name: group for name, group in found.items() if self._is_candidate(run, group)}
 
     def _is_candidate(self, run: Run, group: ChannelGroup) -> bool:
-        reading, made = readers(group), producers(group)
+        reading, producing = readers(group), producers(group)
         if self.options.linear == "protected" and any(is_linear(run.graph, m) for m in reading):
             return False
         if self.options.linear == "ignored":
-            reading, made = _not_linear(run, reading), _not_linear(run, made)
+            reading, producing = _not_linear(run, reading), _not_linear(run, producing)
         passing = any(member.role == "pass" for member in reading)
-        is_isolated = len(reading) == len(made) == 1 and not passing
-        return bool(reading and made) and (self.options.coupled or is_isolated)
+        is_isolated = len(reading) == len(producing) == 1 and not passing
+        return bool(reading and producing) and (self.options.coupled or is_isolated)
 
     def before_phase(self, run: Run) -> None:
         """Start with all units kept; raise TrainingError if the target is out of reach."""

@@ -127,7 +127,7 @@ class SoftOptions(MethodOptions):
     )
 
     @model_validator(mode="after")
-    def _norms_belong_to_filters(self) -> SoftOptions:
+    def _check_norms(self) -> SoftOptions:
         if self.scope == "weight" and self.norms == "decay":
             raise ValueError("norms 'decay' needs whole filters, not scope 'weight'")
         return self

@@ -1,4 +1,4 @@
-"""Pruning ratios of layers by IncReg's rule: a layer's share of the computation, and redundancy.
+"""Pruning ratios of layers by IncReg's rule, from their computation and their redundancy.
 
 Source: the script repository of IncReg's first author (MingSun-Tse/Scripts, 2018-08-31). Each layer
 has a share of the multiply-accumulates and errors of reconstruction from its principal components.

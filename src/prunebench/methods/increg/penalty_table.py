@@ -151,7 +151,7 @@ def new_state(
 
 
 class PenaltyTable:
-    """Operations on a state made by `new_state`; they change nothing else.
+    """Operations on a state made by `new_state`; all that must be saved is in that state.
 
     Attributes
     ----------
