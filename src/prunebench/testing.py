@@ -283,12 +283,18 @@ def begin(
 
 
 def backward(run: RunState) -> None:
-    """Set the gradients of the mean loss over all training images, as a step of the loop does."""
+    """Set the gradients of the mean loss over a batch, as a step of the loop does before its hooks.
+
+    The batch is the first one of the training images, of the size in the phase's recipe; all
+    images in a phase without training.
+    """
     split = run.dataset.train
     assert isinstance(split, Split)
+    n = run.phase.recipe.batch_size if run.phase.recipe else len(split)
+    images, labels = split.images[:n] / 255, split.labels[:n]
     run.model.zero_grad()
-    run.portion = portion(len(split))
-    F.cross_entropy(run.model(split.images / 255).float(), split.labels).backward()  # type: ignore[no-untyped-call]
+    run.portion = portion(len(labels))
+    F.cross_entropy(run.model(images).float(), labels).backward()  # type: ignore[no-untyped-call]
 
 
 def prune(method: Method[Any], budget: Budget, run: RunState | None = None) -> RunState:

@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.channels.groups import Member
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind, with_norms
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError
-from tests.methods.conftest import named, small_resnet
+from prunebench.models.registry import build
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
 
 class PreActivation(nn.Module):
@@ -28,12 +31,17 @@ class PreActivation(nn.Module):
 
 
 @pytest.fixture
+def resnet_run() -> RunState:
+    """ResNet-20 on 8x8 images."""
+    return testing.start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
+
+
+@pytest.fixture
 def pre_activation_net() -> nn.Module:
     return PreActivation()
 
 
-def test_every_convolution_of_a_resnet_is_a_layer() -> None:
-    resnet_run = small_resnet()
+def test_every_convolution_of_a_resnet_is_a_layer(resnet_run: RunState) -> None:
     layers = convolutions(resnet_run.graph)
     assert [f"{path}.weight" for path in layers] == [
         name for name, p in resnet_run.params.items() if p.ndim == 4
@@ -43,18 +51,19 @@ def test_every_convolution_of_a_resnet_is_a_layer() -> None:
 
 
 def test_a_convolution_that_makes_the_output_is_no_layer() -> None:
-    net = named(conv=nn.Conv2d(1, 3, 1), head=nn.Conv2d(3, 2, 1))
+    net = named_layers(conv=nn.Conv2d(1, 3, 1), head=nn.Conv2d(3, 2, 1))
     assert list(convolutions(trace(net, torch.ones(1, 1, 2, 2)))) == ["conv"]
 
 
 def test_filters_of_a_transposed_convolution_lie_on_its_second_dimension() -> None:
-    net = named(down=nn.Conv2d(1, 4, 2), up=nn.ConvTranspose2d(4, 5, 2), head=nn.Conv2d(5, 2, 1))
+    net = named_layers(
+        down=nn.Conv2d(1, 4, 2), up=nn.ConvTranspose2d(4, 5, 2), head=nn.Conv2d(5, 2, 1)
+    )
     layers = convolutions(trace(net, torch.ones(1, 1, 4, 4)))
     assert (layers["up"].n_units, layers["up"].members[0].dim) == (5, 1)
 
 
-def test_norms_of_a_resnet_are_found_inside_of_sums_too() -> None:
-    resnet_run = small_resnet()
+def test_norms_of_a_resnet_are_found_inside_of_sums_too(resnet_run: RunState) -> None:
     norms = norms_behind(resnet_run.model, resnet_run.example)
     assert norms == {path: path.replace("conv", "bn") for path in convolutions(resnet_run.graph)}
 
@@ -76,8 +85,7 @@ def test_norms_that_share_a_convolution_are_not_told_apart() -> None:
     assert norms_behind(Shared(), torch.ones(1, 1, 2, 2)) == {}
 
 
-def test_looking_for_norms_leaves_the_network_as_it_was() -> None:
-    resnet_run = small_resnet()
+def test_looking_for_norms_leaves_the_network_as_it_was(resnet_run: RunState) -> None:
     before = {name: tensor.clone() for name, tensor in resnet_run.model.state_dict().items()}
     norms_behind(resnet_run.model, torch.rand(2, 1, 8, 8))
     after = resnet_run.model.state_dict()

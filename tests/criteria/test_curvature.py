@@ -6,20 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.criteria.curvature import RDT, GraSP
-from tests.methods.conftest import FakeRun, named
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
 
-def tiny_run() -> FakeRun:
+def tiny_run() -> RunState:
     """Convolution 1 -> 2 with bias, classifier of three classes; double precision."""
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         conv=nn.Conv2d(1, 2, 2),
         act=nn.Tanh(),
         flatten=nn.Flatten(),
         fc=nn.Linear(2, 3),
     )
-    return FakeRun(model.double(), torch.zeros(1, 1, 2, 2, dtype=torch.float64))
+    return testing.start(model.double(), image=(1, 2, 2))
 
 
 def test_rdt_is_the_relative_sensitivity_of_the_outputs() -> None:
@@ -49,7 +51,7 @@ def test_a_layer_that_no_output_feels_scores_zero() -> None:
     assert found.tolist() == [0.0, 0.0]
 
 
-def mean_loss(run: FakeRun, vector: Tensor, criterion: GraSP, T: float) -> Tensor:
+def mean_loss(run: RunState, vector: Tensor, criterion: GraSP, T: float) -> Tensor:
     """The mean over classes of the loss, as a function of all parameters in one vector."""
     params, at = {}, 0
     for name, parameter in run.params.items():
@@ -78,7 +80,7 @@ def test_grasp_is_the_weight_times_hessian_times_gradient() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-def test_grasp_has_a_sign(resnet_run: FakeRun) -> None:
+def test_grasp_has_a_sign(resnet_run: RunState) -> None:
     found = GraSP(samples=2).scores(resnet_run, resnet_run.graph.groups)
     assert min(float(scores.min()) for scores in found.values()) < 0
 

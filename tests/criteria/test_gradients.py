@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.channels.groups import ChannelGroup
 from prunebench.core.errors import TrainingError
 from prunebench.criteria import gradients as gradient_scores
@@ -22,7 +23,8 @@ from prunebench.criteria.gradients import (
     sum_of_squares,
 )
 from prunebench.criteria.weights import L1, L2, BNScale
-from tests.methods.conftest import FakeRun, named
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 from tests.methods.projected_resnet import small
 
 WEIGHTS = [[1.0, -2.0, 0.5], [0.5, 0.5, -1.0]]
@@ -33,7 +35,7 @@ FEW = {"samples": 10, "batch": 4}
 def net(*, bias: bool) -> nn.Sequential:
     """Stem 1 -> 3, convolution 3 -> 2, batch norm, classifier."""
     torch.manual_seed(0)
-    return named(
+    return named_layers(
         stem=nn.Conv2d(1, 3, 1),
         conv=nn.Conv2d(3, 2, 1, bias=bias),
         norm=nn.BatchNorm2d(2),
@@ -42,9 +44,9 @@ def net(*, bias: bool) -> nn.Sequential:
     )
 
 
-def example_run(*, bias: bool = False) -> FakeRun:
+def example_run(*, bias: bool = False) -> RunState:
     """The weights of E4, gamma and beta of E5."""
-    run = FakeRun(net(bias=bias), torch.zeros(1, 1, 2, 2))
+    run = testing.start(net(bias=bias), image=(1, 2, 2))
     with torch.no_grad():
         run.params["conv.weight"].copy_(torch.tensor(WEIGHTS)[..., None, None])
         run.params["norm.weight"].copy_(torch.tensor([0.8, -0.3]))
@@ -69,7 +71,7 @@ def example_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def conv_group(run: FakeRun) -> dict[str, ChannelGroup]:
+def conv_group(run: RunState) -> dict[str, ChannelGroup]:
     return {"conv": run.graph.groups["conv"]}
 
 
@@ -113,8 +115,8 @@ def test_batch_norm_scales_of_example_e5() -> None:
 
 def test_division_by_the_fan_in_of_example_e5() -> None:
     # VGG's first layer: 3 x 3 x 3 weights
-    model = named(conv=nn.Conv2d(3, 2, 3), norm=nn.BatchNorm2d(2), head=nn.Conv2d(2, 2, 1))
-    run = FakeRun(model, torch.zeros(1, 3, 3, 3))
+    model = named_layers(conv=nn.Conv2d(3, 2, 3), norm=nn.BatchNorm2d(2), head=nn.Conv2d(2, 2, 1))
+    run = testing.start(model, image=(3, 3, 3))
     with torch.no_grad():
         run.params["norm.weight"].copy_(torch.tensor([0.8, -0.3]))
     found = BNScale(by_fan_in=True).scores(run, run.graph.groups)["conv"]
@@ -122,32 +124,32 @@ def test_division_by_the_fan_in_of_example_e5() -> None:
 
 
 # --- gradients of a live network
-def data(run: FakeRun, criterion: DataCriterion) -> tuple[Tensor, Tensor]:
+def data(run: RunState, criterion: DataCriterion) -> tuple[Tensor, Tensor]:
     """Return all images of a criterion as one batch."""
     batches = list(run.samples(criterion.needs))
     assert len(batches) == 3
     return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
-def reference(run: FakeRun, criterion: DataCriterion) -> Mapping[str, Tensor]:
+def reference(run: RunState, criterion: DataCriterion) -> Mapping[str, Tensor]:
     """Return gradients of the mean loss over all images, by the framework's usual way."""
     images, labels = data(run, criterion)
     run.model.eval()
-    F.cross_entropy(run.model(images), labels).backward()
+    F.cross_entropy(run.model(images).float(), labels).backward()  # as criteria do
     found = {name: p.grad.clone() for name, p in run.params.items() if p.grad is not None}
     run.model.zero_grad()
     run.model.train()
     return found
 
 
-def test_gradients_are_means_over_images_not_batches(resnet_run_float64: FakeRun) -> None:
+def test_gradients_are_means_over_images_not_batches(resnet_run_float64: RunState) -> None:
     run, criterion = resnet_run_float64, Fisher(**FEW)  # batches of 4, 4, 2
     found = mean_gradients(run, run.params, criterion.needs)
     wanted = reference(run, criterion)
     torch.testing.assert_close(found, dict(wanted))
 
 
-def test_fisher_squares_once_over_all_images(resnet_run_float64: FakeRun) -> None:
+def test_fisher_squares_once_over_all_images(resnet_run_float64: RunState) -> None:
     run, criterion = resnet_run_float64, Fisher(**FEW)
     gradients = reference(run, criterion)
     name, weight = "stages.1.0.conv1", "stages.1.0.conv1.weight"
@@ -157,7 +159,7 @@ def test_fisher_squares_once_over_all_images(resnet_run_float64: FakeRun) -> Non
 
 
 def test_fisher_of_a_residual_stream_sums_its_layers_before_the_square() -> None:
-    run = FakeRun(small().double(), torch.zeros(1, 3, 4, 4, dtype=torch.float64))
+    run = testing.start(small().double(), image=(3, 4, 4))
     criterion = Fisher(**FEW)
     gradients = reference(run, criterion)
     group = run.graph.groups["stages.1.0.conv2"]  # two second convolutions, a shortcut
@@ -174,7 +176,7 @@ def test_fisher_of_a_residual_stream_sums_its_layers_before_the_square() -> None
     torch.testing.assert_close(score("first"), terms[0] ** 2)
 
 
-def test_tfo_multiplies_the_scale_with_its_gradient(resnet_run_float64: FakeRun) -> None:
+def test_tfo_multiplies_the_scale_with_its_gradient(resnet_run_float64: RunState) -> None:
     run, criterion = resnet_run_float64, TFO(**FEW)
     with torch.no_grad():
         run.params["stages.1.0.bn1.weight"].normal_()
@@ -184,7 +186,7 @@ def test_tfo_multiplies_the_scale_with_its_gradient(resnet_run_float64: FakeRun)
     torch.testing.assert_close(found, wanted.detach())
 
 
-def test_taylor_squares_each_weight_and_averages_over_batches(resnet_run_float64: FakeRun) -> None:
+def test_taylor_squares_each_weight_and_averages_over_batches(resnet_run_float64: RunState) -> None:
     run, criterion = resnet_run_float64, Taylor(**FEW)
     weight = run.params["stages.1.0.conv1.weight"]
     scores = []
@@ -213,14 +215,14 @@ def test_a_group_without_batch_norm_is_named(criterion: TFO | BNScale) -> None:
 
 def test_a_depthwise_layer_has_the_scores_of_the_one_it_reads() -> None:
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 2, 1),
         norm=nn.BatchNorm2d(2),
         depthwise=nn.Conv2d(2, 2, 1, groups=2),
         norm2=nn.BatchNorm2d(2),
         head=nn.Conv2d(2, 2, 1),
     )
-    run = FakeRun(model, torch.zeros(1, 1, 2, 2))
+    run = testing.start(model, image=(1, 2, 2))
     with torch.no_grad():
         run.params["norm.weight"].copy_(torch.tensor([3.0, 1.0]))
         run.params["norm2.weight"].copy_(torch.tensor([1.0, 7.0]))

@@ -3,18 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.criteria.masks import MaskFisher, places
-from prunebench.experiments.phases import Phase
+from prunebench.training.run import RunState
 from tests.criteria.test_mask_gradients import Everything, gate_gradients
-from tests.methods.conftest import FakeRun
 
 
 @pytest.fixture
-def run() -> FakeRun:
+def run() -> RunState:
     torch.manual_seed(0)
-    run = FakeRun(Everything().double(), torch.randn(1, 2, 4, 4, dtype=torch.float64))
-    run.phase = Phase(name="select")
-    return run
+    return testing.start(Everything().double(), image=(2, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +21,7 @@ def run() -> FakeRun:
     # reads it with 6, head with 2 x 9, at 16 places and at 4 of the smaller level
     [("none", 1), ("memory", 3 * 16), ("macs", 16 * (2 + 9 + 6 + 6 + 18) + 4 * 18)],
 )
-def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem: int) -> None:
+def test_score_is_that_of_gates_multiplied_in(run: RunState, normalize: str, stem: int) -> None:
     criterion = MaskFisher(samples=5, batch=3, normalize=normalize)  # type: ignore[arg-type]
     scores = criterion.scores(run, run.graph.groups)
     batches = list(run.samples(criterion.needs))
@@ -35,7 +33,8 @@ def test_score_is_that_of_gates_multiplied_in(run: FakeRun, normalize: str, stem
     )  # the loss is float32
 
 
-def test_the_network_is_left_as_it_was(run: FakeRun) -> None:
+def test_the_network_is_left_as_it_was(run: RunState) -> None:
+    hooks = [len(module._forward_pre_hooks) for module in run.model.modules()]
     MaskFisher(samples=4, batch=4).scores(run, run.graph.groups)
     assert all(parameter.grad is None for parameter in run.params.values())
-    assert not any(module._forward_pre_hooks for module in run.model.modules())
+    assert [len(module._forward_pre_hooks) for module in run.model.modules()] == hooks

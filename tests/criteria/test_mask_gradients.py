@@ -10,7 +10,7 @@ from prunebench.channels.groups import Member
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ModelError
 from prunebench.criteria.masks import MaskGradients, input_channels, places, readers
-from tests.methods.conftest import named
+from prunebench.testing import named_layers
 
 
 class Everything(nn.Module):
@@ -205,7 +205,7 @@ def test_channels_of_a_layer_s_input(
 
 
 def test_evaluation_is_not_watched() -> None:
-    model = named(stem=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 1, 1))
     gradients = watched(model, torch.ones(1, 1, 1, 1), batch=2)
     with torch.no_grad():
         assert model(torch.ones(3, 1, 1, 1)).shape == (3, 1, 1, 1)
@@ -213,7 +213,7 @@ def test_evaluation_is_not_watched() -> None:
 
 
 def test_an_input_without_gradient_is_named() -> None:
-    model = named(stem=nn.Conv2d(1, 2, 1).requires_grad_(False), head=nn.Conv2d(2, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 2, 1).requires_grad_(False), head=nn.Conv2d(2, 1, 1))
     watched(model, torch.ones(1, 1, 1, 1), batch=2)
     with pytest.raises(ModelError, match="the input of 'head' has no gradient"):
         model(torch.ones(2, 1, 1, 1))
@@ -229,7 +229,11 @@ def test_a_weight_of_another_kind_of_module_is_named() -> None:
             return nn.functional.conv2d(x, self.weight)
 
     with pytest.raises(ModelError, match="'head' is a Own; mask gradients need the input"):
-        watched(named(stem=nn.Conv2d(1, 2, 1), head=Own()), torch.ones(1, 1, 1, 1), batch=2)
+        watched(
+            named_layers(stem=nn.Conv2d(1, 2, 1), head=Own()),
+            torch.ones(1, 1, 1, 1),
+            batch=2,
+        )
 
 
 def test_a_layer_that_is_passed_by_is_named() -> None:
@@ -248,7 +252,7 @@ def test_a_layer_that_is_passed_by_is_named() -> None:
 
 
 def test_a_layer_under_two_names_is_watched_once() -> None:
-    model = named(stem=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1), again=nn.Conv2d(2, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1), again=nn.Conv2d(2, 1, 1))
     model.twin = model.again
     model.forward = lambda x: model.twin(model.head(model.stem(x)))
     gradients = watched(model, torch.ones(1, 1, 1, 1), batch=1)

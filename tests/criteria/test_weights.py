@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.criteria.weights import FPGM, L1, L2, median_scores
 from prunebench.experiments.phases import Budget
 from prunebench.methods.one_shot import one_shot
-from tests.methods.conftest import FakeRun
+from prunebench.training.run import RunState
 from tests.methods.projected_resnet import small
 
 # example X8 of the notes on soft filter pruning
@@ -54,7 +55,7 @@ def test_the_mean_and_the_sum_of_magnitudes() -> None:
     ("ratio", "norm_rate", "removed"), [(0.4, 1.0, 6), (0.4, 0.7, 4 + 1), (0.2, 0.7, 3)]
 )
 def test_rates_are_rounded_down_each_on_its_own(
-    ratio: float, norm_rate: float, removed: int, resnet_run: FakeRun
+    ratio: float, norm_rate: float, removed: int, resnet_run: RunState
 ) -> None:
     # of 16: floor(6.4); floor(4.8) by norm and floor(1.6) by distance; floor(3.2) by norm
     method = one_shot(FPGM)(one_shot(FPGM).Options(norm_rate=norm_rate))
@@ -63,12 +64,12 @@ def test_rates_are_rounded_down_each_on_its_own(
 
 
 @pytest.fixture
-def stream_run() -> FakeRun:
+def stream_run() -> RunState:
     """A stream of eight units that two second convolutions and a shortcut produce."""
-    return FakeRun(small(), torch.zeros(1, 3, 4, 4))
+    return testing.start(small(), image=(3, 4, 4))
 
 
-def test_a_residual_stream_is_ranked_as_asked(stream_run: FakeRun) -> None:
+def test_a_residual_stream_is_ranked_as_asked(stream_run: RunState) -> None:
     group = stream_run.graph.groups["stages.1.0.conv2"]
     rows = [stream_run.params[w].detach().flatten(1) for w in group.producers]
     groups = {group.name: group}
@@ -83,7 +84,7 @@ def test_a_residual_stream_is_ranked_as_asked(stream_run: FakeRun) -> None:
     torch.testing.assert_close(score("first"), norms[0])
 
 
-def test_distances_of_a_stream_are_of_its_filters_side_by_side(stream_run: FakeRun) -> None:
+def test_distances_of_a_stream_are_of_its_filters_side_by_side(stream_run: RunState) -> None:
     group = stream_run.graph.groups["stages.1.0.conv2"]
     rows = torch.cat([stream_run.params[w].detach().flatten(1) for w in group.producers], dim=1)
     found = FPGM().scores(stream_run, {group.name: group})[group.name]

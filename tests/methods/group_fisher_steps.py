@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher
-
-from .conftest import FakeRun
+from prunebench.training.batches import portion
+from prunebench.training.run import RunState
 
 
 def fisher(**options: Any) -> GroupFisher:
@@ -26,12 +27,10 @@ def phases(
 
 
 def begin(
-    method: GroupFisher, run: FakeRun, recipe: Recipe, ratio: float = 0.0, kind: Any = "macs"
+    method: GroupFisher, run: RunState, recipe: Recipe, ratio: float = 0.0, kind: Any = "macs"
 ) -> None:
     """Start the first phase up to its first decision."""
-    run.phases = tuple(phases(method, recipe, ratio, kind))
-    run.begin(method, run.phases[0])
-    method.attach(run)
+    testing.begin(method, phases(method, recipe, ratio, kind), run)
 
 
 def set_weights(model: nn.Module, **values: list[Any]) -> None:
@@ -47,7 +46,7 @@ def by_group(method: GroupFisher, values: Tensor) -> dict[str, list[float]]:
 
 
 def scores(
-    run: FakeRun, recipe: Recipe, x: Tensor, targets: list[float], **options: Any
+    run: RunState, recipe: Recipe, x: Tensor, targets: list[float], **options: Any
 ) -> tuple[GroupFisher, dict[str, list[float]]]:
     """Return the method after a step without an update; L_n = (y_n - t_n)^2 / 2, the mean of all.
 
@@ -57,6 +56,6 @@ def scores(
     begin(method, run, recipe)
     errors = run.model(x).flatten(1).sum(1) - torch.tensor(targets, dtype=x.dtype)
     (errors.square() / 2).mean().backward()
-    run.divisor = float(len(errors))
+    run.portion = portion(len(errors))
     method.after_optimizer_step(run)
     return method, by_group(method, method.state["score"])

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.methods.registry import method_class
-
-from .conftest import FakeRun
+from prunebench.training.run import RunState
 
 L1 = method_class("l1")
 
@@ -20,16 +20,16 @@ def l1(**options: Any) -> L1:
     return L1(L1.Options(**options))
 
 
-def prune(run: FakeRun, kind: RatioKind, ratio: float | None, **options: Any) -> None:
+def prune(run: RunState, kind: RatioKind, ratio: float | None, **options: Any) -> None:
     method = l1(**options)
-    run.apply(method, method.select(run, Budget(kind=kind, ratio=ratio)))
+    testing.prune(method, Budget(kind=kind, ratio=ratio), run)
 
 
 def is_inside(name: str) -> bool:
     return name.startswith("stages.") and name.endswith("conv1")
 
 
-def widths(run: FakeRun) -> list[int]:
+def widths(run: RunState) -> list[int]:
     """Units left within the blocks of ResNet-20: three stages of three."""
     return [len(units) for name, units in run.kept.items() if is_inside(name)]
 
@@ -37,7 +37,7 @@ def widths(run: FakeRun) -> list[int]:
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.8])
 def test_multiply_accumulates_fall_to_the_target(
-    resnet_run: FakeRun, ratio: float, allocation: str
+    resnet_run: RunState, ratio: float, allocation: str
 ) -> None:
     start = resnet_run.base_macs
     prune(resnet_run, "macs", ratio, allocation=allocation)
@@ -47,13 +47,13 @@ def test_multiply_accumulates_fall_to_the_target(
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
-def test_parameters_fall_to_the_target(resnet_run: FakeRun, allocation: str) -> None:
+def test_parameters_fall_to_the_target(resnet_run: RunState, allocation: str) -> None:
     start = resnet_run.base_params
     prune(resnet_run, "params", 0.6, allocation=allocation)
     assert 0.395 * start <= resnet_run.costs.params() <= 0.4 * start
 
 
-def test_a_uniform_target_keeps_the_proportions(resnet_run: FakeRun) -> None:
+def test_a_uniform_target_keeps_the_proportions(resnet_run: RunState) -> None:
     prune(resnet_run, "macs", 0.5)
     found = widths(resnet_run)
     assert max(found[:3]) - min(found[:3]) <= 1
@@ -61,7 +61,7 @@ def test_a_uniform_target_keeps_the_proportions(resnet_run: FakeRun) -> None:
     assert abs(found[6] - 4 * found[0]) <= 4
 
 
-def test_a_budget_counts_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
+def test_a_budget_counts_from_the_start_of_the_run(resnet_run: RunState) -> None:
     start = resnet_run.base_macs
     prune(resnet_run, "macs", 0.25)
     prune(resnet_run, "macs", 0.5)
@@ -73,7 +73,7 @@ def test_a_budget_counts_from_the_start_of_the_run(resnet_run: FakeRun) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(0.5, 0.5), (0.25, 0.5), (0.95, 0.97)])
 def test_global_units_are_counted_over_all_rounds(
-    resnet_run: FakeRun, first: float, second: float
+    resnet_run: RunState, first: float, second: float
 ) -> None:
     total = 3 * (16 + 32 + 64)
     assert total == sum(widths(resnet_run))
@@ -84,7 +84,7 @@ def test_global_units_are_counted_over_all_rounds(
     assert min(widths(resnet_run)) >= 1
 
 
-def test_global_ranking_takes_the_lowest_of_all(resnet_run: FakeRun) -> None:
+def test_global_ranking_takes_the_lowest_of_all(resnet_run: RunState) -> None:
     low, *others = [name for name in resnet_run.sizes if is_inside(name)]
     with torch.no_grad():
         for name in others:
@@ -94,18 +94,18 @@ def test_global_ranking_takes_the_lowest_of_all(resnet_run: FakeRun) -> None:
     assert all(len(resnet_run.kept[name]) == resnet_run.sizes[name] for name in others)
 
 
-def test_ratios_by_layer(resnet_run: FakeRun) -> None:
+def test_ratios_by_layer(resnet_run: RunState) -> None:
     ratios = {"stages.0.*": 0.75, "stages.1.0.*": 0.0, "stages.1.*": 0.5}
     prune(resnet_run, "auto", None, layer_ratios=ratios)
     assert widths(resnet_run) == [4, 4, 4, 32, 16, 16, 64, 64, 64]  # GReg's lists, by place
 
 
-def test_groups_that_are_skipped_stay_whole(resnet_run: FakeRun) -> None:
+def test_groups_that_are_skipped_stay_whole(resnet_run: RunState) -> None:
     prune(resnet_run, "units_per_group", 0.5, roles=("inside", "not stages.2.*"))
     assert widths(resnet_run) == [8, 8, 8, 16, 16, 16, 64, 64, 64]
 
 
-def test_widths_of_another_run_come_before_the_ratio(resnet_run: FakeRun) -> None:
+def test_widths_of_another_run_come_before_the_ratio(resnet_run: RunState) -> None:
     resnet_run.source_kept = dict(resnet_run.kept) | {
         "stages.0.0.conv1": torch.tensor([15]),
         "stages.2.2.conv1": torch.arange(5, 50),
@@ -117,7 +117,7 @@ def test_widths_of_another_run_come_before_the_ratio(resnet_run: FakeRun) -> Non
     assert len(weight) == 1
 
 
-def test_widths_are_reached_in_rounds(resnet_run: FakeRun) -> None:
+def test_widths_are_reached_in_rounds(resnet_run: RunState) -> None:
     source = dict(resnet_run.kept)
     for left in (12, 4, 6):
         resnet_run.source_kept = source | {"stages.0.0.conv1": torch.arange(left)}
@@ -125,14 +125,14 @@ def test_widths_are_reached_in_rounds(resnet_run: FakeRun) -> None:
     assert widths(resnet_run)[0] == 4  # units do not come back
 
 
-def test_widths_of_groups_that_roles_leave_alone_are_refused(resnet_run: FakeRun) -> None:
+def test_widths_of_groups_that_roles_leave_alone_are_refused(resnet_run: RunState) -> None:
     resnet_run.source_kept = dict(resnet_run.kept) | {"conv1": torch.arange(8)}
     sentence = r"has pruned 'conv1', which roles \['inside'\] exclude here"
     with pytest.raises(TrainingError, match=sentence):
         prune(resnet_run, "units_per_group", 0.5)
 
 
-def test_a_target_that_roles_do_not_reach_is_named(resnet_run: FakeRun) -> None:
+def test_a_target_that_roles_do_not_reach_is_named(resnet_run: RunState) -> None:
     sentence = (
         r"'select': ratio 0.99 of macs is out of reach with one unit left in each of 9 groups"
     )

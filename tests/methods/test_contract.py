@@ -15,8 +15,7 @@ from prunebench.core.errors import MethodError
 from prunebench.experiments.phases import Budget
 from prunebench.methods.base import Run, check_plan
 from prunebench.methods.one_shot import OneShot
-
-from .conftest import FakeRun
+from prunebench.training.run import RunState
 
 Scores = dict[str, Tensor]
 FIRST = "stages.0.0.conv1"
@@ -49,7 +48,7 @@ class Sloppy(OneShot):
     ],
 )
 def test_scores_must_fit(
-    spoil: Callable[[Scores], object], words: str, resnet_run: FakeRun
+    spoil: Callable[[Scores], object], words: str, resnet_run: RunState
 ) -> None:
     with pytest.raises(MethodError, match=f"^Sloppy.score: {words}"):
         Sloppy(spoil).select(resnet_run, Budget(kind="units_per_group", ratio=0.5))
@@ -68,11 +67,11 @@ def test_scores_must_fit(
         ),
     ],
 )
-def test_plans_must_fit(plan: Plan, words: str, resnet_run: FakeRun) -> None:
+def test_plans_must_fit(plan: Plan, words: str, resnet_run: RunState) -> None:
     with pytest.raises(MethodError, match=f"^Sloppy.select: .*{words}"):
         check_plan(Sloppy(lambda s: None), resnet_run.graph, resnet_run.params, plan)
 
 
-def test_no_units_of_a_frozen_group_are_no_breach(resnet_run: FakeRun) -> None:
+def test_no_units_of_a_frozen_group_are_no_breach(resnet_run: RunState) -> None:
     plan = Plan(removed={"odd": torch.tensor([], dtype=torch.int64)})
     check_plan(Sloppy(lambda s: None), resnet_run.graph, resnet_run.params, plan)

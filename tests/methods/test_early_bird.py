@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from prunebench import testing
 from prunebench.channels.unit_weights import scale_names
 from prunebench.experiments.phases import Budget, Epochs, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.early_bird import EarlyBird, distances_to_newest, mask_distance, scale_mask
-
-from .conftest import FakeRun, recorded
+from prunebench.testing import recorded_operations
+from prunebench.training.run import RunState
 
 SCALES = [0.9, 0.1, 0.4, 0.3, 0.8, 0.05, 0.6, 0.2, 0.7, 0.5]
 HALF = Budget(kind="units_global", ratio=0.5)
@@ -58,7 +59,7 @@ def test_distances_of_example_e9() -> None:
     assert distances_to_newest([bits(m) for m in (B, B, B, B, B)]) == [0.0, 0.0, 0.0, 0.0]
 
 
-def test_the_ticket_of_example_e9_is_drawn_at_epoch_five(resnet_run: FakeRun) -> None:
+def test_the_ticket_of_example_e9_is_drawn_at_epoch_five(resnet_run: RunState) -> None:
     method = early_bird(mask_ratio=0.4)  # floor(0.4 x 10) + 1 = 5 of ten are off
     method.state = {"masks": []}
     drawn = []
@@ -71,7 +72,7 @@ def test_the_ticket_of_example_e9_is_drawn_at_epoch_five(resnet_run: FakeRun) ->
     assert method.figures() == {"ticket_epoch": 5.0, "mask_distance": 0.0}
 
 
-def test_a_distance_of_exactly_the_threshold_is_near_enough(resnet_run: FakeRun) -> None:
+def test_a_distance_of_exactly_the_threshold_is_near_enough(resnet_run: RunState) -> None:
     # the official code rejects what is larger
     for distance, drawn in ((0.1, True), (0.100001, False)):
         method = early_bird()
@@ -81,28 +82,28 @@ def test_a_distance_of_exactly_the_threshold_is_near_enough(resnet_run: FakeRun)
 
 # --- over time
 def test_the_search_ends_at_the_fifth_check_at_the_earliest(
-    resnet_run: FakeRun, recipe: Recipe
+    resnet_run: RunState, recipe: Recipe
 ) -> None:
     method = early_bird(distance=1.0)
     search = phases(method, recipe)[0]
-    resnet_run.train(method, [search])
-    assert resnet_run.clock == 4 * resnet_run.per_epoch
-    assert resnet_run.ended == []
+    testing.train(method, [search], resnet_run)
+    assert resnet_run.clock == 4 * 3  # epochs of three steps
+    assert resnet_run.records.capped == []
     inside = [len(kept) for name, kept in resnet_run.kept.items() if name.endswith("conv1")]
     assert sum(inside) == 16 + 336 // 2  # the stem stays, half of the rest
 
 
-def scramble(run: FakeRun) -> None:
+def scramble(run: RunState) -> None:
     """Draw the scales anew."""
     with torch.no_grad():
         for name in scale_names(run.model):
             run.params[name].uniform_()
 
 
-def test_a_search_without_end_is_cut_off(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_a_search_without_end_is_cut_off(resnet_run: RunState, recipe: Recipe) -> None:
     method = early_bird(distance=0.0)
-    resnet_run.train(method, [phases(method, recipe)[0]], spy=scramble)
-    assert resnet_run.ended == ["search"]
+    testing.train(method, [phases(method, recipe)[0]], resnet_run, before_step=scramble)
+    assert resnet_run.records.capped == ["search"]
     assert method.figures()["mask_distance"] > 0.0
 
 
@@ -126,22 +127,21 @@ def test_orthoregs_way_is_a_fixed_number_of_epochs_and_the_best_of_them(recipe: 
     assert "loss_term" not in train.hooks
 
 
-def test_scales_begin_at_a_half(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_scales_begin_at_a_half(resnet_run: RunState, recipe: Recipe) -> None:
     method = early_bird()
-    resnet_run.begin(method, phases(method, recipe)[0])
+    testing.begin(method, phases(method, recipe), resnet_run)
     names = scale_names(resnet_run.model)
     assert len(names) == 19
     assert all(bool((resnet_run.params[name] == 0.5).all()) for name in names)
 
 
-def test_scales_feel_their_sign(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_scales_feel_their_sign(resnet_run: RunState, recipe: Recipe) -> None:
     method = early_bird(sparsity=0.25)
-    resnet_run.begin(method, phases(method, recipe)[0])
+    testing.begin(method, phases(method, recipe), resnet_run)
     gamma = resnet_run.params["bn1.weight"]
     with torch.no_grad():
         gamma[:3] = torch.tensor([2.0, -3.0, 0.0])
-    method.attach(resnet_run)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     others = {n: p.grad.clone() for n, p in resnet_run.params.items()}
     method.before_optimizer_step(resnet_run)
     change = gamma.grad - others["bn1.weight"]
@@ -150,26 +150,24 @@ def test_scales_feel_their_sign(resnet_run: FakeRun, recipe: Recipe) -> None:
     assert all(torch.equal(others[name], resnet_run.params[name].grad) for name in same)
 
 
-def test_the_masks_have_the_ratio_of_the_run(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_the_masks_have_the_ratio_of_the_run(resnet_run: RunState, recipe: Recipe) -> None:
     method = early_bird(initial_scale=None)
     scramble(resnet_run)
-    resnet_run.phases = tuple(phases(method, recipe, Budget(kind="macs", ratio=0.25)))
-    resnet_run.begin(method, resnet_run.phases[0])
-    method.attach(resnet_run)
+    budget = Budget(kind="macs", ratio=0.25)
+    testing.begin(method, phases(method, recipe, budget), resnet_run)
     method.decide(resnet_run)
     (mask,) = method.state["masks"]
     n = 16 * 7 + 32 * 6 + 64 * 6  # all channels of ResNet-20
     assert (len(mask), int((~mask).sum())) == (n, n // 4 + 1)
 
 
-def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: RunState, recipe: Recipe) -> None:
     method = early_bird(penalty=0.01)
-    resnet_run.begin(method, phases(method, recipe)[0])
-    method.attach(resnet_run)
+    testing.begin(method, phases(method, recipe), resnet_run)
     steps = []
     for _ in range(2):
-        resnet_run.backward()
-        with recorded() as operations:
+        testing.backward(resnet_run)
+        with recorded_operations() as operations:
             method.loss_term(resnet_run)
             method.before_optimizer_step(resnet_run)
         steps.append(list(operations))
@@ -189,7 +187,7 @@ def test_options_that_do_not_go_together_are_named(options: dict[str, Any], sent
         early_bird(**options)
 
 
-def test_ratio_zero_changes_nothing(resnet_run: FakeRun) -> None:
+def test_ratio_zero_changes_nothing(resnet_run: RunState) -> None:
     plan = early_bird().select(resnet_run, Budget(kind="units_global", ratio=0.0))
     assert (plan.removed, plan.zeroed) == ({}, {})
 

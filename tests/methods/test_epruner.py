@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from prunebench import testing
 from prunebench.channels.trace.tracer import trace
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
@@ -21,8 +22,8 @@ from prunebench.methods.epruner import (
     sparse_projection,
 )
 from prunebench.models.registry import build
-
-from .conftest import FakeRun, named
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
 AUTO = Budget(kind="auto", ratio=None)
 Floats = NDArray[np.float64]
@@ -235,8 +236,8 @@ def test_a_layer_that_does_not_settle_has_an_exemplar_all_the_same(beta: float) 
 
 
 def test_layers_that_did_not_settle_are_counted() -> None:
-    model = named(stem=nn.Conv2d(1, 2, 1), conv=nn.Conv2d(2, 4, 1), head=nn.Conv2d(4, 2, 1))
-    run, method = FakeRun(model, torch.zeros(1, 1, 1, 1)), epruner(beta=2)
+    model = named_layers(stem=nn.Conv2d(1, 2, 1), conv=nn.Conv2d(2, 4, 1), head=nn.Conv2d(4, 2, 1))
+    run, method = testing.start(model, image=(1, 1, 1)), epruner(beta=2)
     with torch.no_grad():
         run.params["conv.weight"].copy_(torch.tensor(SQUARE)[:, :, None, None])
     assert len(method.select(run, AUTO).removed["conv"]) == 3
@@ -244,7 +245,7 @@ def test_layers_that_did_not_settle_are_counted() -> None:
 
 
 # --- over a network
-def fill_bank(run: FakeRun) -> None:
+def fill_bank(run: RunState) -> None:
     """E1's filters, and a next layer of weights 10 o + i."""
     with torch.no_grad():
         run.params["conv.weight"].copy_(torch.tensor(BANK).reshape(8, 2, 1, 2))
@@ -256,10 +257,10 @@ def fill_bank(run: FakeRun) -> None:
         run.params["head.bias"].fill_(7)
 
 
-def test_centroids_keep_exemplars_and_what_reads_them(bank_run: FakeRun) -> None:
+def test_centroids_keep_exemplars_and_what_reads_them(bank_run: RunState) -> None:
     fill_bank(bank_run)
     method = epruner()
-    bank_run.train(method, [phase for phase in phases(method) if phase.recipe is None])
+    testing.train(method, [phase for phase in phases(method) if phase.recipe is None], bank_run)
     conv, norm, head = bank_run.model.conv, bank_run.model.norm, bank_run.model.head
     expected = torch.tensor(BANK[[1, 4, 6]], dtype=torch.float32)
     assert torch.equal(conv.weight.flatten(1), expected)
@@ -274,22 +275,22 @@ def test_centroids_keep_exemplars_and_what_reads_them(bank_run: FakeRun) -> None
     }
 
 
-def test_biases_of_clustered_layers_start_anew(bank_run: FakeRun) -> None:
+def test_biases_of_clustered_layers_start_anew(bank_run: RunState) -> None:
     fill_bank(bank_run)
     stem = bank_run.params["stem.bias"].tolist()
     with torch.no_grad():
         bank_run.params["conv.bias"].fill_(7)
     method = epruner()
-    bank_run.apply(method, method.select(bank_run, AUTO))
+    testing.prune(method, AUTO, bank_run)
     assert bank_run.params["conv.bias"].abs().max() <= 0.5  # the default's 1/sqrt(2 * 1 * 2)
     assert bank_run.params["stem.bias"].tolist() == stem
 
 
-def test_reset_all_keeps_nothing_but_the_exemplars(bank_run: FakeRun) -> None:
+def test_reset_all_keeps_nothing_but_the_exemplars(bank_run: RunState) -> None:
     fill_bank(bank_run)
     method = epruner(reset_all=True, roles=("stem", "inside"))
     stem = bank_run.params["stem.weight"].flatten().tolist()
-    bank_run.apply(method, method.select(bank_run, AUTO))
+    testing.prune(method, AUTO, bank_run)
     kept = bank_run.kept["stem"].tolist()
     assert bank_run.params["stem.weight"].flatten().tolist() == [stem[k] for k in kept]
     assert bank_run.params["conv.weight"].shape[0] == 3
@@ -298,11 +299,11 @@ def test_reset_all_keeps_nothing_but_the_exemplars(bank_run: FakeRun) -> None:
     assert bank_run.model.norm.running_var.eq(1).all()
 
 
-def test_other_norms_of_a_resnet_keep_their_statistics(resnet_run: FakeRun) -> None:
-    resnet_run.backward()
+def test_other_norms_of_a_resnet_keep_their_statistics(resnet_run: RunState) -> None:
+    testing.backward(resnet_run)
     before = {name: t.clone() for name, t in resnet_run.model.state_dict().items()}
     method = epruner()
-    resnet_run.apply(method, method.select(resnet_run, AUTO))
+    testing.prune(method, AUTO, resnet_run)
     after = resnet_run.model.state_dict()
     untouched = [n for n in after if ".bn1." not in n and ".conv" not in n]
     assert all(torch.equal(after[name], before[name]) for name in untouched)
@@ -311,33 +312,33 @@ def test_other_norms_of_a_resnet_keep_their_statistics(resnet_run: FakeRun) -> N
     assert after["stages.0.0.bn2.num_batches_tracked"] == 1
 
 
-def test_random_takes_over_widths_alone(bank_run: FakeRun) -> None:
+def test_random_takes_over_widths_alone(bank_run: RunState) -> None:
     fill_bank(bank_run)
     method = epruner(initialization="random")
-    bank_run.apply(method, method.select(bank_run, AUTO))
+    testing.prune(method, AUTO, bank_run)
     assert bank_run.kept["conv"].tolist() == [1, 4, 6]
-    expected = FakeRun(bank_run.model, bank_run.example)
+    expected = testing.start(bank_run.model, image=(1, 1, 3))
     expected.initialize()
     assert all(torch.equal(bank_run.params[n], expected.params[n]) for n in bank_run.params)
     assert bank_run.params["head.weight"].abs().max() < 1
     assert bank_run.model.norm.running_var.eq(1).all()
 
 
-def test_random_project_mixes_all_columns_of_the_next_layer(bank_run: FakeRun) -> None:
+def test_random_project_mixes_all_columns_of_the_next_layer(bank_run: RunState) -> None:
     fill_bank(bank_run)
     method = epruner(initialization="random_project")
     old = bank_run.params["head.weight"].detach().flatten(1)
-    bank_run.apply(method, method.select(bank_run, AUTO))
+    testing.prune(method, AUTO, bank_run)
     matrix = sparse_projection(8, 3, bank_run.generator("project", "conv", "head.weight"))
     assert torch.allclose(bank_run.params["head.weight"].flatten(1), old @ matrix)
     expected = torch.tensor(BANK[[1, 4, 6]], dtype=torch.float32)
     assert torch.equal(bank_run.params["conv.weight"].flatten(1), expected)
 
 
-def test_random_project_keeps_the_exemplars_rows_of_the_next_layer(resnet_run: FakeRun) -> None:
+def test_random_project_keeps_the_exemplars_rows_of_the_next_layer(resnet_run: RunState) -> None:
     method = epruner(initialization="random_project", roles=("stream", "inside"), beta=1.5)
     old = resnet_run.params["stages.0.0.conv2.weight"].detach().clone()
-    resnet_run.apply(method, method.select(resnet_run, AUTO))
+    testing.prune(method, AUTO, resnet_run)
     inside, stream = resnet_run.kept["stages.0.0.conv1"], resnet_run.kept["conv1"]
     assert 0 < len(inside) < 16
     assert 0 < len(stream) < 16
@@ -361,7 +362,7 @@ def test_projection_is_sparse_and_keeps_squared_lengths_on_average() -> None:
 def test_deep_layers_of_a_vgg_have_a_beta_of_their_own() -> None:
     torch.manual_seed(0)
     model = build("vgg16_x0_1", num_classes=10, in_channels=1)
-    run = FakeRun(model, torch.zeros(1, 1, 8, 8))
+    run = testing.start(model, image=(1, 8, 8))
     betas = {"stages.3.[12].*": 0.92, "stages.4.*": 0.92}
     method = epruner(layer_betas=betas, roles=("stem", "inside"))
     groups = method.candidates(run)
@@ -381,21 +382,21 @@ def test_the_first_pattern_that_fits_a_layer_gives_its_beta() -> None:
     assert [method.beta_of(layer) for layer in layers] == [0.7, 0.9, 0.85]
 
 
-def test_selection_repeats(resnet_run: FakeRun) -> None:
+def test_selection_repeats(resnet_run: RunState) -> None:
     method = epruner(beta=1.5)
     first, again = (method.select(resnet_run, AUTO).removed for _ in range(2))
     assert first.keys() == again.keys() == method.candidates(resnet_run).keys()
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_what_is_left_can_be_traced_and_trained(resnet_run: FakeRun) -> None:
+def test_what_is_left_can_be_traced_and_trained(resnet_run: RunState) -> None:
     method = epruner()
-    resnet_run.train(method, phases(method))
+    testing.train(method, phases(method), resnet_run)
     graph = trace(resnet_run.model, resnet_run.example)
     assert {n: g.n_units for n, g in graph.groups.items()} == {
         name: len(units) for name, units in resnet_run.kept.items()
     }
-    assert resnet_run.steps == resnet_run.per_epoch
+    assert resnet_run.records.history[-1]["step"] == 3  # one epoch
 
 
 def phases(method: EPruner) -> list[Any]:

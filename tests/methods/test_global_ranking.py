@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.global_ranking import free_units, protected_count
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
-from .conftest import FakeRun, named
 from .projected_resnet import resnet34, small
 
 L1 = method_class("l1")
@@ -52,8 +54,8 @@ def test_protected_filters_may_be_the_least_important() -> None:
 
 
 def test_protected_filters_stay_in_a_network() -> None:
-    net = named(stem=nn.Conv2d(1, 2, 1), conv=nn.Conv2d(2, 20, 1), head=nn.Conv2d(20, 2, 1))
-    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    net = named_layers(stem=nn.Conv2d(1, 2, 1), conv=nn.Conv2d(2, 20, 1), head=nn.Conv2d(20, 2, 1))
+    run = testing.start(net, image=(1, 1, 1))
     with torch.no_grad():
         run.params["conv.weight"].copy_(torch.arange(19.0, -1.0, -1.0).view(20, 1, 1, 1))
     assert l1().select(run, budget(0.2)).removed["conv"].tolist() == [16, 17, 18, 19]
@@ -61,7 +63,7 @@ def test_protected_filters_stay_in_a_network() -> None:
     assert plan.removed["conv"].tolist() == [14, 15, 16, 17]
 
 
-def test_a_ratio_that_protected_filters_rule_out_is_named(resnet_run: FakeRun) -> None:
+def test_a_ratio_that_protected_filters_rule_out_is_named(resnet_run: RunState) -> None:
     sentence = "'select': 332 units must be removed, but only 315 units of 9 layers may be"
     # of 16, 32, 64 channels 1, 2, 4 stay; 336 less 3 x 7 is 315
     with pytest.raises(TrainingError, match=sentence):
@@ -81,7 +83,7 @@ def test_populations_of_the_papers_networks(
     name: str, options: dict[str, Any], population: int, quarters: list[int]
 ) -> None:
     model = resnet34() if name == "resnet34" else build(name, num_classes=100, in_channels=3)
-    run = FakeRun(model, torch.zeros(1, 3, 8, 8))
+    run = testing.start(model, image=(3, 8, 8))
     method = l1(**options)
     layers = method.ranked(run)
     assert method.population(run, layers) == (population, population)
@@ -90,9 +92,7 @@ def test_populations_of_the_papers_networks(
 
 def test_a_unit_with_a_depthwise_convolution_counts_twice() -> None:
     torch.manual_seed(0)
-    run = FakeRun(
-        build("mobilenet_v1_x0_25", num_classes=10, in_channels=3), torch.zeros(1, 3, 8, 8)
-    )
+    run = testing.start(build("mobilenet_v1_x0_25", num_classes=10, in_channels=3), image=(3, 8, 8))
     plan = l1(**MOBILENET).select(run, budget(0.5))
     # a quarter of 10944 channels; the last convolution's 256 units count once
     once = len(plan.removed.get("stages.4.1.pointwise", []))
@@ -102,18 +102,18 @@ def test_a_unit_with_a_depthwise_convolution_counts_twice() -> None:
 
 # --- OrthoReg's ResNets: removed within blocks, zeroed where sums tie channels
 @pytest.fixture
-def projected_run() -> FakeRun:
+def projected_run() -> RunState:
     """4 + 4 and 8 + 8 + 8, 8 + 8 filters in blocks and a shortcut, 4 in the stem: 52."""
-    return FakeRun(small(), torch.zeros(1, 3, 4, 4))
+    return testing.start(small(), image=(3, 4, 4))
 
 
-def lower(run: FakeRun, conv: str, units: list[int]) -> None:
+def lower(run: RunState, conv: str, units: list[int]) -> None:
     """Make some filters of a layer the smallest of all."""
     with torch.no_grad():
         run.params[f"{conv}.weight"][units] *= 1e-3
 
 
-def test_filters_outside_of_blocks_are_zeroed(projected_run: FakeRun) -> None:
+def test_filters_outside_of_blocks_are_zeroed(projected_run: RunState) -> None:
     lower(projected_run, "stages.1.0.conv1", [1])
     lower(projected_run, "stages.1.0.conv2", [2, 5])
     lower(projected_run, "stages.1.0.shortcut.0", [3])
@@ -132,13 +132,13 @@ def test_filters_outside_of_blocks_are_zeroed(projected_run: FakeRun) -> None:
     }
 
 
-def test_a_zeroed_channel_adds_nothing_to_the_sum(projected_run: FakeRun) -> None:
+def test_a_zeroed_channel_adds_nothing_to_the_sum(projected_run: RunState) -> None:
     method = l1(**ZEROED)
     with torch.no_grad():
         for name in ("bn1", "bn2", "shortcut.1"):
             projected_run.params[f"stages.1.0.{name}.bias"].normal_()
     lower(projected_run, "stages.1.0.conv2", [2, 5])
-    projected_run.apply(method, method.select(projected_run, budget(2 / 52)))
+    testing.prune(method, budget(2 / 52), projected_run)
     seen: list[Tensor] = []
     block = projected_run.model.stages[1][0]
     block.bn2.register_forward_hook(lambda module, args, out: seen.append(out))
@@ -147,7 +147,7 @@ def test_a_zeroed_channel_adds_nothing_to_the_sum(projected_run: FakeRun) -> Non
     assert seen[0][:, [0, 1, 3, 4, 6, 7]].abs().amin(dim=(0, 2, 3)).min() > 0
 
 
-def test_the_stem_is_counted_and_never_chosen(projected_run: FakeRun) -> None:
+def test_the_stem_is_counted_and_never_chosen(projected_run: RunState) -> None:
     lower(projected_run, "conv1", [0, 1, 2, 3])
     method = l1(**ZEROED)
     layers = method.ranked(projected_run)
@@ -158,21 +158,21 @@ def test_the_stem_is_counted_and_never_chosen(projected_run: FakeRun) -> None:
     assert zeroed + sum(map(len, plan.removed.values())) == 26
 
 
-def test_zeroed_filters_count_as_gone_in_a_later_round(projected_run: FakeRun) -> None:
+def test_zeroed_filters_count_as_gone_in_a_later_round(projected_run: RunState) -> None:
     method = l1(rounds=2, **RESNET)
     recipe = Recipe(epochs=1, batch_size=4, lr=0.01, weight_decay=0.0)
     projected_run.phases = tuple(method.phases({"fine_tune": recipe}, budget(0.5)))
     left = []
     for phase in projected_run.phases[::2]:
         projected_run.phase = phase
-        projected_run.apply(method, method.select(projected_run, phase.then))
+        testing.prune(method, phase.then, projected_run)
         layers = method.ranked(projected_run)
         left.append(method.population(projected_run, layers))
     # 66 and 49 percent of 52 are 34.32 and 25.48
     assert left == [(52, 34), (52, 25)]
 
 
-def test_batch_norm_scales_rank_zeroed_filters_too(projected_run: FakeRun) -> None:
+def test_batch_norm_scales_rank_zeroed_filters_too(projected_run: RunState) -> None:
     with torch.no_grad():
         projected_run.params["stages.1.1.bn2.weight"][3] = 0.5
     plan = BNScale(BNScale.Options(**ZEROED)).select(projected_run, budget(1 / 52))
@@ -180,7 +180,7 @@ def test_batch_norm_scales_rank_zeroed_filters_too(projected_run: FakeRun) -> No
     assert not plan.removed
 
 
-def test_rules_say_which_layers_are_zeroed(projected_run: FakeRun) -> None:
+def test_rules_say_which_layers_are_zeroed(projected_run: RunState) -> None:
     method = l1(roles=("inside", "not stages.0.*"), zeroed=("last", "not stages.0.*"))
     layers = method.ranked(projected_run)
     assert list(layers) == [
@@ -192,7 +192,7 @@ def test_rules_say_which_layers_are_zeroed(projected_run: FakeRun) -> None:
     assert method.population(projected_run, layers) == (52, 52)  # all count
 
 
-def test_every_layer_keeps_a_filter(projected_run: FakeRun) -> None:
+def test_every_layer_keeps_a_filter(projected_run: RunState) -> None:
     # 52 less the stem's 4 and one of each of 7 layers: 41 may go
     plan = l1(**ZEROED).select(projected_run, budget(41 / 52))
     assert {n: len(u) for n, u in plan.removed.items()} == {

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench import testing
 from prunebench.channels.unit_weights import mean_magnitude
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import lowest, pruned_count
 from prunebench.methods.greg import GReg1, count_updates, magnitude_ratio, raise_penalty, smoothed
 from prunebench.methods.registry import method_class
-
-from .conftest import FakeRun, named, recorded
+from prunebench.testing import named_layers, recorded_operations
+from prunebench.training.run import RunState
 
 L1 = method_class("l1")
 
@@ -31,45 +32,44 @@ def phases(method: GReg1, recipe: Recipe, ratio: float = 0.5) -> list[Phase]:
     return method.phases({"regularize": recipe, "fine_tune": fine_tune}, budget)
 
 
-def begin(method: GReg1, run: FakeRun, recipe: Recipe, ratio: float = 0.5) -> None:
+def begin(method: GReg1, run: RunState, recipe: Recipe, ratio: float = 0.5) -> None:
     """Start the first phase up to its first decision."""
-    run.phases = tuple(phases(method, recipe, ratio))
-    run.begin(method, run.phases[0])
-    method.attach(run)
+    testing.begin(method, phases(method, recipe, ratio), run)
 
 
-def fill(method: GReg1, run: FakeRun) -> None:
+def fill(method: GReg1, run: RunState) -> None:
     """Let steps see penalties that a test has set."""
     method.units.fill(method.weight_penalty, run.graph, method.state["penalty"])
 
 
-def set_filters(run: FakeRun, name: str, values: list[list[float]]) -> None:
+def set_filters(run: RunState, name: str, values: list[list[float]]) -> None:
     with torch.no_grad():
         weight = run.params[f"{name}.weight"]
         weight.copy_(torch.tensor(values).reshape(weight.shape))
 
 
 @pytest.fixture
-def two_filter_run() -> FakeRun:
+def two_filter_run() -> RunState:
     """stem 1 -> 1, conv 1 -> 2 with weights 0.5 and -2, head 2 -> 2."""
     torch.manual_seed(0)
-    model = named(stem=nn.Conv2d(1, 1, 1), conv=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1))
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 1, 1), conv=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1))
+    run = testing.start(model, image=(1, 1, 1))
     set_filters(run, "conv", [[0.5], [-2.0]])
     return run
 
 
 @pytest.fixture
-def two_layer_run() -> FakeRun:
+def two_layer_run() -> RunState:
     """stem 1 -> 1, a 1 -> 2, b 2 -> 2, head 2 -> 2."""
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 1, 1),
         a=nn.Conv2d(1, 2, 1),
         b=nn.Conv2d(2, 2, 1),
         head=nn.Conv2d(2, 2, 1),
+        flatten=nn.Flatten(),
     )
-    return FakeRun(model, torch.zeros(1, 1, 1, 1))
+    return testing.start(model, image=(1, 1, 1))
 
 
 # --- the pruned set
@@ -88,7 +88,7 @@ def test_pruned_set_of_five_filters(ratio: float, pruned: list[int]) -> None:
     assert lowest(mean_magnitude(FILTERS), pruned_count(5, ratio)).tolist() == pruned
 
 
-def test_the_filters_of_l1_are_chosen_before_training(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_the_filters_of_l1_are_chosen_before_training(resnet_run: RunState, recipe: Recipe) -> None:
     method, budget = greg(), Budget(kind="units_per_group", ratio=0.7)
     begin(method, resnet_run, recipe, ratio=0.7)
     l1 = L1(L1.Options()).select(resnet_run, budget).removed
@@ -149,7 +149,7 @@ def test_steps_that_float32_swallows_are_refused() -> None:
     ],
 )
 def test_gradient_takes_penalty_and_weight_decay(
-    penalty: float, decay: float, momentum: list[float], two_filter_run: FakeRun, recipe: Recipe
+    penalty: float, decay: float, momentum: list[float], two_filter_run: RunState, recipe: Recipe
 ) -> None:
     run, method = two_filter_run, greg()
     begin(method, run, recipe)
@@ -167,7 +167,7 @@ def test_gradient_takes_penalty_and_weight_decay(
     )
 
 
-def test_step_with_a_penalty_of_0_3(two_filter_run: FakeRun, recipe: Recipe) -> None:
+def test_step_with_a_penalty_of_0_3(two_filter_run: RunState, recipe: Recipe) -> None:
     run, method = two_filter_run, greg()
     begin(method, run, recipe)
     method.state["penalty"]["conv"].fill_(0.3)
@@ -180,11 +180,11 @@ def test_step_with_a_penalty_of_0_3(two_filter_run: FakeRun, recipe: Recipe) -> 
     assert torch.allclose(weight.detach().flatten(), expected, rtol=1e-7, atol=0)
 
 
-def test_only_the_pruned_filters_feel_the_penalty(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_only_the_pruned_filters_feel_the_penalty(resnet_run: RunState, recipe: Recipe) -> None:
     method, name = greg(), "stages.0.0.conv1"
     begin(method, resnet_run, recipe)
     method.decide(resnet_run)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     before = {n: p.grad.clone() for n, p in resnet_run.params.items()}
     method.before_optimizer_step(resnet_run)
     changed = {n for n, p in resnet_run.params.items() if not torch.equal(p.grad, before[n])}
@@ -195,7 +195,7 @@ def test_only_the_pruned_filters_feel_the_penalty(resnet_run: FakeRun, recipe: R
     assert added[~pruned].eq(0).all()
 
 
-def test_a_weight_in_two_groups_gets_both_penalties(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_a_weight_in_two_groups_gets_both_penalties(resnet_run: RunState, recipe: Recipe) -> None:
     # the second convolution of a stage's first block has 16 filters in each of two streams
     method = greg(roles=("stream",))
     begin(method, resnet_run, recipe)
@@ -221,7 +221,7 @@ def test_magnitude_ratio_is_of_means() -> None:
 
 
 def test_the_last_layer_may_stop_an_update_before_the_others(
-    two_layer_run: FakeRun, recipe: Recipe
+    two_layer_run: RunState, recipe: Recipe
 ) -> None:
     run, method, done = two_layer_run, greg(ratio_stop=10), []
     set_filters(run, "a", [[1], [2]])
@@ -239,7 +239,7 @@ def test_the_last_layer_may_stop_an_update_before_the_others(
 
 
 def test_small_filters_do_not_stop_the_paper_s_variant(
-    two_layer_run: FakeRun, recipe: Recipe
+    two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method = greg(ratio_stop=None)
     set_filters(two_layer_run, "a", [[1e-9], [2]])
@@ -250,18 +250,18 @@ def test_small_filters_do_not_stop_the_paper_s_variant(
 
 
 # --- over time
-def test_time_line(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_time_line(two_layer_run: RunState, recipe: Recipe) -> None:
     method, penalties = greg(**SHORT), []
 
-    def look(run: FakeRun) -> None:
+    def look(run: RunState) -> None:
         if "penalty" in method.state:
             penalties.append([float(p.max()) for p in method.state["penalty"].values()])
 
-    two_layer_run.train(method, phases(method, recipe), spy=look)
+    testing.train(method, phases(method, recipe), two_layer_run, before_step=look)
     # set at iterations 0, 2, 4, 6, 8; finished at 8; removal after iteration 11
     values = [0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0, 1.25, 1.25, 1.25, 1.25]
     assert penalties == [[value] * 2 for value in values]
-    assert two_layer_run.ended == []
+    assert two_layer_run.records.capped == []
     assert {name: len(units) for name, units in two_layer_run.kept.items()} == {
         "stem": 1,
         "a": 1,
@@ -287,15 +287,18 @@ def test_a_recipe_with_epochs_is_refused(recipe: Recipe) -> None:
         phases(greg(), recipe.model_copy(update={"epochs": 3}))
 
 
-def test_ratio_zero_removes_nothing(resnet_run: FakeRun, recipe: Recipe) -> None:
-    method = greg(**SHORT)
-    resnet_run.train(method, phases(method, recipe, ratio=0.0))
+def test_ratio_zero_removes_nothing(resnet_run: RunState, recipe: Recipe) -> None:
+    method, trained = greg(**SHORT), []
+    nothing = phases(method, recipe, ratio=0.0)
+    testing.train(
+        method, nothing, resnet_run, after_step=lambda run: trained.append(run.phase.name)
+    )
     assert resnet_run.costs.macs() == resnet_run.base_macs
-    assert resnet_run.steps == 4 + resnet_run.per_epoch  # stabilize and fine_tune alone
+    assert trained == ["stabilize"] * 4 + ["fine_tune"] * 3
     assert method.figures() == {}
 
 
-def test_figures_are_of_the_moment_of_removal(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_figures_are_of_the_moment_of_removal(two_layer_run: RunState, recipe: Recipe) -> None:
     run, method = two_layer_run, greg(**SHORT)
     begin(method, run, recipe)
     pruned = {name: int(units.nonzero()) for name, units in method.state["pruned"].items()}
@@ -303,44 +306,37 @@ def test_figures_are_of_the_moment_of_removal(two_layer_run: FakeRun, recipe: Re
         with torch.no_grad():
             run.params[f"{name}.weight"].fill_(large)[pruned[name]] = 0.5
     method.decide(run)
-    run.apply(method, method.select(run, run.phases[1].then))
+    testing.prune(method, run.phases[1].then, run)
     assert method.figures() == {"magnitude_ratio": 6.0, "penalty": 0.25}  # of 6 and 12
 
 
-def test_penalty_and_ratio_are_logged(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_penalty_and_ratio_are_logged(two_layer_run: RunState, recipe: Recipe) -> None:
     method = greg(**SHORT)
-    two_layer_run.train(method, phases(method, recipe))
-    logged = [v for _, layer, what, v in two_layer_run.logged if (layer, what) == ("a", "penalty")]
-    # three steps an epoch: 0, 2 | 4 while it grows, then it stays while the network settles
-    assert logged[:2] == [0.5, 0.75]
-    assert set(logged[3:]) == {1.25}
-    assert {layer for _, layer, what, _ in two_layer_run.logged if what == "magnitude_ratio"} == {
-        "a",
-        "b",
-    }
+    testing.train(method, phases(method, recipe), two_layer_run)
+    logged: dict[tuple[str, str], list[float]] = {}
+    for row in two_layer_run.records.diagnostics:
+        logged.setdefault((row["layer"], row["quantity"]), []).append(row["value"])
+    # three steps an epoch: 0, 2 | 4 | 6, 8 while it grows; then it stays while the network settles
+    assert logged["a", "penalty"] == [0.5, 0.75, 1.25, 1.25, 1.25]
+    assert {layer for layer, what in logged if what == "magnitude_ratio"} == {"a", "b"}
 
 
 # --- steps that can be captured
-def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg()
     begin(method, resnet_run, recipe)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     steps = []
     for _ in range(2):
         method.decide(resnet_run)
-        with recorded() as operations:
+        with recorded_operations() as operations:
             method.before_optimizer_step(resnet_run)
         steps.append(list(operations))
     assert steps[0] == steps[1]
     assert len(steps[0]) > 0
 
 
-def test_a_host_read_within_a_step_is_caught() -> None:
-    with pytest.raises(AssertionError, match="reads the device"), recorded():
-        float(torch.ones(2).sum())
-
-
-def test_decisions_write_in_place(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_decisions_write_in_place(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg()
     begin(method, resnet_run, recipe)
 
@@ -353,7 +349,7 @@ def test_decisions_write_in_place(resnet_run: FakeRun, recipe: Recipe) -> None:
     assert addresses() == before
 
 
-def test_what_is_not_saved_is_derived_again(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_what_is_not_saved_is_derived_again(resnet_run: RunState, recipe: Recipe) -> None:
     method, file = greg(), io.BytesIO()
     begin(method, resnet_run, recipe)
     method.decide(resnet_run)

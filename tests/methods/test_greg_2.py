@@ -9,11 +9,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.greg import FixReg, GReg1, GReg2, PenalizedRemoval, count_updates, relieve
-
-from .conftest import FakeRun, named, recorded
+from prunebench.testing import named_layers, recorded_operations
+from prunebench.training.run import RunState
 
 # example E4; tau is 1
 SHORT = {
@@ -36,50 +37,49 @@ def phases(method: PenalizedRemoval[Any], recipe: Recipe, ratio: float = 0.5) ->
     return method.phases({"regularize": recipe, "fine_tune": fine_tune}, budget)
 
 
-def begin(method: PenalizedRemoval[Any], run: FakeRun, recipe: Recipe, ratio: float = 0.5) -> None:
+def begin(method: PenalizedRemoval[Any], run: RunState, recipe: Recipe, ratio: float = 0.5) -> None:
     """Start the first phase up to its first decision."""
-    run.phases = tuple(phases(method, recipe, ratio))
-    run.begin(method, run.phases[0])
-    method.attach(run)
+    testing.begin(method, phases(method, recipe, ratio), run)
 
 
-def set_filters(run: FakeRun, name: str, values: list[float]) -> None:
+def set_filters(run: RunState, name: str, values: list[float]) -> None:
     with torch.no_grad():
         weight = run.params[f"{name}.weight"]
         weight.copy_(torch.tensor(values).view(-1, 1, 1, 1).expand(weight.shape))
 
 
 @pytest.fixture
-def two_layer_run() -> FakeRun:
+def two_layer_run() -> RunState:
     """stem 1 -> 1, a 1 -> 2, b 2 -> 2, head 2 -> 2; in a and b filter 0 is the smaller one."""
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 1, 1),
         a=nn.Conv2d(1, 2, 1),
         b=nn.Conv2d(2, 2, 1),
         head=nn.Conv2d(2, 2, 1),
+        flatten=nn.Flatten(),
     )
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    run = testing.start(model, image=(1, 1, 1))
     set_filters(run, "a", [1.0, 2.0])
     set_filters(run, "b", [1.0, 2.0])
     return run
 
 
 # --- over time
-def test_time_line(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_time_line(two_layer_run: RunState, recipe: Recipe) -> None:
     method, seen = greg(), []
 
-    def look(run: FakeRun) -> None:
+    def look(run: RunState) -> None:
         if "penalty" in method.state:
             pruned, penalty = method.state["pruned"]["a"], method.state["penalty"]["a"]
             seen.append((float(penalty[pruned]), float(penalty[~pruned])))
 
-    two_layer_run.train(method, phases(method, recipe), spy=look)
+    testing.train(method, phases(method, recipe), two_layer_run, before_step=look)
     # set at iterations 0, 2, ..., 10; picked at 2; finished at 10; removal after iteration 13
     line = [(0.125, 0.125), (0.25, 0.25), (0.5, -0.0625), (0.75, -0.0625), (1.0, -0.0625)]
     assert seen == [pair for pair in line for _ in range(2)] + [(1.25, -0.0625)] * 4
     assert len(seen) == 14
-    assert two_layer_run.ended == []
+    assert two_layer_run.records.capped == []
     assert {name: len(units) for name, units in two_layer_run.kept.items()} == {
         "stem": 1,
         "a": 1,
@@ -112,7 +112,7 @@ def test_iteration_48200_of_a_published_log() -> None:
 
 # --- the pick
 def test_the_pick_goes_by_the_weights_of_that_moment(
-    two_layer_run: FakeRun, recipe: Recipe
+    two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method, run = greg(), two_layer_run
     begin(method, run, recipe)
@@ -127,7 +127,7 @@ def test_the_pick_goes_by_the_weights_of_that_moment(
     assert method.state["penalty"]["b"].tolist() == [0.5, -0.0625]
 
 
-def test_how_many_leave_is_fixed_by_the_base_network(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_how_many_leave_is_fixed_by_the_base_network(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg(roles=("inside",))
     begin(method, resnet_run, recipe, ratio=0.7)
     for _ in range(3):
@@ -136,20 +136,18 @@ def test_how_many_leave_is_fixed_by_the_base_network(resnet_run: FakeRun, recipe
     assert counts == {12, 23, 45}  # ceil(0.7 n) of 16, 32, 64
 
 
-def test_layers_that_lose_nothing_are_not_penalized(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_layers_that_lose_nothing_are_not_penalized(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg(layer_ratios={"stages.0.*": 0.5})
     fine_tune = recipe.model_copy(update={"epochs": 1})
     recipes = {"regularize": recipe, "fine_tune": fine_tune}
-    resnet_run.phases = tuple(method.phases(recipes, Budget(kind="auto", ratio=None)))
-    resnet_run.begin(method, resnet_run.phases[0])
-    method.attach(resnet_run)
+    testing.begin(method, method.phases(recipes, Budget(kind="auto", ratio=None)), resnet_run)
     method.decide(resnet_run)
     assert list(method.weight_penalty) == [f"stages.0.{block}.conv1.weight" for block in range(3)]
 
 
 @pytest.mark.parametrize(("recover", "penalty"), [(None, -5e-4), (-1e-4, -1e-4), (0.0, 0.0)])
 def test_what_is_kept_recovers(
-    recover: float | None, penalty: float, two_layer_run: FakeRun, recipe: Recipe
+    recover: float | None, penalty: float, two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method = greg(recover=recover)
     decayed = recipe.model_copy(update={"weight_decay": 5e-4})
@@ -172,7 +170,7 @@ def test_picking_must_end_below_the_ceiling() -> None:
 
 # --- the ratio
 def test_the_ratio_runs_while_picking_on_what_would_be_picked(
-    two_layer_run: FakeRun, recipe: Recipe
+    two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method, run = greg(), two_layer_run
     begin(method, run, recipe)
@@ -185,7 +183,7 @@ def test_the_ratio_runs_while_picking_on_what_would_be_picked(
     assert ratios == pytest.approx([2.0, 2.2, 2.78])
 
 
-def test_each_layer_stops_by_its_own_ratio(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_each_layer_stops_by_its_own_ratio(two_layer_run: RunState, recipe: Recipe) -> None:
     method, run, done = greg(ratio_stop=10), two_layer_run, []
     set_filters(run, "a", [0.1, 2.0])
     begin(method, run, recipe)
@@ -199,7 +197,7 @@ def test_each_layer_stops_by_its_own_ratio(two_layer_run: FakeRun, recipe: Recip
 
 
 def test_small_filters_do_not_stop_the_paper_s_variant(
-    two_layer_run: FakeRun, recipe: Recipe
+    two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method = greg(ratio_stop=None)
     set_filters(two_layer_run, "a", [1e-9, 2.0])
@@ -212,18 +210,21 @@ def test_small_filters_do_not_stop_the_paper_s_variant(
 # --- the other rules
 @pytest.mark.parametrize("kind", [GReg1, GReg2, FixReg])
 def test_ratio_zero_changes_nothing(
-    kind: type[PenalizedRemoval[Any]], two_layer_run: FakeRun, recipe: Recipe
+    kind: type[PenalizedRemoval[Any]], two_layer_run: RunState, recipe: Recipe
 ) -> None:
-    method = kind(kind.Options(stabilize_steps=3))
-    two_layer_run.train(method, phases(method, recipe, ratio=0.0))
+    method, trained = kind(kind.Options(stabilize_steps=3)), []
+    nothing = phases(method, recipe, ratio=0.0)
+    testing.train(
+        method, nothing, two_layer_run, after_step=lambda run: trained.append(run.phase.name)
+    )
     assert two_layer_run.costs.macs() == two_layer_run.base_macs
-    assert two_layer_run.steps == 4 + two_layer_run.per_epoch  # stabilize and fine_tune alone
-    assert (method.figures(), two_layer_run.ended) == ({}, [])
+    assert trained == ["stabilize"] * 4 + ["fine_tune"] * 3
+    assert (method.figures(), two_layer_run.records.capped) == ({}, [])
 
 
 @pytest.mark.parametrize("kind", [GReg1, GReg2, FixReg])
 def test_every_layer_keeps_a_filter(
-    kind: type[PenalizedRemoval[Any]], resnet_run: FakeRun, recipe: Recipe
+    kind: type[PenalizedRemoval[Any]], resnet_run: RunState, recipe: Recipe
 ) -> None:
     method = kind(kind.Options())
     begin(method, resnet_run, recipe, ratio=0.999)
@@ -232,14 +233,14 @@ def test_every_layer_keeps_a_filter(
     assert left == {1}
 
 
-def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg()
     begin(method, resnet_run, recipe)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     steps = []
     for _ in range(4):  # picking, the pick, beyond it
         method.decide(resnet_run)
-        with recorded() as operations:
+        with recorded_operations() as operations:
             method.before_optimizer_step(resnet_run)
         steps.append(list(operations))
     assert all(step == steps[0] for step in steps)
@@ -247,13 +248,11 @@ def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: 
 
 
 @pytest.mark.parametrize("unit", ["filter", "channel", "weight"])
-def test_decisions_write_in_place(unit: str, resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_decisions_write_in_place(unit: str, resnet_run: RunState, recipe: Recipe) -> None:
     method = greg(unit=unit)
     kind: Any = "weights" if unit == "weight" else "units_per_group"
     recipes = {"regularize": recipe, "fine_tune": recipe.model_copy(update={"epochs": 1})}
-    resnet_run.phases = tuple(method.phases(recipes, Budget(kind=kind, ratio=0.5)))
-    resnet_run.begin(method, resnet_run.phases[0])
-    method.attach(resnet_run)
+    testing.begin(method, method.phases(recipes, Budget(kind=kind, ratio=0.5)), resnet_run)
 
     def addresses() -> list[int]:
         state = [*method.state["penalty"].values(), *method.state["pruned"].values()]
@@ -269,7 +268,7 @@ def test_decisions_write_in_place(unit: str, resnet_run: FakeRun, recipe: Recipe
 
 # --- theory: Eq. 3-8, and the notes' example E6
 def settled(
-    hessian: Tensor, penalty: float, run: FakeRun, method: GReg1, *, lr: float, steps: int
+    hessian: Tensor, penalty: float, run: RunState, method: GReg1, *, lr: float, steps: int
 ) -> list[float]:
     """Return the weights of `conv` where gradient descent on a quadratic loss comes to rest.
 
@@ -290,13 +289,13 @@ def settled(
 
 
 @pytest.fixture
-def two_weight_run() -> FakeRun:
+def two_weight_run() -> RunState:
     """stem 1 -> 1, conv 1 -> 2 of 1x1: two weights, head 2 -> 2."""
-    model = named(stem=nn.Conv2d(1, 1, 1), conv=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1))
-    return FakeRun(model.double(), torch.zeros(1, 1, 1, 1, dtype=torch.float64))
+    model = named_layers(stem=nn.Conv2d(1, 1, 1), conv=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 2, 1))
+    return testing.start(model.double(), image=(1, 1, 1))
 
 
-def test_flat_directions_shrink_first(two_weight_run: FakeRun, recipe: Recipe) -> None:
+def test_flat_directions_shrink_first(two_weight_run: RunState, recipe: Recipe) -> None:
     method = GReg1(GReg1.Options())
     begin(method, two_weight_run, recipe)
     hessian = torch.diag(torch.tensor([1.0, 0.01], dtype=torch.float64))
@@ -304,7 +303,7 @@ def test_flat_directions_shrink_first(two_weight_run: FakeRun, recipe: Recipe) -
     assert found == pytest.approx([0.990099, 0.5], abs=1e-6)  # 1 / (d / h + 1)
 
 
-def test_penalized_optimum_with_cross_terms(two_weight_run: FakeRun, recipe: Recipe) -> None:
+def test_penalized_optimum_with_cross_terms(two_weight_run: RunState, recipe: Recipe) -> None:
     method = GReg1(GReg1.Options())
     begin(method, two_weight_run, recipe)
     hessian = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
@@ -314,16 +313,16 @@ def test_penalized_optimum_with_cross_terms(two_weight_run: FakeRun, recipe: Rec
 
 
 # --- FixReg
-def test_fixreg_penalizes_at_once(two_layer_run: FakeRun, recipe: Recipe) -> None:
+def test_fixreg_penalizes_at_once(two_layer_run: RunState, recipe: Recipe) -> None:
     method, seen = FixReg(FixReg.Options(fixed_steps=5, interval_steps=2, stabilize_steps=3)), []
 
-    def look(run: FakeRun) -> None:
+    def look(run: RunState) -> None:
         if "penalty" in method.state:
             seen.append(method.state["penalty"]["a"].tolist())
 
-    two_layer_run.train(method, phases(method, recipe), spy=look)
+    testing.train(method, phases(method, recipe), two_layer_run, before_step=look)
     assert seen == [[1.0, 0.0]] * 10  # the update at 6 is the first beyond 5; then 3 + 1 steps
-    assert two_layer_run.ended == []
+    assert two_layer_run.records.capped == []
     assert method.figures().keys() == {"magnitude_ratio", "penalty"}
 
 
@@ -333,7 +332,7 @@ def test_fixreg_lasts_as_long_as_the_code(recipe: Recipe) -> None:
     assert stabilize.length == Steps(10_001)
 
 
-def test_fixreg_removes_the_filters_of_greg_1(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_fixreg_removes_the_filters_of_greg_1(resnet_run: RunState, recipe: Recipe) -> None:
     found = []
     for method in (GReg1(GReg1.Options()), FixReg(FixReg.Options())):
         begin(method, resnet_run, recipe, ratio=0.7)

@@ -10,17 +10,19 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.criteria.masks import readers
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher
 from prunebench.models.registry import build
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 from tests.channels.conftest import TwoBlocks
 
-from .conftest import FakeRun, named
 from .group_fisher_steps import begin, by_group, fisher, scores, set_weights
 
 
-def read_by(run: FakeRun, method: GroupFisher) -> dict[str, set[str]]:
+def read_by(run: RunState, method: GroupFisher) -> dict[str, set[str]]:
     return {
         name: {member.parameters[0].removesuffix(".weight") for member in readers(group)}
         for name, group in method.candidates(run).items()
@@ -28,13 +30,13 @@ def read_by(run: FakeRun, method: GroupFisher) -> dict[str, set[str]]:
 
 
 @pytest.fixture
-def two_block_run() -> FakeRun:
+def two_block_run() -> RunState:
     """Example E5: a residual network of two blocks on 8x8 pixels."""
     torch.manual_seed(0)
-    return FakeRun(TwoBlocks(), torch.zeros(1, 3, 8, 8))
+    return testing.start(TwoBlocks(), image=(3, 8, 8))
 
 
-def test_layers_that_share_a_mask(two_block_run: FakeRun) -> None:
+def test_layers_that_share_a_mask(two_block_run: RunState) -> None:
     assert read_by(two_block_run, fisher()) == {
         "stem": {"b1c1", "b2c1", "down"},
         "b1c1": {"b1c2"},
@@ -51,7 +53,7 @@ def test_layers_that_share_a_mask(two_block_run: FakeRun) -> None:
     ],
 )
 def test_what_a_unit_saves(
-    normalize: str, saved: dict[str, int], two_block_run: FakeRun, recipe: Recipe
+    normalize: str, saved: dict[str, int], two_block_run: RunState, recipe: Recipe
 ) -> None:
     method = fisher(normalize=normalize)
     begin(method, two_block_run, recipe)
@@ -60,7 +62,7 @@ def test_what_a_unit_saves(
     assert all(len(set(values)) == 1 for values in found.values())
 
 
-def test_saved_macs_follow_what_is_left(two_block_run: FakeRun, recipe: Recipe) -> None:
+def test_saved_macs_follow_what_is_left(two_block_run: RunState, recipe: Recipe) -> None:
     method = fisher(normalize="macs")
     begin(method, two_block_run, recipe)
     method.state["left"]["b1c1"] = 2
@@ -90,7 +92,7 @@ def test_grouping_of_a_grouped_convolution_knows_no_order(order: tuple[int, ...]
     model = Chain()
     for name in [*(list(layers)[i] for i in order), "s"]:
         model.add_module(name, layers.get(name, nn.Conv2d(3, 2, 1)))
-    run = FakeRun(model, torch.zeros(1, 3, 1, 1))
+    run = testing.start(model, image=(3, 1, 1))
     assert read_by(run, fisher()) == {"s": {"c1"}, "c1": {"grouped", "c3"}}
 
 
@@ -110,16 +112,16 @@ def test_a_layer_that_joins_two_groups_does_so_in_any_order(order: tuple[int, ..
             y: Tensor = first + second + third
             return y
 
-    run = FakeRun(Joined(), torch.zeros(1, 3, 1, 1))
+    run = testing.start(Joined(), image=(3, 1, 1))
     assert list(read_by(run, fisher()).values()) == [{"a", "b", "c"}]
 
 
 @pytest.fixture(scope="module")
-def resnet50_run() -> FakeRun:
-    return FakeRun(torchvision.models.resnet50(), torch.zeros(1, 3, 64, 64))
+def resnet50_run() -> RunState:
+    return testing.start(torchvision.models.resnet50(), image=(3, 64, 64))
 
 
-def test_streams_of_resnet50(resnet50_run: FakeRun) -> None:
+def test_streams_of_resnet50(resnet50_run: RunState) -> None:
     groups, read = fisher().candidates(resnet50_run), read_by(resnet50_run, fisher())
     firsts = {
         stage: {f"layer{stage}.{block}.conv1" for block in range(1, blocks)}
@@ -141,7 +143,7 @@ def test_streams_of_resnet50(resnet50_run: FakeRun) -> None:
     assert (len(alone), sum(group.n_units for group in alone.values())) == (32, 7552)
 
 
-def test_isolated_units_of_resnet50(resnet50_run: FakeRun) -> None:
+def test_isolated_units_of_resnet50(resnet50_run: RunState) -> None:
     groups = fisher(coupled=False).candidates(resnet50_run)
     assert (len(groups), sum(group.n_units for group in groups.values())) == (32, 7552)
 
@@ -150,7 +152,7 @@ def test_isolated_units_of_resnet50(resnet50_run: FakeRun) -> None:
     ("linear", "units"), [("masked", 2048), ("ignored", 2048), ("protected", 0)]
 )
 def test_mmrazor_does_not_prune_what_a_linear_layer_reads(
-    linear: str, units: int, resnet50_run: FakeRun
+    linear: str, units: int, resnet50_run: RunState
 ) -> None:
     groups = fisher(linear=linear).candidates(resnet50_run)
     assert (groups["layer4.0.conv3"].n_units if units else len(groups)) == (units or 36)
@@ -171,7 +173,7 @@ def test_linear_layers_are_ignored_in_scores_and_costs(recipe: Recipe) -> None:
     def found(linear: str) -> tuple[list[float], list[float]]:
         model = Both()
         set_weights(model, stem__weight=[1.0, 2], conv__weight=[3.0, 1], fc__weight=[1.0, -2])
-        run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+        run = testing.start(model, image=(1, 1, 1))
         x = torch.ones(1, 1, 1, 1)  # y = 4 - 2 * 1 = 2, and dL/dy = 1 for t = 1
         method, score = scores(run, recipe, x, [1], linear=linear, normalize="macs")
         return score["stem"], method.delta(run, method.candidates(run)).tolist()
@@ -181,25 +183,25 @@ def test_linear_layers_are_ignored_in_scores_and_costs(recipe: Recipe) -> None:
 
 
 def test_what_only_a_linear_layer_reads_stays_where_those_are_ignored() -> None:
-    run = FakeRun(
-        named(
+    run = testing.start(
+        named_layers(
             conv=nn.Conv2d(1, 3, 1), flat=nn.Flatten(), fc=nn.Linear(12, 4), last=nn.Linear(4, 2)
         ),
-        torch.zeros(1, 1, 2, 2),
+        image=(1, 2, 2),
     )
     assert list(fisher().candidates(run)) == ["conv", "fc"]
     assert list(fisher(linear="ignored").candidates(run)) == []
 
 
-def resnext_block() -> FakeRun:
+def resnext_block() -> RunState:
     """6 -> 8 in four groups of two -> 6, on 4x4 pixels."""
-    net = named(
+    net = named_layers(
         stem=nn.Conv2d(3, 6, 1),
         conv1=nn.Conv2d(6, 8, 1, bias=False),
         conv2=nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False),
         conv3=nn.Conv2d(8, 5, 1),
     )
-    return FakeRun(net, torch.zeros(1, 3, 4, 4))
+    return testing.start(net, image=(3, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -222,8 +224,8 @@ def test_what_a_group_of_a_resnext_block_saves(
 
 
 def test_a_depthwise_convolution_joins_the_layers_around_it(recipe: Recipe) -> None:
-    run = FakeRun(
-        build("mobilenet_v1_x0_125", num_classes=4, in_channels=1), torch.zeros(1, 1, 16, 16)
+    run = testing.start(
+        build("mobilenet_v1_x0_125", num_classes=4, in_channels=1), image=(1, 16, 16)
     )
     method = fisher()
     begin(method, run, recipe)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.experiments.phases import Budget, Epochs
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.orthoreg import (
@@ -25,8 +26,9 @@ from prunebench.methods.orthoreg import (
     term_factors,
 )
 from prunebench.models.registry import build
+from prunebench.testing import named_layers, recorded_operations
+from prunebench.training.run import RunState
 
-from .conftest import FakeRun, named, recorded
 from .projected_resnet import resnet34, small
 
 W = [[0.5, 0.5, 0.0], [0.5, -1.0, 0.5]]
@@ -89,10 +91,10 @@ def test_a_gram_that_is_the_identity_has_no_gradient() -> None:
 
 def test_examples_hold_in_a_network_with_a_layers_factor() -> None:
     # n is 3 for the stem's filters and for the inputs of the convolution behind: c = 1/2 each
-    net = named(
+    net = named_layers(
         stem=nn.Conv2d(1, 3, 1, bias=False), conv=nn.Conv2d(3, 2, 1), head=nn.Conv2d(2, 2, 1)
     )
-    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    run = testing.start(net, image=(1, 1, 1))
     with torch.no_grad():
         run.params["stem.weight"].copy_(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1, 1))
         run.params["conv.weight"].copy_(torch.tensor(W)[..., None, None])
@@ -115,7 +117,7 @@ def test_examples_hold_in_a_network_with_a_layers_factor() -> None:
 # --- E3: factors of the layers
 def factors_by_kind(model: nn.Module, image: int) -> dict[tuple[str, int], float]:
     """Return the factors by kind and number of filters."""
-    run = FakeRun(model, torch.zeros(1, 3, image, image))
+    run = testing.start(model, image=(3, image, image))
     roles = penalized_layers(run)
     shapes = {w: (*filter_matrix(run.params, w).shape, run.params[w].shape[1]) for w in roles}
     found = term_factors(shapes, roles, OrthonormalityOptions())
@@ -159,7 +161,7 @@ def test_factors_of_resnet_34() -> None:
 
 
 def test_a_shortcuts_own_factor_is_an_option() -> None:
-    run = FakeRun(small(), torch.zeros(1, 3, 4, 4))
+    run = testing.start(small(), image=(3, 4, 4))
     roles = penalized_layers(run)
     shapes = {w: (*filter_matrix(run.params, w).shape, run.params[w].shape[1]) for w in roles}
     found = term_factors(shapes, roles, OrthonormalityOptions(shortcut_factor="own"))
@@ -169,7 +171,7 @@ def test_a_shortcuts_own_factor_is_an_option() -> None:
 
 
 # --- the term of a whole network
-def plain_term(run: FakeRun, options: OrthonormalityOptions) -> Tensor:
+def plain_term(run: RunState, options: OrthonormalityOptions) -> Tensor:
     """The definition, layer by layer."""
     roles = penalized_layers(run)
     matrices = {w: run.params[w].flatten(1) for w in roles}
@@ -190,7 +192,7 @@ def plain_term(run: FakeRun, options: OrthonormalityOptions) -> Tensor:
 def test_layers_taken_together_give_the_plain_sum(name: str, memory: torch.memory_format) -> None:
     torch.manual_seed(0)
     model = build(name, num_classes=10, in_channels=3).double().to(memory_format=memory)
-    run = FakeRun(model, torch.zeros(1, 3, 8, 8, dtype=torch.float64))
+    run = testing.start(model, image=(3, 8, 8))
     options = OrthonormalityOptions()
     weights = list(penalized_layers(run))
     found = Orthonormality(run, options).term(run.params)
@@ -211,19 +213,18 @@ def test_the_penalty_of_the_frameworks_weights_has_the_size_of_the_notes(
 ) -> None:
     torch.manual_seed(0)
     model = resnet34() if name == "resnet34" else build(name, num_classes=100, in_channels=3)
-    run = FakeRun(model, torch.zeros(1, 3, 8, 8))
+    run = testing.start(model, image=(3, 8, 8))
     found = Orthonormality(run, OrthonormalityOptions(penalty=1.0)).term(run.params)
     assert float(found.detach()) == pytest.approx(size, rel=0.01)
 
 
-def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_steps_read_nothing_on_the_host_and_repeat(resnet_run: RunState, recipe: Recipe) -> None:
     method = orthoreg()
-    resnet_run.begin(method, phases(method, recipe)[0])
-    method.attach(resnet_run)
+    testing.begin(method, phases(method, recipe), resnet_run)
     steps = []
     for _ in range(2):
         resnet_run.model.zero_grad()
-        with recorded() as operations:
+        with recorded_operations() as operations:
             method.loss_term(resnet_run).backward()
         steps.append(list(operations))
     assert steps[0] == steps[1]
@@ -270,12 +271,12 @@ def test_both_starts_of_the_official_code_can_be_reached() -> None:
     assert (OrthoReg.start, OrthoRegFromBase.start) == ("fresh", "base")
 
 
-def test_ratio_zero_changes_nothing(resnet_run: FakeRun) -> None:
+def test_ratio_zero_changes_nothing(resnet_run: RunState) -> None:
     plan = orthoreg(criterion="l1").select(resnet_run, Budget(kind="units_global", ratio=0.0))
     assert (plan.removed, plan.zeroed) == ({}, {})
 
 
-def test_the_score_is_an_option(resnet_run: FakeRun) -> None:
+def test_the_score_is_an_option(resnet_run: RunState) -> None:
     method = orthoreg(criterion="l1")
     groups = method.candidates(resnet_run)
     name, group = next(iter(groups.items()))
@@ -283,27 +284,33 @@ def test_the_score_is_an_option(resnet_run: FakeRun) -> None:
     torch.testing.assert_close(method.score(resnet_run, groups)[name], wanted.detach())
 
 
+def logged(run: RunState) -> dict[tuple[str, str], float]:
+    """Return the diagnostics since the last call, by layer and quantity."""
+    run.records.diagnostics.clear()
+    run.records.flush(run.phase.name)
+    return {(row["layer"], row["quantity"]): row["value"] for row in run.records.diagnostics}
+
+
 def test_a_penalized_phase_logs_how_orthogonal_layers_were_before(
-    resnet_run: FakeRun, recipe: Recipe
+    resnet_run: RunState, recipe: Recipe
 ) -> None:
     method = orthoreg()
     penalize, fine_tune = phases(method, recipe)
-    resnet_run.begin(method, fine_tune)
-    assert resnet_run.logged == []
-    resnet_run.begin(method, penalize)
-    assert [what for _, _, what, _ in resnet_run.logged] == ["orthogonality"] * 19
+    testing.begin(method, [fine_tune], resnet_run)
+    assert logged(resnet_run) == {}
+    testing.begin(method, [penalize], resnet_run)
+    assert [what for _, what in logged(resnet_run)] == ["orthogonality"] * 19
 
 
-def test_an_epoch_logs_penalty_and_orthogonality(resnet_run: FakeRun, recipe: Recipe) -> None:
+def test_an_epoch_logs_penalty_and_orthogonality(resnet_run: RunState, recipe: Recipe) -> None:
     method = orthoreg()
-    resnet_run.begin(method, phases(method, recipe)[0])
-    method.attach(resnet_run)
-    resnet_run.logged.clear()
+    testing.begin(method, phases(method, recipe), resnet_run)
+    logged(resnet_run)
     method.after_epoch(resnet_run)
-    logged = {(layer, what): value for _, layer, what, value in resnet_run.logged}
-    layers = [layer for layer, what in logged if what == "orthogonality"]
+    found = logged(resnet_run)
+    layers = [layer for layer, what in found if what == "orthogonality"]
     assert len(layers) == 19  # all convolutions of ResNet-20
     term = float(method.loss_term(resnet_run).detach())
-    assert logged["all", "penalty"] == pytest.approx(term)
-    mean = sum(logged[layer, "orthogonality"] for layer in layers) / 19
+    assert found["all", "penalty"] == pytest.approx(term)
+    mean = sum(found[layer, "orthogonality"] for layer in layers) / 19
     assert method.figures() == {"orthogonality": pytest.approx(mean)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench import testing
 from prunebench.channels.removal import remove
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
@@ -28,8 +29,9 @@ from prunebench.methods.sfp import (
     three_point_exponent,
     three_point_keep,
 )
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
-from .conftest import FakeRun, named
 from .projected_resnet import small
 
 FAMILY = [SFP, ASFP, SRFP, ASRFP]
@@ -45,7 +47,7 @@ def phases(soft: SoftPruning, *, epochs: int = 2, **budget: Any) -> list[Phase]:
     return soft.phases({"base": recipe}, Budget(**budget))
 
 
-def zero_filters(run: FakeRun, weight: str) -> int:
+def zero_filters(run: RunState, weight: str) -> int:
     return int((run.params[weight].flatten(1) == 0).all(dim=1).sum())
 
 
@@ -287,28 +289,28 @@ def test_norms_of_single_weights_cannot_decay() -> None:
         SoftOptions(scope="weight", norms="decay")
 
 
-def test_the_rule_is_applied_once_before_the_first_epoch(resnet_run: FakeRun) -> None:
+def test_the_rule_is_applied_once_before_the_first_epoch(resnet_run: RunState) -> None:
     before = copy.deepcopy(resnet_run.model.state_dict())
     sfp = method(SFP)
-    resnet_run.begin(sfp, phases(sfp)[0])
+    testing.begin(sfp, phases(sfp), resnet_run)
     assert zero_filters(resnet_run, "conv1.weight") == 4  # int(16 * 0.3)
     assert torch.equal(resnet_run.model.bn1.bias, before["bn1.bias"])
 
 
 @pytest.mark.parametrize("kind", [ASFP, SRFP, ASRFP])
 def test_softer_methods_leave_the_initial_weights(
-    kind: type[SoftPruning], resnet_run: FakeRun
+    kind: type[SoftPruning], resnet_run: RunState
 ) -> None:
     before = copy.deepcopy(resnet_run.model.state_dict())
     soft = method(kind)  # alpha(0) = 1 or P(0) = 0
-    resnet_run.begin(soft, phases(soft)[0])
+    testing.begin(soft, phases(soft), resnet_run)
     after = resnet_run.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_filters_may_come_back(resnet_run: FakeRun) -> None:
+def test_filters_may_come_back(resnet_run: RunState) -> None:
     sfp = method(SFP)
-    resnet_run.begin(sfp, phases(sfp)[0])
+    testing.begin(sfp, phases(sfp), resnet_run)
     weight = resnet_run.params["conv1.weight"]
     back = int((weight.flatten(1) == 0).all(dim=1).nonzero()[0])
     with torch.no_grad():
@@ -320,10 +322,10 @@ def test_filters_may_come_back(resnet_run: FakeRun) -> None:
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_every_convolution_ends_with_its_share_of_zero_filters(
-    kind: type[SoftPruning], resnet_run: FakeRun
+    kind: type[SoftPruning], resnet_run: RunState
 ) -> None:
     soft = method(kind)
-    resnet_run.train(soft, phases(soft))
+    testing.train(soft, phases(soft), resnet_run)
     convs = {n for n, p in resnet_run.params.items() if p.ndim == 4}
     assert len(convs) == 19
     assert set(resnet_run.masks) == convs
@@ -333,83 +335,91 @@ def test_every_convolution_ends_with_its_share_of_zero_filters(
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_selection_is_what_the_last_epoch_has_made_zero(
-    kind: type[SoftPruning], resnet_run: FakeRun
+    kind: type[SoftPruning], resnet_run: RunState
 ) -> None:
-    soft = method(kind)
-    (train,) = phases(soft)
-    assert train.recipe is not None
-    assert train.then is not None
-    resnet_run.begin(soft, train)
-    resnet_run.train_phase(soft, train.recipe, lambda run: None)
-    first, again = (soft.select(resnet_run, train.then).zeroed for _ in range(2))
-    for name, mask in first.items():
-        silent = (resnet_run.params[name] == 0).flatten(1).all(dim=1)
-        assert torch.equal(mask.flatten(1).any(dim=1), ~silent)
-        assert torch.equal(mask, again[name])
+    soft, seen = method(kind), []
+
+    def look(run: RunState) -> None:
+        if run.clock < 6:
+            return
+        first, again = (soft.select(run, run.phase.then).zeroed for _ in range(2))
+        for name, mask in first.items():
+            silent = (run.params[name] == 0).flatten(1).all(dim=1)
+            assert torch.equal(mask.flatten(1).any(dim=1), ~silent)
+            assert torch.equal(mask, again[name])
+            seen.append(name)
+
+    testing.train(soft, phases(soft), resnet_run, after_step=look)
+    assert len(seen) == 19
 
 
 @pytest.mark.parametrize("scope", ["layer", "group"])
 @pytest.mark.parametrize("kind", FAMILY)
 def test_ratio_zero_removes_nothing(
-    scope: str, kind: type[SoftPruning], resnet_run: FakeRun
+    scope: str, kind: type[SoftPruning], resnet_run: RunState
 ) -> None:
     soft = method(kind, scope=scope, norms="decay")
     (train,) = phases(soft, epochs=1, ratio=0.0)
-    resnet_run.train(soft, [train])
+    testing.train(soft, [train], resnet_run)
     assert (resnet_run.masks, resnet_run.costs.macs()) == ({}, resnet_run.base_macs)
 
 
-def test_alpha_and_share_are_logged_after_each_epoch(resnet_run: FakeRun) -> None:
+def test_alpha_and_share_are_logged_after_each_epoch(resnet_run: RunState) -> None:
     asrfp = method(ASRFP)
-    resnet_run.train(asrfp, phases(asrfp, epochs=2))
-    logged = {(epoch, layer, quantity): v for epoch, layer, quantity, v in resnet_run.logged}
-    assert logged[0, "all", "alpha"] == 1.0
-    assert logged[1, "all", "alpha"] == 0.0
-    assert logged[0, "conv1", "pruned_share"] == 0.0
-    assert logged[1, "conv1", "pruned_share"] == 0.25
+    testing.train(asrfp, phases(asrfp, epochs=2), resnet_run)
+    rows = resnet_run.records.diagnostics
+    logged = {(row["step"], row["layer"], row["quantity"]): row["value"] for row in rows}
+    # epochs of three steps
+    assert logged[3, "all", "alpha"] == 1.0
+    assert logged[6, "all", "alpha"] == 0.0
+    assert logged[3, "conv1", "pruned_share"] == 0.0
+    assert logged[6, "conv1", "pruned_share"] == 0.25
 
 
 # --- scope "group"
 @pytest.mark.parametrize("roles", [("inside",), ("stem", "stream", "inside")])
 def test_masked_network_computes_what_the_removed_one_does(
-    roles: tuple[str, ...], resnet_run_float64: FakeRun
+    roles: tuple[str, ...], resnet_run_float64: RunState
 ) -> None:
-    run, soft = resnet_run_float64, method(ASRFP, scope="group", norms="decay", roles=roles)
-    (train,) = phases(soft)
-    assert train.recipe is not None
-    assert train.then is not None
-    run.begin(soft, train)
-    run.train_phase(soft, train.recipe, lambda run: None)
-    plan = soft.select(run, train.then)
-    smaller = remove(run.model, run.graph, plan.removed)
-    images = torch.randn(8, 1, 8, 8, dtype=torch.float64)
-    assert set(plan.removed) == {n for n, g in run.graph.groups.items() if g.role in roles}
-    for training in (False, True):
-        expected = run.model.train(training)(images)
-        assert torch.allclose(smaller.train(training)(images), expected, rtol=0, atol=1e-12)
+    soft, compared = method(ASRFP, scope="group", norms="decay", roles=roles), []
+
+    def look(run: RunState) -> None:
+        if run.clock < 6:
+            return
+        plan = soft.select(run, run.phase.then)
+        smaller = remove(run.model, run.graph, plan.removed)
+        images = torch.randn(8, 1, 8, 8, dtype=torch.float64)
+        assert set(plan.removed) == {n for n, g in run.graph.groups.items() if g.role in roles}
+        for training in (False, True):
+            expected = run.model.train(training)(images)
+            found = smaller.train(training)(images)
+            compared.append(torch.allclose(found, expected, rtol=0, atol=1e-12))
+
+    testing.train(soft, phases(soft), resnet_run_float64, after_step=look)
+    assert compared == [True, True]
 
 
-def test_group_scope_removes_the_filters(resnet_run: FakeRun) -> None:
+def test_group_scope_removes_the_filters(resnet_run: RunState) -> None:
     soft = method(SRFP, scope="group")
-    resnet_run.train(soft, phases(soft))
+    testing.train(soft, phases(soft), resnet_run)
     widths = {name: len(units) for name, units in resnet_run.kept.items()}
     assert widths["stages.0.0.conv1"] == 12  # 16 - int(16 * 0.3)
     assert widths["stages.2.2.conv1"] == 45  # 64 - int(64 * 0.3)
     assert widths["conv1"] == 16  # a stream
 
 
-def test_running_statistics_do_not_decay(resnet_run: FakeRun) -> None:
+def test_running_statistics_do_not_decay(resnet_run: RunState) -> None:
     soft = method(SFP, scope="group", norms="decay")
-    resnet_run.begin(soft, phases(soft)[0])
+    testing.begin(soft, phases(soft), resnet_run)
     norm = resnet_run.model.stages[0][0].bn1
     assert (int((norm.weight == 0).sum()), int((norm.bias == 0).sum())) == (4, 16)
     assert norm.running_var.eq(1).all()
 
 
 # --- norms of single convolutions
-def test_norms_of_zeroed_filters_decay_too(resnet_run: FakeRun) -> None:
+def test_norms_of_zeroed_filters_decay_too(resnet_run: RunState) -> None:
     soft = method(SFP, norms="decay")
-    resnet_run.train(soft, phases(soft))
+    testing.train(soft, phases(soft), resnet_run)
     block = resnet_run.model.stages[0][0]
     silent = (block.conv2.weight.flatten(1) == 0).all(dim=1)
     assert int(silent.sum()) == 4
@@ -419,9 +429,9 @@ def test_norms_of_zeroed_filters_decay_too(resnet_run: FakeRun) -> None:
 
 
 # --- scope "weight"
-def test_smallest_weights_of_each_convolution_become_zero(resnet_run: FakeRun) -> None:
+def test_smallest_weights_of_each_convolution_become_zero(resnet_run: RunState) -> None:
     soft = method(SRFP, scope="weight")
-    resnet_run.train(soft, phases(soft, kind="weights", ratio=0.9))
+    testing.train(soft, phases(soft, kind="weights", ratio=0.9), resnet_run)
     zeros = {n: int((p == 0).sum()) for n, p in resnet_run.params.items() if p.ndim == 4}
     assert zeros["conv1.weight"] == 129  # int(144 * 0.9)
     assert zeros["stages.2.2.conv2.weight"] == 33_177  # int(36864 * 0.9)
@@ -432,10 +442,10 @@ def test_smallest_weights_of_each_convolution_become_zero(resnet_run: FakeRun) -
 @pytest.mark.parametrize("kind", FAMILY)
 @pytest.mark.parametrize("rate", ["constant", "exponential", "three_point", "cubic"])
 def test_every_method_ends_with_its_share_of_zero_weights(
-    rate: str, kind: type[SoftPruning], resnet_run: FakeRun
+    rate: str, kind: type[SoftPruning], resnet_run: RunState
 ) -> None:
     soft = method(kind, scope="weight", rate=rate)
-    resnet_run.train(soft, phases(soft, kind="weights", ratio=0.5))
+    testing.train(soft, phases(soft, kind="weights", ratio=0.5), resnet_run)
     for name, keep in resnet_run.masks.items():
         assert int((~keep).sum()) == keep.numel() // 2
         assert torch.equal(resnet_run.params[name] == 0, ~keep)
@@ -448,10 +458,10 @@ def test_every_method_ends_with_its_share_of_zero_weights(
 )
 def test_single_weights_shrink_by_alpha(decay: str, alpha: float) -> None:
     # epoch 20 of 100; sigma 1e-5 makes the exponential 10^(-20 / 20)
-    net = named(stem=nn.Conv2d(1, 4, 1), head=nn.Conv2d(4, 2, 1))
-    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    net = named_layers(stem=nn.Conv2d(1, 4, 1), head=nn.Conv2d(4, 2, 1))
+    run = testing.start(net, image=(1, 1, 1))
     soft = method(SRFP, scope="weight", decay=decay)
-    run.begin(soft, phases(soft, epochs=100, kind="weights", ratio=0.5)[0])
+    testing.begin(soft, phases(soft, epochs=100, kind="weights", ratio=0.5), run)
     with torch.no_grad():
         run.params["stem.weight"].copy_(torch.tensor([3.0, -1.0, 2.0, 0.5]).view(4, 1, 1, 1))
     run.epoch = 20
@@ -461,54 +471,55 @@ def test_single_weights_shrink_by_alpha(decay: str, alpha: float) -> None:
 
 
 def test_share_of_shrunk_weights_rises_cubically() -> None:
-    net = named(stem=nn.Conv2d(1, 1000, 1), head=nn.Conv2d(1000, 2, 1))
+    net = named_layers(stem=nn.Conv2d(1, 1000, 1), head=nn.Conv2d(1000, 2, 1))
     torch.manual_seed(0)
-    run = FakeRun(net, torch.zeros(1, 1, 1, 1))
+    run = testing.start(net, image=(1, 1, 1))
     soft = method(ASFP, scope="weight", rate="cubic")
-    run.begin(soft, phases(soft, epochs=200, kind="weights", ratio=0.4)[0])
+    testing.begin(soft, phases(soft, epochs=200, kind="weights", ratio=0.4), run)
     assert int((run.params["stem.weight"] == 0).sum()) == 5  # int(1000 * 0.00597)
     run.epoch = 99
     soft.after_epoch(run)
     assert int((run.params["stem.weight"] == 0).sum()) == 350  # 0.4 (1 - 0.5^3)
 
 
-def test_one_weight_of_each_layer_survives(resnet_run: FakeRun) -> None:
+def test_one_weight_of_each_layer_survives(resnet_run: RunState) -> None:
     soft = method(SFP, scope="weight")
-    resnet_run.train(soft, phases(soft, kind="weights", ratio=1 - 1e-9))
+    testing.train(soft, phases(soft, kind="weights", ratio=1 - 1e-9), resnet_run)
     assert {int(keep.sum()) for keep in resnet_run.masks.values()} == {1}
 
 
-def test_ratio_zero_zeroes_no_weight(resnet_run: FakeRun) -> None:
+def test_ratio_zero_zeroes_no_weight(resnet_run: RunState) -> None:
     soft = method(ASRFP, scope="weight")
-    resnet_run.train(soft, phases(soft, kind="weights", ratio=0.0))
+    testing.train(soft, phases(soft, kind="weights", ratio=0.0), resnet_run)
     assert resnet_run.masks == {}
 
 
-def test_depthwise_filters_are_convolutions_too(depthwise_run: FakeRun) -> None:
+def test_depthwise_filters_are_convolutions_too(depthwise_run: RunState) -> None:
     soft = method(SFP)
-    depthwise_run.train(soft, phases(soft, ratio=0.5))
+    testing.train(soft, phases(soft, ratio=0.5), depthwise_run)
     zero = {name: zero_filters(depthwise_run, name) for name in depthwise_run.masks}
     assert zero == {"stem.weight": 2, "depthwise.weight": 2, "point.weight": 3}
 
 
 @pytest.fixture
-def depthwise_run() -> FakeRun:
+def depthwise_run() -> RunState:
     """Stem 1 -> 4, depthwise 4, 1x1 convolution 4 -> 6, convolution 6 -> 2 as classifier."""
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 4, 3),
         depthwise=nn.Conv2d(4, 4, 3, groups=4, padding=1),
         point=nn.Conv2d(4, 6, 1),
         head=nn.Conv2d(6, 2, 1),
         pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
     )
-    return FakeRun(model, torch.zeros(1, 1, 4, 4))
+    return testing.start(model, image=(1, 4, 4))
 
 
 def test_rules_choose_the_convolutions() -> None:
-    run = FakeRun(small(), torch.zeros(1, 3, 8, 8))
+    run = testing.start(small(), image=(3, 8, 8))
     soft = method(SFP, layers=["except_shortcuts", "not stem"])
-    run.train(soft, phases(soft, ratio=0.5))
+    testing.train(soft, phases(soft, ratio=0.5), run)
     convs = {name for name, p in run.params.items() if p.ndim == 4}
     assert convs - set(run.masks) == {"conv1.weight", "stages.1.0.shortcut.0.weight"}
     assert zero_filters(run, "stages.1.0.conv2.weight") == 4

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench import testing
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.sfp import SoftFPGM
-
-from .conftest import FakeRun, named, recorded
+from prunebench.testing import named_layers, recorded_operations
+from prunebench.training.run import RunState
 
 # Example X8: sums of distances to the others 4.680, 5.743, 6.304, 3.946; norms 0.5, 2, 2, 1.414.
 X8 = torch.tensor([[0.5, 0.0], [2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
@@ -27,14 +28,16 @@ def train_phase(method: SoftFPGM, ratio: float, epochs: int = 2) -> Phase:
     return train
 
 
-def x8_run() -> FakeRun:
-    net = named(stem=nn.Conv2d(2, 4, 1, bias=False), head=nn.Conv2d(4, 2, 1))
+def x8_run() -> RunState:
+    net = named_layers(
+        stem=nn.Conv2d(2, 4, 1, bias=False), head=nn.Conv2d(4, 2, 1), flatten=nn.Flatten()
+    )
     with torch.no_grad():
         net.stem.weight.copy_(X8[..., None, None])
-    return FakeRun(net, torch.zeros(1, 2, 1, 1))
+    return testing.start(net, image=(2, 1, 1))
 
 
-def zero_rows(run: FakeRun, weight: str) -> list[int]:
+def zero_rows(run: RunState, weight: str) -> list[int]:
     zero = (run.params[weight].flatten(1) == 0).all(dim=1)
     return [int(row) for row in zero.nonzero()[:, 0]]
 
@@ -42,7 +45,7 @@ def zero_rows(run: FakeRun, weight: str) -> list[int]:
 @pytest.mark.parametrize(("norm_rate", "row"), [(1.0, 3), (0.75, 0)])
 def test_the_nearest_to_all_others_or_the_shortest_becomes_zero(norm_rate: float, row: int) -> None:
     run, method = x8_run(), fpgm(norm_rate=norm_rate)
-    run.begin(method, train_phase(method, 0.25))
+    testing.begin(method, [train_phase(method, 0.25)], run)
     assert zero_rows(run, "stem.weight") == [row]
 
 
@@ -50,11 +53,11 @@ def test_the_nearest_to_all_others_or_the_shortest_becomes_zero(norm_rate: float
     ("norm_rate", "counts"), [(1.0, {16: 6, 32: 12, 64: 25}), (0.7, {16: 5, 32: 12, 64: 25})]
 )
 def test_both_parts_are_rounded_down(
-    norm_rate: float, counts: dict[int, int], resnet_run: FakeRun
+    norm_rate: float, counts: dict[int, int], resnet_run: RunState
 ) -> None:
     # of 16: int(6.4) by distance, or int(4.8) by norm and int(1.6) by distance
     method = fpgm(norm_rate=norm_rate)
-    resnet_run.train(method, [train_phase(method, 0.4)])
+    testing.train(method, [train_phase(method, 0.4)], resnet_run)
     convs = [n for n, p in resnet_run.params.items() if p.ndim == 4]
     assert {len(resnet_run.params[n]): len(zero_rows(resnet_run, n)) for n in convs} == counts
     assert set(resnet_run.masks) == set(convs)
@@ -64,30 +67,29 @@ def test_zero_filters_get_no_gradient_until_the_next_choice() -> None:
     run, method = x8_run(), fpgm()
     train = train_phase(method, 0.25, epochs=1)
     assert train.hooks == {"after_epoch", "before_optimizer_step"}
-    seen = []
+    seen, tensors = [], []
 
-    def spy(run: FakeRun) -> None:
+    def spy(run: RunState) -> None:
         gradient = run.params["stem.weight"].grad
         assert gradient is not None
         seen.append(gradient.flatten(1).ne(0).any(dim=1).tolist())
+        tensors.append(method.state["kept"]["stem.weight"])
 
-    run.begin(method, train)
-    held = method.state["kept"]["stem.weight"]
-    assert train.recipe is not None
-    run.train_phase(method, train.recipe, spy)
+    testing.train(method, [train], run, before_step=spy)
     assert seen == [[True, True, True, False]] * 3
     with torch.no_grad():
         run.params["stem.weight"].copy_(X8.flip(0)[..., None, None])
     method.after_epoch(run)
-    assert method.state["kept"]["stem.weight"] is held  # a captured step reads this tensor
+    held = method.state["kept"]["stem.weight"]
+    assert all(tensor is held for tensor in tensors)  # a captured step reads this tensor
     assert held.flatten(1).all(dim=1).tolist() == [False, True, True, True]
 
 
-def test_steps_read_nothing_on_the_host(resnet_run: FakeRun) -> None:
+def test_steps_read_nothing_on_the_host(resnet_run: RunState) -> None:
     method = fpgm()
-    resnet_run.begin(method, train_phase(method, 0.25))
-    resnet_run.backward()
-    with recorded() as operations:
+    testing.begin(method, [train_phase(method, 0.25)], resnet_run)
+    testing.backward(resnet_run)
+    with recorded_operations() as operations:
         method.before_optimizer_step(resnet_run)
     assert [name for name, _ in operations] == ["mul_"] * 19  # convolutions
 
@@ -95,7 +97,7 @@ def test_steps_read_nothing_on_the_host(resnet_run: FakeRun) -> None:
 def test_momentum_alone_moves_a_zero_filter() -> None:
     run, method = x8_run(), fpgm()
     train = train_phase(method, 0.25)
-    run.begin(method, train)
+    testing.begin(method, [train], run)
     weight = run.params["stem.weight"]
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
     optimizer.state[weight]["momentum_buffer"] = torch.ones_like(weight)

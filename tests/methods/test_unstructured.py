@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from prunebench import testing
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import mask, remove
 from prunebench.core.errors import TrainingError
@@ -24,8 +25,8 @@ from prunebench.methods.unstructured import (
     weight_counts,
     weight_layers,
 )
-
-from .conftest import FakeRun, named, recorded
+from prunebench.testing import named_layers, recorded_operations
+from prunebench.training.run import RunState
 
 L1 = method_class("l1")
 Random = method_class("random")
@@ -54,23 +55,23 @@ def phases(found: Method[Any], budget: Budget) -> list[Phase]:
     return found.phases({"regularize": recipe, "fine_tune": fine_tune}, budget)
 
 
-def zeros(run: FakeRun) -> dict[str, int]:
+def zeros(run: RunState) -> dict[str, int]:
     """How many entries of each masked weight are zero."""
     return {name: int((run.params[name] == 0).sum()) for name in run.masks}
 
 
 @pytest.fixture
-def two_layer_run() -> FakeRun:
+def two_layer_run() -> RunState:
     """stem 1 -> 1 of 1x1, conv 1 -> 2 of 1x2 with (4, -1), (2, 3), head 2 -> 2."""
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 1, 1),
         conv=nn.Conv2d(1, 2, (1, 2)),
         pool=nn.AdaptiveAvgPool2d(1),
         flat=nn.Flatten(),
         head=nn.Linear(2, 2),
     )
-    run = FakeRun(model, torch.zeros(1, 1, 1, 3))
+    run = testing.start(model, image=(1, 1, 3))
     with torch.no_grad():
         run.params["stem.weight"].fill_(5.0)
         run.params["conv.weight"].copy_(torch.tensor([[4.0, -1.0], [2.0, 3.0]]).view(2, 1, 1, 2))
@@ -89,13 +90,13 @@ def two_layer_run() -> FakeRun:
     ],
 )
 def test_layers_are_chosen_by_kind_and_path(
-    options: dict[str, Any], layers: list[str], two_layer_run: FakeRun
+    options: dict[str, Any], layers: list[str], two_layer_run: RunState
 ) -> None:
     found = weight_layers(two_layer_run.graph, WeightOptions(**options))
     assert found == {name: f"{name}.weight" for name in layers}
 
 
-def test_stem_and_second_convolutions_are_among_them(resnet_run: FakeRun) -> None:
+def test_stem_and_second_convolutions_are_among_them(resnet_run: RunState) -> None:
     found = weight_layers(resnet_run.graph, WeightOptions(layers=("convolutions", "linear")))
     assert len(found) == 20
     assert [*found][:3] == ["conv1", "stages.0.0.conv1", "stages.0.0.conv2"]
@@ -158,7 +159,7 @@ def test_single_weights_take_over_no_widths() -> None:
 
 
 # --- one-shot criteria
-def test_the_smallest_weights_of_each_layer_become_zero(two_layer_run: FakeRun) -> None:
+def test_the_smallest_weights_of_each_layer_become_zero(two_layer_run: RunState) -> None:
     l1 = method(L1, layers=("convolutions", "linear"))
     plan = l1.select(two_layer_run, weights(0.5))
     assert plan.removed == {}
@@ -168,7 +169,7 @@ def test_the_smallest_weights_of_each_layer_become_zero(two_layer_run: FakeRun) 
     }  # of the stem's one weight none leaves
 
 
-def test_the_smallest_weights_of_all_layers_become_zero(two_layer_run: FakeRun) -> None:
+def test_the_smallest_weights_of_all_layers_become_zero(two_layer_run: RunState) -> None:
     plan = method(L1, layers=("convolutions", "linear"), allocation="global").select(
         two_layer_run, weights(0.5)
     )
@@ -179,9 +180,9 @@ def test_the_smallest_weights_of_all_layers_become_zero(two_layer_run: FakeRun) 
     }
 
 
-def test_ratios_by_layer_leave_the_stem(resnet_run: FakeRun) -> None:
+def test_ratios_by_layer_leave_the_stem(resnet_run: RunState) -> None:
     l1 = method(L1, layers=("convolutions", "linear"), layer_ratios={"conv1": 0.0, "*": 0.827})
-    resnet_run.apply(l1, l1.select(resnet_run, Budget(kind="auto", ratio=None)))
+    testing.prune(l1, Budget(kind="auto", ratio=None), resnet_run)
     found = zeros(resnet_run)
     assert "conv1.weight" not in found
     assert found["stages.0.0.conv1.weight"] == 1906  # ceil(0.827 * 2304)
@@ -192,11 +193,11 @@ def test_ratios_by_layer_leave_the_stem(resnet_run: FakeRun) -> None:
 @pytest.mark.parametrize("kind", [L1, Random])
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_the_share_of_zeros_is_the_ratio(
-    allocation: str, kind: type[Method[Any]], resnet_run: FakeRun
+    allocation: str, kind: type[Method[Any]], resnet_run: RunState
 ) -> None:
     found = method(kind, allocation=allocation)
-    resnet_run.begin(found, phases(found, weights(0.9))[0])
-    resnet_run.apply(found, found.select(resnet_run, weights(0.9)))
+    testing.begin(found, phases(found, weights(0.9)), resnet_run)
+    testing.prune(found, weights(0.9), resnet_run)
     total = sum(p.numel() for p in resnet_run.params.values() if p.ndim == 4)
     goal = int(0.9 * total)
     excess = sum(zeros(resnet_run).values()) - goal
@@ -205,21 +206,21 @@ def test_the_share_of_zeros_is_the_ratio(
 
 @pytest.mark.parametrize("kind", [L1, Random])
 def test_a_larger_ratio_later_keeps_what_is_zero(
-    kind: type[Method[Any]], two_layer_run: FakeRun
+    kind: type[Method[Any]], two_layer_run: RunState
 ) -> None:
     found = method(kind)
-    two_layer_run.begin(found, Phase(name="first"))
+    testing.begin(found, [Phase(name="first")], two_layer_run)
     first = found.select(two_layer_run, weights(0.25)).zeroed["conv.weight"]
-    two_layer_run.apply(found, found.select(two_layer_run, weights(0.25)))
-    two_layer_run.begin(found, Phase(name="second"))
+    testing.prune(found, weights(0.25), two_layer_run)
+    testing.begin(found, [Phase(name="second")], two_layer_run)
     second = found.select(two_layer_run, weights(0.5)).zeroed["conv.weight"]
     assert (int(first.sum()), int(second.sum())) == (3, 2)
     assert not (second & ~first).any()
 
 
-def test_random_weights_are_a_function_of_seed_and_layer(resnet_run: FakeRun) -> None:
+def test_random_weights_are_a_function_of_seed_and_layer(resnet_run: RunState) -> None:
     random = method(Random)
-    resnet_run.begin(random, phases(random, weights(0.5))[0])
+    testing.begin(random, phases(random, weights(0.5)), resnet_run)
     first, again = (random.select(resnet_run, weights(0.5)).zeroed for _ in range(2))
     resnet_run.seed = 1
     other = random.select(resnet_run, weights(0.5)).zeroed
@@ -231,19 +232,17 @@ def test_random_weights_are_a_function_of_seed_and_layer(resnet_run: FakeRun) ->
 
 # --- growing regularization of single weights
 @pytest.mark.parametrize("kind", GREG)
-def test_chosen_weights_alone_are_penalized(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+def test_chosen_weights_alone_are_penalized(kind: type[Method[Any]], resnet_run: RunState) -> None:
     greg: Any = method(kind)
-    resnet_run.phases = tuple(phases(greg, weights(0.9)))
-    resnet_run.begin(greg, resnet_run.phases[0])
-    greg.attach(resnet_run)
+    testing.begin(greg, phases(greg, weights(0.9)), resnet_run)
     for _ in range(3):
         greg.decide(resnet_run)
     name = "stages.0.0.conv1"
     pruned, penalty = greg.state["pruned"][name], greg.state["penalty"][name]
-    resnet_run.backward()
+    testing.backward(resnet_run)
     weight = resnet_run.params[f"{name}.weight"]
     before = weight.grad.clone()
-    with recorded():
+    with recorded_operations():
         greg.before_optimizer_step(resnet_run)
     assert int(pruned.sum()) == 2074  # ceil(0.9 * 2304)
     assert torch.equal(weight.grad, before.addcmul(weight.detach(), penalty))
@@ -253,25 +252,23 @@ def test_chosen_weights_alone_are_penalized(kind: type[Method[Any]], resnet_run:
 
 
 @pytest.mark.parametrize("kind", [L1, Random, *GREG])
-def test_ratio_zero_changes_no_weight(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+def test_ratio_zero_changes_no_weight(kind: type[Method[Any]], resnet_run: RunState) -> None:
     found = method(kind)
-    (first, *others) = resnet_run.phases = tuple(phases(found, weights(0.0)))
-    resnet_run.begin(found, first)
+    testing.begin(found, phases(found, weights(0.0)), resnet_run)
     assert found.select(resnet_run, weights(0.0)) == Plan()
-    resnet_run.train(found, [first, *others])
+    testing.train(found, phases(found, weights(0.0)), resnet_run)
     assert (resnet_run.masks, resnet_run.costs.macs()) == ({}, resnet_run.base_macs)
 
 
 @pytest.mark.parametrize("kind", [L1, Random, *GREG])
 @pytest.mark.parametrize("unit", ["channel", "weight"])
 def test_a_unit_of_each_layer_survives(
-    unit: str, kind: type[Method[Any]], resnet_run: FakeRun
+    unit: str, kind: type[Method[Any]], resnet_run: RunState
 ) -> None:
     found, ratio = method(kind, unit=unit), 1 - 1e-9
     budget = Budget(kind="weights" if unit == "weight" else "units_per_group", ratio=ratio)
-    resnet_run.phases = tuple(phases(found, budget))
-    resnet_run.begin(found, resnet_run.phases[0])
-    resnet_run.apply(found, found.select(resnet_run, budget))
+    testing.begin(found, phases(found, budget), resnet_run)
+    testing.prune(found, budget, resnet_run)
     if unit == "weight":
         assert {int(keep.sum()) for keep in resnet_run.masks.values()} == {1}
     else:
@@ -280,9 +277,9 @@ def test_a_unit_of_each_layer_survives(
 
 
 @pytest.mark.parametrize("kind", GREG)
-def test_masked_weights_stay_zero(kind: type[Method[Any]], resnet_run: FakeRun) -> None:
+def test_masked_weights_stay_zero(kind: type[Method[Any]], resnet_run: RunState) -> None:
     greg = method(kind, layers=("convolutions", "linear", "not stem"))
-    resnet_run.train(greg, phases(greg, weights(0.75))[:2])
+    testing.train(greg, phases(greg, weights(0.75))[:2], resnet_run)
     assert resnet_run.costs.macs() == resnet_run.base_macs
     assert len(resnet_run.masks) == 19
     for name, keep in resnet_run.masks.items():
@@ -292,11 +289,9 @@ def test_masked_weights_stay_zero(kind: type[Method[Any]], resnet_run: FakeRun) 
     assert greg.figures()["magnitude_ratio"] > 1.0
 
 
-def test_greg_2_picks_weights_of_the_moment(two_layer_run: FakeRun) -> None:
+def test_greg_2_picks_weights_of_the_moment(two_layer_run: RunState) -> None:
     greg: Any = method(GReg2, layers=("conv*",))
-    two_layer_run.phases = tuple(phases(greg, weights(0.5)))
-    two_layer_run.begin(greg, two_layer_run.phases[0])
-    greg.attach(two_layer_run)
+    testing.begin(greg, phases(greg, weights(0.5)), two_layer_run)
     weight = two_layer_run.params["conv.weight"]
     for update in range(3):
         values = [1.0, 2.0, 3.0, 4.0] if update == 1 else [4.0, 3.0, 2.0, 1.0]
@@ -306,10 +301,9 @@ def test_greg_2_picks_weights_of_the_moment(two_layer_run: FakeRun) -> None:
     assert greg.state["pruned"]["conv"].flatten().tolist() == [True, True, False, False]
 
 
-def test_l1_zeroes_the_weights_that_greg_1_pushes(resnet_run: FakeRun) -> None:
+def test_l1_zeroes_the_weights_that_greg_1_pushes(resnet_run: RunState) -> None:
     greg = method(GReg1)
-    resnet_run.phases = tuple(phases(greg, weights(0.8)))
-    resnet_run.begin(greg, resnet_run.phases[0])
+    testing.begin(greg, phases(greg, weights(0.8)), resnet_run)
     pushed = greg.select(resnet_run, weights(0.8)).zeroed
     zeroed = method(L1).select(resnet_run, weights(0.8)).zeroed
     assert list(pushed) == list(zeroed)
@@ -318,11 +312,11 @@ def test_l1_zeroes_the_weights_that_greg_1_pushes(resnet_run: FakeRun) -> None:
 
 # --- input channels
 @pytest.fixture
-def channel_run() -> FakeRun:
+def channel_run() -> RunState:
     """stem 1 -> 3, conv 3 -> 2 with input channels of mean |w| 2, 0.5 and 1, head 2 -> 2."""
     torch.manual_seed(0)
-    model = named(stem=nn.Conv2d(1, 3, 1), conv=nn.Conv2d(3, 2, 1), head=nn.Conv2d(2, 2, 1))
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 3, 1), conv=nn.Conv2d(3, 2, 1), head=nn.Conv2d(2, 2, 1))
+    run = testing.start(model, image=(1, 1, 1))
     with torch.no_grad():
         run.params["conv.weight"].copy_(
             torch.tensor([[1.0, -0.5, 2.0], [-3.0, 0.5, 0.0]]).view(2, 3, 1, 1)
@@ -331,30 +325,26 @@ def channel_run() -> FakeRun:
     return run
 
 
-def test_channels_are_ranked_by_what_reads_them(channel_run: FakeRun) -> None:
+def test_channels_are_ranked_by_what_reads_them(channel_run: RunState) -> None:
     plan = method(L1, unit="channel", roles=("stem",)).select(
         channel_run, Budget(kind="units_per_group", ratio=0.3)
     )
     assert plan.removed["stem"].tolist() == [1]
 
 
-def test_penalty_of_a_channel_lies_on_what_reads_it(channel_run: FakeRun) -> None:
+def test_penalty_of_a_channel_lies_on_what_reads_it(channel_run: RunState) -> None:
     greg: Any = method(GReg1, unit="channel", roles=("stem",))
-    channel_run.phases = tuple(phases(greg, Budget(kind="units_per_group", ratio=0.5)))
-    channel_run.begin(greg, channel_run.phases[0])
-    greg.attach(channel_run)
+    testing.begin(greg, phases(greg, Budget(kind="units_per_group", ratio=0.5)), channel_run)
     greg.decide(channel_run)
     assert list(greg.weight_penalty) == ["conv.weight"]
     assert greg.weight_penalty["conv.weight"].shape == (1, 3, 1, 1)
     assert greg.weight_penalty["conv.weight"].flatten().tolist() == [0.0, 0.25, 0.25]
 
 
-def test_pushing_channels_to_zero_makes_removal_exact(resnet_run_float64: FakeRun) -> None:
+def test_pushing_channels_to_zero_makes_removal_exact(resnet_run_float64: RunState) -> None:
     run = resnet_run_float64
     greg: Any = method(GReg1, unit="channel")
-    run.phases = tuple(phases(greg, Budget(kind="units_per_group", ratio=0.5)))
-    run.begin(greg, run.phases[0])
-    greg.attach(run)
+    testing.begin(greg, phases(greg, Budget(kind="units_per_group", ratio=0.5)), run)
     with torch.no_grad():
         for group, pruned in greg.state["pruned"].items():
             reader = group.replace("conv1", "conv2")
@@ -368,13 +358,11 @@ def test_pushing_channels_to_zero_makes_removal_exact(resnet_run_float64: FakeRu
 
 def test_channels_behind_a_flatten_have_several_columns() -> None:
     torch.manual_seed(0)
-    model = named(conv=nn.Conv2d(1, 2, 1), flat=nn.Flatten(), head=nn.Linear(8, 2))
-    run = FakeRun(model, torch.zeros(1, 1, 2, 2))
+    model = named_layers(conv=nn.Conv2d(1, 2, 1), flat=nn.Flatten(), head=nn.Linear(8, 2))
+    run = testing.start(model, image=(1, 2, 2))
     with torch.no_grad():
         run.params["head.weight"].copy_(torch.tensor([[1.0] * 4 + [0.5] * 4] * 2))
     greg: Any = method(GReg1, unit="channel", roles=("stem",))
-    run.phases = tuple(phases(greg, Budget(kind="units_per_group", ratio=0.5)))
-    run.begin(greg, run.phases[0])
-    greg.attach(run)
+    testing.begin(greg, phases(greg, Budget(kind="units_per_group", ratio=0.5)), run)
     greg.decide(run)
     assert greg.weight_penalty["head.weight"].tolist() == [[0.0] * 4 + [0.25] * 4]

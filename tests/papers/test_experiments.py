@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.channels.selections import select_groups
 from prunebench.channels.trace.tracer import trace
 from prunebench.data.registry import dataset_info
@@ -22,7 +23,6 @@ from prunebench.models.registry import build
 from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
-from tests.methods.conftest import FakeRun
 
 CONFIG = Path(__file__).parents[2] / "config"
 GREG = (
@@ -66,7 +66,7 @@ def test_what_leaves_costs_what_the_paper_counts(experiment: str, ratio: str, ma
     )
     torch.manual_seed(0)
     classes = dataset_info(spec.dataset).num_classes
-    run = FakeRun(build(spec.architecture, num_classes=classes), torch.zeros(1, 3, 32, 32))
+    run = testing.start(build(spec.architecture, num_classes=classes), image=(3, 32, 32))
     kind = method_class(spec.method)
     plan = kind(kind.Options.model_validate(spec.options)).select(run, spec.budget)
     kept = {name: run.sizes[name] - len(units) for name, units in plan.removed.items()}
@@ -89,7 +89,7 @@ def test_what_leaves_on_imagenet_costs_what_the_paper_counts(
     specs = {r.method: r for r in runs(f"greg_table3_{architecture}") if r.setting == setting}
     ratios = specs["l1"].options["layer_ratios"]
     assert [specs[m].options["layer_ratios"] for m in ("greg_1", "greg_2")] == [ratios] * 2
-    run = FakeRun(build(architecture, num_classes=1000), torch.zeros(1, 3, 224, 224))
+    run = testing.start(build(architecture, num_classes=1000), image=(3, 224, 224))
     kind = method_class("l1")
     plan = kind(kind.Options.model_validate(specs["l1"].options)).select(run, specs["l1"].budget)
     kept = {name: run.sizes[name] - len(units) for name, units in plan.removed.items()}
@@ -98,7 +98,7 @@ def test_what_leaves_on_imagenet_costs_what_the_paper_counts(
 
 def test_single_weights_leave_every_layer_but_the_stem() -> None:
     (spec,) = (r for r in runs("greg_table4_resnet50") if r.method == "l1")
-    run = FakeRun(build("resnet50", num_classes=1000), torch.zeros(1, 3, 64, 64))
+    run = testing.start(build("resnet50", num_classes=1000), image=(3, 64, 64))
     kind = method_class("l1")
     plan = kind(kind.Options.model_validate(spec.options)).select(run, spec.budget)
     zeroed = sum(int((~mask).sum()) for mask in plan.zeroed.values())
@@ -225,7 +225,7 @@ def test_epruner_s_deep_blocks_have_the_beta_of_its_code(network: str) -> None:
     beta, count, deep, beta_deep = EPRUNER_IMAGENET[network]
     spec = next(r for r in runs(f"epruner_imagenet_{network}") if r.method == "epruner")
     with torch.random.fork_rng():
-        run = FakeRun(build(f"{network}_x0_0625", num_classes=10), torch.zeros(1, 3, 32, 32))
+        run = testing.start(build(f"{network}_x0_0625", num_classes=10), image=(3, 32, 32))
     method = EPruner(EPrunerOptions(**spec.options))
     betas = {name: method.beta_of(name) for name in method.candidates(run)}
     assert len(betas) == count
@@ -281,7 +281,7 @@ def test_increg_s_list_has_a_ratio_for_each_layer(
 ) -> None:
     options = IncRegOptions(**increg_listed(experiment).options)
     with torch.random.fork_rng():
-        run = FakeRun(build(network, num_classes=10), torch.zeros(1, 3, 32, 32))
+        run = testing.start(build(network, num_classes=10), image=(3, 32, 32))
     paths = list(IncReg(options).layers(run))
     assert not isinstance(options.layer_rule, str)
     fitting = {p: [n for n in paths if fnmatchcase(n, p)] for p in options.layer_rule}
@@ -293,7 +293,7 @@ def test_increg_s_list_for_resnet50_saves_half_of_the_convolutions() -> None:
     options = IncRegOptions(**increg_listed("increg_readme_resnet50").options)
     with torch.random.fork_rng():
         network = build("resnet50_caffe", num_classes=10)
-    run = FakeRun(network, torch.zeros(1, 3, 224, 224))
+    run = testing.start(network, image=(3, 224, 224))
     method = IncReg(options)
     shares = method.shares_for_macs(run, method.layers(run), 0.5)
     # a factor of 1.00002 is left of rounding to four digits

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RunSpec
 from prunebench.methods.base import Method
@@ -18,7 +19,7 @@ from prunebench.models.registry import build
 from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
-from tests.methods.conftest import FakeRun
+from prunebench.training.run import RunState
 
 CONFIG = Path(__file__).parents[2] / "config"
 NETWORKS = ("vgg13", "mobilenet_v1", "resnet34")
@@ -40,19 +41,19 @@ def method_of(spec: RunSpec) -> Method[Any]:
     return found(found.Options(**spec.options))
 
 
-def narrow(network: str) -> FakeRun:
+def narrow(network: str) -> RunState:
     """A network of a sixteenth of the width, on images of 8x8."""
     name = "resnet34_cifar" if network == "resnet34" else network
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return FakeRun(build(f"{name}_x0_0625", num_classes=4), torch.zeros(1, 3, 8, 8))
+        return testing.start(build(f"{name}_x0_0625", num_classes=4), image=(3, 8, 8))
 
 
 @cache
-def whole(network: str) -> FakeRun:
+def whole(network: str) -> RunState:
     name = "resnet34_cifar" if network == "resnet34" else network
     with torch.random.fork_rng():
-        return FakeRun(build(name, num_classes=100), torch.zeros(1, 3, 8, 8))
+        return testing.start(build(name, num_classes=100), image=(3, 8, 8))
 
 
 def rates(recipe: Recipe) -> list[tuple[int, float]]:

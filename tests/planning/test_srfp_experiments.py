@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.experiments.config import read_experiment
 from prunebench.experiments.spec import RunSpec
 from prunebench.methods.registry import method_class
@@ -17,7 +18,6 @@ from prunebench.models.registry import build
 from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
-from tests.methods.conftest import FakeRun
 
 CONFIG = Path(__file__).parents[2] / "config"
 SOFT = ("sfp", "asfp", "srfp", "asrfp", "soft_fpgm")
@@ -95,7 +95,7 @@ def test_single_weights_are_of_the_same_training() -> None:
 @pytest.mark.parametrize("network", IMAGENET)
 def test_projections_are_not_pruned_on_imagenet(network: str) -> None:
     with torch.random.fork_rng():
-        run = FakeRun(build(f"{network}_x0_0625", num_classes=10), torch.zeros(1, 3, 32, 32))
+        run = testing.start(build(f"{network}_x0_0625", num_classes=10), image=(3, 32, 32))
     convs = [name for name, p in run.params.items() if p.ndim == 4]
     for method in SOFT:
         spec = of(f"srfp_imagenet_{network}", method=method, ratio=0.3)[0]

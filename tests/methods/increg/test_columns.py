@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench import testing
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
@@ -17,30 +18,33 @@ from prunebench.methods.increg.columns import (
     units_unused,
 )
 from prunebench.models.registry import build
-from tests.methods.conftest import FakeRun, named
+from prunebench.testing import named_layers
+from prunebench.training.run import RunState
 
 
 def l1_columns(**options: Any) -> L1Columns:
     return L1Columns(ColumnOptions(**options))
 
 
-def prune(run: FakeRun, ratio: float | None, kind: str = "units_per_group", **options: Any) -> None:
+def prune(
+    run: RunState, ratio: float | None, kind: str = "units_per_group", **options: Any
+) -> None:
     budget = Budget(kind=kind, ratio=ratio)  # type: ignore[arg-type]
     method = l1_columns(**options)
-    run.apply(method, method.select(run, budget))
+    testing.prune(method, budget, run)
 
 
-def set_weight(run: FakeRun, name: str, values: Tensor) -> None:
+def set_weight(run: RunState, name: str, values: Tensor) -> None:
     with torch.no_grad():
         run.params[name].copy_(values.reshape(run.params[name].shape))
 
 
-def pruned_columns(run: FakeRun, weight: str) -> int:
+def pruned_columns(run: RunState, weight: str) -> int:
     return int((~run.masks[weight].any(dim=0)).sum())
 
 
 @pytest.fixture
-def two_reader_run() -> FakeRun:
+def two_reader_run() -> RunState:
     """A stem 1 -> 3 that two convolutions of 1x2 read, joined by a sum; then a classifier."""
 
     class TwoReaders(nn.Module):
@@ -56,7 +60,7 @@ def two_reader_run() -> FakeRun:
             return out
 
     torch.manual_seed(0)
-    return FakeRun(TwoReaders(), torch.zeros(1, 1, 1, 3))
+    return testing.start(TwoReaders(), image=(1, 1, 3))
 
 
 # --- columns, rows, counts
@@ -68,10 +72,10 @@ def test_columns_are_channels_at_places_of_the_kernel() -> None:
 
 def test_a_column_of_a_grouped_convolution_is_one_of_every_group() -> None:
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 8, 1), conv=nn.Conv2d(8, 4, 1, groups=2), head=nn.Conv2d(4, 2, 1)
     )
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    run = testing.start(model, image=(1, 1, 1))
     weight = torch.tensor([[1, 2, 3, 4]] * 3 + [[9, 0, 0, 0]])  # sums 12, 6, 9, 12
     set_weight(run, "conv.weight", weight.float())
     prune(run, 0.5, layers=("conv*",))
@@ -90,7 +94,7 @@ def test_counts_round_up_and_leave_one(n: int, ratio: float, count: int) -> None
 
 
 # --- what is removed
-def test_a_filter_leaves_when_both_its_readers_have_lost_it(two_reader_run: FakeRun) -> None:
+def test_a_filter_leaves_when_both_its_readers_have_lost_it(two_reader_run: RunState) -> None:
     group = two_reader_run.graph.groups["stem"]
     kept = torch.ones(1, 3, 1, 2, dtype=torch.bool)
     left, right = kept.clone(), kept.clone()
@@ -113,13 +117,13 @@ def test_a_filter_that_one_layer_reads_twice_must_lose_both_columns() -> None:
             return out
 
     torch.manual_seed(0)
-    group = FakeRun(Doubled(), torch.zeros(1, 1, 1, 1)).graph.groups["stem"]
+    group = testing.start(Doubled(), image=(1, 1, 1)).graph.groups["stem"]
     for columns, unused in (((1, 1, 1, 0), [False, False]), ((1, 0, 1, 0), [False, True])):
         kept = torch.tensor(columns).bool().view(1, 4, 1, 1)
         assert units_unused(group, {"conv.weight": kept}, "in").tolist() == unused
 
 
-def test_one_filter_stays_even_if_nothing_reads_it(two_reader_run: FakeRun) -> None:
+def test_one_filter_stays_even_if_nothing_reads_it(two_reader_run: RunState) -> None:
     none = torch.zeros(1, 3, 1, 2, dtype=torch.bool)
     masks = {"left.weight": none, "right.weight": none}
     found = units_unused(two_reader_run.graph.groups["stem"], masks, "in")
@@ -128,10 +132,10 @@ def test_one_filter_stays_even_if_nothing_reads_it(two_reader_run: FakeRun) -> N
 
 def test_removing_unread_filters_changes_no_output() -> None:
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, 2, 1), norm=nn.BatchNorm2d(2), conv=nn.Conv2d(2, 2, 1), head=nn.Flatten()
     )
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    run = testing.start(model, image=(1, 1, 1))
     set_weight(run, "conv.weight", torch.tensor([[1.0, 0.1], [1.0, 0.1]]))
     x = torch.randn(5, 1, 1, 1)
     with torch.no_grad():
@@ -143,7 +147,7 @@ def test_removing_unread_filters_changes_no_output() -> None:
     torch.testing.assert_close(run.model.eval()(x), expected.flatten(1))
 
 
-def test_groups_stay_whole_by_role_or_by_name(two_reader_run: FakeRun) -> None:
+def test_groups_stay_whole_by_role_or_by_name(two_reader_run: RunState) -> None:
     for name in ("left.weight", "right.weight"):
         set_weight(two_reader_run, name, torch.tensor([1, 1, 0.1, 0.1, 2, 2]).repeat(2))
     for options in ({"roles": ()}, {"roles": ("stem", "not st*")}, {"roles": ("inside",)}):
@@ -156,7 +160,7 @@ def test_groups_stay_whole_by_role_or_by_name(two_reader_run: FakeRun) -> None:
     assert plan.removed["stem"].tolist() == [1]
 
 
-def test_pruned_rows_that_all_producers_lose_are_removed(resnet_run: FakeRun) -> None:
+def test_pruned_rows_that_all_producers_lose_are_removed(resnet_run: RunState) -> None:
     prune(resnet_run, 0.25, unit="row")
     assert len(resnet_run.kept["stages.1.1.conv1"]) == 24
     stream = resnet_run.masks["stages.1.1.conv2.weight"]
@@ -167,14 +171,14 @@ def test_pruned_rows_that_all_producers_lose_are_removed(resnet_run: FakeRun) ->
 # --- layers and ratios
 def test_the_lowest_columns_by_magnitude_become_zero() -> None:
     torch.manual_seed(0)
-    model = named(stem=nn.Conv2d(1, 4, 1), conv=nn.Conv2d(4, 2, 1), head=nn.Conv2d(2, 2, 1))
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 4, 1), conv=nn.Conv2d(4, 2, 1), head=nn.Conv2d(2, 2, 1))
+    run = testing.start(model, image=(1, 1, 1))
     set_weight(run, "conv.weight", torch.tensor([[0.9, -0.1, 0.4, 0.2], [0.3, 0.1, -0.1, -0.1]]))
     prune(run, 0.3, roles=())  # norms 1.2, 0.2, 0.5, 0.3; ceil(0.3 * 4) = 2
     assert run.masks["conv.weight"][0].flatten().tolist() == [True, False, True, False]
 
 
-def test_rules_choose_the_convolutions(resnet_run: FakeRun) -> None:
+def test_rules_choose_the_convolutions(resnet_run: RunState) -> None:
     layers = l1_columns(layers=("convolutions", "not stem", "not stages.2.*")).layers(resnet_run)
     assert len(layers) == 12
     assert "conv1" not in layers
@@ -183,21 +187,21 @@ def test_rules_choose_the_convolutions(resnet_run: FakeRun) -> None:
 
 
 def test_transposed_convolutions_are_left_alone() -> None:
-    model = named(a=nn.Conv2d(1, 2, 1), up=nn.ConvTranspose2d(2, 2, 2), b=nn.Conv2d(2, 2, 1))
-    assert list(l1_columns().layers(FakeRun(model, torch.zeros(1, 1, 2, 2)))) == ["a", "b"]
+    model = named_layers(a=nn.Conv2d(1, 2, 1), up=nn.ConvTranspose2d(2, 2, 2), b=nn.Conv2d(2, 2, 1))
+    assert list(l1_columns().layers(testing.start(model, image=(1, 2, 2)))) == ["a", "b"]
 
 
 def test_depthwise_convolutions_lose_places_of_their_kernel() -> None:
     torch.manual_seed(0)
     model = build("mobilenet_v1_x0_25", num_classes=4, in_channels=1)
-    run = FakeRun(model, torch.zeros(1, 1, 16, 16))
+    run = testing.start(model, image=(1, 16, 16))
     prune(run, 0.5)
     depthwise = [n for n, m in run.masks.items() if m.shape[1] == 1 and m.shape[2] == 3]
     assert len(depthwise) > 10
     assert all(pruned_columns(run, name) == 5 for name in depthwise)
 
 
-def test_ratios_by_layer(resnet_run: FakeRun) -> None:
+def test_ratios_by_layer(resnet_run: RunState) -> None:
     ratios = {"conv1": 0.0, "stages.0.*": 0.25, "*": 0.5}
     prune(resnet_run, None, "auto", layer_ratios=ratios, roles=())
     assert "conv1.weight" not in resnet_run.masks
@@ -209,7 +213,7 @@ def test_ratios_by_layer(resnet_run: FakeRun) -> None:
 @pytest.mark.parametrize("unit", ["column", "row"])
 @pytest.mark.parametrize("roles", [(), ("stem", "inside")])
 def test_a_ratio_of_macs_is_met(
-    resnet_run: FakeRun, rule: str, unit: str, roles: tuple[str, ...]
+    resnet_run: RunState, rule: str, unit: str, roles: tuple[str, ...]
 ) -> None:
     prune(resnet_run, 0.5, "macs", layer_rule=rule, unit=unit, roles=roles)
     macs, params = resnet_run.costs.layer_macs(), resnet_run.params
@@ -221,8 +225,8 @@ def test_a_ratio_of_macs_is_met(
 
 def test_macs_of_removed_filters_count_in_both_layers() -> None:
     # each of conv's filters pruned: conv and head have 1/2 of the MACs; 4 + 16 + 8 before
-    model = named(stem=nn.Conv2d(1, 4, 1), conv=nn.Conv2d(4, 4, 1), head=nn.Conv2d(4, 2, 1))
-    run = FakeRun(model, torch.zeros(1, 1, 1, 1))
+    model = named_layers(stem=nn.Conv2d(1, 4, 1), conv=nn.Conv2d(4, 4, 1), head=nn.Conv2d(4, 2, 1))
+    run = testing.start(model, image=(1, 1, 1))
     method = l1_columns(unit="row")
     plan = method.plan(run, {"conv.weight": torch.tensor([True, False, True, False])})
     assert method.macs_after(run, plan) == 4 + 8 + 4
@@ -232,7 +236,7 @@ def test_macs_of_removed_filters_count_in_both_layers() -> None:
     assert method.macs_after(run, plan) == 4 + 8 + 8
 
 
-def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: FakeRun) -> None:
+def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: RunState) -> None:
     macs = resnet_run.costs.layer_macs()
     convolutions = sum(macs.values()) - macs["fc.weight"]
     method = l1_columns(layer_rule="uniform")
@@ -245,7 +249,7 @@ def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: FakeRun) -> No
 
 def test_listed_ratios_are_scaled_to_the_target() -> None:
     # ConvNet's list for 2x and its 4x and 10x in the scripts' history: 1.5 and 1.8 times as much.
-    run = FakeRun(build("convnet", num_classes=10), torch.zeros(1, 3, 32, 32))
+    run = testing.start(build("convnet", num_classes=10), image=(3, 32, 32))
     listed = {"stages.0.*": 0.464, "stages.1.*": 0.5457, "stages.2.*": 0.4357}
     method = l1_columns(layer_rule=listed, count_linear=False)
     layers = method.layers(run)
@@ -254,29 +258,29 @@ def test_listed_ratios_are_scaled_to_the_target() -> None:
         assert list(shares.values()) == pytest.approx(printed, abs=2e-4)
 
 
-def test_a_layer_that_is_not_listed_keeps_its_columns(resnet_run: FakeRun) -> None:
+def test_a_layer_that_is_not_listed_keeps_its_columns(resnet_run: RunState) -> None:
     method = l1_columns(layer_rule={"stages.0.*": 0.2, "stages.1.*": 0.4})
     shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.25)
     assert shares["conv1"] == shares["stages.2.0.conv1"] == 0
     assert shares["stages.1.0.conv1"] == 2 * shares["stages.0.0.conv1"] > 0
 
 
-def test_a_list_that_fits_no_layer_is_named(resnet_run: FakeRun) -> None:
+def test_a_list_that_fits_no_layer_is_named(resnet_run: RunState) -> None:
     with pytest.raises(TrainingError, match=r"the patterns \['layer1'\] of `layer_rule` give none"):
         prune(resnet_run, 0.5, "macs", layer_rule={"layer1": 0.5})
 
 
-def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: FakeRun) -> None:
+def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: RunState) -> None:
     with pytest.raises(TrainingError, match=r"'select': for a ratio 0.95 of macs, 'stages.* lose"):
         prune(resnet_run, 0.95, "macs", layers=("stages.2.*",))
 
 
-def test_a_ratio_of_macs_needs_a_convolution(resnet_run: FakeRun) -> None:
+def test_a_ratio_of_macs_needs_a_convolution(resnet_run: RunState) -> None:
     with pytest.raises(TrainingError, match=r"the rules \['linear'\] of `layers` select no conv"):
         prune(resnet_run, 0.5, "macs", layers=("linear",))
 
 
-def test_ratio_zero_changes_nothing(resnet_run: FakeRun) -> None:
+def test_ratio_zero_changes_nothing(resnet_run: RunState) -> None:
     for kind in ("units_per_group", "macs"):
         prune(resnet_run, 0.0, kind)
         assert resnet_run.masks == {}

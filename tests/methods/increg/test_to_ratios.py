@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench import testing
 from prunebench.experiments.phases import Budget, Phase, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Run
 from prunebench.methods.increg.to_ratios import IncReg
+from prunebench.testing import named_layers, recorded_operations
 from prunebench.training.loop import Loop
-from tests.methods.conftest import FakeRun, named, recorded
+from prunebench.training.run import RunState
 from tests.methods.loops import STILL, loop_over
 
 # One step of the notes' examples is A = 1, and the ceiling is the ceiling.
@@ -34,7 +36,7 @@ def one_layer(weight: list[list[float]]) -> nn.Sequential:
     """A convolution 1x1 with the given weights between a stem and a classifier."""
     rows, columns = len(weight), len(weight[0])
     torch.manual_seed(0)
-    model = named(
+    model = named_layers(
         stem=nn.Conv2d(1, columns, 1),
         conv=nn.Conv2d(columns, rows, 1),
         flat=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
@@ -287,22 +289,20 @@ def test_phases_after_pruning_train_as_usual() -> None:
 
 
 # --- on a network
-def begin(method: IncReg, run: FakeRun, ratio: float = 0.5, kind: str = "units_per_group") -> None:
-    run.phases = tuple(phases(method, ratio, kind=kind))
-    run.begin(method, run.phases[0])
-    method.attach(run)
+def begin(method: IncReg, run: RunState, ratio: float = 0.5, kind: str = "units_per_group") -> None:
+    testing.begin(method, phases(method, ratio, kind=kind), run)
 
 
-def step(method: IncReg, run: FakeRun) -> None:
-    run.backward()
+def step(method: IncReg, run: RunState) -> None:
+    testing.backward(run)
     method.before_optimizer_step(run)
     method.after_optimizer_step(run)
 
 
-def test_the_penalty_adds_to_the_gradient_of_convolutions_alone(resnet_run: FakeRun) -> None:
+def test_the_penalty_adds_to_the_gradient_of_convolutions_alone(resnet_run: RunState) -> None:
     method = increg(**SHORT)
     begin(method, resnet_run)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     before = {name: p.grad.clone() for name, p in resnet_run.params.items()}
     method.before_optimizer_step(resnet_run)
     changed = {n for n, p in resnet_run.params.items() if not torch.equal(p.grad, before[n])}
@@ -313,20 +313,19 @@ def test_the_penalty_adds_to_the_gradient_of_convolutions_alone(resnet_run: Fake
     assert penalty.max() == 0.5
 
 
-def test_every_layer_loses_half_of_its_columns(resnet_run: FakeRun) -> None:
+def test_every_layer_loses_half_of_its_columns(resnet_run: RunState) -> None:
     method = increg(**SHORT)
-    resnet_run.train(method, phases(method)[:1])
-    assert resnet_run.ended == []
-    whole = {**resnet_run.masks}
-    for name, mask in whole.items():
-        columns = mask.any(dim=0).flatten()
-        goal = -(-columns.numel() // 2)
-        assert goal <= int((~columns).sum()) <= goal + 3, name
-    assert len(whole) == 19
+    columns = {n: p[0].numel() for n, p in resnet_run.params.items() if p.ndim == 4}
+    testing.train(method, phases(method)[:1], resnet_run)
+    assert resnet_run.records.capped == []
+    assert resnet_run.masks.keys() == columns.keys()
+    for name, mask in resnet_run.masks.items():
+        goal = -(-columns[name] // 2)
+        assert goal <= columns[name] - int(mask.any(dim=0).sum()) <= goal + 3, name
 
 
 def test_what_is_pruned_stays_zero_and_what_survives_loses_its_penalty(
-    resnet_run: FakeRun,
+    resnet_run: RunState,
 ) -> None:
     method = increg(**SHORT)
     begin(method, resnet_run)
@@ -340,7 +339,7 @@ def test_what_is_pruned_stays_zero_and_what_survives_loses_its_penalty(
         assert torch.equal(norms == 0, ~state["kept"][row, : len(norms)]), name
 
 
-def test_a_target_in_macs_stops_all_layers(resnet_run: FakeRun) -> None:
+def test_a_target_in_macs_stops_all_layers(resnet_run: RunState) -> None:
     method = increg(**SHORT, layer_rule="uniform")
     begin(method, resnet_run, 0.5, "macs")
     for _ in range(40):
@@ -351,9 +350,9 @@ def test_a_target_in_macs_stops_all_layers(resnet_run: FakeRun) -> None:
     assert 0.48 <= left <= 0.5
 
 
-def test_rows_meet_a_target_in_macs(resnet_run: FakeRun) -> None:
+def test_rows_meet_a_target_in_macs(resnet_run: RunState) -> None:
     method = increg(**SHORT, unit="row")
-    resnet_run.train(method, phases(method, 0.5, kind="macs")[:1])
+    testing.train(method, phases(method, 0.5, kind="macs")[:1], resnet_run)
     macs, params = resnet_run.costs.layer_macs(), resnet_run.params
     left = sum(own * float(params[w].ne(0).double().mean()) for w, own in macs.items())
     # layers may overshoot by a few rows each
@@ -361,19 +360,24 @@ def test_rows_meet_a_target_in_macs(resnet_run: FakeRun) -> None:
 
 
 @pytest.fixture
-def chain_run() -> FakeRun:
+def chain_run() -> RunState:
     """stem 1 -> 4, a 4 -> 4, b 4 -> 2 with the weights of FOUR, head 2 -> 2."""
     torch.manual_seed(0)
-    model = named(
-        stem=nn.Conv2d(1, 4, 1), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 1), head=nn.Conv2d(2, 2, 1)
+    model = named_layers(
+        stem=nn.Conv2d(1, 4, 1),
+        a=nn.Conv2d(4, 4, 1),
+        b=nn.Conv2d(4, 2, 1),
+        head=nn.Conv2d(2, 2, 1),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
     )
-    run = FakeRun(model, torch.zeros(1, 1, 2, 2))
+    run = testing.start(model, image=(1, 2, 2))
     with torch.no_grad():
         run.params["b.weight"].copy_(torch.tensor(FOUR).view(2, 4, 1, 1))
     return run
 
 
-def test_unread_filters_become_zero_at_the_next_look(chain_run: FakeRun) -> None:
+def test_unread_filters_become_zero_at_the_next_look(chain_run: RunState) -> None:
     run, method = chain_run, increg(**SHORT | {"ceiling": 0.5})
     begin(method, run)
     step(method, run)  # 0.5 for the lowest of each layer is the ceiling
@@ -385,7 +389,7 @@ def test_unread_filters_become_zero_at_the_next_look(chain_run: FakeRun) -> None
     assert method.state["row_share"].flatten().tolist() == [0.25, 0.5, 0.0]
 
 
-def test_with_a_target_in_macs_unread_filters_count_at_once(chain_run: FakeRun) -> None:
+def test_with_a_target_in_macs_unread_filters_count_at_once(chain_run: RunState) -> None:
     method = increg(**SHORT | {"ceiling": 0.5}, layer_rule="uniform")
     begin(method, chain_run, 0.5, "macs")
     step(method, chain_run)
@@ -394,9 +398,9 @@ def test_with_a_target_in_macs_unread_filters_count_at_once(chain_run: FakeRun) 
     assert float(method.macs_left()) == 4 * (9 + 3 + 2)
 
 
-def test_rows_are_pruned_as_whole_filters(resnet_run: FakeRun) -> None:
+def test_rows_are_pruned_as_whole_filters(resnet_run: RunState) -> None:
     method = increg(**SHORT, unit="row")
-    resnet_run.train(method, phases(method)[:1])
+    testing.train(method, phases(method)[:1], resnet_run)
     inside = {n: len(u) for n, u in resnet_run.kept.items() if n.endswith("conv1") and "." in n}
     sizes = {"0": 16, "1": 32, "2": 64}
     for name, left in inside.items():
@@ -407,17 +411,18 @@ def test_rows_are_pruned_as_whole_filters(resnet_run: FakeRun) -> None:
     assert 6 <= int(stream.sum()) <= 8
 
 
-def test_ratio_zero_changes_nothing(resnet_run: FakeRun) -> None:
+def test_ratio_zero_changes_nothing(resnet_run: RunState) -> None:
     method = increg(**SHORT)
-    resnet_run.train(method, phases(method, 0.0)[:1])
-    assert (resnet_run.steps, resnet_run.masks) == (0, {})
+    testing.train(method, phases(method, 0.0)[:1], resnet_run)
+    assert (resnet_run.clock, resnet_run.masks) == (0, {})
     assert resnet_run.costs.macs() == resnet_run.base_macs
 
 
-def test_penalties_and_shares_are_logged(resnet_run: FakeRun) -> None:
+def test_penalties_and_shares_are_logged(resnet_run: RunState) -> None:
     method = increg(**SHORT | {"ceiling": 3.0})
-    resnet_run.train(method, phases(method)[:1])
-    logged = {(e, layer, quantity): v for e, layer, quantity, v in resnet_run.logged}
+    testing.train(method, phases(method)[:1], resnet_run)
+    rows = resnet_run.records.diagnostics
+    logged = {(row["step"], row["layer"], row["quantity"]): row["value"] for row in rows}
     assert {quantity for _, _, quantity in logged} == {
         "penalty",
         "penalty_max",
@@ -425,26 +430,26 @@ def test_penalties_and_shares_are_logged(resnet_run: FakeRun) -> None:
         "rank_changes",
         "magnitude_ratio",
     }
-    assert logged[0, "conv1", "penalty_max"] == 1.5  # after three steps of 0.5
-    last = max(epoch for epoch, *_ in logged)
+    assert logged[3, "conv1", "penalty_max"] == 1.5  # after three steps of 0.5
+    last = max(step for step, *_ in logged)
     assert logged[last, "conv1", "pruned_share"] == pytest.approx(5 / 9)
     assert logged[last, "conv1", "penalty_max"] == 0
-    assert method.figures()["prune_steps"] == resnet_run.steps
+    assert method.figures()["prune_steps"] == resnet_run.clock
 
 
 # --- steps that can be captured
 @pytest.mark.parametrize("growth", ["symmetric", "discontinuous", "norms", "constant"])
 @pytest.mark.parametrize("kind", ["units_per_group", "macs"])
 def test_steps_read_nothing_on_the_host_and_repeat(
-    growth: str, kind: str, resnet_run: FakeRun
+    growth: str, kind: str, resnet_run: RunState
 ) -> None:
     method = increg(**SHORT, growth=growth)
     begin(method, resnet_run, 0.5, kind)
-    resnet_run.backward()
+    testing.backward(resnet_run)
     steps = []
     for _ in range(2):
         method.decide(resnet_run)
-        with recorded() as operations:
+        with recorded_operations() as operations:
             method.before_optimizer_step(resnet_run)
             method.after_optimizer_step(resnet_run)
         steps.append(list(operations))
@@ -452,7 +457,7 @@ def test_steps_read_nothing_on_the_host_and_repeat(
     assert len(steps[0]) > 0
 
 
-def test_state_is_updated_in_place(resnet_run: FakeRun) -> None:
+def test_state_is_updated_in_place(resnet_run: RunState) -> None:
     method = increg(**SHORT)
     begin(method, resnet_run)
 
