@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench import testing
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core import names
 from prunebench.models.registry import build
 from prunebench.network import save_network, structure_of
+from prunebench.training.run import RunState
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,6 +25,24 @@ def pytest_runtest_setup() -> None:
     ran before in the same process (a stage sets the threads of its specification).
     """
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def resnet20() -> nn.Module:
+    torch.manual_seed(0)
+    return build("resnet20", num_classes=10, in_channels=1)
+
+
+@pytest.fixture
+def resnet_run(resnet20: nn.Module) -> RunState:
+    """A run of ResNet-20 on 8x8 images, three steps an epoch."""
+    return testing.start(resnet20, image=(1, 8, 8))
+
+
+@pytest.fixture
+def resnet_run_float64(resnet20: nn.Module) -> RunState:
+    """The same in double precision."""
+    return testing.start(resnet20.double(), image=(1, 8, 8))
 
 
 def save_resnet20(folder: Path, removed: dict[str, torch.Tensor]) -> nn.Module:

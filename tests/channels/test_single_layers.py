@@ -4,12 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench import testing
 from prunebench.channels.groups import Member
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind, with_norms
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError
-from prunebench.models.registry import build
 from prunebench.testing import named_layers
 from prunebench.training.run import RunState
 
@@ -28,12 +26,6 @@ class PreActivation(nn.Module):
         x = self.stem(x)
         x = x + self.conv2(self.norm2(self.conv1(self.norm1(x).relu())).relu())
         return self.head(self.norm3(x).relu())
-
-
-@pytest.fixture
-def resnet_run() -> RunState:
-    """ResNet-20 on 8x8 images."""
-    return testing.start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from prunebench.criteria.base import Criterion, ScoringRun
 from prunebench.criteria.gradients import DataCriterion
 from prunebench.criteria.registry import CRITERIA, criterion_class, criterion_name
 from prunebench.methods.registry import method_class
-from prunebench.models.registry import build
-from prunebench.testing import start
 from prunebench.training.run import RunState
 
 
@@ -23,13 +21,6 @@ def criterion(name: str, **options: Any) -> Criterion:
     kind = criterion_class(name)
     few = {"samples": 6, "batch": 4} if issubclass(kind, DataCriterion) else {}
     return kind(**few, **options)
-
-
-@pytest.fixture
-def resnet_run() -> RunState:
-    """ResNet-20 on 8x8 images."""
-    torch.manual_seed(0)
-    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
 
 
 @pytest.fixture(params=CRITERIA)

@@ -245,6 +245,21 @@ def test_layers_that_did_not_settle_are_counted() -> None:
 
 
 # --- over a network
+@pytest.fixture
+def bank_run() -> RunState:
+    """Stem 1 -> 2, convolution 2 -> 8 of 1x2, batch norm, head 8 -> 2: EPruner's example E4."""
+    torch.manual_seed(0)
+    model = named_layers(
+        stem=nn.Conv2d(1, 2, 1),
+        conv=nn.Conv2d(2, 8, (1, 2)),
+        norm=nn.BatchNorm2d(8),
+        head=nn.Conv2d(8, 2, 1),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+    )
+    return testing.start(model, image=(1, 1, 3))
+
+
 def fill_bank(run: RunState) -> None:
     """E1's filters, and a next layer of weights 10 o + i."""
     with torch.no_grad():

@@ -14,7 +14,6 @@ from prunebench.experiments.phases import Budget, Epochs
 from prunebench.methods.base import Method
 from prunebench.methods.one_shot import one_shot
 from prunebench.methods.registry import method_class
-from prunebench.models.registry import build
 from prunebench.testing import begin, named_layers, prune, start, train
 from prunebench.training.run import RunState
 
@@ -52,13 +51,6 @@ def five_filter_run() -> RunState:
     with torch.no_grad():
         model.conv.weight.copy_(torch.tensor(FILTERS)[:, :, None, None])
     return start(model, image=(1, 1, 1))
-
-
-@pytest.fixture
-def resnet_run() -> RunState:
-    """ResNet-20 on 8x8 images, epochs of three steps."""
-    torch.manual_seed(0)
-    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -87,13 +87,6 @@ def test_only_the_last_rounds_epochs_may_be_reported() -> None:
     ]
 
 
-@pytest.fixture
-def resnet_run() -> RunState:
-    """ResNet-20 on 8x8 images."""
-    torch.manual_seed(0)
-    return start(build("resnet20", num_classes=10, in_channels=1), image=(1, 8, 8))
-
-
 def run_through(run: RunState, method: L1, budget: Budget) -> list[dict[str, Tensor]]:
     """Prune in all rounds, without training; return the kept units after each."""
     return [dict(prune(method, part, run).kept) for part in method.budgets(budget)]
