@@ -20,6 +20,11 @@ from prunebench.report.runs_csv import networks, read_runs
 from prunebench.report.table import DASH, Cell, Column, Line, Section, Table, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
+LEGEND = (
+    "Mean over our n seeds ± sample standard deviation; method, setting and ratio as printed. The "
+    "drop is the base's top-1 minus the row's; Δ drop is our drop minus the printed one. A row "
+    "agrees if Δ drop is within the 95 % interval of our mean and the printed deviation."
+)
 COLUMNS = (
     Column("method", "method"),
     Column("setting", "setting"),
@@ -90,7 +95,7 @@ def comparison_table(
             )
         )
     heading = title or "Comparison"
-    return Table(f"{heading} · {first.paper}, {first.table}", COLUMNS, tuple(sections))
+    return Table(f"{heading} · {first.paper}, {first.table}", LEGEND, COLUMNS, tuple(sections))
 
 
 def to_csv(compared: Sequence[Compared]) -> str:

@@ -19,6 +19,11 @@ from prunebench.report.series import at_one_ratio
 from prunebench.report.table import Cell, Column, Line, Section, Table, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
+LEGEND = (
+    "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction of each "
+    "layer's units, or of the prefix (macs-0.5: half of the MACs); auto: the method decides. "
+    "The drop is the base's top-1 minus the row's. Speedups are relative to the base."
+)
 # Columns that are shown only if they say something else than the given one.
 _SHOWN_IF_DIFFERENT = {"top1_masked": "top1", "speedup_theoretical": "speedup_macs"}
 _SHORT = ("method", "setting", "ratio", "n", "top1", "drop", "speedup_macs", "speedup_theoretical")
@@ -46,7 +51,7 @@ def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     summary = summarize(frame)
     columns = _columns(summary)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
-    return Table(title or _experiments(frame), columns, tuple(sections))
+    return Table(title or _experiments(frame), LEGEND, columns, tuple(sections))
 
 
 def short_table(frame: pd.DataFrame) -> Table:
@@ -67,7 +72,7 @@ def short_table(frame: pd.DataFrame) -> Table:
         shown = runs
     summary = summarize(shown)
     columns = tuple(column for column in _columns(summary) if column.name in _SHORT)
-    return Table("", columns, (_section(shown, summary, columns, ratio),))
+    return Table("", LEGEND, columns, (_section(shown, summary, columns, ratio),))
 
 
 def _section(

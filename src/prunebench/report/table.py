@@ -61,7 +61,8 @@ class Section:
 class Table:
     """A title, the columns of all sections, and a section per network."""
 
-    title: str
+    title: str  # empty in a table to embed in a page
+    legend: str  # explains the columns
     columns: tuple[Column, ...]
     sections: tuple[Section, ...]
 

@@ -10,11 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prunebench.report.table import DASH, MINUS, Cell, Column, Line, Section, Table
 
-LEGEND = (
-    "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction of each "
-    "layer's units, or of the prefix (macs-0.5: half of the MACs); auto: the method decides. "
-    "The drop is the base's top-1 minus the row's. Speedups are relative to the base."
-)
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
 
 
@@ -23,7 +18,7 @@ def to_markdown(table: Table) -> str:
 
     A table without a title is made to be embedded: its headings are bold lines.
     """
-    parts = [f"# {_markdown_text(table.title)}\n", LEGEND + "\n"] if table.title else []
+    parts = [f"# {_markdown_text(table.title)}\n", f"{table.legend}\n"] if table.title else []
     for section in table.sections:
         heading, subtitle = _markdown_text(section.heading), _markdown_text(section.subtitle)
         if table.title:
@@ -34,7 +29,7 @@ def to_markdown(table: Table) -> str:
         rows += [[str(cell) for cell in line.cells] for line in section.lines]
         numbers = [i for i, column in enumerate(table.columns) if column.style != "text"]
         parts.append(markdown_table(rows, numbers))
-        notes = section.notes if table.title else (LEGEND, *section.notes)
+        notes = section.notes if table.title else (table.legend, *section.notes)
         parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes) + "\n")
     return "\n".join(parts)
 
@@ -157,7 +152,7 @@ def _plain(text: str) -> str:
 
 def to_html(table: Table) -> str:
     """Return one self-contained page: sortable, readable on a phone and on paper."""
-    return html_page("table.html.j2", table=table, legend=LEGEND)
+    return html_page("table.html.j2", table=table)
 
 
 def html_page(template: str, **content: object) -> str:
