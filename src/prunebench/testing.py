@@ -457,8 +457,8 @@ def check_method(
             f"{who}: a run that is stopped after step {after} and resumed has another result; "
             "whatever the method changes over time must be in its `state`"
         )
-    if budget.ratio is None or kind.ratios is not None:
-        return
+    if budget.ratio is None or kind.ratios is not None or whole.source_kept is not None:
+        return  # something else than the ratio decides
     assert not _has_pruned(run_with(0.0)), f"{who}: a ratio of 0 has pruned something"
     if budget.kind == "units_per_group":
         most = run_with(0.999)
