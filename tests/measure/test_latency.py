@@ -23,11 +23,11 @@ def test_the_entry_says_how_it_was_measured(small_net: nn.Module) -> None:
     entry = compare_latency(
         small_net, small_net, (1, 4, 4), batch_size=2, device="cpu", repeats=5, warmup=0
     )
-    assert (entry["device_kind"], entry["batch_size"], entry["repeats"]) == ("cpu", 2, 5)
-    assert (entry["precision"], entry["memory_format"]) == ("fp32", "channels_last")
-    assert (entry["warmup"], entry["threads"]) == (0, torch.get_num_threads())
-    assert 0 < entry["q25_ms"] <= entry["median_ms"] <= entry["q75_ms"]
-    assert entry["speedup"] == entry["base_median_ms"] / entry["median_ms"]
+    assert (entry.device_kind, entry.batch_size, entry.repeats) == ("cpu", 2, 5)
+    assert (entry.precision, entry.memory_format) == ("fp32", "channels_last")
+    assert (entry.warmup, entry.threads) == (0, torch.get_num_threads())
+    assert 0 < entry.q25_ms <= entry.median_ms <= entry.q75_ms
+    assert entry.speedup == entry.base_median_ms / entry.median_ms
 
 
 def test_the_modes_are_restored(small_net: nn.Module) -> None:
@@ -79,6 +79,6 @@ def test_a_gpu_is_timed_with_events(precision: str) -> None:
         wide, narrow, (64, 64, 64), batch_size=32, device="cuda", repeats=20, warmup=20,
         precision=precision,
     )  # fmt: skip
-    assert entry["device_kind"] == "cuda"
-    assert entry["device"] == torch.cuda.get_device_name()
-    assert entry["speedup"] > 2
+    assert entry.device_kind == "cuda"
+    assert entry.device == torch.cuda.get_device_name()
+    assert entry.speedup > 2

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ConfigError, ResultError
+from prunebench.experiments.results import CostResult, LatencyResult
 from prunebench.measure import stored_runs as stage
-from prunebench.measure.stored_runs import measure_cost, measure_latency
+from prunebench.measure.stored_runs import measure_cost, measure_latency, measure_runs
 from prunebench.network import file_hash, load_network, read_structure, save_network
 
 # ResNet-20 on 8x8 images of one channel: 9 products for each of 16 x 64 stem outputs, and so on
@@ -27,23 +27,23 @@ def mask_run(folder: Path) -> None:
 
 def test_cost_of_a_run_and_its_base(pruned_folder: Path, base_folder: Path) -> None:
     metrics = measure_cost(pruned_folder, base_folder, "abc")
-    assert metrics["base_macs"] == BASE_MACS
-    assert metrics["macs"] == metrics["macs_theoretical"] == PRUNED_MACS
+    assert metrics.base_macs == BASE_MACS
+    assert metrics.macs == metrics.macs_theoretical == PRUNED_MACS
     # 9 x 16 weights in and out and 2 of the norm leave with each unit
-    assert metrics["base_params"] - metrics["params"] == 11 * (2 * 9 * 16 + 2)
-    assert metrics["base_activations"] - metrics["activations"] == 11 * 64
-    assert metrics["spec_hash"] == "abc"
-    assert metrics["weights_sha256"] == file_hash(pruned_folder / "model.safetensors")
-    assert json.loads((pruned_folder / "metrics.json").read_text()) == metrics
+    assert metrics.base_params - metrics.params == 11 * (2 * 9 * 16 + 2)
+    assert metrics.base_activations - metrics.activations == 11 * 64
+    assert metrics.spec_hash == "abc"
+    assert metrics.weights_sha256 == file_hash(pruned_folder / "model.safetensors")
+    assert CostResult.read(pruned_folder, "abc") == metrics
 
 
 def test_zeros_only_lower_the_theoretical_count(pruned_folder: Path, base_folder: Path) -> None:
     mask_run(pruned_folder)
     metrics = measure_cost(pruned_folder, base_folder, "abc")
-    assert metrics["macs"] == PRUNED_MACS
-    assert metrics["macs_theoretical"] == PRUNED_MACS - 8 * 9 * 64
+    assert metrics.macs == PRUNED_MACS
+    assert metrics.macs_theoretical == PRUNED_MACS - 8 * 9 * 64
     weights = 144 + 6 * 2304 + 4608 + 5 * 9216 + 18_432 + 5 * 36_864 + 640 - 2 * 11 * 9 * 16
-    assert metrics["sparsity"] == 8 * 9 / weights
+    assert metrics.sparsity == 8 * 9 / weights
 
 
 def test_a_mask_of_the_wrong_shape_is_named(pruned_folder: Path, base_folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_cost_is_counted_once_for_a_specification(
     measure_cost(pruned_folder, base_folder, "abc")
     path = pruned_folder / "metrics.json"
     path.write_text(path.read_text().replace(f'"macs": {PRUNED_MACS}', '"macs": 1'))
-    assert (measure_cost(pruned_folder, base_folder, spec_hash)["macs"] != 1) is counted
+    assert (measure_cost(pruned_folder, base_folder, spec_hash).macs != 1) is counted
 
 
 def test_new_weights_are_measured_again(pruned_folder: Path, base_folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_new_weights_are_measured_again(pruned_folder: Path, base_folder: Path) 
     torch.nn.init.zeros_(model.get_parameter("conv1.weight"))
     save_network(pruned_folder, model, read_structure(pruned_folder), {})
     after = measure_cost(pruned_folder, base_folder, "abc")
-    assert after["weights_sha256"] != before["weights_sha256"]
+    assert after.weights_sha256 != before.weights_sha256
 
 
 def test_weights_that_training_did_not_record_stop_it(
@@ -86,16 +86,16 @@ def test_equal_structures_are_counted_once(
 ) -> None:
     measure_cost(pruned_folder, base_folder, "abc")
     monkeypatch.setattr(stage, "count_macs", None)  # not called again
-    assert measure_cost(pruned_folder, base_folder, "other")["macs"] == PRUNED_MACS
+    assert measure_cost(pruned_folder, base_folder, "other").macs == PRUNED_MACS
 
 
 def test_latency_has_an_entry_per_batch_size(pruned_folder: Path, base_folder: Path) -> None:
     latency = measure_latency(
         pruned_folder, base_folder, "abc", device="cpu", batch_sizes=(1, 2), repeats=3, warmup=1
     )
-    assert [entry["batch_size"] for entry in latency["entries"]] == [1, 2]
-    assert latency["weights_sha256"] == file_hash(pruned_folder / "model.safetensors")
-    assert json.loads((pruned_folder / "latency.json").read_text()) == latency
+    assert [entry.batch_size for entry in latency.entries] == [1, 2]
+    assert latency.weights_sha256 == file_hash(pruned_folder / "model.safetensors")
+    assert LatencyResult.read(pruned_folder, "abc") == latency
 
 
 @pytest.mark.parametrize(("batch_sizes", "timed"), [((1,), False), ((2,), True)])
@@ -113,9 +113,15 @@ def test_latency_is_measured_once(
 
 def test_masks_alone_are_not_timed(base_folder: Path) -> None:
     mask_run(base_folder)
-    assert measure_latency(base_folder, base_folder, "abc", device="cpu")["entries"] == []
+    assert measure_latency(base_folder, base_folder, "abc", device="cpu").entries == ()
 
 
 def test_a_missing_base_is_named(pruned_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"nowhere.*no such file"):
         measure_latency(pruned_folder, tmp_path / "nowhere", "abc", device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="device: 'cuda', but this machine has no GPU"):
+        list(measure_runs([], tmp_path, only="latency", device="cuda"))

@@ -1,5 +1,1 @@
-"""What a network costs and how well it does: operations, parameters, latency, accuracy.
-
-The counting conventions of the papers stand here too, and the form in which a pruned network lies
-on disk.
-"""
+"""Measurements of a network: operations, parameters, latency and accuracy."""

@@ -1,4 +1,4 @@
-"""Exact counts of right answers on a labelled set of images."""
+"""Exact counts of correct predictions on labeled images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prunebench.measure.precision import Precision, arithmetic, evaluating
 
 @dataclass(frozen=True)
 class Correct:
-    """Right answers among all; a percentage is made of them last."""
+    """Numbers of correct predictions and of all predictions."""
 
     correct: int
     total: int
 
     @property
     def percent(self) -> float:
-        """Return the share of right answers in percent."""
+        """Return the percentage of correct predictions."""
         return 100.0 * self.correct / self.total
 
 
@@ -35,11 +35,11 @@ def evaluate(
     batch_size: int = 512,
     precision: Precision = "fp32",
 ) -> Correct:
-    """Count the images whose highest logit is that of their label.
+    """Count the images whose label has the highest logit.
 
     `images_uint8` (N, C, h, w) and `labels` (N,) may lie on another device than the model; `mean`
-    and `std` are per channel, of images scaled to [0, 1]. Each module keeps its mode. The host
-    reads the device once, at the end.
+    and `std` are per channel, of images scaled to [0, 1]. Each module keeps its mode. The CPU
+    synchronizes with the device once, at the end.
     """
     if len(images_uint8) != len(labels) or not len(labels):
         raise ValueError(f"{len(images_uint8)} images and {len(labels)} labels to evaluate on")
@@ -60,9 +60,9 @@ def count_correct(
     *,
     precision: Precision = "fp32",
 ) -> Correct:
-    """Count the inputs (n, C, h, w), in batches, whose highest logit is that of their label (n,).
+    """Count the inputs (n, C, h, w), in batches, whose label (n,) has the highest logit.
 
-    They lie on the model's device. No batches are 0 of 0.
+    Batches lie on the model's device. Without batches the result is 0 of 0.
     """
     device = next(model.parameters()).device
     correct, total = torch.zeros((), dtype=torch.int64, device=device), 0

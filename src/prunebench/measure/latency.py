@@ -1,51 +1,30 @@
-"""Latency of a pruned network and of its base, timed in one process and in turns.
+"""Latency of a pruned network and its base, timed alternately in one process.
 
-One input, fixed, on the device; evaluation and inference mode; warm-up first. On a GPU each
-forward lies between two CUDA events, with one synchronize at the end of all of them, and a buffer
-larger than the L2 cache is written before each, so that no run finds its weights there. Elsewhere
-the clock is the wall clock, and the entry says `cpu`. Median and quartiles over the repeats;
-the speedup is the ratio of the two medians.
+One fixed input lies on the device, in evaluation and inference mode, after a warm-up. On a GPU each
+forward pass lies between two CUDA events, with one synchronization after all of them, and a buffer
+larger than the L2 cache is written before each pass, so that no pass finds its weights there.
+Elsewhere the wall clock is used, and the entry says `cpu`. Results are median and quartiles over
+the repeats; the speedup is the ratio of the two medians.
 """
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median, quantiles
-from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from prunebench.experiments.results import LatencyEntry
+from prunebench.measure.device import device_name
 from prunebench.measure.precision import Precision, arithmetic, evaluating
 
-STABLE_WITHIN = 0.05  # warm-up ends when two rounds in a row differ by less
-WARMUP_ROUND = 3  # forwards of each network in a round
+STABLE_WITHIN = 0.05  # relative difference of two rounds at which the warm-up ends
+WARMUP_ROUND = 3  # forward passes of each network in a round
 
 
-class LatencyEntry(TypedDict):
-    """One comparison, as it stands in latency.json; times are of one forward of the batch."""
-
-    device_kind: Literal["cpu", "cuda"]
-    device: str
-    batch_size: int
-    precision: Precision
-    memory_format: Literal["channels_last"]
-    median_ms: float
-    q25_ms: float
-    q75_ms: float
-    base_median_ms: float
-    base_q25_ms: float
-    base_q75_ms: float
-    speedup: float
-    repeats: int
-    warmup: int
-    threads: int
-
-
-# Times forwards in turns: for each repeat one of every network; lists of ms in their order.
+# Times forward passes alternately, one of each network per repeat; a list of ms per network.
 Timer = Callable[[Sequence[nn.Module], Tensor, int], list[list[float]]]
 
 
@@ -62,11 +41,12 @@ def compare_latency(
 ) -> LatencyEntry:
     """Time both networks on one batch of images of `example_shape` (C, h, w).
 
-    Both are moved to the device and to channels_last, where they stay. `repeats` is at least 2;
-    `warmup` is the most forwards of each before timing, fewer where times are stable earlier.
+    Both networks are moved to the device and to channels_last, and stay there. `repeats` is at
+    least 2. `warmup` is the maximum number of forward passes of each before timing; there are fewer
+    if times are stable earlier.
     """
     if repeats < 2:
-        raise ValueError(f"{repeats} repeats have no quartiles; at least 2")
+        raise ValueError(f"repeats is {repeats}, must be at least 2 for quartiles")
     device = torch.device(device)
     models = [m.to(device).to(memory_format=torch.channels_last) for m in (base, pruned)]
     images = torch.randn((batch_size, *example_shape), generator=torch.Generator().manual_seed(0))
@@ -102,10 +82,10 @@ def compare_latency(
 
 
 def warm_up(models: Sequence[nn.Module], images: Tensor, most: int, timer: Timer) -> int:
-    """Run the networks until their times are stable; return the forwards of each.
+    """Run the networks until their times are stable; return the number of passes of each.
 
-    Stable: the median of a round differs from the round before by less than STABLE_WITHIN, for
-    every network.
+    Times are stable if the median of a round differs from that of the previous round by less than
+    STABLE_WITHIN, for every network.
     """
     done, before = 0, [0.0] * len(models)
     while done < most:
@@ -133,7 +113,7 @@ def time_with_clock(models: Sequence[nn.Module], images: Tensor, repeats: int) -
 def time_with_events(
     models: Sequence[nn.Module], images: Tensor, repeats: int
 ) -> list[list[float]]:
-    """Time with CUDA events; the host waits once, at the end."""
+    """Time with CUDA events; the CPU waits for the GPU once, at the end."""
     cache = torch.cuda.get_device_properties(images.device).L2_cache_size
     flush = torch.empty(2 * cache, dtype=torch.uint8, device=images.device)
     events: list[list[tuple[torch.cuda.Event, torch.cuda.Event]]] = [[] for _ in models]
@@ -152,19 +132,9 @@ def time_with_events(
 
 
 def _turn(repeat: int, count: int) -> list[int]:
-    """Return the order of a repeat: forth, then back, so that drift falls on both alike."""
+    """Return the order of a repeat, reversed in every second one against the effect of drift."""
     order = list(range(count))
     return order if repeat % 2 == 0 else order[::-1]
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _quartiles(times: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
-"""Per-layer counts from shapes alone: what the counting conventions of the papers are made of.
+"""Counts per layer from shapes; the papers' counting conventions are built on them.
 
-Independent of fvcore: forward hooks note the shapes of the modules that PyTorch itself defines. A
-functional call (`F.relu`, `x.mean((2, 3))`) is not seen, exactly as thop and ptflops do not see it.
+They do not use fvcore: forward hooks record the shapes of PyTorch's own modules. As in thop and
+ptflops, functional calls (`F.relu`, `x.mean((2, 3))`) are not counted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def count_layers(model: nn.Module, example: Tensor) -> tuple[LayerCount, ...]:
 
 
 def activations(layers: Iterable[LayerCount]) -> int:
-    """Elements of all convolution outputs, every call counted: Group Fisher's memory M."""
+    """Return the elements of all convolution outputs over all calls: Group Fisher's memory M."""
     return sum(layer.outputs for layer in layers if layer.kind == "conv")
 
 
@@ -99,7 +99,7 @@ def _counter(
 def _one_call(module: nn.Module, name: str, kind: Kind, x: Tensor, y: Tensor) -> LayerCount:
     macs, window = 0, 1
     if kind in ("conv", "linear"):
-        # One output takes one filter; a transposed convolution sends each input through one.
+        # Each output uses one filter; in a transposed convolution each input does.
         positions = x if getattr(module, "transposed", False) else y
         macs = positions.numel() * module.weight[0].numel()  # type: ignore[index]
     elif isinstance(module, nn.AvgPool2d | nn.MaxPool2d):

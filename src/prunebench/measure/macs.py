@@ -1,9 +1,8 @@
-"""Multiply-accumulates of one forward pass, counted by fvcore.
+"""Counts of a network: multiply-accumulates, parameters, and the share that masks zero.
 
-fvcore calls multiply-accumulates "flops", and its total includes normalization, pooling and
-interpolation; only convolutions, linear layers and matrix products are counted here.
-
-Parameters, and what zeros save: multiply-accumulates that cost nothing, sparsity.
+fvcore counts the multiply-accumulates of one forward pass and calls them "flops". Its total
+includes normalization, pooling and interpolation; here only convolutions, linear layers and matrix
+products count. Those saved by masks follow from layer shapes (`layer_counts`).
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ class MacCount:
 
     total: int
     by_operator: dict[str, int]  # fvcore's names: conv, linear, addmm ...
-    by_layer: dict[str, int]  # by path of the module that does the work itself
-    uncounted: dict[str, int]  # operators fvcore has no formula for, with their number of calls
+    by_layer: dict[str, int]  # by path of the module, without its children
+    uncounted: dict[str, int]  # operators without a formula, with their number of calls
 
 
 def count_macs(model: nn.Module, example: Tensor) -> MacCount:
     """Count one forward pass of the first image of `example`, of shape (N, C, h, w).
 
-    The model is left in the mode it was in. Raises PrunebenchError where fvcore is not installed.
+    The model keeps its mode. Raises PrunebenchError if fvcore is not installed.
     """
     analysis = _analysis(model, example[:1])
     with evaluating(model), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit, which fvcore traces with
+        warnings.simplefilter("ignore")  # from torch.jit, which fvcore traces with
         by_module = analysis.by_module_and_operator()
         uncounted = analysis.unsupported_ops()
     by_operator = {name: int(n) for name, n in by_module[""].items() if name in MAC_OPERATORS}
@@ -57,7 +56,7 @@ def count_macs(model: nn.Module, example: Tensor) -> MacCount:
 
 
 def _analysis(model: nn.Module, example: Tensor) -> Any:
-    """Return fvcore's analysis, silent and with a formula for deformable convolutions."""
+    """Return fvcore's analysis, without warnings and with a formula for deformable convolutions."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,14 +74,14 @@ def _analysis(model: nn.Module, example: Tensor) -> Any:
 
 
 def _deform_conv2d_macs(inputs: list[Any], outputs: list[Any]) -> int:
-    """One filter per output, as in a plain convolution; sampling the inputs is not counted."""
+    """Count one filter per output, as for a plain convolution, and not the sampling of inputs."""
     weight: list[int] = inputs[1].type().sizes()
     output: list[int] = outputs[0].type().sizes()
     return math.prod(output) * math.prod(weight[1:])
 
 
 def _own_macs(by_module: Mapping[str, Counter[str]]) -> dict[str, int]:
-    """Take each module's children out of its count; modules left with nothing are dropped."""
+    """Subtract from each module the counts of its children; drop modules with a count of zero."""
     total = {
         name: sum(int(n) for operator, n in counts.items() if operator in MAC_OPERATORS)
         for name, counts in by_module.items()
@@ -95,15 +94,15 @@ def _own_macs(by_module: Mapping[str, Counter[str]]) -> dict[str, int]:
 
 
 def count_params(model: nn.Module) -> int:
-    """Count the trainable values: every parameter, a shared one once, no buffers.
+    """Count the values of all parameters, a shared one once, without buffers.
 
-    A parameter frozen for a while (`requires_grad` false) is counted too.
+    Parameters with `requires_grad` false count too.
     """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def theoretical_macs(model: nn.Module, example: Tensor, masks: Mapping[str, Tensor]) -> int:
-    """Count the multiply-accumulates of one image, without those of zeroed weights.
+    """Count the multiply-accumulates of one image, without those of masked weights.
 
     `masks` holds, by parameter name, a bool tensor of the parameter's shape; True is kept.
     """
@@ -120,9 +119,9 @@ def theoretical_macs(model: nn.Module, example: Tensor, masks: Mapping[str, Tens
 
 
 def sparsity(layers: Sequence[LayerCount], masks: Mapping[str, Tensor]) -> float:
-    """Return the share of convolution and linear weights that are zero but still there.
+    """Return the share of convolution and linear weights that are masked but not removed.
 
-    A weight that several layers share counts once; biases and normalization do not count.
+    A weight that several layers share counts once. Biases and normalization do not count.
 
     >>> sparsity([], {})
     0.0
@@ -133,9 +132,9 @@ def sparsity(layers: Sequence[LayerCount], masks: Mapping[str, Tensor]) -> float
 
 
 def kept_macs(layers: Sequence[LayerCount], masks: Mapping[str, Tensor]) -> int:
-    """Sum the layers' MACs, each times the share of its weights that the mask keeps.
+    """Sum the MACs of layers, each multiplied by the share of its weights that the mask keeps.
 
-    Every weight of a layer takes part in the same number of products, so the result is exact.
+    Every weight of a layer is used in the same number of products, so the result is exact.
     """
     total = 0
     for layer in layers:

@@ -1,4 +1,4 @@
-"""How a network is run while it is measured: evaluation mode and a stated arithmetic."""
+"""Evaluation mode and arithmetic precision for the time of a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and each back into its own mode afterwards."""
+    """Put every module into evaluation mode within the block, and restore its mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -26,12 +26,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute in `precision`, and set the process back to what it had before.
+    """Compute in `precision` within the block, and restore the settings afterwards.
 
-    fp32 switches TensorFloat-32 off for convolutions too, where PyTorch has it on; bf16 is
-    autocast. On a CPU tf32 is the same as fp32.
+    fp32 switches TensorFloat-32 off for convolutions too, for which PyTorch has it on; bf16 uses
+    autocast. On a CPU tf32 equals fp32.
     """
-    # The older of PyTorch's two interfaces: reading it raises once somebody has used the newer.
+    # The older of PyTorch's two interfaces; reading it fails after the newer one was used.
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"

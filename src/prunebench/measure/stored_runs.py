@@ -1,9 +1,8 @@
-"""Measuring many runs in one process: starting Python costs more than counting one of them.
+"""Measure finished runs: cost into metrics.json, latency into latency.json.
 
-The two measuring stages: what a run costs (`metrics.json`), how fast it is (`latency.json`).
-
-A file is kept when it belongs to the same specification and weights. Base networks and counts are
-cached in the process, since one process measures many runs.
+Many runs are measured in one process, since starting Python takes longer than counting one run.
+Base networks and counts are cached in the process. A stored file is kept if it belongs to the same
+specification and weights.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, write_json
+from prunebench.core.files import read_json
+from prunebench.experiments.results import CostResult, LatencyEntry, LatencyResult
 from prunebench.experiments.spec import RunSpec
-from prunebench.measure.device import usable_gpus
-from prunebench.measure.latency import LatencyEntry, compare_latency, device_name
+from prunebench.measure.device import device_name, usable_gpus
+from prunebench.measure.latency import compare_latency
 from prunebench.measure.layer_counts import LayerCount, activations, count_layers
 from prunebench.measure.macs import count_macs, count_params, kept_macs, sparsity
 from prunebench.measure.precision import Precision
@@ -44,11 +44,11 @@ def measure_runs(
     only: Literal["cost", "latency"] | str | None,
     device: str,
 ) -> Iterator[str]:
-    """Measure each run that has no such file yet; yield a line per run.
+    """Measure each run that is not measured yet; yield one line of text per run.
 
-    Latencies take the threads that the runs were trained with. On a GPU machine the device is the
-    first that the process sees: the workflow gives a latency job all of the machine.
-    Raises ConfigError for "cuda" where there is no GPU.
+    Latencies use the number of threads of the run's training. With several GPUs, the first visible
+    one is used: the workflow gives a latency job the whole machine.
+    Raises ConfigError for "cuda" without a GPU.
     """
     where = "cuda" if usable_gpus(device) else "cpu"
     for spec in specs:
@@ -56,50 +56,39 @@ def measure_runs(
         words = []
         if only != "latency":
             cost = measure_cost(run, base, spec.hash)
-            words.append(f"{cost['base_macs'] / cost['macs']:.2f}× fewer MACs")
+            words.append(f"{cost.base_macs / cost.macs:.2f}× fewer MACs")
         if only != "cost":
             torch.set_num_threads(spec.threads)
             latency = measure_latency(run, base, spec.hash, device=where)
             words += [
-                f"{entry['speedup']:.2f}× faster at batch {entry['batch_size']}"
-                for entry in latency["entries"]
+                f"{entry.speedup:.2f}× faster at batch {entry.batch_size}"
+                for entry in latency.entries
             ]
-        yield f"{spec.path} · {' · '.join(words) or 'zeros save no time'}"
+        yield f"{spec.path} · {' · '.join(words) or 'masked weights save no time'}"
 
 
-@dataclass(frozen=True)
-class StructureCount:
-    """What a structure costs, whatever its weights are."""
-
-    macs: int
-    params: int
-    activations: int  # elements of all convolution outputs
-    uncounted: dict[str, int]
-    layers: tuple[LayerCount, ...]
-
-
-def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> dict[str, Any]:
-    """Count the run's and its base's operations and parameters; write and return metrics.json."""
-    path, weights = run_dir / "metrics.json", _weights_hash(run_dir)
-    if metrics := _existing(path, spec_hash, weights):
-        return metrics
+def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> CostResult:
+    """Count operations and parameters of a run and its base; write and return metrics.json."""
+    weights = _weights_hash(run_dir)
+    if stored := _stored(CostResult, run_dir, spec_hash, weights):
+        return stored
     run, base = count_structure(read_structure(run_dir)), count_structure(read_structure(base_dir))
     masks = _checked_masks(run_dir, run)
-    metrics = {
-        "macs": run.macs,
-        "params": run.params,
-        "macs_theoretical": kept_macs(run.layers, masks),
-        "sparsity": sparsity(run.layers, masks),
-        "activations": run.activations,
-        "base_macs": base.macs,
-        "base_params": base.params,
-        "base_activations": base.activations,
-        "uncounted_operators": run.uncounted,
-        "spec_hash": spec_hash,
-        "weights_sha256": weights,
-    }
-    write_json(path, metrics)
-    return metrics
+    cost = CostResult(
+        macs=run.macs,
+        params=run.params,
+        macs_theoretical=kept_macs(run.layers, masks),
+        sparsity=sparsity(run.layers, masks),
+        activations=run.activations,
+        base_macs=base.macs,
+        base_params=base.params,
+        base_activations=base.activations,
+        uncounted_operators=run.uncounted,
+        spec_hash=spec_hash,
+        weights_sha256=weights,
+    )
+    cost.write(run_dir)
+    return cost
 
 
 def measure_latency(
@@ -112,17 +101,17 @@ def measure_latency(
     repeats: int | None = None,
     warmup: int | None = None,
     precision: Precision = "fp32",
-) -> dict[str, Any]:
-    """Time the run's network beside its base; write and return latency.json.
+) -> LatencyResult:
+    """Time the network of a run alternately with its base; write and return latency.json.
 
-    Without numbers: 15 repeats after at most 6 forwards on a CPU, 101 after at most 60 on a GPU.
-    There are no entries where zeros are masked and nothing was removed: masks save no time.
+    Default: 15 repeats after at most 6 forward passes on a CPU, 101 after at most 60 on a GPU.
+    There are no entries if weights are masked and nothing was removed: masks save no time.
     """
     device = torch.device(device)
-    path, weights = run_dir / "latency.json", _weights_hash(run_dir)
-    latency = _existing(path, spec_hash, weights)
-    if latency and _covers(latency["entries"], device, batch_sizes, precision):
-        return latency
+    weights = _weights_hash(run_dir)
+    stored = _stored(LatencyResult, run_dir, spec_hash, weights)
+    if stored and _covers(stored.entries, device, batch_sizes, precision):
+        return stored
     structure = read_structure(run_dir)
     entries: list[LatencyEntry] = []
     if structure.is_smaller or not load_masks(run_dir):
@@ -142,13 +131,24 @@ def measure_latency(
             )
             for batch_size in batch_sizes
         ]
-    latency = {"entries": entries, "spec_hash": spec_hash, "weights_sha256": weights}
-    write_json(path, latency)
+    latency = LatencyResult(entries=tuple(entries), spec_hash=spec_hash, weights_sha256=weights)
+    latency.write(run_dir)
     return latency
 
 
+@dataclass(frozen=True)
+class StructureCount:
+    """The cost of a structure, which does not depend on its weights."""
+
+    macs: int
+    params: int
+    activations: int  # elements of all convolution outputs
+    uncounted: dict[str, int]  # operators without a formula, with their number of calls
+    layers: tuple[LayerCount, ...]
+
+
 def count_structure(structure: Structure) -> StructureCount:
-    """Count a structure; one of the same architecture, image and widths is counted once."""
+    """Count a structure; the count of equal architecture, image and widths is cached."""
     key = (
         structure.architecture,
         structure.num_classes,
@@ -173,7 +173,7 @@ _COUNTS: dict[tuple[object, ...], StructureCount] = {}
 
 @lru_cache(maxsize=4)
 def _base_network(folder: Path, weights: str) -> nn.Module:
-    """Load a base network; its hash tells a retrained one from the one in the cache."""
+    """Load a base network; its hash distinguishes a retrained one from the cached one."""
     return load_network(folder)
 
 
@@ -203,14 +203,16 @@ def _weights_hash(run_dir: Path) -> str:
     return weights
 
 
-def _existing(path: Path, spec_hash: str, weights: str) -> dict[str, Any] | None:
-    """Return what an earlier call wrote for the same specification and weights."""
+R = TypeVar("R", CostResult, LatencyResult)
+
+
+def _stored(kind: type[R], run_dir: Path, spec_hash: str, weights: str) -> R | None:
+    """Return the stored result of this specification and weights; None: measure again."""
     try:
-        content = read_json(path)
-    except ResultError:  # missing, or damaged and then measured again
+        stored = kind.read(run_dir, spec_hash)
+    except ResultError:
         return None
-    same = content.get("spec_hash") == spec_hash and content.get("weights_sha256") == weights
-    return dict(content) if same else None
+    return stored if stored.weights_sha256 == weights else None
 
 
 def _covers(
@@ -219,8 +221,8 @@ def _covers(
     batch_sizes: Sequence[int],
     precision: Precision,
 ) -> bool:
-    """Whether the entries were timed on this device as asked; no entries fit every device."""
+    """Whether the entries were timed on this device as requested; no entries fit any request."""
     wanted = [(device_name(device), size, precision) for size in batch_sizes]
     return not entries or wanted == [
-        (entry["device"], entry["batch_size"], entry["precision"]) for entry in entries
+        (entry.device, entry.batch_size, entry.precision) for entry in entries
     ]
