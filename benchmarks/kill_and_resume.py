@@ -33,6 +33,7 @@ from typing import Any
 from prunebench.core.errors import RunStoppedError
 from prunebench.core.files import read_json, write_csv
 from prunebench.data.dataset import prepare
+from prunebench.experiments.machine import Machine
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
@@ -198,8 +199,8 @@ class Subject:
         code = 1
         try:
             train = train_base if isinstance(self.spec, BaseSpec) else train_run
-            train(self.spec, results, device="cpu", checkpoint_seconds=interval_s,
-                  progress=Journal(journal))  # fmt: skip
+            machine = Machine(device="cpu", checkpoint_seconds=interval_s)
+            train(self.spec, results, machine=machine, progress=Journal(journal))  # type: ignore
             code = 0
         except RunStoppedError as stopped:
             code = 128 + stopped.number

@@ -21,7 +21,7 @@ from prunebench.experiments.spec import RunSpec
 from prunebench.methods.registry import method_class
 from prunebench.planning.grid import resolve_experiment
 from prunebench.training.cuda import CudaGraphs, PhaseStep
-from prunebench.training.step import Network
+from prunebench.training.processes import Network
 
 STEP_HOOKS = frozenset({"loss_term", "before_optimizer_step", "after_optimizer_step"})
 
@@ -43,9 +43,7 @@ class WithMethod(Ours):
         self.method.before_phase(run)
         self.handles = self.method.attach(run) if "attach" in run.phase.hooks else []
         recorder = CudaGraphs(device) if device.type == "cuda" else None
-        self.step = PhaseStep(
-            run, self.method, self.optimizer, self.recipe, Network(run.model), recorder
-        )
+        self.step = PhaseStep(run, self.method, self.optimizer, Network(run.model), recorder)
 
 
 def step_hooks(spec: RunSpec) -> frozenset[str]:

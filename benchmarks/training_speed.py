@@ -47,8 +47,9 @@ from prunebench.training.batches import Batching, draw_epoch
 from prunebench.training.checkpoint import CheckpointFile, pack
 from prunebench.training.cuda import CudaGraphs, PhaseStep
 from prunebench.training.optimizer import Optimizer
+from prunebench.training.processes import Network
 from prunebench.training.run import RunState
-from prunebench.training.step import Network, Sums
+from prunebench.training.step import Sums
 
 CIFAR10 = dataset_info("cifar10")
 AUGMENT = Augment(crop_padding=4, flip=True)
@@ -117,7 +118,7 @@ class Ours:
         self.optimizer = Optimizer(run.params, recipe)
         recorder = CudaGraphs(run.device) if run.device.type == "cuda" else None
         method: Method[Any] = Method(MethodOptions())
-        self.step = PhaseStep(run, method, self.optimizer, recipe, Network(run.model), recorder)
+        self.step = PhaseStep(run, method, self.optimizer, Network(run.model), recorder)
         self.batching = Batching(len(run.dataset.train), recipe.batch_size)
         self.epochs = 0
 

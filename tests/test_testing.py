@@ -76,7 +76,7 @@ def test_steps_are_looked_at_before_and_after_the_update() -> None:
         l1(), HALF, recipes={"fine_tune": recipe}, before_step=look, after_step=compare
     )
     assert changed == [True] * 6
-    assert [row["epoch"] for row in run.records.history if not row["event"]] == [1, 2]
+    assert [row.epoch for row in run.records.history if not row.event] == [1, 2]
 
 
 def test_a_look_before_the_step_does_not_change_the_run() -> None:
@@ -113,8 +113,8 @@ def test_a_run_that_has_begun_stands_before_its_first_step() -> None:
 def test_a_removal_is_written_down_and_checked() -> None:
     run = testing.prune(l1(), HALF)
     (plan,) = run.records.plans
-    assert plan["macs"] == run.costs.macs() < run.base_macs
-    assert plan["masked_removed_difference"] < 1e-12
+    assert plan.macs == run.costs.macs() < run.base_macs
+    assert plan.masked_removed_difference < 1e-12
 
 
 # --- the checks

@@ -9,7 +9,7 @@ fraction of a second, and repeats bit for bit.
 >>> from prunebench.methods.registry import method_class
 >>> L1 = method_class("l1")
 >>> run = train(L1(L1.Options()), HALF)
->>> run.kept["block.conv1"].tolist(), [row["phase"] for row in run.records.history]
+>>> run.kept["block.conv1"].tolist(), [row.phase for row in run.records.history]
 ([0, 1, 3], ['select', 'fine_tune'])
 """
 

@@ -411,7 +411,7 @@ def test_what_is_left_can_be_traced_and_trained(resnet_run: RunState) -> None:
     assert {n: g.n_units for n, g in graph.groups.items()} == {
         name: len(units) for name, units in resnet_run.kept.items()
     }
-    assert resnet_run.records.history[-1]["step"] == 3  # one epoch
+    assert resnet_run.records.history[-1].step == 3  # one epoch
 
 
 def phases(method: EPruner) -> list[Any]:

@@ -315,7 +315,7 @@ def test_penalty_and_ratio_are_logged(two_layer_run: RunState, recipe: Recipe) -
     testing.train(method, phases(method, recipe), two_layer_run)
     logged: dict[tuple[str, str], list[float]] = {}
     for row in two_layer_run.records.diagnostics:
-        logged.setdefault((row["layer"], row["quantity"]), []).append(row["value"])
+        logged.setdefault((row.layer, row.quantity), []).append(row.value)
     # three steps an epoch: 0, 2 | 4 | 6, 8 while it grows; then it stays while the network settles
     assert logged["a", "penalty"] == [0.5, 0.75, 1.25, 1.25, 1.25]
     assert {layer for layer, what in logged if what == "magnitude_ratio"} == {"a", "b"}

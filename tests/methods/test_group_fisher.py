@@ -400,8 +400,8 @@ def test_kept_units_of_all_groups_are_logged(two_block_run: RunState, recipe: Re
     method = fisher(interval_steps=1)
     testing.train(method, phases(method, recipe, 4 / 28, "units_global"), two_block_run)
     rows = two_block_run.records.diagnostics
-    assert {row["quantity"] for row in rows} == {"kept_units"}
-    logged = [(row["layer"], row["value"]) for row in rows]
+    assert {row.quantity for row in rows} == {"kept_units"}
+    logged = [(row.layer, row.value) for row in rows]
     assert logged[:4] == [("stem", 4), ("b1c1", 6), ("b2c1", 8), ("b2c2", 10)]
     # at the start, after the epoch (decisions before steps 1, 2), at the end (before steps 3, 4)
     assert [sum(value for _, value in logged[i : i + 4]) for i in (0, 4, 8)] == [28, 26, 24]

@@ -288,7 +288,7 @@ def logged(run: RunState) -> dict[tuple[str, str], float]:
     """Return the diagnostics since the last call, by layer and quantity."""
     run.records.diagnostics.clear()
     run.records.flush(run.phase.name)
-    return {(row["layer"], row["quantity"]): row["value"] for row in run.records.diagnostics}
+    return {(row.layer, row.quantity): row.value for row in run.records.diagnostics}
 
 
 def test_a_penalized_phase_logs_how_orthogonal_layers_were_before(

@@ -368,7 +368,7 @@ def test_alpha_and_share_are_logged_after_each_epoch(resnet_run: RunState) -> No
     asrfp = method(ASRFP)
     testing.train(asrfp, phases(asrfp, epochs=2), resnet_run)
     rows = resnet_run.records.diagnostics
-    logged = {(row["step"], row["layer"], row["quantity"]): row["value"] for row in rows}
+    logged = {(row.step, row.layer, row.quantity): row.value for row in rows}
     # epochs of three steps
     assert logged[3, "all", "alpha"] == 1.0
     assert logged[6, "all", "alpha"] == 0.0

@@ -157,5 +157,5 @@ def test_a_changed_specification_stops_a_planned_job(runs: list[RunSpec]) -> Non
 
 def test_defaults_apply_without_a_configuration(tmp_path: Path) -> None:
     settings = settings_of(tmp_path / "config.yaml")
-    assert (settings.device, settings.data_dir) == ("auto", "data")
+    assert (settings.device, settings.data_dir) == ("auto", Path("data"))
     assert settings.checkpoint_seconds == 60

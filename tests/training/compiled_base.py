@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
+from prunebench.experiments.machine import Machine
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import BaseSpec
 from prunebench.models.registry import MODELS
@@ -48,8 +49,8 @@ def spec(seed: int, *, compiled: bool) -> BaseSpec:
 def train(results: Path, seed: int, *, compiled: bool) -> None:
     """Train the network below `results`, where the data set lies."""
     MODELS["two_layers"] = f"{two_layers.__module__}:two_layers"
-    settings = {"device": "cpu", "checkpoint_seconds": 3600.0, "progress": SilentProgress()}
-    train_base(spec(seed, compiled=compiled), results, **settings)  # type: ignore[arg-type]
+    machine = Machine(device="cpu", checkpoint_seconds=3600.0)
+    train_base(spec(seed, compiled=compiled), results, progress=SilentProgress(), machine=machine)
 
 
 if __name__ == "__main__":

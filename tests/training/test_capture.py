@@ -155,6 +155,6 @@ def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop)
         loop = loop_of(name, make_loop, device=device)
         loop.recorder = CudaGraphs(device) if record else None
         loop.train()
-        rows = [row for row in loop.run.records.history if not row["event"]]
-        losses.append([row["train_loss"] for row in rows])
+        rows = [row for row in loop.run.records.history if not row.event]
+        losses.append([row.train_loss for row in rows])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -53,7 +53,7 @@ def phases_of(
 
 def steps_of(loop: Loop) -> dict[str, int]:
     """Steps of each phase, of its last row."""
-    return {row["phase"]: row["step"] for row in loop.run.records.history if not row["event"]}
+    return {row.phase: row.step for row in loop.run.records.history if not row.event}
 
 
 # --- the notes' examples E3 and E4

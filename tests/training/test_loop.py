@@ -15,8 +15,7 @@ from prunebench.experiments.phases import Budget, Epochs, Phase, Steps, training
 from prunebench.experiments.recipe import Schedule
 from prunebench.methods.base import Before, Run
 from prunebench.training.loop import Loop
-from prunebench.training.processes import Alone
-from prunebench.training.step import Network
+from prunebench.training.processes import Alone, Network
 from tests.training.conftest import MakeLoop, Phases, recipe
 
 BUDGET = Budget(kind="units_per_group", ratio=0.5)
@@ -118,7 +117,7 @@ def test_a_phase_that_reaches_its_cap_says_so(make_loop: MakeLoop) -> None:
 def test_every_epoch_and_every_removal_has_a_row(make_loop: MakeLoop) -> None:
     phase = training("p", recipe(), then=BUDGET)
     loop = run_through(make_loop, [phase], Recording([]))
-    rows = [(r["epoch"], r["step"], r["event"]) for r in loop.run.records.history]
+    rows = [(r.epoch, r.step, r.event) for r in loop.run.records.history]
     assert rows == [(1, 8, ""), (2, 16, ""), (2, 16, "pruned")]
     assert loop.run.records.epochs_trained == 2.0
 
@@ -166,7 +165,7 @@ def test_a_continued_clock_counts_on(make_loop: MakeLoop) -> None:
         Phase(name="train", recipe=recipe(epochs=4), length=Epochs(3), clock="continue"),
     ]
     rows = run_through(make_loop, phases).run.records.history
-    assert [(r["phase"], r["epoch"]) for r in rows] == [
+    assert [(r.phase, r.epoch) for r in rows] == [
         ("search", 1),
         ("train", 2),
         ("train", 3),
@@ -177,7 +176,7 @@ def test_a_longer_phase_stretches_its_recipes_schedule(make_loop: MakeLoop) -> N
     drops = recipe(epochs=2, schedule=Schedule(kind="milestones", milestones=(1.0,)))
     phase = Phase(name="train", recipe=drops, length=Epochs(4))
     rows = run_through(make_loop, [phase]).run.records.history
-    assert [row["lr"] for row in rows] == pytest.approx([0.05, 0.05, 0.005, 0.005])
+    assert [row.lr for row in rows] == pytest.approx([0.05, 0.05, 0.005, 0.005])
 
 
 def test_a_phase_may_start_from_the_best_epoch_before(make_loop: MakeLoop) -> None:
@@ -187,8 +186,8 @@ def test_a_phase_may_start_from_the_best_epoch_before(make_loop: MakeLoop) -> No
     ]
     loop = run_through(make_loop, phases, Momenta(phases))
     assert len(loop.run.kept[FIRST]) == 4  # the removal is undone
-    best = max(row["val_top1"] for row in loop.run.records.history if not row["event"])
-    assert loop.accuracies()[0] == best
+    best = max(row.val_top1 for row in loop.run.records.history if not row.event)
+    assert loop.run.accuracies()[0] == best
 
 
 def test_the_best_epoch_is_that_of_the_phase_s_last_run(make_loop: MakeLoop) -> None:
@@ -199,9 +198,9 @@ def test_the_best_epoch_is_that_of_the_phase_s_last_run(make_loop: MakeLoop) -> 
         Phase(name="back", start="best"),
     ]
     loop = run_through(make_loop, phases)
-    accuracies = [row["val_top1"] for row in loop.run.records.history]
+    accuracies = [row.val_top1 for row in loop.run.records.history]
     assert max(accuracies[2:]) < max(accuracies[:2])
-    assert loop.accuracies()[0] == max(accuracies[2:])
+    assert loop.run.accuracies()[0] == max(accuracies[2:])
 
 
 def test_a_start_that_nobody_kept_is_named(make_loop: MakeLoop) -> None:
@@ -228,7 +227,7 @@ def test_a_method_that_looks_into_passes_sees_whole_batches(make_loop: MakeLoop)
     settings = recipe(accumulation=2)
     phase = training("look", settings, hooks=frozenset({"attach"}))
     with pytest.raises(
-        TrainingError, match="'look': Looking looks into the network's passes and does not say"
+        TrainingError, match="'look': Looking hooks into forward passes and does not declare"
     ):
         run_through(make_loop, [phase], Looking([phase]))
     run_through(make_loop, [training("plain", settings)], Looking([]))
@@ -251,7 +250,7 @@ def test_passes_that_are_compiled_in_several_processes_are_not_looked_into(
     phase = training("look", recipe(compile=True), hooks=frozenset({"attach"}))
     loop = make_loop(InParts([phase]), [phase])
     loop.parallel = First()
-    with pytest.raises(TrainingError, match=r"InParts looks .* it needs compile: false"):
+    with pytest.raises(TrainingError, match=r"InParts hooks .* it needs compile: false"):
         loop.train()
 
 
@@ -281,6 +280,7 @@ def test_training_does_not_load_the_compiler(tmp_path: Path) -> None:
 import sys, torch
 from pathlib import Path
 from prunebench.data.dataset import prepare
+from prunebench.experiments.machine import Machine
 from prunebench.experiments.spec import BaseSpec, data_path
 from prunebench.experiments.recipe import Recipe
 from prunebench.training.progress import PlainProgress
@@ -290,7 +290,8 @@ prepare("synthetic", Path("unused"), data_path(results, "synthetic"))
 recipe = Recipe(epochs=1, batch_size=256, lr=0.1, weight_decay=0.0)
 spec = BaseSpec(dataset="synthetic", architecture="resnet20_x0_25", recipe_name="short",
                 recipe=recipe, seed=0, threads=1)
-train_base(spec, results, device="cpu", checkpoint_seconds=0.0, progress=PlainProgress())
+machine = Machine(device="cpu", checkpoint_seconds=0.0)
+train_base(spec, results, machine=machine, progress=PlainProgress())
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -302,5 +303,5 @@ def test_every_step_sees_the_weights_of_the_step_before(
 ) -> None:
     settings = recipe(precision=precision, schedule=Schedule(), epochs=3)
     rows = run_through(make_loop, [training("train", settings)]).run.records.history
-    losses = [row["train_loss"] for row in rows]
+    losses = [row.train_loss for row in rows]
     assert losses[-1] < 0.6 * losses[0]  # with the first weights 2.12 remain 2.13 in bf16

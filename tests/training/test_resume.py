@@ -71,7 +71,7 @@ def outcome(loop: Loop) -> dict[str, Any]:
     """What must come out the same; figures are columns of their own in runs.csv."""
     run = loop.run
     assert not [name for name in loop.method.figures() if is_fixed(name)]
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.records.history]
+    rows = [row._replace(seconds=None) for row in run.records.history]
     return {
         "weights": run.model.state_dict(),
         "masks": run.masks,
@@ -97,7 +97,7 @@ def assert_same(a: Any, b: Any) -> None:
 
 def phase_steps(loop: Loop) -> list[int]:
     """Return how many steps each phase that trains has taken."""
-    ends = {row["phase"]: row["step"] for row in loop.run.records.history if not row["event"]}
+    ends = {row.phase: row.step for row in loop.run.records.history if not row.event}
     clocks = {phase.name: phase.clock for phase in loop.run.phases}
     steps, last = [], 0
     for name, end in ends.items():

@@ -71,8 +71,8 @@ def test_every_round_removes_its_share(
     method = kind(kind.Options(rounds=rounds))
     loop = run_through(make_loop, method, ratio)
     assert method.left == left
-    trained = [row for row in loop.run.records.history if not row["event"]]
-    assert [row["reportable"] for row in trained] == [False] * (len(trained) - 1) + [True]
+    trained = [row for row in loop.run.records.history if not row.event]
+    assert [row.reportable for row in trained] == [False] * (len(trained) - 1) + [True]
     assert len(loop.run.records.plans) == rounds
 
 
@@ -83,9 +83,9 @@ def test_penalized_filters_become_orthogonal(make_loop: MakeLoop) -> None:
     for penalty in (0.0, 0.1):
         method = OrthoReg(OrthoReg.Options(penalty=penalty))
         loop = run_through(make_loop, method, 0.5, **plain)
-        rows = [r for r in loop.run.records.diagnostics if r["quantity"] == "orthogonality"]
-        assert {row["phase"] for row in rows} == {"penalize"}
-        last = [row["value"] for row in rows if row["step"] == 8 * STEPS_PER_EPOCH]
+        rows = [r for r in loop.run.records.diagnostics if r.quantity == "orthogonality"]
+        assert {row.phase for row in rows} == {"penalize"}
+        last = [row.value for row in rows if row.step == 8 * STEPS_PER_EPOCH]
         assert len(last) == 19
         means[penalty] = sum(last) / 19
         assert method.figures() == {"orthogonality": pytest.approx(means[penalty])}
@@ -97,14 +97,14 @@ def test_the_penalty_is_part_of_the_loss(make_loop: MakeLoop) -> None:
     first = []
     for penalty in (0.0, 1.0):
         loop = run_through(make_loop, OrthoReg(OrthoReg.Options(penalty=penalty)), 0.5)
-        first.append(loop.run.records.history[0]["train_loss"])
+        first.append(loop.run.records.history[0].train_loss)
     assert first[1] > first[0] + 10
 
 
 def test_a_ticket_is_trained_on_along_its_schedule(make_loop: MakeLoop) -> None:
     method = EarlyBird(EarlyBird.Options(masks=2, distance=1.0))
     loop = run_through(make_loop, method, 0.5, search=recipe(epochs=4))
-    rows = [(r["phase"], r["epoch"], r["event"]) for r in loop.run.records.history]
+    rows = [(r.phase, r.epoch, r.event) for r in loop.run.records.history]
     assert rows == [
         ("search", 1, ""),
         ("search", 1, "pruned"),
@@ -115,8 +115,8 @@ def test_a_ticket_is_trained_on_along_its_schedule(make_loop: MakeLoop) -> None:
     assert method.figures()["ticket_epoch"] == 1.0
     inside = [n for n in loop.run.kept if n.endswith("conv1") and "." in n]
     assert sum(len(loop.run.kept[name]) for name in inside) == 42
-    distances = [r for r in loop.run.records.diagnostics if r["quantity"] == "mask_distance"]
-    assert [(row["phase"], row["step"]) for row in distances] == [("search", 8)]
+    distances = [r for r in loop.run.records.diagnostics if r.quantity == "mask_distance"]
+    assert [(row.phase, row.step) for row in distances] == [("search", 8)]
 
 
 def test_a_ticket_after_a_fixed_time_comes_from_the_best_epoch(make_loop: MakeLoop) -> None:
@@ -124,15 +124,15 @@ def test_a_ticket_after_a_fixed_time_comes_from_the_best_epoch(make_loop: MakeLo
     method = EarlyBird(EarlyBird.Options(**options))
     loop = run_through(make_loop, method, 0.5, search=recipe(epochs=3))
     rows = loop.run.records.history
-    assert [(r["phase"], r["epoch"], r["event"]) for r in rows] == [
+    assert [(r.phase, r.epoch, r.event) for r in rows] == [
         ("search", 1, ""),
         ("search", 2, ""),
         ("search", 3, ""),
         ("select", 0, "pruned"),
         ("train", 1, ""),
     ]
-    best = max(row["val_top1"] for row in rows[:3])
-    assert loop.run.records.plans[0]["val_top1_before"] == best
+    best = max(row.val_top1 for row in rows[:3])
+    assert loop.run.records.plans[0].val_top1_before == best
 
 
 def test_zeroed_filters_stay_zero_and_later_rounds_count_them(make_loop: MakeLoop) -> None:

@@ -94,7 +94,7 @@ def test_steps_are_those_of_a_plain_loop(
     for x, y in batches:
         sums.reset()
         parts = portion(len(y), accumulation=accumulation).parts
-        train_step(loop.run, loop.method, ours, settings, x, y, sums, parts=parts)
+        train_step(loop.run, loop.method, ours, x, y, sums, parts=parts)
         found.append(float(sums.loss) / len(y))
     assert found == pytest.approx(losses, rel=1e-5)
     for name, parameter in reference.named_parameters():
@@ -114,7 +114,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch_without_batch_norm(
         optimizer = Optimizer(loop.run.params, settings)
         optimizer.set_lr(0.0)
         sums = Sums.zero(loop.run.device)
-        train_step(loop.run, loop.method, optimizer, settings, x, y, sums, parts=parts)
+        train_step(loop.run, loop.method, optimizer, x, y, sums, parts=parts)
         gradients.append((loop.run.params["conv1.weight"].grad, float(sums.loss)))
     torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-4, atol=1e-6)
     assert gradients[0][1] == pytest.approx(gradients[1][1])
@@ -131,6 +131,6 @@ def test_steps_in_bf16_see_the_weights_of_the_step_before(make_loop: MakeLoop) -
         optimizer.set_lr(0.05)
         with block:
             for x, y in batches_of(loop, settings):
-                train_step(loop.run, loop.method, optimizer, settings, x, y, sums)
+                train_step(loop.run, loop.method, optimizer, x, y, sums)
         weights.append(loop.run.model.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())

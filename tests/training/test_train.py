@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,17 @@ from prunebench.core.errors import ResultError, TrainingError
 from prunebench.core.files import read_json
 from prunebench.data.dataset import Dataset
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.results import TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.accuracy import evaluate
 from prunebench.methods.registry import method_class
 from prunebench.network import load_masks, load_network, read_structure
-from prunebench.training.processes import Alone
+from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
-from prunebench.training.step import Network
 from prunebench.training.train import train_base, train_run
 from tests.training.conftest import ARCHITECTURE, recipe
 
-HERE = {"device": "cpu", "checkpoint_seconds": 3600.0}
+HERE = Machine(device="cpu", checkpoint_seconds=3600.0)
 
 
 def base_spec(seed: int = 0) -> BaseSpec:
@@ -70,7 +69,7 @@ def trained(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     data_path(results, "synthetic").parent.mkdir()
     shutil.copy(data_file, data_path(results, "synthetic"))
-    train_base(base_spec(), results, progress=PlainProgress(), **HERE)
+    train_base(base_spec(), results, progress=PlainProgress(), machine=HERE)
     return results
 
 
@@ -80,8 +79,8 @@ def results(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "results"))
 
 
-def train(spec: RunSpec, results: Path) -> dict[str, Any]:
-    return train_run(spec, results, progress=PlainProgress(), **HERE)
+def train(spec: RunSpec, results: Path, machine: Machine = HERE) -> TrainingResult:
+    return train_run(spec, results, progress=PlainProgress(), machine=machine)
 
 
 def test_a_run_writes_all_its_files(results: Path) -> None:
@@ -103,7 +102,7 @@ def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Data
     info, test = dataset.info, dataset.test
     model = load_network(results / spec.path)
     found = evaluate(model, test.images, test.labels, mean=info.mean, std=info.std)
-    assert found.percent == training["top1"]
+    assert found.percent == training.top1
     # streams of 4 + 4 + 8 stay; half of 3 x 4, 3 x 8, 3 x 16 inside of blocks leave
     assert sum(read_structure(results / spec.path).widths.values()) == 16 + 6 + 12 + 24
 
@@ -111,14 +110,14 @@ def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Data
 def test_the_result_says_what_it_is_made_of(results: Path) -> None:
     spec = run_spec()
     training = train(spec, results)
-    base = read_json(results / spec.base.path / "training.json")
-    assert training["spec_hash"] == spec.hash
-    assert training["base_hash"] == base["weights_sha256"]
-    assert training["epochs"] == 2.0
-    assert training["masked_removed_difference"] < 1e-12
-    assert training["seconds"].keys() == {"select", "fine_tune"}
-    assert training["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert RunSpec.model_validate(training["spec"]) == spec
+    base = TrainingResult.read(results / spec.base.path)
+    assert training.spec_hash == spec.hash
+    assert training.base_hash == base.weights_sha256
+    assert training.epochs == 2.0
+    assert (training.masked_removed_difference or 0.0) < 1e-12
+    assert training.seconds.keys() == {"select", "fine_tune"}
+    assert training.versions["torch"] == torch.__version__.partition("+")[0]
+    assert RunSpec.model_validate(training.spec) == spec
 
 
 def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> None:
@@ -126,8 +125,8 @@ def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> N
     training = train(spec, results)
     with (results / spec.path / "history.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["reportable"] == "True"]
-    assert training["top1_best_test"] == max(float(row["test_top1"]) for row in rows)
-    assert training["top1"] == float(rows[-1]["test_top1"])
+    assert training.top1_best_test == max(float(row["test_top1"]) for row in rows)
+    assert training.top1 == float(rows[-1]["test_top1"])
 
 
 def test_a_finished_run_is_not_trained_again(
@@ -150,11 +149,11 @@ def test_a_result_that_does_not_belong_here_is_made_anew(
         (folder / "model.safetensors").write_bytes(b"")
     else:
         key = {"base": "base_hash", "specification": "spec_hash"}[damage]
-        (folder / "training.json").write_text(json.dumps({**first, key: "0"}))
+        (folder / "training.json").write_text(json.dumps(first.model_dump() | {key: "0"}))
     capsys.readouterr()
     second = train(spec, results)
     assert "finished already" not in capsys.readouterr().out
-    assert second["weights_sha256"] == first["weights_sha256"]
+    assert second.weights_sha256 == first.weights_sha256
 
 
 def test_a_missing_base_is_named(results: Path) -> None:
@@ -165,7 +164,7 @@ def test_a_missing_base_is_named(results: Path) -> None:
 
 def test_a_base_of_another_specification_is_named(results: Path) -> None:
     other = base_spec().model_copy(update={"recipe": recipe(lr=0.02)})
-    with pytest.raises(ResultError, match=r"trained by the specification .*, expected"):
+    with pytest.raises(ResultError, match=r"stale result .*, expected .*; train it again"):
         train(run_spec(base=other), results)
 
 
@@ -186,8 +185,8 @@ def test_a_control_takes_over_the_widths_of_a_run(results: Path) -> None:
         read_structure(results / control.path).groups
         == read_structure(results / source.path).groups
     )
-    assert training["base_hash"] is None
-    assert training["top1_masked"] is None
+    assert training.base_hash is None
+    assert training.top1_masked is None
 
 
 def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
@@ -196,7 +195,7 @@ def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
     masks = load_masks(results / spec.path)
     assert not read_structure(results / spec.path).is_smaller
     assert masks["conv1.weight"].flatten(1).all(dim=1).sum() == 2  # of 4 filters
-    assert training["top1_masked"] == training["top1"]
+    assert training.top1_masked == training.top1
 
 
 def given_weights(results: Path, **more: Any) -> BaseSpec:
@@ -208,28 +207,28 @@ def given_weights(results: Path, **more: Any) -> BaseSpec:
 
 
 def test_a_base_may_be_given_and_is_evaluated_first(results: Path) -> None:
-    trained = read_json(results / base_spec().path / "training.json")
-    spec = given_weights(results, expected_top1=trained["top1"])
-    machine = Machine(data_dir=results)
-    found = train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
-    assert found["pretrained"]["weights"] == "given.safetensors"
-    assert found["top1"] == trained["top1"]
-    assert found["epochs"] == 0
-    assert train(run_spec(base=spec), results)["base_hash"] == found["weights_sha256"]
+    trained = TrainingResult.read(results / base_spec().path)
+    spec = given_weights(results, expected_top1=trained.top1)
+    machine = HERE.model_copy(update={"data_dir": results})
+    found = train_base(spec, results, progress=PlainProgress(), machine=machine)
+    assert found.pretrained is not None
+    assert found.pretrained["weights"] == "given.safetensors"
+    assert found.top1 == trained.top1
+    assert found.epochs == 0
+    assert train(run_spec(base=spec), results).base_hash == found.weights_sha256
 
 
 def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> None:
     spec = given_weights(results, expected_top1=1.0)
-    machine = Machine(data_dir=results)
+    machine = HERE.model_copy(update={"data_dir": results})
     with pytest.raises(TrainingError, match=r"given/seed0 has .* and its recipe expects 1 ± 1 %"):
-        train_base(spec, results, progress=PlainProgress(), machine=machine, **HERE)
+        train_base(spec, results, progress=PlainProgress(), machine=machine)
     assert not (results / spec.path / "training.json").exists()
-    unchecked = replace(machine, check_base=False)
-    train_base(spec, results, progress=PlainProgress(), machine=unchecked, **HERE)
-    with pytest.raises(TrainingError, match="check_base: false goes on"):
+    unchecked = machine.model_copy(update={"check_base": False})
+    train_base(spec, results, progress=PlainProgress(), machine=unchecked)
+    with pytest.raises(TrainingError, match="continue with check_base: false"):
         train(run_spec(base=spec), results)
-    goes_on = {"progress": PlainProgress(), "machine": unchecked, **HERE}
-    assert train_run(run_spec(base=spec), results, **goes_on)["top1"] > 0
+    assert train(run_spec(base=spec), results, unchecked).top1 > 0
 
 
 def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(results: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_batch_that_does_not_fit_is_named(
     with pytest.raises(
         TrainingError,
         match=r"phase 'fine_tune': a step of 64 images of 8x8 in 1 parts does not fit into cpu; "
-        r"more accumulation or a smaller batch \(CUDA out of memory.\)",
+        r"use more accumulation or a smaller batch \(CUDA out of memory.\)",
     ):
         train(run_spec(), results)
 
@@ -284,23 +283,22 @@ def test_a_run_short_of_memory_is_tried_once_in_two_parts(
     expected = train(run_spec(recipes=halves), results)
     shutil.rmtree(results / run_spec().path)
     memory_for(40)
-    options = {"progress": PlainProgress(), "machine": Machine(auto_accumulate=True), **HERE}
-    found = train_run(run_spec(), results, **options)
-    assert (expected["more_parts"], found["more_parts"]) == (1, 2)
-    assert found["weights_sha256"] == expected["weights_sha256"]
+    retrying = HERE.model_copy(update={"auto_accumulate": True})
+    found = train(run_spec(), results, retrying)
+    assert (expected.more_parts, found.more_parts) == (1, 2)
+    assert found.weights_sha256 == expected.weights_sha256
     shutil.rmtree(results / run_spec().path)
     memory_for(20)
     with pytest.raises(TrainingError, match="does not fit"):
-        train_run(run_spec(), results, **options)
+        train(run_spec(), results, retrying)
 
 
 def test_a_deterministic_run_says_so_and_has_the_same_bits_here(results: Path) -> None:
     plain = train(run_spec(), results)
     shutil.rmtree(results / run_spec().path)
-    machine = Machine(deterministic=True)
-    found = train_run(run_spec(), results, progress=PlainProgress(), machine=machine, **HERE)
-    assert (plain["deterministic"], found["deterministic"]) == (False, True)
-    assert found["weights_sha256"] == plain["weights_sha256"]
+    found = train(run_spec(), results, HERE.model_copy(update={"deterministic": True}))
+    assert (plain.deterministic, found.deterministic) == (False, True)
+    assert found.weights_sha256 == plain.weights_sha256
 
 
 @pytest.mark.slow
@@ -313,5 +311,5 @@ def test_a_compiled_network_trains_to_about_the_same(
     monkeypatch.setattr(os, "environ", dict(os.environ))
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # PyTorch sets it where it has compiled before
     found = train(run_spec(recipes={"fine_tune": recipe(compile=True)}), results)
-    assert found["top1"] == pytest.approx(plain["top1"], abs=2)
+    assert found.top1 == pytest.approx(plain.top1, abs=2)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(results.resolve() / ".compiled")

@@ -1,4 +1,4 @@
-# Base networks: trained once per data set, network, recipe and seed, shared by all experiments.
+# Base networks, trained once per data set, network, recipe and seed, and shared by all experiments.
 
 
 rule base:
@@ -16,10 +16,7 @@ rule base:
     threads: base_threads
     resources:
         gpu=gpus,
-        device=SETTINGS.device,
-        checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
-        options=SETTINGS.machine_options,
-        data_dir=SETTINGS.data_dir,
+        machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=240,
     params:
@@ -29,5 +26,4 @@ rule base:
         "python -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --device {resources.device} --checkpoint-seconds {resources.checkpoint_seconds}"
-        " --data-dir {resources.data_dir:q} {resources.options} > {log} 2>&1"
+        " --machine {resources.machine:q} > {log} 2>&1"

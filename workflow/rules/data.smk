@@ -9,7 +9,7 @@ rule data:
     conda:
         "../../environment.yml"
     resources:
-        data_dir=SETTINGS.data_dir,
+        data_dir=str(SETTINGS.data_dir),
         mem_mb=4000,
         runtime=60,
     shell:

@@ -1,5 +1,5 @@
-# Runs: a method on a base network, at one ratio, with one seed. A killed job goes on from its
-# checkpoint, which is not among the outputs, since Snakemake deletes those of a failed job.
+# Runs: one method on one base network, at one ratio, with one seed. A killed job resumes from its
+# checkpoint, which is not an output, since Snakemake deletes the outputs of a failed job.
 
 
 rule prune:
@@ -20,9 +20,7 @@ rule prune:
     threads: run_threads
     resources:
         gpu=gpus,
-        device=SETTINGS.device,
-        checkpoint_seconds=str(SETTINGS.checkpoint_seconds),
-        options=SETTINGS.machine_options,
+        machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=240,
     params:
@@ -32,5 +30,4 @@ rule prune:
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --expect {params.spec} --device {resources.device}"
-        " --checkpoint-seconds {resources.checkpoint_seconds} {resources.options} > {log} 2>&1"
+        " --expect {params.spec} --machine {resources.machine:q} > {log} 2>&1"

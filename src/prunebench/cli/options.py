@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from annotated_types import Ge
+from pydantic.fields import FieldInfo
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
-
-T = TypeVar("T")
+from prunebench.experiments.machine import Machine
+from prunebench.experiments.validation import validate
+from prunebench.planning.lookup import settings_of
 
 
 def among(*allowed: str) -> Callable[[typer.CallbackParam, str | None], str | None]:
@@ -51,53 +58,72 @@ Expect = Annotated[
     str | None,
     typer.Option(help="Hash that the specification must have; the workflow's own check."),
 ]
-Device = Annotated[
+MachineJson = Annotated[
     str | None,
-    typer.Option(
-        help="Where to compute; without it as configured.",
-        metavar="auto|cpu|cuda",
-        callback=among("auto", "cpu", "cuda"),
-    ),
+    typer.Option(help="All machine settings as JSON, in place of the configuration's."),
 ]
-CheckpointSeconds = Annotated[
-    float | None,
-    typer.Option(min=0, help="Between checkpoints; without it as configured."),
-]
-
-Workers = Annotated[
-    int | None, typer.Option(min=0, help="That read image files; without it as configured.")
-]
-Capture = Annotated[
-    bool | None,
-    typer.Option("--capture/--no-capture", help="Of steps on a GPU; without it as configured."),
-]
-Deterministic = Annotated[
-    bool | None,
-    typer.Option(
-        "--deterministic/--no-deterministic",
-        help="Of algorithms on a GPU; without it as configured.",
-    ),
-]
-AutoAccumulate = Annotated[
-    bool | None,
-    typer.Option(
-        "--auto-accumulate/--no-auto-accumulate",
-        help="Where memory is short; without it as configured.",
-    ),
-]
-CheckBase = Annotated[
-    bool | None,
-    typer.Option(
-        "--check-base/--no-check-base",
-        help="Against its expected accuracy; without it as configured.",
-    ),
-]
-
-
 RunsCsv = Annotated[Path, typer.Option(help="A table of runs, as `collect` writes it.")]
 Out = Annotated[Path, typer.Option(help="Folder of what is written.")]
 
 
-def given(value: T | None, configured: T) -> T:
-    """Return what is given on the command line, else what is configured."""
-    return configured if value is None else value
+def machine_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Generate the options of a command's parameter `machine` from the model `Machine`.
+
+    The command gets an option for each setting in `names` (default: all), and `--machine` for all
+    of them at once as JSON. An option overrides `--machine`, which overrides the configuration
+    that the command's own option `config` names.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        chosen = names or tuple(Machine.model_fields)
+
+        @wraps(command)
+        def with_machine(machine: str | None, **values: Any) -> None:
+            given = {name: values.pop(name) for name in chosen}
+            command(machine=_machine(values["config"], machine, given), **values)
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != "machine"]
+        generated = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in {
+                **{name: _option(name, Machine.model_fields[name]) for name in chosen},
+                "machine": MachineJson,
+            }.items()
+        ]
+        keyword_only = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in own]
+        with_machine.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*keyword_only, *generated]
+        )
+        return with_machine
+
+    return decorate
+
+
+def _machine(config: Path, text: str | None, given: Mapping[str, Any]) -> Machine:
+    if text is None:
+        configured = settings_of(config).machine
+    else:
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"--machine: not valid JSON ({error})") from None
+        configured = validate(Machine, content, "--machine")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return configured.model_copy(update=chosen)
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    """Return the typed option of a machine setting; None stands for an option that is not given."""
+    kind: Any = next(iter(get_args(field.annotation)), field.annotation)  # int of int | None
+    flag = f"--{name.replace('_', '-')}"
+    more: dict[str, Any] = {}
+    if get_origin(field.annotation) is Literal:
+        allowed = get_args(field.annotation)
+        kind, more = str, {"metavar": "|".join(allowed), "callback": among(*allowed)}
+    elif kind is bool:
+        flag += f"/--no-{name.replace('_', '-')}"
+    elif minimum := [mark.ge for mark in field.metadata if isinstance(mark, Ge)]:
+        more = {"min": minimum[0]}
+    words = f"{(field.description or '').removesuffix('.')} (default: from the configuration)."
+    return Annotated[kind | None, typer.Option(flag, help=words.replace("`", ""), **more)]

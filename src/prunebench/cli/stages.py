@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,44 +10,32 @@ from prunebench.cli.options import (
     CONFIG,
     RESULTS,
     Architecture,
-    AutoAccumulate,
-    Capture,
-    CheckBase,
-    CheckpointSeconds,
     ConfigFile,
     Dataset,
-    Deterministic,
-    Device,
     Expect,
     Experiment,
     Results,
     Runs,
     SomeArchitecture,
     SomeDataset,
-    Workers,
     among,
-    given,
+    machine_options,
 )
 from prunebench.core.errors import ConfigError, PrunebenchError
+from prunebench.experiments.machine import Machine
 from prunebench.planning.lookup import (
     check_expected,
     experiment_runs,
     fitting_runs,
     one_run,
-    settings_of,
 )
 
-if TYPE_CHECKING:
-    from prunebench.experiments.config import Config
-    from prunebench.experiments.machine import Machine
 
-
+@machine_options("data_dir")
 def data(
     dataset: Dataset,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the sources; without it as configured."),
-    ] = None,
+    *,
+    machine: Machine,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
@@ -56,28 +43,19 @@ def data(
     from prunebench.data.dataset import prepare
     from prunebench.experiments.spec import data_path
 
-    source = data_dir or Path(settings_of(config).data_dir)
-    prepare(dataset, source, data_path(results, dataset))
+    prepare(dataset, machine.data_dir, data_path(results, dataset))
     typer.echo(f"{dataset} · {data_path(results, dataset)}")
 
 
+@machine_options()
 def base(
     dataset: Dataset,
     architecture: Architecture,
     recipe: Annotated[str, typer.Option(help="Name of a file in config/recipes.")],
+    *,
+    machine: Machine,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of torch; part of the result.")] = 1,
-    device: Device = None,
-    checkpoint_seconds: CheckpointSeconds = None,
-    workers: Workers = None,
-    capture: Capture = None,
-    deterministic: Deterministic = None,
-    auto_accumulate: AutoAccumulate = None,
-    check_base: CheckBase = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a recipe's own weights; without it as configured."),
-    ] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
@@ -104,22 +82,15 @@ def base(
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
     info.check_augmentation(spec.recipe.augment)
     check_expected(spec, expect)
-    settings = settings_of(config)
     with make_progress() as progress:
-        train_base(
-            spec,
-            results,
-            device=device or settings.device,
-            checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
-            progress=progress,
-            machine=_machine(
-                settings, data_dir, workers, capture, deterministic, auto_accumulate, check_base
-            ),
-        )
+        train_base(spec, results, machine=machine, progress=progress)
 
 
+@machine_options()
 def prune(
     method: Annotated[str, typer.Option(help="Name of a method; `prunebench list methods`.")],
+    *,
+    machine: Machine,
     experiment: Experiment = None,
     dataset: SomeDataset = None,
     architecture: SomeArchitecture = None,
@@ -134,13 +105,6 @@ def prune(
         int | None,
         typer.Option(min=0, help="Needed where there are several."),
     ] = None,
-    device: Device = None,
-    checkpoint_seconds: CheckpointSeconds = None,
-    workers: Workers = None,
-    capture: Capture = None,
-    deterministic: Deterministic = None,
-    auto_accumulate: AutoAccumulate = None,
-    check_base: CheckBase = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -164,21 +128,14 @@ def prune(
         seed=seed,
     )
     check_expected(spec, expect)
-    settings = settings_of(config)
     with make_progress() as progress:
-        train_run(
-            spec,
-            results,
-            device=device or settings.device,
-            checkpoint_seconds=given(checkpoint_seconds, settings.checkpoint_seconds),
-            progress=progress,
-            machine=_machine(
-                settings, None, workers, capture, deterministic, auto_accumulate, check_base
-            ),
-        )
+        train_run(spec, results, machine=machine, progress=progress)
 
 
+@machine_options("device")
 def measure(
+    *,
+    machine: Machine,
     experiment: Experiment = None,
     only: Annotated[
         str | None,
@@ -190,7 +147,6 @@ def measure(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="All without it.")] = None,
     architecture: Annotated[str | None, typer.Option(help="All networks without it.")] = None,
-    device: Device = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -207,8 +163,7 @@ def measure(
         dataset=dataset,
         architecture=architecture,
     )
-    where = device or settings_of(config).device
-    for line in measure_runs(chosen, results, only=only, device=where):
+    for line in measure_runs(chosen, results, only=only, device=machine.device):
         typer.echo(line)
 
 
@@ -220,25 +175,3 @@ def _known_method(name: str) -> None:
         look_up("method", name, method_paths())
     except PrunebenchError as error:
         raise ConfigError(f"{error}; `prunebench list methods` says what each does") from None
-
-
-def _machine(
-    settings: Config,
-    data_dir: Path | None,
-    workers: int | None,
-    capture: bool | None,
-    deterministic: bool | None,
-    auto_accumulate: bool | None,
-    check_base: bool | None,
-) -> Machine:
-    """Return the machine's settings: what is given, else what is configured."""
-    from prunebench.experiments.machine import Machine
-
-    return Machine(
-        data_dir=data_dir or Path(settings.data_dir),
-        workers=given(workers, settings.workers),
-        capture=given(capture, settings.capture),
-        deterministic=given(deterministic, settings.deterministic),
-        auto_accumulate=given(auto_accumulate, settings.auto_accumulate),
-        check_base=given(check_base, settings.check_base),
-    )

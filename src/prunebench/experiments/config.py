@@ -20,6 +20,7 @@ from pydantic import (
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
+from prunebench.experiments.machine import Machine
 from prunebench.experiments.override import MaybeOverride, Scale, split_override
 from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
@@ -223,8 +224,8 @@ class ExperimentConfig(Settings):
     epochs_scale: Scale = 1.0
 
 
-class Config(Settings):
-    """The experiments to run, and the settings of the machine: config/config.yaml."""
+class Selection(Settings):
+    """The runs that config/config.yaml selects."""
 
     experiments: Slugs = Field(description="Experiments to run; see `prunebench list experiments`.")
     override: MaybeOverride = Field(
@@ -235,28 +236,15 @@ class Config(Settings):
         ),
     )
     seeds: Seeds | None = Field(None, description="Seeds (default: each experiment's own).")
-    data_dir: str = "data"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
-    workers: Annotated[int, Field(ge=0)] | None = None  # that read image files
-    capture: bool = True  # a step in a CUDA graph
-    deterministic: bool = False  # the same bits at every repetition, on a GPU too
-    auto_accumulate: bool = False  # where memory is short
-    check_base: bool = True  # against the accuracy that its recipe expects
+
+
+class Config(Machine, Selection):
+    """The experiments to run, and the settings of the machine: config/config.yaml."""
 
     @property
-    def machine_options(self) -> str:
-        """Return these last five as options of a training job.
-
-        >>> Config(experiments=("quick",), workers=2, capture=False).machine_options
-        '--no-capture --no-deterministic --no-auto-accumulate --check-base --workers 2'
-        """
-        switches = [
-            f"--{'' if getattr(self, name) else 'no-'}{name.replace('_', '-')}"
-            for name in ("capture", "deterministic", "auto_accumulate", "check_base")
-        ]
-        workers = [] if self.workers is None else ["--workers", str(self.workers)]
-        return " ".join(switches + workers)
+    def machine(self) -> Machine:
+        """Return the settings of the machine alone."""
+        return Machine(**{name: getattr(self, name) for name in Machine.model_fields})
 
 
 def read_config(path: Path) -> Config:

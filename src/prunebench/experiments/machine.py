@@ -1,44 +1,65 @@
-"""How this machine trains: what changes no result, or only by rounding, and is no part of it."""
+"""Settings of the machine that runs a job.
+
+They are no part of a run's specification: a change of them reruns nothing. A new setting is one
+field here; config/config.yaml, the options of the commands and the workflow take it from here.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from prunebench.experiments.settings import Settings
 
 MOST_WORKERS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The settings of a machine.
+class Machine(Settings):
+    """Settings of the machine; results do not depend on them, except by rounding."""
 
-    Attributes
-    ----------
-    data_dir
-        Where a base network's own file of weights lies.
-    workers
-        Processes that read image files; None: one less than the cores, at most 8.
-    capture
-        Whether the step of a phase is recorded in a CUDA graph, on a GPU.
-    deterministic
-        Whether only algorithms are used that give the same bits at every repetition.
-    auto_accumulate
-        Whether a run that does not fit into memory is tried once with its batches in two parts.
-    check_base
-        Whether a base network far from its expected accuracy stops a run.
-    """
-
-    data_dir: Path = Path("data")
-    workers: int | None = None
-    capture: bool = True
-    deterministic: bool = False
-    auto_accumulate: bool = False
-    check_base: bool = True
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Device of training and timing; `auto` uses a GPU if there is one.",
+    )
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder of data set sources, downloaded if missing, and of own weight files.",
+    )
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="Seconds between two checkpoints of a training job."
+    )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description=(
+            "Number of image-loading workers of a training job; `null` is one less than its "
+            f"cores, at most {MOST_WORKERS}."
+        ),
+    )
+    capture: bool = Field(
+        True, description="Capture the training step as a CUDA graph and replay it, on a GPU."
+    )
+    deterministic: bool = Field(
+        False,
+        description="Use only deterministic algorithms: the same bits in every repetition, "
+        "on a GPU too.",
+    )
+    auto_accumulate: bool = Field(
+        False,
+        description="Retry a run that does not fit into memory once, with each batch in two parts.",
+    )
+    check_base: bool = Field(
+        True,
+        description="Stop a run if its base network is far from the expected accuracy of its "
+        "recipe, or from its stored accuracy.",
+    )
 
     @property
-    def reading_processes(self) -> int:
-        """Return how many processes read image files."""
+    def loading_workers(self) -> int:
+        """Return the number of image-loading workers."""
         if self.workers is not None:
             return self.workers
         return min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)

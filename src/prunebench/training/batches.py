@@ -1,10 +1,12 @@
-"""How the batch of a step is divided: over processes, and over the passes of gradient accumulation.
+"""The batches of an epoch, and the portion of a batch that one process trains on.
 
-The batch of the recipe is that of all processes together. Its loss is the mean over all its images,
-so each part's loss is weighted by its share of them. Batch norm sees one part at a time: n
-processes give the same gradients as one process that accumulates over n parts.
+All random numbers of an epoch are drawn at once, before its first step.
 
-The batches of an epoch: all its random numbers are drawn at once, before its first step.
+The recipe's batch is that of all processes together. A process takes a portion of it, which
+gradient accumulation divides further into parts, one forward and backward pass each. The loss is
+the mean over all images of the batch, so the loss of a part is weighted by its share of them. Batch
+norm sees one part at a time: n processes give the same gradients as one process that accumulates
+over n parts.
 """
 
 from __future__ import annotations
@@ -24,21 +26,21 @@ from prunebench.experiments.recipe import Augment
 
 @dataclass(frozen=True)
 class Portion:
-    """What one process does of a batch.
+    """The share of one process in a batch.
 
     Attributes
     ----------
     rows
-        Its images within the batch.
+        The images of this process within the batch.
     parts
-        Each pass: its images within those rows, and the weight of its mean loss.
+        For each pass, its images within those rows and the weight of its mean loss.
     images
-        Of the whole batch.
+        Number of images in the whole batch.
     processes
-        Among which the batch is divided: all, or one where it is too small to be divided. Then
-        every process trains the whole batch.
+        Number of processes that share the batch: all, or one if it is too small to be divided.
+        Then every process trains on the whole batch.
     counts
-        Whether these images are counted here; of a batch that is not divided, by the first.
+        Whether this process counts these images; only the first one counts an undivided batch.
     """
 
     rows: slice
@@ -49,7 +51,7 @@ class Portion:
 
     @property
     def divisor(self) -> float:
-        """Return what an image's own loss is divided by in the loss that is differentiated here.
+        """Return the divisor of an image's loss within the loss that is differentiated here.
 
         >>> portion(10, world=2).divisor, portion(3, world=2).divisor
         (5.0, 3.0)
@@ -60,7 +62,7 @@ class Portion:
 def portion(images: int, *, accumulation: int = 1, rank: int = 0, world: int = 1) -> Portion:
     """Return the portion of process `rank` of `world`.
 
-    Processes average their gradients, hence the factor `world` in the weights, whose mean over
+    Processes average their gradients. So the weights have the factor `world`, and their mean over
     processes sums to one. No part has fewer than two images: batch norm cannot normalize over one.
 
     >>> portion(10, accumulation=2).parts
@@ -82,7 +84,7 @@ def portion(images: int, *, accumulation: int = 1, rank: int = 0, world: int = 1
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Return the number of batches; the last may be smaller, but a single image is left out.
+    """Return the number of batches; the last one may be smaller, but a single image is dropped.
 
     Batch norm cannot normalize over one value.
 
@@ -94,7 +96,7 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def images_per_epoch(images: int, batch_size: int) -> int:
-    """Return the images that those batches hold.
+    """Return the number of images in those batches.
 
     >>> images_per_epoch(130, 64), images_per_epoch(129, 64)
     (130, 128)
@@ -104,12 +106,12 @@ def images_per_epoch(images: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class EpochBatches:
-    """The images of an epoch in their order, in chunks, and what is done to each."""
+    """The images of an epoch in order, in chunks, with their augmentation."""
 
     order: Order
     reader: Reader
     labels: Tensor  # of the images in that order, on the device
-    draw: AugmentDraw  # the same, there too
+    draw: AugmentDraw  # of the images in that order, on the device
     augment: Augment
     mean: Sequence[float]
     std: Sequence[float]
@@ -131,21 +133,21 @@ class EpochBatches:
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch of `images` images is cut into batches, and those into portions."""
+    """The division of an epoch of `images` images into batches, and of those into portions."""
 
     images: int
     batch_size: int  # of all processes together
-    portions: Callable[[int], Portion] = portion  # of a batch of so many images
+    portions: Callable[[int], Portion] = portion  # from the number of images in a batch
 
     def __len__(self) -> int:
         return steps_per_epoch(self.images, self.batch_size)
 
     def portion(self, position: int) -> Portion:
-        """Return what this process does of a batch."""
+        """Return the portion of this process in the batch at `position`."""
         return self.portions(min(self.batch_size, self.images - position * self.batch_size))
 
     def places(self, position: int) -> slice:
-        """Return where this process's images of a batch stand in the epoch's order."""
+        """Return the positions of those images in the order of the epoch."""
         start, rows = position * self.batch_size, self.portion(position).rows
         return slice(start + rows.start, start + rows.stop)
 
@@ -176,7 +178,7 @@ def sampled(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images and labels that a criterion needs, in batches, at random.
 
-    A class that has fewer images than are asked for gives all of them.
+    A class with fewer images than requested yields all of them.
     """
 
     def chunks(labels: Tensor) -> tuple[Callable[[int], Tensor], int]:
@@ -199,7 +201,7 @@ def _drawn(
     generator: torch.Generator,
     chunks: Callable[[Tensor], tuple[Callable[[int], slice | Tensor], int]],
 ) -> EpochBatches:
-    """Draw an order and the augmentation; `chunks` cuts it, given the labels in that order."""
+    """Draw an order and its augmentation; `chunks` divides it, given the labels in that order."""
     index = torch.randperm(len(split), generator=generator)
     draw = draw_augmentation(
         len(split),

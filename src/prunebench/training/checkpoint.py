@@ -1,6 +1,6 @@
-"""Signals that ask a run to save itself.
+"""Checkpoints of a run, and the signals that ask for one.
 
-The checkpoint of a run: written whole or not at all, loaded without executing anything.
+A checkpoint is written completely or not at all, and loading it executes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,24 +28,25 @@ from prunebench.training.step import Sums
 
 @dataclass
 class StopRequest:
-    """What the signals have asked for; the loop looks before each step.
+    """The request of the signals received so far; the loop checks it before each step.
 
     SIGUSR1 (a scheduler's warning) asks for a checkpoint, SIGTERM and SIGINT for a checkpoint and
-    the end.
+    the end of the run. A run that stops raises RunStoppedError, and the command exits with 128 plus
+    the number of the signal (`cli.command`).
     """
 
     save: bool = False
-    signal: int | None = None  # of the end
+    signal: int | None = None  # the one that ends the run
 
     def take_save(self) -> bool:
-        """Say whether a checkpoint is asked for, once."""
+        """Return whether a checkpoint is asked for, and clear the request."""
         asked, self.save = self.save, False
         return asked or self.signal is not None
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn the signals into a request, and put their handlers back afterwards."""
+    """Turn signals into a request within the block, and restore their handlers after it."""
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -67,9 +68,9 @@ _POSITION = ("index", "begun", "clock", "epoch", "epochs")
 
 
 class CheckpointFile:
-    """resume.pt of one specification, and resume.previous.pt, the one before it.
+    """The files resume.pt and resume.previous.pt, the checkpoint before it, of one specification.
 
-    A file that is damaged, or of another specification, is set aside under another name.
+    A file that is damaged or belongs to another specification is renamed.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class CheckpointFile:
         self.written_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether the interval has passed since the last one."""
+        """Whether the interval has passed since the last checkpoint."""
         return time.monotonic() - self.written_at >= self.interval_s
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replace the checkpoint; the old one stays beside it."""
+        """Replace the checkpoint, and keep the previous one."""
         content = {"format": FORMAT, "spec_hash": self.spec_hash, **content}
         with replacing(self.path) as temporary:
             torch.save(content, temporary)
@@ -102,7 +103,7 @@ class CheckpointFile:
                 if content["format"] == FORMAT and content["spec_hash"] == self.spec_hash:
                     return dict(content)
                 problem = "belongs to another specification"
-            except Exception as error:  # whatever damage does to a pickle
+            except Exception as error:  # a damaged pickle may raise anything
                 problem = f"is damaged ({type(error).__name__})"
             aside = path.with_suffix(f".{os.getpid()}.unused")
             path.replace(aside)
@@ -124,9 +125,8 @@ def pack(
 ) -> dict[str, Any]:
     """Return everything that a resumed run needs, as tensors, numbers and containers.
 
-    All processes call it together: each has its own sums.
+    All processes call it together, since each has its own sums.
     """
-    records = {f.name: getattr(run.records, f.name) for f in fields(Records)}
     images = torch.tensor(sums.images, device=run.device)
     return {
         "position": {name: getattr(run, name) for name in _POSITION},
@@ -135,30 +135,30 @@ def pack(
         "moments": asdict(optimizer.moments),
         "method": method.state,
         "sums": [parallel.gathered(t) for t in (sums.loss, sums.correct, images)],
-        "records": records,
+        "records": run.records.packed(),
         "rng": _rng_state(run.device),
     }
 
 
 def unpack(content: dict[str, Any], run: RunState, method: Method[Any]) -> None:
-    """Put a run and its method where they were; the optimizer is made anew from the moments."""
+    """Restore a run and its method; the optimizer is made from the moments later."""
     for name, value in content["position"].items():
         setattr(run, name, value)
     run.go_to(run.index)
     run.restore(content["network"])
     run.slots = _to(content["slots"], run.device)
     method.state = _to(content["method"], run.device)
-    run.records = Records(**_to(content["records"], run.device))
-    run.records.resumed_at.append([run.phase.name, run.clock])
+    run.records = Records.unpacked(_to(content["records"], run.device))
+    run.records.resumed_at.append((run.phase.name, run.clock))
     torch.set_rng_state(content["rng"]["cpu"])
     if run.device.type == "cuda" and "cuda" in content["rng"]:
         torch.cuda.set_rng_state(content["rng"]["cuda"], run.device)
 
 
 def unpacked_sums(content: dict[str, Any], device: torch.device, parallel: Alone = ALONE) -> Sums:
-    """Return this process's sums of the epoch that was under way.
+    """Return this process's sums of the interrupted epoch.
 
-    Where there were fewer or more processes, the first one takes all.
+    If the number of processes has changed, the first one takes all.
     """
     loss, correct, images = content["sums"]
     if len(images) != parallel.world:

@@ -1,13 +1,10 @@
-"""A device without enough memory: one sentence with what was asked of it.
+"""Training on a GPU: capture of the step as a CUDA graph, memory, determinism.
 
-The same bits at every repetition, on a GPU too: PyTorch's switch, and what goes with it.
-
-The steps of a phase: each by itself, or one CUDA graph of a step that is replayed.
-
-A graph repeats the same kernels on the same addresses. What changes from step to step lies in
-tensors that are updated in place (learning rate, penalties, masks, state of the method), so that
-the graph obeys it; a batch of another size, the last of an epoch, is trained eagerly. Where
-tensors were replaced between two steps, the graph is recorded again.
+The step of a phase is captured once and replayed. A graph repeats the same kernels on the same
+addresses. Values that change from step to step (learning rate, penalties, masks, method state) lie
+in tensors that are updated in place, so the graph sees them. A batch of another size, the last one
+of an epoch, is trained eagerly. If tensors were replaced between two steps, the step is captured
+again.
 """
 
 from __future__ import annotations
@@ -23,94 +20,28 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ConfigError, TrainingError
-from prunebench.experiments.phases import Phase
-from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method
 from prunebench.training.batches import Portion
 from prunebench.training.optimizer import Optimizer
+from prunebench.training.processes import Network
 from prunebench.training.run import RunState
-from prunebench.training.step import Network, Sums, train_step
+from prunebench.training.step import Sums, train_step
 
-
-class MemoryShortError(TrainingError):
-    """A step did not fit into the device's memory."""
-
-
-@contextmanager
-def within_memory(phase: Phase, recipe: Recipe, run: RunState) -> Iterator[None]:
-    """Name phase, batch, resolution and peak where a step runs out of memory.
-
-    The step may be half done: whoever goes on begins at a checkpoint.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        _, h, w = run.dataset.info.shape
-        peak = ""
-        if run.device.type == "cuda":
-            peak = f", with a peak of {torch.cuda.max_memory_allocated(run.device) / 2**30:.1f} GiB"
-        raise MemoryShortError(
-            f"phase {phase.name!r}: a step of {recipe.batch_size} images of {h}x{w} in "
-            f"{recipe.accumulation} parts does not fit into {run.device}{peak}; more accumulation "
-            f"or a smaller batch ({str(error).splitlines()[0]})"
-        ) from None
-
-
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-# The values with which cuBLAS repeats its bits, as its documentation and PyTorch's say; the first
-# is the faster one, for 24 MiB of memory.
-WORKSPACES = (":4096:8", ":16:8")
-
-
-@contextmanager
-def deterministic(asked: bool) -> Iterator[None]:
-    """Compute by deterministic algorithms alone, if asked to.
-
-    cuBLAS reads its setting when it is first used, so this comes before any work on a GPU. An
-    operation without a deterministic implementation raises TrainingError, which names it.
-    """
-    if not asked:
-        yield
-        return
-    if (found := os.environ.setdefault(WORKSPACE, WORKSPACES[0])) not in WORKSPACES:
-        raise ConfigError(
-            f"deterministic: true needs {WORKSPACE} to be unset or one of "
-            f"{', '.join(WORKSPACES)}, and the environment has {found!r}"
-        )
-    cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    except RuntimeError as error:
-        if matched := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
-            raise TrainingError(
-                f"{matched[1]} has no deterministic implementation in PyTorch "
-                f"{torch.__version__}, and deterministic: true asks for one; "
-                "deterministic: false goes on without"
-            ) from error
-        raise
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        cudnn.deterministic, cudnn.benchmark = before[1:]
-
-
-WARM_UP = 3  # steps before a recording: libraries choose their kernels and allocate in the first
+WARM_UP = 3  # steps before a capture; in the first ones libraries choose kernels and allocate
 
 
 class Recorder(Protocol):
     """Turns a function of tensors into one that repeats its kernels."""
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Call the function apart from what will be recorded."""
+        """Call the function outside of the recording."""
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Record a call, which need not happen meanwhile; return its repetition."""
+        """Record a call and return a function that repeats it; the call itself need not run."""
 
 
 class CudaGraphs:
-    """Records into CUDA graphs that share their memory."""
+    """Captures CUDA graphs, which share their memory."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -118,16 +49,16 @@ class CudaGraphs:
         self.pool: Any = None
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Call the function on a side stream, as PyTorch asks for before a capture."""
+        """Call the function on a side stream, as PyTorch requires before a capture."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             function()
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Record a call, which does not happen meanwhile; return its repetition."""
+        """Capture a call, which does not run, and return its replay."""
         graph = torch.cuda.CUDAGraph()
-        # A loader's thread may pin memory meanwhile, which the strictest mode forbids to all.
+        # A loader thread may pin memory meanwhile, which the strictest mode forbids to all threads.
         with torch.cuda.graph(
             graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
         ):
@@ -147,27 +78,26 @@ class _Recorded:
 
 @dataclass
 class PhaseStep:
-    """The step of a phase, called with a batch.
+    """The step of a phase, called with a batch: a replay of the captured step, or an eager step.
 
     Attributes
     ----------
     recorder
         None: every step is eager, as on a CPU.
     may_have_changed
-        Set by who has let the method act between steps: tensors may have been replaced.
+        Set by the loop after a hook of the method between steps, which may have replaced tensors.
     """
 
     run: RunState
     method: Method[Any]
     optimizer: Optimizer
-    recipe: Recipe
     network: Network
     recorder: Recorder | None = None
     may_have_changed: bool = False
     recorded: _Recorded | None = field(default=None, init=False)
 
     def __call__(self, inputs: Tensor, labels: Tensor, share: Portion, sums: Sums) -> None:
-        """Train on this process's portion of a batch; add to `sums`."""
+        """Train on this process's portion of a batch and add to `sums`."""
         self.run.portion = share
         if not share.counts:
             sums = Sums.zero(self.run.device)
@@ -182,7 +112,6 @@ class PhaseStep:
             self.run,
             self.method,
             self.optimizer,
-            self.recipe,
             inputs,
             labels,
             sums,
@@ -191,8 +120,8 @@ class PhaseStep:
         )
 
     def _replay(self, inputs: Tensor, labels: Tensor, share: Portion, sums: Sums) -> bool:
-        """Train on the batch by the recorded step, if it can be; say whether it was."""
-        if len(labels) < self.recipe.batch_size:
+        """Train on the batch by the captured step if possible; return whether it was."""
+        if len(labels) < self.run.recipe.batch_size:
             return False
         if self.recorded is None or (
             self.may_have_changed and self.recorded.addresses != self._addresses(sums)
@@ -200,7 +129,7 @@ class PhaseStep:
             self.recorded = self._record(inputs, labels, share, sums)
         self.may_have_changed = False
         if self.recorded is None:
-            self.recorder = None  # this phase cannot be recorded
+            self.recorder = None  # the step of this phase cannot be captured
             return False
         self.recorded.inputs.copy_(inputs)
         self.recorded.labels.copy_(labels)
@@ -210,10 +139,10 @@ class PhaseStep:
     def _record(
         self, inputs: Tensor, labels: Tensor, share: Portion, sums: Sums
     ) -> _Recorded | None:
-        """Record a step; all that the warm-up changes is put back.
+        """Capture a step; everything that the warm-up changes is restored.
 
-        None where the step does more than tensors can repeat: notes diagnostics, counts on the
-        host, or replaces tensors.
+        None if the step does more than a graph can repeat: it logs diagnostics, counts in Python,
+        or replaces tensors.
         """
         assert self.recorder is not None
         still_inputs, still_labels = torch.empty_like(inputs), torch.empty_like(labels)
@@ -238,7 +167,7 @@ class PhaseStep:
             for tensor, before in tensors:
                 tensor.copy_(before)
         _set_rng(self.run.device, rng)
-        self.optimizer.zero_grad()  # gradients of the warm-up lie outside of the graph's memory
+        self.optimizer.zero_grad()  # those of the warm-up are not in the graph's memory
         if not repeatable:
             self.method.state = state
             del self.run.records.pending[noted:]
@@ -246,14 +175,14 @@ class PhaseStep:
         return _Recorded(still_inputs, still_labels, addresses, self.recorder.record(step))
 
     def _tensors(self, sums: Sums) -> Iterator[Tensor]:
-        """Yield all that a step may change."""
+        """Yield all tensors that a step may change."""
         yield from self.run.model.state_dict(keep_vars=True).values()
         yield from self.optimizer.moments.tensors()
         yield from _tensors_in(self.method.state)
         yield from (sums.loss, sums.correct)
 
     def _addresses(self, sums: Sums) -> tuple[int, ...]:
-        """Return where all that a step reads lies."""
+        """Return the addresses of all tensors that a step reads."""
         masks = self.run.masks.values()
         return tuple(t.data_ptr() for t in (*self._tensors(sums), *masks, self.optimizer.lr))
 
@@ -280,7 +209,7 @@ def _copied_containers(value: Any) -> Any:
 
 
 def _without_tensors(value: Any) -> Any:
-    """Return the same containers with a mark in place of each tensor."""
+    """Return the same containers with a placeholder for each tensor."""
     if isinstance(value, Tensor):
         return "a tensor"
     if isinstance(value, dict):
@@ -300,3 +229,66 @@ def _set_rng(device: torch.device, state: Tensor) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
+
+
+class MemoryShortError(TrainingError):
+    """A step did not fit into the device's memory."""
+
+
+@contextmanager
+def within_memory(run: RunState) -> Iterator[None]:
+    """Raise MemoryShortError, with phase, batch, image size and peak, if a step lacks memory.
+
+    The step may be half done: a retry must start from a checkpoint.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        _, h, w = run.dataset.info.shape
+        recipe, peak = run.recipe, ""
+        if run.device.type == "cuda":
+            peak = f", with a peak of {torch.cuda.max_memory_allocated(run.device) / 2**30:.1f} GiB"
+        raise MemoryShortError(
+            f"phase {run.phase.name!r}: a step of {recipe.batch_size} images of {h}x{w} in "
+            f"{recipe.accumulation} parts does not fit into {run.device}{peak}; use more "
+            f"accumulation or a smaller batch ({str(error).splitlines()[0]})"
+        ) from None
+
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+# The values that make cuBLAS deterministic, by its documentation and PyTorch's. The first is faster
+# and takes 24 MiB of memory.
+WORKSPACES = (":4096:8", ":16:8")
+
+
+@contextmanager
+def deterministic(asked: bool) -> Iterator[None]:
+    """Use only deterministic algorithms within the block, if asked to.
+
+    cuBLAS reads its setting at its first use, so enter the block before any work on a GPU. An
+    operation without a deterministic implementation raises TrainingError with its name.
+    """
+    if not asked:
+        yield
+        return
+    if (found := os.environ.setdefault(WORKSPACE, WORKSPACES[0])) not in WORKSPACES:
+        raise ConfigError(
+            f"deterministic: true needs {WORKSPACE} to be unset or one of "
+            f"{', '.join(WORKSPACES)}, and the environment has {found!r}"
+        )
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    except RuntimeError as error:
+        if matched := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
+            raise TrainingError(
+                f"{matched[1]} has no deterministic implementation in PyTorch "
+                f"{torch.__version__}, which deterministic: true requires; set deterministic: false"
+            ) from error
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]

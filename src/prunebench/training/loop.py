@@ -1,7 +1,4 @@
-"""In which mode the modules of a network train.
-
-The loop: one phase after the other, whatever the method.
-"""
+"""The training loop: one phase after the other, for every method."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.data.normalization import normalization
 from prunebench.experiments.phases import Budget, Epochs, Phase, is_past
 from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.results import HistoryRow, PlanResult
 from prunebench.measure.precision import arithmetic
 from prunebench.methods.base import Method, check_plan
 from prunebench.training.batches import (
@@ -34,33 +32,21 @@ from prunebench.training.optimizer import Moments, Optimizer
 from prunebench.training.processes import synchronized
 from prunebench.training.progress import Progress
 from prunebench.training.pruning import apply_plan
-from prunebench.training.run import RunState, count_split
+from prunebench.training.run import RunState
 from prunebench.training.step import Sums
 
 
-def set_modes(model: nn.Module, recipe: Recipe) -> None:
-    """Put a network into training mode; batch norm whose statistics are frozen evaluates.
-
-    Its weights and biases are trained all the same.
-    """
-    model.train()
-    if recipe.norm_statistics == "frozen":
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
 class Loop:
-    """A run and all that its training needs.
+    """Trains a run by the phases of its method.
 
     Parameters
     ----------
     checkpoint
         None: the run is never saved.
     recorder
-        Records the step of a phase, so that it is replayed; None: every step is eager.
+        Captures the step of a phase, to be replayed; None: every step is eager.
     more_parts
-        Factor to every recipe's accumulation, where memory is short.
+        Factor to every recipe's accumulation, used if memory is short.
     """
 
     def __init__(
@@ -77,13 +63,13 @@ class Loop:
         self.run, self.method, self.progress, self.stop = run, method, progress, stop
         self.checkpoint, self.parallel = checkpoint, run.parallel
         self.recorder, self.more_parts = recorder, more_parts
-        self.moments = Moments()  # of the phase before, for `optimizer: carry`
+        self.moments = Moments()  # of the previous phase, for `optimizer: carry`
         self.sums = Sums.zero(run.device)
         self.per_epoch = 1
         self.since = self.row_since = time.perf_counter()
 
     def train(self) -> None:
-        """Run all phases, from the checkpoint on where there is one."""
+        """Run all phases, from the checkpoint if there is one."""
         resumed = self.parallel.from_first(self.checkpoint.read) if self.checkpoint else None
         if resumed is not None:
             unpack(resumed, self.run, self.method)
@@ -98,7 +84,7 @@ class Loop:
             if phase.recipe is not None:
                 synced = phase.recipe.sync_batch_norm and self.parallel.world > 1
                 with synchronized(self.run.model, self.run.device, asked=synced):
-                    self.train_phase(phase, phase.recipe)
+                    self.train_phase(phase)
             if phase.then is not None:
                 self.prune(phase, phase.then)
             self._spend(phase)
@@ -107,7 +93,7 @@ class Loop:
             self.run.begun = False
 
     def begin(self, phase: Phase) -> None:
-        """Set the network, the clock and the method's state as a phase starts."""
+        """Set network, clock and method state for the start of a phase."""
         run = self.run
         if phase.start == "fresh":
             run.restart()
@@ -124,15 +110,15 @@ class Loop:
         self.method.before_phase(run)
         run.begun = True
 
-    def train_phase(self, phase: Phase, recipe: Recipe) -> None:
-        """Train until the phase's end; its state may be that of a checkpoint."""
-        run, method = self.run, self.method
+    def train_phase(self, phase: Phase) -> None:
+        """Train to the end of the phase, from its start or from the state of a checkpoint."""
+        run, method, recipe = self.run, self.method, self.run.recipe
         end = self._measure_phase(phase)
         set_modes(run.model, recipe)
         optimizer = Optimizer(run.params, recipe, self.moments)
-        step, batching = self._make_step(recipe, optimizer), self._batching(recipe)
-        # After the network's own first passes, which nobody is to look into.
-        handles = self._attach(phase, recipe)
+        step, batching = self._make_step(optimizer), self._batching()
+        # After the first passes of DistributedDataParallel, which no hook may see.
+        handles = self._attach(phase)
         interval = method.interval.steps(self.per_epoch) if method.interval else 1
         stretch = recipe.epochs / run.epochs if recipe.epochs else 1.0
         known = recipe.epochs or run.epochs
@@ -148,67 +134,68 @@ class Loop:
                         break
                 run.epoch, position = divmod(run.clock, self.per_epoch)
                 if batches is None or position == 0:
-                    batches = self._draw(recipe, batching)
+                    batches = self._draw(batching)
                 lr = recipe.lr_at(run.clock / self.per_epoch * stretch, known, run.clock)
                 optimizer.set_lr(lr)
-                with within_memory(phase, recipe, run):
+                with within_memory(run):
                     step(*batches.chunk(position), batching.portion(position), self.sums)
                 run.clock += 1
                 if run.clock % self.per_epoch == 0:
-                    self._end_epoch(phase, recipe, lr)
+                    self._end_epoch(phase, lr)
                     step.may_have_changed = True
                 self.progress.step(run.clock)
             else:
                 if phase.until_finished:
                     run.records.capped.append(phase.name)
             if self.parallel.any_of([self.sums.images])[0]:
-                self._end_epoch(phase, recipe, lr=float(optimizer.lr))
+                self._end_epoch(phase, lr=float(optimizer.lr))
         run.records.flush(phase.name)
         for handle in handles:
             handle.remove()
         self.moments = optimizer.moments
 
-    def _make_step(self, recipe: Recipe, optimizer: Optimizer) -> PhaseStep:
-        """Return the step of a phase: compiled, over processes, recorded, as the settings say."""
+    def _make_step(self, optimizer: Optimizer) -> PhaseStep:
+        """Return the step of a phase: compiled, in several processes, captured, as configured."""
         run = self.run
-        # A shape each is compiled by itself: full batches, and the last of an epoch.
-        forward = torch.compile(run.model, dynamic=False) if recipe.compile else run.model
-        part, _ = self._batching(recipe).portion(0).parts[0]
+        # Each shape is compiled by itself: full batches, and the last one of an epoch.
+        forward = torch.compile(run.model, dynamic=False) if run.recipe.compile else run.model
+        part, _ = self._batching().portion(0).parts[0]
         example = run.example.expand(part.stop - part.start, -1, -1, -1)
         network = self.parallel.network(run.model, forward, example)
-        return PhaseStep(run, self.method, optimizer, recipe, network, self.recorder)
+        return PhaseStep(run, self.method, optimizer, network, self.recorder)
 
-    def _attach(self, phase: Phase, recipe: Recipe) -> list[RemovableHandle]:
-        """Let the method attach itself to the network; see that it can stand parts of a batch."""
+    def _attach(self, phase: Phase) -> list[RemovableHandle]:
+        """Let the method attach its hooks to the network; TrainingError if the step breaks them."""
         if "attach" not in phase.hooks:
             return []
         handles = self.method.attach(self.run)
-        is_whole = self._parts(recipe) == 1 and self.parallel.world == 1
+        who = f"phase {phase.name!r}: {type(self.method).__name__} hooks into forward passes"
+        is_whole = self._parts == 1 and self.parallel.world == 1
         if handles and not (is_whole or self.method.sees_parts):
             raise TrainingError(
-                f"phase {phase.name!r}: {type(self.method).__name__} looks into the network's "
-                "passes and does not say that it sees parts of a batch (sees_parts): it needs "
-                "accumulation 1 and one process"
+                f"{who} and does not declare that its hooks work on parts of a batch (sees_parts): "
+                "it needs accumulation 1 and one process"
             )
-        if handles and recipe.compile and self.parallel.world > 1:
-            # The network's first passes are over, and what they compiled has no handles.
+        if handles and self.run.recipe.compile and self.parallel.world > 1:
+            # The first passes of DistributedDataParallel have compiled the network without hooks.
             raise TrainingError(
-                f"phase {phase.name!r}: {type(self.method).__name__} looks into the network's "
-                "passes, which cannot be compiled in several processes: it needs compile: false"
+                f"{who}, which cannot be compiled in several processes: it needs compile: false"
             )
         return handles
 
-    def _parts(self, recipe: Recipe) -> int:
-        return recipe.accumulation * self.more_parts
+    @property
+    def _parts(self) -> int:
+        """Return the number of passes per batch and process."""
+        return self.run.recipe.accumulation * self.more_parts
 
     def _is_finished(self) -> bool:
         found = self.method.finished(self.run)
         return self.parallel.from_first(lambda: found)
 
     def prune(self, phase: Phase, budget: Budget) -> None:
-        """Select for the budget, remove, and write down what it did to the accuracy."""
+        """Select for the budget, remove, and record the accuracy before and after."""
         run, method = self.run, self.method
-        before_val, before_test = self.accuracies()
+        before_val, before_test = run.accuracies()
         started = time.perf_counter()
         selected = method.select(run, budget)
         plan = self.parallel.from_first(lambda: selected)
@@ -217,52 +204,37 @@ class Loop:
         applied = apply_plan(run, plan)
         self.moments = self.moments.sliced(applied.before.cuts)
         method.after_removal(run, plan, applied.before)
-        val, test = self.accuracies()
+        val, test = run.accuracies()
         run.records.flush(phase.name)
         run.records.history.append(
-            {
-                "phase": phase.name,
-                "epoch": math.ceil(run.clock / self.per_epoch),
-                "step": run.clock,
-                "val_top1": val,
-                "test_top1": test,
-                "macs": run.costs.macs(),
-                "seconds": self._lap(),
-                "event": "pruned",
-            }
+            HistoryRow(
+                phase=phase.name,
+                epoch=math.ceil(run.clock / self.per_epoch),
+                step=run.clock,
+                val_top1=val,
+                test_top1=test,
+                macs=run.costs.macs(),
+                seconds=self._lap(),
+                event="pruned",
+            )
         )
         run.records.plans.append(
-            {
-                "phase": phase.name,
-                "val_top1_before": before_val,
-                "test_top1_before": before_test,
-                "val_top1_after": val,
-                "test_top1_after": test,
-                "macs": run.costs.macs(),
-                "params": run.costs.params(),
-                "selection_seconds": seconds,
-                "masked_removed_difference": applied.difference,
-            }
+            PlanResult(
+                phase=phase.name,
+                val_top1_before=before_val,
+                test_top1_before=before_test,
+                val_top1_after=val,
+                test_top1_after=test,
+                macs=run.costs.macs(),
+                params=run.costs.params(),
+                selection_seconds=seconds,
+                masked_removed_difference=applied.difference,
+            )
         )
         self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
 
-    def accuracies(self, recipe: Recipe | None = None) -> tuple[float | None, float]:
-        """Return the percentages on the validation split (None without one) and the test split.
-
-        Images are normalized as `recipe` says; without one, as in the last phase that trained, or
-        as for the base network. All processes call it together.
-        """
-        run, info = self.run, self.run.dataset.info
-        own = normalization((recipe or run.recipe).normalize, info)
-        val, test = (
-            count_split(run.model, split, own, self.parallel).percent if len(split) else None
-            for split in (run.dataset.val, run.dataset.test)
-        )
-        assert test is not None
-        return val, test
-
     def _measure_phase(self, phase: Phase) -> int:
-        """Set how long the phase and its epochs are; return its last step."""
+        """Set the length of the phase and of its epochs; return the number of its steps."""
         if phase.recipe is None:
             self.per_epoch, self.run.epochs = 1, 0.0
             return 0
@@ -272,17 +244,18 @@ class Loop:
         self.run.epochs = length.n if isinstance(length, Epochs) else end / self.per_epoch
         return end
 
-    def _batching(self, recipe: Recipe) -> Batching:
-        """Return how this process goes through an epoch."""
+    def _batching(self) -> Batching:
+        """Return the division of an epoch into batches and this process's portions."""
         portions = partial(
             portion,
-            accumulation=self._parts(recipe),
+            accumulation=self._parts,
             rank=self.parallel.rank,
             world=self.parallel.world,
         )
-        return Batching(len(self.run.dataset.train), recipe.batch_size, portions)
+        return Batching(len(self.run.dataset.train), self.run.recipe.batch_size, portions)
 
-    def _draw(self, recipe: Recipe, batching: Batching) -> EpochBatches:
+    def _draw(self, batching: Batching) -> EpochBatches:
+        recipe = self.run.recipe
         own = normalization(recipe.normalize, self.run.dataset.info)
         return draw_epoch(
             self.run.dataset.train,
@@ -293,8 +266,8 @@ class Loop:
             generator=self.run.generator("epoch", self.run.epoch),
         )
 
-    def _end_epoch(self, phase: Phase, recipe: Recipe, lr: float) -> None:
-        """After an epoch's last step: the method's hook, accuracies, a row, diagnostics."""
+    def _end_epoch(self, phase: Phase, lr: float) -> None:
+        """End an epoch: call the method's hook, evaluate, and record a row and diagnostics."""
         run, records = self.run, self.run.records
         if "after_epoch" in phase.hooks:
             self.method.after_epoch(run)
@@ -303,51 +276,49 @@ class Loop:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"phase {phase.name!r}, epoch {run.epoch + 1}: the loss is {loss}; "
-                f"a smaller learning rate than {recipe.lr} may help"
+                f"a smaller learning rate than {run.recipe.lr} may help"
             )
-        val, test = self.accuracies()
-        row = {
-            "phase": phase.name,
-            "epoch": run.epoch + 1,
-            "step": run.clock,
-            "lr": lr,
-            "train_loss": loss,
-            "train_top1": 100.0 * int(self.parallel.total(self.sums.correct)) / images,
-            "val_top1": val,
-            "test_top1": test,
-            "macs": run.costs.macs(),
-            "seconds": self._lap(),
-            "event": "",
-            "reportable": _is_reportable(phase, run.epoch, run.epochs),
-        }
+        val, test = run.accuracies()
+        row = HistoryRow(
+            phase=phase.name,
+            epoch=run.epoch + 1,
+            step=run.clock,
+            lr=lr,
+            train_loss=loss,
+            train_top1=100.0 * int(self.parallel.total(self.sums.correct)) / images,
+            val_top1=val,
+            test_top1=test,
+            macs=run.costs.macs(),
+            seconds=self._lap(),
+            reportable=_is_reportable(phase, run.epoch, run.epochs),
+        )
         if phase.keep_best and val is not None:
-            # A phase of the same name may have run before: only this one's epochs count.
+            # An earlier phase may have the same name: only the epochs of this one count.
             own = records.history[-run.epoch :] if run.epoch else []
-            earlier = [r["val_top1"] for r in own if r["phase"] == phase.name and not r["event"]]
-            if val > max(earlier, default=-1.0):
+            before = [r.val_top1 or 0.0 for r in own if r.phase == phase.name and not r.event]
+            if val > max(before, default=-1.0):
                 run.keep("best")
         records.history.append(row)
-        records.epochs_trained += images / images_per_epoch(
-            len(run.dataset.train), recipe.batch_size
-        )
+        batch_size = run.recipe.batch_size
+        records.epochs_trained += images / images_per_epoch(len(run.dataset.train), batch_size)
         records.flush(phase.name)
         self.sums.reset()
         self.progress.epoch(row)
 
     def _spend(self, phase: Phase) -> None:
-        """Add the time since the last call to the phase's."""
+        """Add the time since the last call to the time of the phase."""
         now = time.perf_counter()
         self.run.records.spend(phase.name, now - self.since)
         self.since = now
 
     def _lap(self) -> float:
-        """Return the seconds since the history's last row."""
+        """Return the seconds since the previous row of the history."""
         now = time.perf_counter()
         lap, self.row_since = now - self.row_since, now
         return round(lap, 4)
 
     def _save_if_asked(self, optimizer: Optimizer) -> None:
-        """Save, and stop, where a signal or the interval asks for it; all processes alike."""
+        """Save if a signal or the interval asks for it, and stop if a signal does."""
         if self.run.clock % self.parallel.agree_every:
             return
         due = self.stop.take_save() or (self.checkpoint is not None and self.checkpoint.is_due())
@@ -363,8 +334,20 @@ class Loop:
             raise RunStoppedError(number, self.run.phase.name, self.run.clock)
 
 
+def set_modes(model: nn.Module, recipe: Recipe) -> None:
+    """Put a network into training mode, but batch norm with frozen statistics into evaluation mode.
+
+    Its weights and biases are trained in either mode.
+    """
+    model.train()
+    if recipe.norm_statistics == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
 def _is_reportable(phase: Phase, epoch: int, epochs: float) -> bool:
-    """Whether the accuracy after `epoch` (from 0) may be a result; a phase's last one may.
+    """Whether the accuracy after `epoch` (from 0) may be a result; that of the last epoch may.
 
     >>> soft = Phase(name="train", reportable_from=0.95)
     >>> _is_reportable(soft, 189, 200), _is_reportable(soft, 190, 200), _is_reportable(soft, 9, 10)

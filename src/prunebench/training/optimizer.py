@@ -1,4 +1,4 @@
-"""SGD and Adam whose learning rate is a tensor and whose moments are kept by parameter name."""
+"""SGD and Adam with the learning rate in a tensor and moments by parameter name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from prunebench.experiments.recipe import Recipe
 
 @dataclass
 class Moments:
-    """What an optimizer remembers, by parameter name; `first` alone belongs to SGD.
+    """The state of an optimizer by parameter name; SGD only has `first`.
 
     Attributes
     ----------
     first
-        Momenta, of the parameter's shape.
+        Momenta, in the parameter's shape.
     second
-        Adam's moments of squares, of the parameter's shape.
+        Adam's second moments, in the parameter's shape.
     steps
         Adam's number of steps, float32 ().
     """
@@ -33,7 +33,7 @@ class Moments:
     steps: dict[str, Tensor] = field(default_factory=dict)
 
     def sliced(self, cuts: Mapping[str, Sequence[tuple[int, Tensor]]]) -> Moments:
-        """Return the moments of what a removal leaves: kept indices by parameter and dimension."""
+        """Return the moments after a removal, given kept indices by parameter and dimension."""
         first, second = (
             {name: slice_tensor(moment, list(cuts.get(name, []))) for name, moment in of.items()}
             for of in (self.first, self.second)
@@ -49,11 +49,11 @@ class Moments:
 class Optimizer:
     """A fused optimizer over named parameters.
 
-    The learning rate is a tensor on the device, so that a captured step obeys it. Moments start
-    at zero, which gives the same bits as allocating them in the first step; those of another kind
-    of optimizer are not taken over. The functional form of PyTorch's optimizers is used: the
-    classes load PyTorch's compiler at the first step, which takes longer than many a run on small
-    images.
+    The learning rate is a tensor on the device, so that a captured step follows it. Moments start
+    at zero, which gives the same bits as allocating them in the first step. Given `moments` of
+    another kind of optimizer are ignored. The functional form of PyTorch's optimizers is used,
+    because the classes load PyTorch's compiler at the first step, which takes longer than many runs
+    on small images.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Optimizer:
         return zeros
 
     def set_lr(self, lr: float) -> None:
-        """Set the learning rate of the steps to come."""
+        """Set the learning rate of the next steps."""
         self.lr.fill_(lr)
 
     def zero_grad(self) -> None:
@@ -93,7 +93,7 @@ class Optimizer:
             parameter.grad = None
 
     def clip(self) -> None:
-        """Scale all gradients down together to the recipe's norm, where they are longer."""
+        """Scale all gradients down together if their norm exceeds the recipe's `clip_norm`."""
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.params.values(), self.recipe.clip_norm)
 

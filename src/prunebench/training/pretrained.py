@@ -1,7 +1,7 @@
-"""Base networks that were trained elsewhere: torchvision's weights by name, or a file.
+"""Base networks with imported weights: torchvision's by name, or a file.
 
-A file is opened only after its checksum was found right, and nothing in it is executed: it is
-safetensors, or a pickle of tensors alone (PyTorch's `weights_only`).
+A file is opened only after its checksum is confirmed, and nothing in it is executed: it is
+safetensors, or a pickle of tensors only (PyTorch's `weights_only`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -21,14 +20,14 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.network import file_hash
 
 FILES = (".pt", ".pth", ".safetensors")
-# Where training scripts keep the weights within a checkpoint: PyTorch's examples, OpenMMLab, timm.
+# Keys of the weights in checkpoints of PyTorch's examples, OpenMMLab and timm.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 
 
-def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> dict[str, Any]:
-    """Load the weights that a recipe names into `model`; return what they are, to be recorded.
+def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> dict[str, str]:
+    """Load the weights that a recipe names into `model`; return their source, for training.json.
 
-    ConfigError for an entry or a file that does not exist, ModelError where they do not fit.
+    ConfigError for an entry or a file that does not exist, ModelError for weights that do not fit.
     """
     name = recipe.weights
     assert name is not None
@@ -45,11 +44,11 @@ def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> dict[st
     return record
 
 
-def torchvision_file(name: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of an entry such as ResNet50_Weights.IMAGENET1K_V1, and what it is.
+def torchvision_file(name: str) -> tuple[Path, dict[str, str]]:
+    """Return the file of an entry such as ResNet50_Weights.IMAGENET1K_V1, and its source.
 
-    It is downloaded where PyTorch's folder has it not yet. The name ends in the first digits of
-    the file's SHA-256, which are compared whether it was or not.
+    It is downloaded if PyTorch's folder does not have it. Its name ends in the first digits of its
+    SHA-256, which are always compared.
     """
     from torchvision.models import get_weight
 
@@ -57,15 +56,15 @@ def torchvision_file(name: str) -> tuple[Path, dict[str, Any]]:
         entry = get_weight(name)
     except (ValueError, AttributeError, KeyError):
         raise ConfigError(
-            f"weights {name!r}: no entry of torchvision, such as ResNet50_Weights.IMAGENET1K_V1, "
-            f"and no file {', '.join(FILES)}"
+            f"weights {name!r}: neither an entry of torchvision, such as "
+            f"ResNet50_Weights.IMAGENET1K_V1, nor a file {', '.join(FILES)}"
         ) from None
     path = fetch(entry.url)
     return path, {"weights": str(entry), "url": entry.url}
 
 
 def fetch(url: str) -> Path:
-    """Return the file of an address in PyTorch's folder, downloaded where need be, checked."""
+    """Return the file of an address in PyTorch's folder, downloaded if missing, and checked."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     matched = re.search(r"-([0-9a-f]{8,})\.[^.]+$", path.name)
     if not path.exists():
@@ -85,36 +84,36 @@ def fetch(url: str) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name; ModelError where it holds anything else."""
+    """Return the tensors of a file by name; ModelError if it holds anything else."""
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever damage does to a pickle
+    except Exception as error:  # a damaged pickle may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: cannot be loaded as weights alone ({reason})") from None
+        raise ModelError(f"{path}: cannot be loaded as tensors only ({reason})") from None
     for container in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
             content = content[container]
             break
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ModelError(f"{path}: holds no tensors by name, at its top or in {CONTAINERS}")
-    # of a network that was trained within DataParallel
+        raise ModelError(f"{path}: holds no tensors by name, at its top level or in {CONTAINERS}")
+    # DataParallel puts "module." before each name
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load all of a network's parameters and buffers; ModelError names what does not fit.
+    """Load all of a network's parameters and buffers; ModelError names the first mismatch.
 
-    A missing `num_batches_tracked` is not needed: files older than PyTorch 0.4.1 have none. A
-    network that also exists elsewhere, under other names, says by `own_name` which its own are.
+    `num_batches_tracked` may be missing, as in files older than PyTorch 0.4.1. A network whose
+    layers have other names elsewhere translates those names by its method `own_name`.
     """
     own_name: Callable[[str], str] = getattr(model, "own_name", str)
     tensors = {own_name(name): tensor for name, tensor in tensors.items()}
     own = model.state_dict()
     for name, tensor in own.items():
         if name not in tensors and not name.endswith("num_batches_tracked"):
-            raise ModelError(f"{path}: {name!r} is missing, which the network has")
+            raise ModelError(f"{path}: {name!r} of the network is missing")
         if name in tensors and tensors[name].shape != tensor.shape:
             found, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
             raise ModelError(f"{path}: {name!r} has shape {found}, the network's has {wanted}")
@@ -125,11 +124,12 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
 
 
 def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:
-    """Raise TrainingError where an accuracy in percent is not what the recipe expects."""
+    """Raise TrainingError if an accuracy in percent is not the one that the recipe expects."""
     if (expected := recipe.expected_top1) is None:
         return
     if abs(top1 - expected) > recipe.expected_within:
         raise TrainingError(
             f"{what} has {top1:.2f} % on the test split, and its recipe expects {expected:g} "
-            f"± {recipe.expected_within:g} %; another expected_top1, or check_base: false goes on"
+            f"± {recipe.expected_within:g} %; change expected_top1, or continue "
+            "with check_base: false"
         )

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: bars on a terminal, plain lines in a log."""
+"""Progress of a run: bars on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
+
+from prunebench.experiments.results import HistoryRow
 
 
 class Progress(Protocol):
-    """Where the loop reports to."""
+    """Receives the reports of the training loop."""
 
     def say(self, text: str) -> None:
-        """Tell something in a line."""
+        """Report a line of text."""
 
     def phase(self, name: str, steps: int, done: int) -> None:
-        """Begin a phase of so many steps, of which some may be done."""
+        """Report the start of a phase of `steps` steps, of which `done` are done."""
 
     def step(self, clock: int) -> None:
-        """Tell that the phase has done so many steps."""
+        """Report the number of steps done in the phase."""
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Tell an epoch's row of the history."""
+    def epoch(self, row: HistoryRow) -> None:
+        """Report the history row of an epoch."""
 
     def pruned(
         self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
     ) -> None:
-        """Tell what a removal has done."""
+        """Report a removal."""
 
     def close(self) -> None:
         """End the display."""
@@ -36,7 +38,7 @@ class Progress(Protocol):
 def removal_line(
     units: tuple[int, int], base_macs: int, macs: int, difference: float | None
 ) -> str:
-    """Return a removal in words.
+    """Return the description of a removal.
 
     >>> removal_line((160, 320), 2_530_000, 1_270_000, 3e-15)
     '160 of 320 units · MACs 2.53 M → 1.27 M (1.99×) · masked = removed to 3e-15'
@@ -48,17 +50,17 @@ def removal_line(
     )
 
 
-def epoch_figures(row: dict[str, Any]) -> str:
-    """Return an epoch's loss and accuracies in words; without a validation split no word of it."""
-    val = "" if row["val_top1"] is None else f" · val {row['val_top1']:.2f} %"
+def epoch_figures(row: HistoryRow) -> str:
+    """Return an epoch's loss and accuracies as text; the validation split only if there is one."""
+    val = "" if row.val_top1 is None else f" · val {row.val_top1:.2f} %"
     return (
-        f"loss {row['train_loss']:.4f} · train {row['train_top1']:.2f} %{val}"
-        f" · test {row['test_top1']:.2f} %"
+        f"loss {row.train_loss:.4f} · train {row.train_top1:.2f} %{val}"
+        f" · test {row.test_top1:.2f} %"
     )
 
 
 def minutes(seconds: float) -> str:
-    """Return a duration as it is read.
+    """Return a duration as minutes and seconds, or hours, minutes and seconds.
 
     >>> minutes(9.4), minutes(75), minutes(3700)
     ('0:09', '1:15', '1:01:40')
@@ -81,24 +83,24 @@ class PlainProgress:
         print(text, flush=True)
 
     def phase(self, name: str, steps: int, done: int) -> None:
-        """Remember where the phase stands."""
+        """Store the position in the phase."""
         self.name, self.steps, self.first = name, steps, done
         self.started = time.monotonic()
 
     def step(self, clock: int) -> None:
         """Print nothing."""
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Print an epoch's figures and the time left."""
+    def epoch(self, row: HistoryRow) -> None:
+        """Print an epoch's figures and the remaining time."""
         self.say(
-            f"{self.name:<10} epoch {row['epoch']:>3} · step {row['step']}/{self.steps}"
-            f" · {epoch_figures(row)} · {minutes(self._left(row['step']))} left"
+            f"{self.name:<10} epoch {row.epoch:>3} · step {row.step}/{self.steps}"
+            f" · {epoch_figures(row)} · {minutes(self._left(row.step))} left"
         )
 
     def pruned(
         self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
     ) -> None:
-        """Print what a removal has done."""
+        """Print a removal."""
         self.say(f"{'remove':<10} {removal_line(units, base_macs, macs, difference)}")
 
     def close(self) -> None:
@@ -110,7 +112,7 @@ class PlainProgress:
 
 
 class SilentProgress(PlainProgress):
-    """Nothing, for all processes of a run but the first."""
+    """No output, for all processes of a run but the first."""
 
     def say(self, text: str) -> None:
         """Print nothing."""
@@ -145,14 +147,14 @@ class BarProgress:
         """Move the bar."""
         self.bars.update(self.task, completed=clock)
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Show the epoch's figures behind the bar."""
+    def epoch(self, row: HistoryRow) -> None:
+        """Show the epoch's figures after the bar."""
         self.bars.update(self.task, figures=epoch_figures(row))
 
     def pruned(
         self, units: tuple[int, int], base_macs: int, macs: int, difference: float | None
     ) -> None:
-        """Print what a removal has done."""
+        """Print a removal."""
         self.say(f"{'remove':<10} {removal_line(units, base_macs, macs, difference)}")
 
     def close(self) -> None:
@@ -162,7 +164,7 @@ class BarProgress:
 
 @contextmanager
 def make_progress() -> Iterator[Progress]:
-    """Yield bars where somebody looks, plain lines elsewhere."""
+    """Yield bars on a terminal, plain lines otherwise."""
     progress: Progress = BarProgress() if sys.stdout.isatty() else PlainProgress()
     try:
         yield progress

@@ -1,4 +1,4 @@
-"""Carrying out a plan: zero, remove, and check that the smaller network computes the same."""
+"""Apply a plan: mask, remove, and check that the smaller network computes the same."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from prunebench.training.step import apply_masks
 
 @dataclass(frozen=True)
 class Applied:
-    """What a plan has done.
+    """The effect of a plan.
 
     Attributes
     ----------
     before
         The network just before, for the method's `after_removal`.
     units
-        Removed units and all units there were, over the groups.
+        Numbers of removed units and of units before the removal, over all groups.
     difference
-        Largest relative difference of the outputs, masked against removed, in float64; None where
+        Largest relative difference of the outputs, masked against removed, in float64; None if
         nothing was removed.
     """
 
@@ -39,9 +39,9 @@ class Applied:
 
 
 def apply_plan(run: RunState, plan: Plan) -> Applied:
-    """Zero and remove what `plan` says; masks are cut along.
+    """Mask the weights and remove the units of `plan`; masks lose the same units.
 
-    Raises ModelError if the smaller network does not compute what the masked one does.
+    Raises ModelError if the smaller network does not compute the same as the masked one.
     """
     _add_masks(run, plan)
     removed = {name: units for name, units in plan.removed.items() if len(units)}
@@ -80,9 +80,9 @@ def removed_and_difference(
     image: tuple[int, ...],
     device: torch.device | str = "cpu",
 ) -> tuple[nn.Module, float]:
-    """Return the smaller network, and by how much the masked one's outputs differ from its own.
+    """Return the smaller network, and the largest difference of its outputs from the masked one's.
 
-    Relative and in float64, on two images of noise of the shape `image`.
+    The difference is relative, in float64, on two images of noise of the shape `image`.
     """
     noise = torch.rand((2, *image), generator=torch.Generator().manual_seed(0)).to(device)
     smaller = remove(model, graph, removed)

@@ -1,20 +1,15 @@
-"""Random numbers as functions of a purpose: there are no running generators.
+"""The state of a run: its network, its position in the phases, its records and random numbers.
 
-The order of an epoch depends on (seed, phase, epoch), initial weights on (seed, "init"), and so
-on: a run resumes anywhere, and one user of random numbers never disturbs another.
-
-What a run writes down while it trains: a row per epoch and per removal, diagnostics, times.
-
-How good a network is on a split, counted by all processes together.
-
-The state of a run: its network, what has left it, where in its phases it stands.
+There are no running random generators. The order of an epoch is a function of (seed, phase, epoch),
+initial weights of (seed, "init"), and so on: a run resumes anywhere, and one user of random numbers
+never disturbs another.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +21,6 @@ from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
-from prunebench.core.files import write_csv
 from prunebench.criteria.base import Needs
 from prunebench.data.dataset import Dataset
 from prunebench.data.images import LabeledImages, evaluation_batches
@@ -34,6 +28,13 @@ from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
 from prunebench.experiments.phases import Phase
 from prunebench.experiments.recipe import Augment, Recipe
+from prunebench.experiments.results import (
+    DiagnosticRow,
+    HistoryRow,
+    PlanResult,
+    write_diagnostics,
+    write_history,
+)
 from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.models.base import initialize
 from prunebench.training.batches import Portion, portion, sampled
@@ -55,35 +56,17 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
 
 
-HISTORY = (
-    "phase",
-    "epoch",  # 1 is a phase's first; a part of one at its end counts
-    "step",  # of the phase
-    "lr",
-    "train_loss",
-    "train_top1",  # percent, as all accuracies; of augmented images in training mode
-    "val_top1",
-    "test_top1",
-    "macs",
-    "seconds",  # since the row before
-    "event",  # "pruned": just after a removal; otherwise empty
-    "reportable",  # whether the network after this epoch may be a result
-)
-DIAGNOSTICS = ("phase", "step", "layer", "quantity", "value")
-Row = dict[str, Any]
-
-
 @dataclass
 class Records:
     """Rows and sums of a run; all of it goes into checkpoints."""
 
-    history: list[Row] = field(default_factory=list)
-    diagnostics: list[Row] = field(default_factory=list)
-    plans: list[Row] = field(default_factory=list)  # one per applied plan
+    history: list[HistoryRow] = field(default_factory=list)
+    diagnostics: list[DiagnosticRow] = field(default_factory=list)
+    plans: list[PlanResult] = field(default_factory=list)  # one per applied plan
     capped: list[str] = field(default_factory=list)  # phases that reached their cap unfinished
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, measured
     epochs_trained: float = 0.0
-    resumed_at: list[list[str | int]] = field(default_factory=list)  # [phase, step] of each time
+    resumed_at: list[tuple[str, int]] = field(default_factory=list)  # phase and step of each
     pending: list[tuple[int, str, str, Tensor]] = field(default_factory=list)
 
     def note(self, step: int, layer: str, quantity: str, value: Tensor) -> None:
@@ -95,28 +78,48 @@ class Records:
         if not self.pending:
             return
         values = torch.stack([v.reshape(()).double() for *_, v in self.pending]).tolist()
-        for (step, layer, quantity, _), value in zip(self.pending, values, strict=True):
-            self.diagnostics.append(
-                dict(zip(DIAGNOSTICS, (phase, step, layer, quantity, value), strict=True))
-            )
+        self.diagnostics += [
+            DiagnosticRow(phase, step, layer, quantity, value)
+            for (step, layer, quantity, _), value in zip(self.pending, values, strict=True)
+        ]
         self.pending.clear()
 
     def spend(self, phase: str, seconds: float) -> None:
-        """Add to a phase's time."""
+        """Add to the time of a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def write(self, folder: Path) -> None:
         """Write history.csv and diagnostics.csv."""
-        write_csv(folder / "history.csv", HISTORY, self.history)
-        write_csv(folder / "diagnostics.csv", DIAGNOSTICS, self.diagnostics)
+        write_history(folder, self.history)
+        write_diagnostics(folder, self.diagnostics)
+
+    def packed(self) -> dict[str, Any]:
+        """Return everything as plain containers and tensors, for a checkpoint."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "history": [row._asdict() for row in self.history],
+            "diagnostics": [row._asdict() for row in self.diagnostics],
+            "plans": [plan.model_dump() for plan in self.plans],
+        }
+
+    @classmethod
+    def unpacked(cls, content: dict[str, Any]) -> Records:
+        """Return the records that `packed` returned."""
+        return cls(
+            **content
+            | {
+                "history": [HistoryRow(**row) for row in content["history"]],
+                "diagnostics": [DiagnosticRow(**row) for row in content["diagnostics"]],
+                "plans": [PlanResult(**plan) for plan in content["plans"]],
+            }
+        )
 
 
 def count_split(
     model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone = ALONE
 ) -> Correct:
-    """Count right answers on a split, whose images are normalized by `own`.
+    """Count correct predictions on a split whose images are normalized by `own`.
 
-    All processes call it together; each image is counted once, with the running statistics of the
+    All processes call it together. Each image is counted once, with the running statistics of the
     first process.
     """
     parallel.spread_buffers(model)
@@ -133,24 +136,34 @@ Slot = Literal["best", "accepted"]
 
 @dataclass
 class RunState:
-    """What methods see of a run (`methods.run.Run`), and what the loop keeps beside it.
+    """The state of a run: what methods see of it (`Run`), and what the loop adds.
 
     Attributes
     ----------
     build
-        Builds the whole network with fresh weights; the same ones at each call.
+        Builds the whole network with fresh weights, the same at each call.
     base_recipe
-        How the network was trained that the run started from.
+        Recipe that trained the network from which the run starts.
+    source_kept
+        Kept units, by group, of the run whose widths are taken (`widths_from`).
     grouped
-        What units of grouped convolutions are.
+        Units of grouped convolutions.
+    slots
+        Snapshots that a later phase may start from.
     index
-        The number of the phase.
+        Number of the phase.
     begun
-        Whether the phase's beginning is done, so that a resume does not repeat it.
+        Whether the beginning of the phase is done; a resume must not repeat it.
+    clock, epoch
+        Steps done and epochs begun in the phase.
+    epochs
+        Length of the phase.
     parallel
         The processes that train this run together.
     portion
-        What this process does of the step's batch.
+        The images of the step's batch that this process trains on.
+    recipe
+        Recipe of the last phase that trained; its normalization holds until another one trains.
     """
 
     seed: int
@@ -181,19 +194,20 @@ class RunState:
     base_macs: int = field(init=False)
     base_params: int = field(init=False)
     phase: Phase = field(init=False)
+    recipe: Recipe = field(init=False)
 
     def __post_init__(self) -> None:
         self.go_to(self.index)
 
     def start_from(self, model: nn.Module) -> None:
-        """Take a whole network as the run's beginning."""
+        """Start the run from a whole network."""
         self.adopt(model)
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
         self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
 
     def adopt(self, model: nn.Module) -> None:
-        """Take `model` as the present network, and find its groups again."""
+        """Make `model` the current network, and trace its groups."""
         self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.graph = trace(self.model, self.example, grouped=self.grouped)
         self.costs = costs_of(self.graph)
@@ -205,16 +219,12 @@ class RunState:
         return torch.zeros(1, *self.dataset.info.shape, device=self.device)
 
     def go_to(self, index: int) -> None:
-        """Make phase `index` the present one; one past the last ends the run."""
+        """Make phase `index` the current one; one past the last ends the run."""
         self.index = index
         if index < len(self.phases):
             self.phase = self.phases[index]
-
-    @property
-    def recipe(self) -> Recipe:
-        """Return the recipe of the last phase that trained: how images are made ready now."""
-        trained = [phase.recipe for phase in self.phases[: self.index + 1] if phase.recipe]
-        return trained[-1] if trained else self.base_recipe
+        recipes = [phase.recipe for phase in self.phases[: index + 1] if phase.recipe]
+        self.recipe = recipes[-1] if recipes else self.base_recipe
 
     def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images of the training split, normalized as in training, and their labels."""
@@ -234,12 +244,12 @@ class RunState:
         return generator(self.seed, self.index, *purpose)
 
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
-        """Note a diagnostic, a device tensor of one element; read once an epoch."""
+        """Log a diagnostic, a device tensor of one element; it is read once per epoch."""
         self.records.note(self.clock, layer, quantity, value)
 
     @property
     def divisor(self) -> float:
-        """Return what an image's own loss is divided by in the loss that a step differentiates."""
+        """Return the divisor of an image's loss within the loss that a step differentiates."""
         return self.portion.divisor
 
     def summed(self, tensor: Tensor) -> Tensor:
@@ -248,26 +258,37 @@ class RunState:
 
     def validate(self) -> float:
         """Return the accuracy on the validation split, a fraction; TrainingError without one."""
-        split, own = self.dataset.val, normalization(self.recipe.normalize, self.dataset.info)
-        if not len(split):
+        if not len(self.dataset.val):
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        counts = count_split(self.model, split, own, self.parallel)
+        counts = self._count(self.dataset.val)
         return counts.correct / counts.total
 
+    def accuracies(self) -> tuple[float | None, float]:
+        """Return the percentages on the validation split (None without one) and the test split.
+
+        All processes call it together.
+        """
+        val = self._count(self.dataset.val).percent if len(self.dataset.val) else None
+        return val, self._count(self.dataset.test).percent
+
+    def _count(self, split: LabeledImages) -> Correct:
+        own = normalization(self.recipe.normalize, self.dataset.info)
+        return count_split(self.model, split, own, self.parallel)
+
     def initialize(self) -> None:
-        """Give every parameter of the present network a fresh start, as its architecture does."""
+        """Initialize every parameter of the current network again, as its architecture does."""
         with seeded(derived_seed(self.seed, self.index, "initialize")):
             initialize(self.model)
 
     def restart(self) -> None:
-        """Make the whole network with fresh weights again."""
+        """Go back to the whole network with fresh weights."""
         whole = {name: torch.arange(n) for name, n in self.sizes.items()}
         self.restore({"kept": whole, "masks": {}, "weights": self.build().state_dict()})
 
     def keep(self, slot: Slot) -> None:
-        """Keep the present structure, masks and weights for a later phase's `start`."""
+        """Keep the current structure, masks and weights for a later phase's `start`."""
         self.slots[slot] = self.snapshot()
 
     def snapshot(self) -> dict[str, Any]:
@@ -279,7 +300,7 @@ class RunState:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Make the network that a snapshot describes."""
+        """Rebuild the network of a snapshot."""
         whole = self.build().to(self.device)
         graph = trace(whole, self.example, grouped=self.grouped)
         kept: dict[str, Tensor] = {name: units.cpu() for name, units in snapshot["kept"].items()}

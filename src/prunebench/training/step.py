@@ -1,18 +1,24 @@
-"""One optimizer step, in tensors alone: no host read, no number that changes between steps."""
+"""One optimizer step on one batch.
+
+It works on tensors only, so that it can be captured: the CPU reads no tensor, and no Python number
+changes between steps. The loss is that of classification.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method, Run
 from prunebench.training.optimizer import Optimizer
+from prunebench.training.processes import Network
+from prunebench.training.run import RunState
 
 WHOLE = ((slice(None), 1.0),)
 
@@ -34,29 +40,16 @@ class Sums:
         )
 
     def reset(self) -> None:
-        """Empty the sums in place: a recorded step goes on adding to them."""
+        """Reset the sums in place, since a captured step keeps adding to the same tensors."""
         self.loss.zero_()
         self.correct.zero_()
         self.images = 0
 
 
-@dataclass(frozen=True)
-class Network:
-    """How a step calls the network: as it is, compiled, or as one of several processes.
-
-    `without_reduction` is the context in which a backward pass keeps its gradients to itself, for
-    all parts of a batch but the last.
-    """
-
-    forward: Callable[[Tensor], Tensor]
-    without_reduction: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
 def train_step(
-    run: Run,
-    method: Method,  # type: ignore[type-arg]
+    run: RunState,
+    method: Method[Any],
     optimizer: Optimizer,
-    recipe: Recipe,
     inputs: Tensor,
     labels: Tensor,
     sums: Sums,
@@ -64,19 +57,20 @@ def train_step(
     network: Network | None = None,
     parts: Sequence[tuple[slice, float]] = WHOLE,
 ) -> None:
-    """Train on one batch: forward, loss, backward of each part, hooks and optimizer, masks.
+    """Train on one batch: forward, loss and backward of each part, hooks, optimizer, masks.
 
-    `sums` takes the whole loss, so that a term of the method that is not finite is noticed too;
-    the number of images in it is the caller's.
+    The whole loss is added to `sums`, so that a term of the method that is not finite is noticed
+    too. The caller counts the images.
     """
-    hooks = run.phase.hooks
+    hooks, recipe = run.phase.hooks, run.recipe
     network = network or Network(run.model)
     optimizer.zero_grad()
     for number, (part, weight) in enumerate(parts, start=1):
         x, y = inputs[part], labels[part]
         with nullcontext() if number == len(parts) else network.without_reduction():
-            # No cache: PyTorch empties it where the outermost block ends, and the loop's own block
-            # (`arithmetic`) ends with the phase; until then the first step's weights would stay.
+            # No cache: PyTorch clears it at the end of the outermost autocast block, which is the
+            # loop's (`arithmetic`) and ends with the phase. The weights of the first step would
+            # stay in it until then.
             with torch.autocast(
                 x.device.type,
                 torch.bfloat16,
@@ -100,7 +94,7 @@ def train_step(
 
 
 def apply_masks(run: Run) -> None:
-    """Set what is masked to zero, in place."""
+    """Set masked weights to zero, in place."""
     with torch.no_grad():
         for name, mask in run.masks.items():
             run.params[name].mul_(mask)

@@ -1,10 +1,9 @@
-"""A stored run checked against everything that it was made from and that was said of it."""
+"""Check a stored run against its specification, inputs, recorded accuracy and costs."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -12,9 +11,9 @@ from torch import nn
 
 from prunebench.channels.verify import TOLERANCE
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
+from prunebench.experiments.results import CostResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.stored_runs import count_structure
 from prunebench.network import (
@@ -29,33 +28,34 @@ from prunebench.network import (
 )
 from prunebench.training.pruning import removed_and_difference
 from prunebench.training.run import count_split
-from prunebench.training.train import method_of
+from prunebench.training.train import phases_of
 
-OTHER_DEVICE = 0.001  # of the images may be answered otherwise on another device than in training
+OTHER_DEVICE = 0.001  # share of images that another device may classify differently
 
 
 def verify_run(folder: Path) -> str:
-    """Check the run or the base network in `folder`; return in a line what holds.
+    """Check the run or the base network in `folder`; return the confirmed facts as one line.
 
-    Hashes of specification, weights, base network and data; the accuracy and the costs, found
-    again; removed units, masked in the whole network, give the same outputs; what is masked is
-    zero. On the CPU, with the run's threads. ResultError or ModelError say what does not hold.
+    The hashes of specification, weights, base network and data must match; accuracy and costs must
+    come out again; masking the removed units in the whole network must give the same outputs;
+    masked weights must be zero. Everything runs on the CPU with the run's number of threads.
+    ResultError or ModelError names the first mismatch.
     """
-    path = folder / "training.json"
-    training = read_json(path)
+    training = TrainingResult.read(folder)
+    path = folder / training.FILE
     spec = _specification(path, training)
     results = _results_above(folder, spec.path)
     weights = file_hash(folder / MODEL_FILE)
-    _must_equal(folder / MODEL_FILE, "SHA-256", weights, training["weights_sha256"])
+    _must_equal(folder / MODEL_FILE, "SHA-256", weights, training.weights_sha256)
     hashes = [f"specification {spec.hash[:8]}", f"weights {weights[:8]}"]
-    if training["base_hash"] is not None:
+    if training.base_hash is not None:
         assert isinstance(spec, RunSpec)
         base = results / spec.base.path / MODEL_FILE
-        _must_equal(base, "SHA-256", file_hash(base), training["base_hash"])
-        hashes.append(f"base {training['base_hash'][:8]}")
+        _must_equal(base, "SHA-256", file_hash(base), training.base_hash)
+        hashes.append(f"base {training.base_hash[:8]}")
     data = data_path(results, spec.dataset)
     dataset = _dataset(data)
-    _must_equal(data, "SHA-256", dataset.sha256, training["data_sha256"])
+    _must_equal(data, "SHA-256", dataset.sha256, training.data_sha256)
     hashes.append(f"data {dataset.sha256[:8]}")
     model, structure = load_network(folder), read_structure(folder)
     found = [
@@ -67,13 +67,15 @@ def verify_run(folder: Path) -> str:
     return f"{spec.path} · {' · '.join(found)} · {', '.join(hashes)}"
 
 
-def _specification(path: Path, training: dict[str, Any]) -> BaseSpec | RunSpec:
-    kind = RunSpec if "experiment" in training.get("spec", {}) else BaseSpec
+def _specification(path: Path, training: TrainingResult) -> BaseSpec | RunSpec:
+    kind = RunSpec if "experiment" in training.spec else BaseSpec
     try:
-        spec: BaseSpec | RunSpec = kind.model_validate(training["spec"])
-    except (KeyError, ValidationError):
-        raise ResultError(f"{path}: spec is no specification of this version") from None
-    _must_equal(path, "spec_hash", training["spec_hash"], spec.hash)
+        spec: BaseSpec | RunSpec = kind.model_validate(training.spec)
+    except ValidationError:
+        raise ResultError(
+            f"{path}: spec is not a specification of this version; train the run again"
+        ) from None
+    _must_equal(path, "spec_hash", training.spec_hash, spec.hash)
     return spec
 
 
@@ -94,33 +96,32 @@ def _accuracy(
     folder: Path,
     model: nn.Module,
     spec: BaseSpec | RunSpec,
-    training: dict[str, Any],
+    training: TrainingResult,
     dataset: Dataset,
 ) -> str:
     base_recipe = spec.base.recipe if isinstance(spec, RunSpec) else spec.recipe
-    _, phases = method_of(spec)
-    recipe = [base_recipe, *(phase.recipe for phase in phases if phase.recipe)][-1]
-    torch.set_num_threads(training["threads"])
+    recipe = [base_recipe, *(phase.recipe for phase in phases_of(spec) if phase.recipe)][-1]
+    torch.set_num_threads(training.threads)
     model.to(memory_format=torch.channels_last)
     found = count_split(model, dataset.test, normalization(recipe.normalize, dataset.info))
-    was = round(training["top1"] * found.total / 100)
-    allowed = 0 if training["device"] == "cpu" else int(OTHER_DEVICE * found.total)
+    was = round(training.top1 * found.total / 100)
+    allowed = 0 if training.device == "cpu" else int(OTHER_DEVICE * found.total)
     if abs(found.correct - was) > allowed:
         raise ResultError(
-            f"{folder}: {found.correct} of {found.total} test images are answered rightly, "
-            f"{was} were when it was stored"
+            f"{folder}: {found.correct} of {found.total} test images are classified correctly, "
+            f"{was} when it was stored"
         )
     return f"top-1 {found.percent:.2f} % again ({found.correct} of {found.total})"
 
 
 def _costs(folder: Path, structure: Structure) -> list[str]:
-    """Count again what is in metrics.json, if the run has been measured."""
-    path = folder / "metrics.json"
+    """Count the operations and parameters in metrics.json again, if the run has been measured."""
+    path = folder / CostResult.FILE
     if not path.exists():
         return []
-    metrics, found = read_json(path), count_structure(structure)
+    metrics, found = CostResult.read(folder), count_structure(structure)
     for key in ("macs", "params", "activations"):
-        _must_equal(path, key, metrics[key], getattr(found, key))
+        _must_equal(path, key, getattr(metrics, key), getattr(found, key))
     return [f"{found.macs / 1e6:.2f} M MACs and {found.params / 1e6:.3f} M parameters again"]
 
 
@@ -129,13 +130,13 @@ def _removal(
     structure: Structure,
     results: Path,
     spec: BaseSpec | RunSpec,
-    training: dict[str, Any],
+    training: TrainingResult,
 ) -> list[str]:
-    """Compare masked with removed, on the base's weights where the run began with them."""
+    """Compare masked with removed, with the base network's weights if the run started from it."""
     model, graph, removed = whole_and_removed(structure)
     if not removed:
         return []
-    if isinstance(spec, RunSpec) and training["base_hash"] is not None:
+    if isinstance(spec, RunSpec) and training.base_hash is not None:
         model.load_state_dict(load_network(results / spec.base.path).state_dict())
     _, difference = removed_and_difference(model, graph, removed, structure.image)
     if not difference <= TOLERANCE:
@@ -147,7 +148,7 @@ def _zeros(folder: Path, model: nn.Module) -> list[str]:
     masks, params = load_masks(folder), dict(model.named_parameters())
     for name, kept in masks.items():
         if bool(params[name][~kept].any()):
-            raise ResultError(f"{folder / MASKS_FILE}: {name!r} is not zero where it is masked")
+            raise ResultError(f"{folder / MASKS_FILE}: {name!r} is not zero at masked weights")
     return ["masked entries are zero"] if masks else []
 
 

@@ -109,7 +109,7 @@ def test_the_ceiling_follows_the_stage() -> None:
 def test_only_the_last_fine_tuning_is_a_result() -> None:
     _, loop = search([0.1])
     rows = loop.run.records.history
-    assert {row["phase"] for row in rows if row.get("reportable")} == {"fine_tune"}
+    assert {row.phase for row in rows if row.reportable} == {"fine_tune"}
 
 
 def test_the_border_is_the_accuracy_at_the_start_unless_given() -> None:
@@ -175,5 +175,5 @@ def test_a_search_stopped_in_any_of_its_stretches_ends_with_the_same_bits(
         state, expected = again.run.model.state_dict(), whole.run.model.state_dict()
         assert all(torch.equal(state[name], expected[name]) for name in expected)
         assert again.run.kept["stem"].tolist() == whole.run.kept["stem"].tolist()
-        assert [r["step"] for r in again.run.records.history] == [r["step"] for r in rows]
+        assert [r.step for r in again.run.records.history] == [r.step for r in rows]
         assert again.method.figures() == whole.method.figures()

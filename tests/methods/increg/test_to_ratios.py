@@ -103,7 +103,7 @@ def test_columns_leave_one_after_the_other(walk_of_four: Walk) -> None:
 
 def test_the_layer_stops_and_its_unread_filters_are_removed(walk_of_four: Walk) -> None:
     run = walk_of_four.loop.run
-    assert run.records.history[-1]["step"] == 25  # the first look after the fifth step
+    assert run.records.history[-1].step == 25  # the first look after the fifth step
     assert walk_of_four.kept[-1] == [True, False, True, False]
     assert run.kept["stem"].tolist() == [0, 2]  # of 1x1 columns, each is a whole channel
     assert run.params["conv.weight"].flatten().tolist() == near([0.9, 0.4, 0.3, -0.1])
@@ -188,9 +188,7 @@ def test_the_choice_changes_while_no_ceiling_is_reached() -> None:
     assert walk.loop.run.records.capped == ["prune"]
     # after the first epoch of three steps columns 0 and 2 are lowest, at the start 1 and 2 were
     changes = [
-        row["value"]
-        for row in walk.loop.run.records.diagnostics
-        if row["quantity"] == "rank_changes"
+        row.value for row in walk.loop.run.records.diagnostics if row.quantity == "rank_changes"
     ]
     assert changes == [1, 0]
 
@@ -235,7 +233,7 @@ def test_the_control_penalizes_the_lowest_from_the_first_step_on() -> None:
     assert walk.kept[1] == [True] * 4
     assert walk.kept[2] == [True, False, True, False]  # three steps, as 2.5 / A rounded up
     diagnostics = walk.loop.run.records.diagnostics
-    changes = [row["value"] for row in diagnostics if row["quantity"] == "rank_changes"]
+    changes = [row.value for row in diagnostics if row.quantity == "rank_changes"]
     assert not any(changes)
 
 
@@ -422,7 +420,7 @@ def test_penalties_and_shares_are_logged(resnet_run: RunState) -> None:
     method = increg(**SHORT | {"ceiling": 3.0})
     testing.train(method, phases(method)[:1], resnet_run)
     rows = resnet_run.records.diagnostics
-    logged = {(row["step"], row["layer"], row["quantity"]): row["value"] for row in rows}
+    logged = {(row.step, row.layer, row.quantity): row.value for row in rows}
     assert {quantity for _, _, quantity in logged} == {
         "penalty",
         "penalty_max",
