@@ -135,7 +135,7 @@ def group_fisher_run(architecture: str, speedup: float) -> Compared:
         (2.15, "speedup 2.15× instead of 1.74 to 2.06× by the printed FLOPs"),
     ],
 )
-def test_without_a_printed_speedup_flops_say_what_a_row_costs(speedup: float, reason: str) -> None:
+def test_without_a_printed_speedup_flops_give_a_rows_cost(speedup: float, reason: str) -> None:
     assert group_fisher_run("mobilenet_v2_x0_7", speedup).reason == reason
 
 

@@ -54,7 +54,7 @@ HALF = [{"groups": ["*.conv1"], "ratio": 0.5}]
         ("speedup_theoretical", "4.1", "unexplained"),
     ],
 )
-def test_a_cell_agrees_where_its_convention_yields_its_digits(
+def test_a_cell_agrees_if_its_convention_yields_its_digits(
     column: str, printed: str, status: str
 ) -> None:
     (cell,) = judged(
@@ -64,7 +64,7 @@ def test_a_cell_agrees_where_its_convention_yields_its_digits(
     assert bool(cell.reason) == (status == "unexplained")
 
 
-def test_a_reason_counts_where_its_rule_yields_the_digits() -> None:
+def test_a_reason_counts_if_its_rule_yields_the_digits() -> None:
     rules = {
         "by": {"of": "macs"},
         "otherwise": [
@@ -115,7 +115,7 @@ def test_a_printed_reduction_is_checked_within_the_rounding_of_the_count_beside_
     assert cells[1].status == status
 
 
-def test_another_row_is_read_where_it_stands_alone() -> None:
+def test_another_row_is_read_if_it_is_unique() -> None:
     rule = {"of": "macs", "column": "speedup_theoretical", "row": {"method": "cp"}, "reason": "cp"}
     rows = [row(flops_reduction_pct="50.0"), row(method="cp", speedup_theoretical="2")]
     entry = {
@@ -143,7 +143,7 @@ def test_another_row_is_read_where_it_stands_alone() -> None:
         ),
     ],
 )
-def test_a_rule_that_cannot_be_followed_is_named(rule: dict[str, Any], words: str) -> None:
+def test_a_rule_that_cannot_be_applied_is_named(rule: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         judged([row(flops_m="1")], cells={"flops_m": {"by": rule}})
 

@@ -26,7 +26,7 @@ def test_a_share_comes_back_from_every_column(column: str) -> None:
     assert (column in COUNTS) == (printed == 30.0)
 
 
-def test_printed_ratios_are_speedups_or_what_remains() -> None:
+def test_printed_ratios_are_speedups_or_remaining_percentages() -> None:
     assert kept_share("speedup_ratio", 5, 100.0) == 0.2
     assert kept_share("remaining_ratio", 50.1, 100.0) == pytest.approx(0.501)
 
@@ -64,7 +64,7 @@ def test_digits_are_rounded_or_truncated(
     ("digits", "ends"),
     [("round", (2.215, 2.225)), ("truncate", (2.22, 2.23)), ("either", (2.215, 2.23))],
 )
-def test_what_prints_so(digits: str, ends: tuple[float, float]) -> None:
+def test_numbers_that_print_the_same(digits: str, ends: tuple[float, float]) -> None:
     assert spread(Decimal("2.22"), Decimal("0.01"), digits) == ends  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The papers' experiments: what leaves, how long, and which printed rows they belong to."""
+"""The papers' experiments: pruned structures, lengths, and the printed rows they belong to."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_of(experiment: str, method: str, ratio: str) -> RunSpec:
         ("greg_table2_vgg19", "0.7", 44_784_324),
     ],
 )
-def test_what_leaves_costs_what_the_paper_counts(experiment: str, ratio: str, macs: int) -> None:
+def test_pruned_network_has_the_papers_cost(experiment: str, ratio: str, macs: int) -> None:
     spec, greg = run_of(experiment, "l1", ratio), run_of(experiment, "greg_1", ratio)
     # GReg-1 takes the filters that L1 takes, and removes them later.
     assert (greg.budget, greg.options["layer_ratios"]) == (
@@ -83,7 +83,7 @@ def test_what_leaves_costs_what_the_paper_counts(experiment: str, ratio: str, ma
         ("resnet50", "x3.06", 1_334_871_128),
     ],
 )
-def test_what_leaves_on_imagenet_costs_what_the_paper_counts(
+def test_pruned_network_on_imagenet_has_the_papers_cost(
     architecture: str, setting: str, macs: int
 ) -> None:
     specs = {r.method: r for r in runs(f"greg_table3_{architecture}") if r.setting == setting}

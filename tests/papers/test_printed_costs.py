@@ -1,4 +1,4 @@
-"""`prunebench costs` and `prunebench published`, and what becomes of every printed cell."""
+"""`prunebench costs` and `prunebench published`, and the status of every printed cell."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_published_rows_are_listed_and_counted(
     assert lines[-1] == "6 of 439 rows"
 
 
-def test_rows_from_elsewhere_are_marked_or_left_out(call: Any) -> None:
+def test_rows_from_elsewhere_are_marked_or_excluded(call: Any) -> None:
     _, everything, _ = call("published", "--paper", "srfp", "--dataset", "cifar10")
     assert everything.startswith("context srfp · FPGM Table 1")
     _, own, _ = call("published", "--paper", "srfp", "--own")

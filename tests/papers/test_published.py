@@ -153,7 +153,7 @@ def test_rows_are_selected_by_columns() -> None:
     assert {row.setting for row in found} == {"filter_pruning", "own_base_75.40"}
 
 
-def test_an_export_holds_what_was_read_and_marks_context(tmp_path: Path) -> None:
+def test_an_export_holds_the_rows_and_marks_context(tmp_path: Path) -> None:
     rows = [*select(ROWS, paper="srfp")[:2]]
     write_published(rows, ["mine, not run", ""], tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
@@ -172,7 +172,7 @@ def test_a_row_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_missing_is_listed_per_paper() -> None:
+def test_missing_rows_are_listed_per_paper() -> None:
     text = (published_dir() / "MISSING.md").read_text(encoding="utf-8")
     for paper in papers(ROWS):
         section = text.split(f"## {paper} ")[1].split("\n## ")[0]

@@ -1,4 +1,4 @@
-"""Structures from recipes: which units stay, and what is counted of the networks that result."""
+"""Structures from recipes: kept units, and the counts of the resulting networks."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_quantities_on_a_network_counted_by_hand(small_net: nn.Module, image: Te
     assert counted["outputs"] == 2 * 16 + 4 * 4 + 3
 
 
-def test_processes_count_what_one_process_counts() -> None:
+def test_several_processes_count_the_same_as_one() -> None:
     some = [
         CountedStructure(**RESNET56),
         CountedStructure(**{**RESNET56, "architecture": "resnet20"}),

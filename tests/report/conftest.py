@@ -132,7 +132,7 @@ def write_base(results: Path, spec: BaseSpec) -> None:
 
 
 def trained(spec: BaseSpec | RunSpec, top1: float, **known: Any) -> TrainingResult:
-    """A training.json of a run without phases, except for what is known."""
+    """The training.json of a run without phases, with the known values."""
     plain = {
         "spec_hash": spec.hash,
         "base_hash": None,

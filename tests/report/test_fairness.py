@@ -39,7 +39,7 @@ def test_note_is_a_sentence() -> None:
     )
 
 
-def test_different_bases_hide_what_else_is_the_same() -> None:
+def test_different_bases_end_the_level_at_s1() -> None:
     both = {"method": "greg_1", "base_hash": "b1", "fine_tune_epochs": 6.0}
     assert fairness(few_runs({}, both)).level == "S1"
 

@@ -15,7 +15,7 @@ from .conftest import few_runs
 
 
 class Row:
-    """Only what `columns_of` looks at."""
+    """The part of a `RunRow` that `columns_of` uses."""
 
     def __init__(self, *names: str) -> None:
         self.more = dict.fromkeys(names, 0.0)

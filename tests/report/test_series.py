@@ -83,7 +83,7 @@ def test_without_any_ratio_the_middle_speedup_is_picked() -> None:
     assert picked(*rows) == ("near 3.0× fewer MACs", ["epruner b3.0"], [3.0])
 
 
-def test_nothing_is_picked_where_nothing_was_pruned() -> None:
+def test_nothing_is_picked_if_nothing_was_pruned() -> None:
     assert picked({"method": "unpruned"}) == ("nothing pruned", [], [])
 
 

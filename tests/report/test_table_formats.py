@@ -26,7 +26,7 @@ def table() -> Table:
 
 
 class Page(HTMLParser):
-    """Collects what a test asks for; unbalanced tags fail."""
+    """Collect rows and links of a page; unbalanced tags fail."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -86,6 +86,7 @@ def test_markdown_escapes_markup_in_names(table: Table) -> None:
         ("a_b #1 50% {x}", r"a\_b \#1 50\% \{x\}"),
         ("x\\y ~ ^", r"x\textbackslash{}y \textasciitilde{} \textasciicircum{}"),
         ("1 ± 2 × −3 · –", r"1 $\pm$ 2 $\times$ $-$3 $\cdot$ --"),
+        ("Δ drop", r"$\Delta$ drop"),
         ("a < b | c > d", r"a \textless{} b \textbar{} c \textgreater{} d"),
     ],
 )

@@ -93,7 +93,7 @@ def latex_text(text: str) -> str:
     """
     escapes = {"\\": r"\textbackslash{}", "·": r"$\cdot$", "±": r"$\pm$", "×": r"$\times$"}
     escapes |= {MINUS: "$-$", DASH: "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    escapes |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    escapes |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "Δ": r"$\Delta$"}
     escapes |= {symbol: "\\" + symbol for symbol in "&%$#_{}"}
     return "".join(escapes.get(symbol, symbol) for symbol in text)
 

@@ -49,7 +49,7 @@ def untested(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"history": json.dumps(history)}
 
 
-def test_validation_is_shown_where_the_test_split_was_left_alone() -> None:
+def test_validation_is_shown_if_the_test_split_was_not_evaluated() -> None:
     assert split_shown(few_runs({})) == "test_top1"
     assert split_shown(few_runs(untested({}))) == "val_top1"
     (axes,) = shown(accuracy_epochs(few_runs(untested({}))))

@@ -95,7 +95,7 @@ def test_many_collapsed_lines_are_one_range() -> None:
     assert {"5 lines", "10.0–14.0 ↓"} <= set(words(axes))
 
 
-def test_nothing_is_cut_off_where_all_lose_much() -> None:
+def test_nothing_is_cut_off_if_all_lose_much() -> None:
     rows = [{"top1": 50.0}, {"method": "random", "top1": 20.0}]
     (axes,) = accuracy_speedup(few_runs(*rows)).axes
     assert axes.get_ylim()[0] < 20

@@ -28,7 +28,7 @@ def test_a_line_with_a_band_over_steps_and_bars_over_layers() -> None:
     assert [text.get_text() for text in second.texts] == ["mean cluster size"]
 
 
-def test_an_axis_is_logarithmic_where_values_span_far() -> None:
+def test_an_axis_is_logarithmic_if_values_span_a_large_factor() -> None:
     far, near = over_steps([1, 2], [1, 300]), over_steps([1, 2], [1, 3])
     scales = [
         axes.get_yscale()
@@ -37,7 +37,7 @@ def test_an_axis_is_logarithmic_where_values_span_far() -> None:
     assert scales == ["log", "linear"]
 
 
-def test_what_never_changes_is_no_panel() -> None:
+def test_a_constant_quantity_has_no_panel() -> None:
     row = with_diagnostics(
         {"alpha": over_steps([0, 0], [0, 0]), "share": over_steps([0, 1], [0, 1])}
     )
