@@ -114,7 +114,7 @@ def test_a_deleted_table_is_collected_again(quick_copy: Path) -> None:
 def test_another_revision_of_a_method_reruns_only_that_method(
     quick_copy: Path, patched_package: Path
 ) -> None:
-    source = patched_package / "prunebench/methods/one_shot.py"
+    source = patched_package / "prunebench/criteria/weights.py"
     source.write_text(source.read_text(encoding="utf-8") + "\n\nL1.revision += 1\n")
     jobs = planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)})
     assert jobs == {"prune": 1, **AFTER_A_RUN}
@@ -152,6 +152,6 @@ def test_the_report_is_one_page_with_captions(quick_copy: Path) -> None:
     done = snakemake(quick_copy, "--report", "report.html", *QUICK)
     assert done.returncode == 0, done.stdout
     page = (quick_copy / "report.html").read_text(encoding="utf-8")
-    for words in ("accuracy against speedup", "kept width per layer", "accuracy over epochs"):
+    for words in ("accuracy vs. speedup", "kept width per layer", "accuracy over epochs"):
         assert words in page
     assert "error bars are sample standard deviations over seeds" in page
