@@ -130,7 +130,7 @@ def test_a_base_network_needs_a_recipe_with_epochs(call: Any, write_config: Writ
     write_config(files={"recipes/endless.yaml": endless})
     arguments = "base --dataset synthetic --architecture resnet20 --recipe endless"
     _, _, err = call(*arguments.split())
-    assert err == ("prunebench: --recipe: 'endless' has no epochs, which a base network needs\n")
+    assert err == ("prunebench: --recipe: 'endless' has no epochs, but a base network needs them\n")
 
 
 def test_resolve_prints_the_number_of_runs_and_the_file(

@@ -1,4 +1,4 @@
-# A data set's source becomes one file of tensors, which all jobs load.
+# Store each data set as one file of tensors, which all jobs load.
 
 
 rule data:

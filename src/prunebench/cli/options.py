@@ -1,4 +1,4 @@
-"""Options that several sub-commands have, each with its help."""
+"""Options that several sub-commands share, each with its help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prunebench.planning.lookup import settings_of
 
 
 def among(*allowed: str) -> Callable[[typer.CallbackParam, str | None], str | None]:
-    """Return the check of an option that has few values."""
+    """Return a check that an option has one of the allowed values."""
 
     def check(param: typer.CallbackParam, value: str | None) -> str | None:
         if value is not None and value not in allowed:
@@ -36,34 +36,37 @@ CONFIG, RESULTS = Path("config/config.yaml"), Path("results")
 
 Results = Annotated[Path, typer.Option(help="Folder of all results.")]
 ConfigFile = Annotated[
-    Path, typer.Option("--config", help="The configuration; experiments/ and recipes/ are beside.")
+    Path,
+    typer.Option(
+        "--config", help="Configuration file, beside the folders experiments/ and recipes/."
+    ),
 ]
 Runs = Annotated[
     Path | None,
-    typer.Option(help="A file written by `resolve`, instead of the configuration."),
+    typer.Option(help="File written by `prunebench resolve`, to use instead of the configuration."),
 ]
 Experiment = Annotated[
     str | None,
-    typer.Option(help="File in config/experiments; needed where the configuration has several."),
+    typer.Option(help="Experiment; required if the configuration has more than one."),
 ]
-Dataset = Annotated[str, typer.Option(help="Name of a data set; `prunebench list datasets`.")]
-Architecture = Annotated[str, typer.Option(help="Name of a network; `prunebench list networks`.")]
+Dataset = Annotated[str, typer.Option(help="Data set (see `prunebench list datasets`).")]
+Architecture = Annotated[str, typer.Option(help="Network (see `prunebench list networks`).")]
 SomeDataset = Annotated[
-    str | None, typer.Option(help="Of the run; needed where there are several.")
+    str | None, typer.Option(help="Data set; required if the experiment has more than one.")
 ]
 SomeArchitecture = Annotated[
-    str | None, typer.Option(help="Network; needed where there are several.")
+    str | None, typer.Option(help="Network; required if the experiment has more than one.")
 ]
 Expect = Annotated[
     str | None,
-    typer.Option(help="Hash that the specification must have; the workflow's own check."),
+    typer.Option(help="Expected hash of the specification, as the workflow planned it."),
 ]
 MachineJson = Annotated[
     str | None,
-    typer.Option(help="All machine settings as JSON, in place of the configuration's."),
+    typer.Option(help="Machine settings as JSON, instead of those of the configuration."),
 ]
-RunsCsv = Annotated[Path, typer.Option(help="A table of runs, as `collect` writes it.")]
-Out = Annotated[Path, typer.Option(help="Folder of what is written.")]
+RunsCsv = Annotated[Path, typer.Option(help="Path to a runs.csv written by `prunebench collect`.")]
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 
 
 def machine_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,4 +1,4 @@
-"""The stages that compute: data, base, prune, measure. Only these import torch."""
+"""The stages that compute: data, base, prune, measure. Only they import torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """Make a data set's file of tensors, downloaded where need be."""
+    """Download a data set if needed, and store it as tensors."""
     from prunebench.data.dataset import prepare
     from prunebench.experiments.spec import data_path
 
@@ -51,16 +51,20 @@ def data(
 def base(
     dataset: Dataset,
     architecture: Architecture,
-    recipe: Annotated[str, typer.Option(help="Name of a file in config/recipes.")],
+    recipe: Annotated[str, typer.Option(help="Recipe: the name of a file in config/recipes.")],
     *,
     machine: Machine,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch; part of the result.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the initial weights and the order of images.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Number of PyTorch threads; changes results bit for bit.")
+    ] = 1,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
 ) -> None:
-    """Train a base network, or go on with one, or take given weights."""
+    """Train a base network, resume it, or import pretrained weights."""
     from prunebench.data.registry import dataset_info
     from prunebench.experiments.spec import BaseSpec
     from prunebench.models.registry import split_width
@@ -79,7 +83,7 @@ def base(
         threads=threads,
     )
     if spec.recipe.epochs is None and spec.recipe.weights is None:
-        raise ConfigError(f"--recipe: {recipe!r} has no epochs, which a base network needs")
+        raise ConfigError(f"--recipe: {recipe!r} has no epochs, but a base network needs them")
     info.check_augmentation(spec.recipe.augment)
     check_expected(spec, expect)
     with make_progress() as progress:
@@ -88,31 +92,34 @@ def base(
 
 @machine_options()
 def prune(
-    method: Annotated[str, typer.Option(help="Name of a method; `prunebench list methods`.")],
+    method: Annotated[str, typer.Option(help="Method (see `prunebench list methods`).")],
     *,
     machine: Machine,
     experiment: Experiment = None,
     dataset: SomeDataset = None,
     architecture: SomeArchitecture = None,
     setting: Annotated[
-        str | None, typer.Option(help="Of the method's options; needed where there are several.")
+        str | None, typer.Option(help="Setting; required if the method has more than one.")
     ] = None,
     ratio: Annotated[
         str | None,
-        typer.Option(help="As in results paths: 0.5, macs-0.5, auto; needed where several."),
+        typer.Option(
+            help="Ratio as in results paths: 0.5, macs-0.5, auto; required if more than one fits."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Needed where there are several."),
+        typer.Option(min=0, help="Seed; required if more than one fits."),
     ] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
     expect: Expect = None,
 ) -> None:
-    """Run one method on one base network, or go on with it.
+    """Prune a base network with one method, or resume the run.
 
-    A run is one cell of an experiment; options that leave one cell only need not be given.
+    The run is one cell of an experiment. Options that the experiment leaves no choice for can be
+    omitted.
     """
     _known_method(method)
     from prunebench.training.progress import make_progress
@@ -140,21 +147,22 @@ def measure(
     only: Annotated[
         str | None,
         typer.Option(
-            help="Which of the two; both without it.",
+            help="Measure only one of the two (default: both).",
             metavar="cost|latency",
             callback=among("cost", "latency"),
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="All without it.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="All networks without it.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set (default: all).")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Network (default: all).")] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
 ) -> None:
-    """Count and time finished runs.
+    """Measure the costs and latencies of finished runs.
 
-    Operations and parameters go to metrics.json; latency.json holds the times of the pruned
-    network and of its base, interleaved. What is measured already is kept.
+    Multiply-accumulates and parameters are written to metrics.json. latency.json has the times of
+    the pruned network and of its base network, measured in turns. Earlier measurements of the same
+    weights are kept.
     """
     from prunebench.measure.stored_runs import measure_runs
 
@@ -174,4 +182,4 @@ def _known_method(name: str) -> None:
     try:
         look_up("method", name, method_paths())
     except PrunebenchError as error:
-        raise ConfigError(f"{error}; `prunebench list methods` says what each does") from None
+        raise ConfigError(f"{error}; see `prunebench list methods`") from None
