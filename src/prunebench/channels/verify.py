@@ -217,7 +217,9 @@ def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
         model.get_submodule(path).register_forward_hook(lambda m, args, out: watched.append(out))
         for path in check.watch
     ]
-    inputs = check.inputs if isinstance(check.inputs, tuple) else (check.inputs,)
+    # A network may write to its input.
+    inputs = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, check.inputs)
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     try:
         with torch.no_grad(), own_randomness(model):
             torch.manual_seed(seed)

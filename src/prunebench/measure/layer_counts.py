@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from prunebench.measure.precision import evaluating
+from prunebench.channels.untouched import untouched
 
 Kind = Literal["conv", "linear", "norm", "relu", "avg_pool", "max_pool"]
 
@@ -56,8 +56,8 @@ def count_layers(model: nn.Module, example: Tensor) -> tuple[LayerCount, ...]:
         if kind is not None:
             hooks.append(module.register_forward_hook(_counter(counts, name, kind, parameters)))
     try:
-        with evaluating(model), torch.inference_mode():
-            model(example[:1])
+        with untouched(model, weights=True), torch.inference_mode():
+            model(example[:1].clone())
     finally:
         for hook in hooks:
             hook.remove()

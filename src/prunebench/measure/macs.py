@@ -7,6 +7,7 @@ products count. Those saved by masks follow from layer shapes (`layer_counts`).
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections import Counter
@@ -17,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunebench.channels.untouched import own_randomness
 from prunebench.core.errors import PrunebenchError
 from prunebench.measure.layer_counts import LayerCount, count_layers
-from prunebench.measure.precision import evaluating
 
 MAC_OPERATORS = frozenset(
     {"conv", "linear", "addmm", "matmul", "mm", "bmm", "einsum", "deform_conv2d"}
@@ -39,10 +40,14 @@ class MacCount:
 def count_macs(model: nn.Module, example: Tensor) -> MacCount:
     """Count one forward pass of the first image of `example`, of shape (N, C, h, w).
 
-    The model keeps its mode. Raises PrunebenchError if fvcore is not installed.
+    The model is left as it was. Raises PrunebenchError if fvcore is not installed.
     """
-    analysis = _analysis(model, example[:1])
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    # A copy, since `forward` may write to the model and its input; run once, since fvcore fails on
+    # a network that changes its modules at first use.
+    model, example = copy.deepcopy(model).eval(), example[:1].clone()
+    with own_randomness(model), torch.no_grad(), warnings.catch_warnings():
+        model(example.clone())
+        analysis = _analysis(model, example)
         warnings.simplefilter("ignore")  # from torch.jit, which fvcore traces with
         by_module = analysis.by_module_and_operator()
         uncounted = analysis.unsupported_ops()

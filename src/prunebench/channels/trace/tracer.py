@@ -20,7 +20,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
@@ -51,7 +51,7 @@ def trace(
     Parameters
     ----------
     model
-        Left as it was: buffers, modes, gradients.
+        Left as it was, whatever its `forward` writes to: attributes, buffers, parameters.
     example
         An input, or a tuple of arguments; a small one is enough.
     grouped
@@ -85,6 +85,8 @@ def passed(
     computing: bool,
 ) -> Pass:
     """Run the network under the tracer, once in each mode, and return the state of the pass."""
+    # A network may write to its input.
+    inputs = tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, inputs)
     tensors, names = named_tensors(model)
     state = Pass(names, tensors, grouped, computing)
     for leaf in tree_leaves(inputs):
@@ -103,7 +105,7 @@ def passed(
 
 def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: bool) -> Any:
     """Run the network once under the tracer and return its output."""
-    with untouched(model, training), torch.no_grad(), module_paths(model, state):
+    with untouched(model, training, weights=True), torch.no_grad(), module_paths(model, state):
         try:
             with SizeMode(state), TraceMode(state):
                 return model(*inputs)
