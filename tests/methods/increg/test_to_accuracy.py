@@ -1,20 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.data.dataset import Split
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Run
 from prunebench.methods.increg.to_accuracy import IncRegAccuracy
-from prunebench.training.loop import Loop
-from tests.methods.increg.test_to_ratios import one_layer
-from tests.methods.loops import STILL, Watching, few_images, loop_over
+from prunebench.training.run import RunState
+from tests.methods.increg.test_to_ratios import STILL, one_layer
 
 COLUMNS = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]]
 OPTIONS = {
@@ -52,33 +53,35 @@ def phases(method: IncRegAccuracy, recipe: Recipe = STILL) -> list[Phase]:
     return method.phases(recipes, Budget(kind="auto", ratio=None))
 
 
-def search(accuracies: list[float], **options: Any) -> tuple[Scripted, Loop]:
+def start() -> RunState:
+    return testing.start(one_layer(COLUMNS), image=(1, 2, 2))
+
+
+def search(accuracies: list[float], **options: Any) -> tuple[Scripted, RunState]:
     method = Scripted(IncRegAccuracy.Options(**{**OPTIONS, **options}), accuracies)
-    loop = loop_over(one_layer(COLUMNS), method, phases(method))
-    loop.train()
-    return method, loop
+    return method, testing.train(method, phases(method), start())
 
 
-def columns_left(loop: Loop) -> int:
-    return loop.run.params["conv.weight"].shape[1]
+def columns_left(run: RunState) -> int:
+    return run.params["conv.weight"].shape[1]
 
 
 def test_a_stage_that_is_good_enough_is_followed_by_a_larger_one() -> None:
     # x = 0.2 prunes 0.2 / 0.5 * 0.5 of 10; 10 (0.91 - 0.9) = 0.1 makes it 3, 0.05 then 3.5: 4.
     # That fails; 0.05 (0.905 - 0.9) / (0.905 - 0.705) is below 0.01.
-    method, loop = search([0.91, 0.905, 0.705])
+    method, run = search([0.91, 0.905, 0.705])
     assert method.shares == pytest.approx([0.2, 0.1, 0.05])
     assert method.columns == [8, 7, 6]
-    assert columns_left(loop) == 7  # what was accepted last
+    assert columns_left(run) == 7  # what was accepted last
     assert method.figures()["prune_stages"] == 3
 
 
 def test_a_failed_stage_is_tried_again_smaller() -> None:
     # accepted at 0.94; 0.2 more ends at 0.86: 0.2 * (0.94 - 0.9) / (0.94 - 0.86) = 0.1
-    method, loop = search([0.94, 0.86, 0.9, 0.5])
+    method, run = search([0.94, 0.86, 0.9, 0.5])
     assert method.shares == pytest.approx([0.2, 0.2, 0.1, 0.01])
     assert method.columns == [8, 6, 7, 6]
-    assert columns_left(loop) == 7
+    assert columns_left(run) == 7
 
 
 def test_the_border_is_met_within_a_twentieth_of_a_percent() -> None:
@@ -87,16 +90,16 @@ def test_the_border_is_met_within_a_twentieth_of_a_percent() -> None:
 
 
 def test_a_first_stage_that_fails_leaves_the_network_whole() -> None:
-    method, loop = search([0.1], border=0.99)
-    assert (method.figures()["prune_stages"], columns_left(loop)) == (1, 10)
-    assert loop.run.masks == {}
+    method, run = search([0.1], border=0.99)
+    assert (method.figures()["prune_stages"], columns_left(run)) == (1, 10)
+    assert run.masks == {}
 
 
 def test_the_bound_ends_the_search() -> None:
-    method, loop = search([1.0] * 9, bound=0.55)
+    method, run = search([1.0] * 9, bound=0.55)
     # 2, 4, then 0.55 of 10 rounded up
     assert method.columns == [8, 6, 4]
-    assert columns_left(loop) == 4
+    assert columns_left(run) == 4
 
 
 def test_the_ceiling_follows_the_stage() -> None:
@@ -107,39 +110,39 @@ def test_the_ceiling_follows_the_stage() -> None:
 
 
 def test_only_the_last_fine_tuning_is_a_result() -> None:
-    _, loop = search([0.1])
-    rows = loop.run.records.history
+    _, run = search([0.1])
+    rows = run.records.history
     assert {row.phase for row in rows if row.reportable} == {"fine_tune"}
 
 
 def test_the_border_is_the_accuracy_at_the_start_unless_given() -> None:
     method = IncRegAccuracy(IncRegAccuracy.Options(**{**OPTIONS, "border": None}))
-    loop = loop_over(one_layer(COLUMNS), method, phases(method))
-    start = loop.run.validate()
-    loop.train()
-    assert method.state["border"] == start
-    assert 0 <= start <= 1
+    run = start()
+    accuracy = run.validate()
+    testing.train(method, phases(method), run)
+    assert method.state["border"] == accuracy
+    assert 0 <= accuracy <= 1
 
 
 def test_steps_come_from_the_rule_where_none_are_given() -> None:
     method = IncRegAccuracy(
         IncRegAccuracy.Options(**{**OPTIONS, "layer_ratios": {}, "layers": ("convolutions",)})
     )
-    loop = loop_over(one_layer(COLUMNS), method, phases(method))
-    loop.train()
-    macs = loop.run.costs.layer_macs({"stem": 10})
+    run = testing.train(method, phases(method), start())
+    macs = run.costs.layer_macs({"stem": 10})
     saved = sum(macs[f"{path}.weight"] * step for path, step in method.state["steps"].items())
-    assert saved == pytest.approx(0.5 * loop.run.base_macs)
+    assert saved == pytest.approx(0.5 * run.base_macs)
 
 
 def test_without_a_validation_split_nothing_can_be_decided() -> None:
-    method, noise = IncRegAccuracy(IncRegAccuracy.Options(**OPTIONS)), few_images()
-    empty = Split(noise.val.images[:0], noise.val.labels[:0])
-    noise = type(noise)(
-        info=noise.info, train=noise.train, val=empty, test=noise.test, sha256=noise.sha256
+    data = testing.toy_data(shape=(1, 2, 2))
+    data = replace(data, val=Split(data.val.images[:0], data.val.labels[:0]))
+    method, run = (
+        IncRegAccuracy(IncRegAccuracy.Options(**OPTIONS)),
+        testing.start(one_layer(COLUMNS), data),
     )
     with pytest.raises(TrainingError, match=r"'prune': the data set has no validation split"):
-        loop_over(one_layer(COLUMNS), method, phases(method), dataset=noise).train()
+        testing.train(method, phases(method), run)
 
 
 # --- stopped anywhere
@@ -147,33 +150,23 @@ MOVING = Recipe(batch_size=4, lr=0.01, weight_decay=0.01)
 SCRIPT = [0.94, 0.86, 0.9, 0.5]
 
 
-def moving(**more: Any) -> Loop:
+def moving(**more: Any) -> tuple[Scripted, RunState]:
     method = Scripted(IncRegAccuracy.Options(**OPTIONS), SCRIPT)
-    return loop_over(one_layer(COLUMNS), method, phases(method, MOVING), **more)
+    return method, testing.train(method, phases(method, MOVING), start(), **more)
 
 
-@pytest.fixture(scope="module")
-def whole() -> Loop:
-    loop = moving()
-    loop.train()
-    return loop
-
-
-def test_a_search_stopped_in_any_of_its_stretches_ends_with_the_same_bits(
-    whole: Loop, tmp_path: Path
-) -> None:
-    rows = whole.run.records.history
-    assert isinstance(whole.progress, Watching)
-    for after in range(5, whole.progress.seen, 7):
+def test_a_search_stopped_in_any_of_its_stretches_ends_with_the_same_bits(tmp_path: Path) -> None:
+    steps: list[int] = []
+    method, whole = moving(after_step=lambda run: steps.append(run.clock))
+    for after in range(5, len(steps), 7):
         folder = tmp_path / str(after)
         folder.mkdir()
         with pytest.raises(RunStoppedError):
-            moving(after=after, folder=folder).train()
-        again = moving(folder=folder)
-        again.train()
-        assert again.run.records.resumed_at
-        state, expected = again.run.model.state_dict(), whole.run.model.state_dict()
+            moving(stop_after=after, folder=folder)
+        resumed, again = moving(folder=folder)
+        assert again.records.resumed_at
+        state, expected = again.model.state_dict(), whole.model.state_dict()
         assert all(torch.equal(state[name], expected[name]) for name in expected)
-        assert again.run.kept["stem"].tolist() == whole.run.kept["stem"].tolist()
-        assert [r.step for r in again.run.records.history] == [r.step for r in rows]
-        assert again.method.figures() == whole.method.figures()
+        assert again.kept["stem"].tolist() == whole.kept["stem"].tolist()
+        assert [r.step for r in again.records.history] == [r.step for r in whole.records.history]
+        assert resumed.figures() == method.figures()
