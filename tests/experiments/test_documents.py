@@ -66,16 +66,7 @@ def described_models() -> Iterator[type[BaseModel]]:
     yield from (method_class(name).Options for name in method_paths())
 
 
-PENDING = [
-    "auto_accumulate",
-    "capture",
-    "check_base",
-    "checkpoint_seconds",
-    "data_dir",
-    "deterministic",
-    "device",
-    "workers",
-]  # fields still to be described
+PENDING = ['auto_accumulate', 'capture', 'check_base', 'checkpoint_seconds', 'data_dir', 'deterministic', 'device', 'workers']  # fields still to be described
 
 
 @pytest.mark.parametrize("model", sorted({*described_models()}, key=lambda m: m.__name__))
