@@ -66,15 +66,12 @@ def described_models() -> Iterator[type[BaseModel]]:
     yield from (method_class(name).Options for name in method_paths())
 
 
-PENDING = ['auto_accumulate', 'capture', 'check_base', 'checkpoint_seconds', 'data_dir', 'deterministic', 'device', 'workers']  # fields still to be described
-
-
 @pytest.mark.parametrize("model", sorted({*described_models()}, key=lambda m: m.__name__))
 def test_every_option_is_described_by_full_sentences(model: type[BaseModel]) -> None:
     poor = [
         name
         for name, field in model.model_fields.items()
-        if not re.fullmatch(r"[A-Z`\d].*\.", field.description or "") and name not in PENDING
+        if not re.fullmatch(r"[A-Z`\d].*\.", field.description or "")
     ]
     assert poor == []
 
