@@ -117,6 +117,12 @@ def test_a_removal_is_written_down_and_checked() -> None:
     assert plan.masked_removed_difference < 1e-12
 
 
+def test_an_output_per_pixel_cannot_be_trained() -> None:
+    network = testing.named_layers(stem=nn.Conv2d(1, 2, 1), head=nn.Conv2d(2, 3, 1))
+    with pytest.raises(ValueError, match=r"has shape \(1, 3, 4, 4\), expected \(1, classes\)"):
+        testing.train(l1(), HALF, testing.start(network))
+
+
 # --- the checks
 class Trains(OneShot):
     """A method that is right, for the wrong ones below."""

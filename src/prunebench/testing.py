@@ -163,7 +163,8 @@ def start(
     Parameters
     ----------
     network
-        Any network, in single or double precision. Default: `toy_network()`.
+        Any network, in single or double precision. Default: `toy_network()`. `train` and `prune`
+        measure accuracy, so they need an output (N, classes).
     data
         Default: `toy_data` of the shape `image`, with as many classes as the network has outputs.
     grouped
@@ -244,6 +245,7 @@ def train(
     [('fine_tune', 0), ('fine_tune', 1), ('fine_tune', 2)]
     """
     run = run or start()
+    _check_output(run)
     chosen = _phases(method, phases, recipes)
     with ExitStack() as patches:
         if before_step is not None:
@@ -307,6 +309,7 @@ def prune(method: Method[Any], budget: Budget, run: RunState | None = None) -> R
     (3, 6)
     """
     run = run or start()
+    _check_output(run)
     _loop(run, method).prune(run.phase, budget)
     return run
 
@@ -325,6 +328,17 @@ def _phases(
 def _enter(run: RunState, phases: tuple[Phase, ...]) -> None:
     run.phases = phases
     run.go_to(0)
+
+
+def _check_output(run: RunState) -> None:
+    """Raise ValueError unless the network returns one number per class."""
+    with untouched(run.model), torch.no_grad():
+        shape = run.model(run.example).shape
+    if shape[2:].numel() != 1:
+        raise ValueError(
+            f"the network's output for one image has shape {tuple(shape)}, expected "
+            "(1, classes); end it with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
+        )
 
 
 def _to_own_precision(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ FILTERS = torch.tensor([[0.5, 0.0], [2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
 def test_sums_of_distances_of_example_x8() -> None:
     found = median_scores(FILTERS, 1.0)
     assert found.tolist() == pytest.approx([4.679587, 5.742641, 6.304193, 3.946461], abs=5e-7)
-    assert int(found.argmin()) == 3  # the fourth row leaves first
+    assert int(found.argmin()) == 3  # the fourth row is pruned first
 
 
 def test_norms_of_example_x8() -> None:
@@ -26,7 +26,7 @@ def test_norms_of_example_x8() -> None:
     assert int(found.argmin()) == 0
 
 
-def test_filters_that_leave_by_norm_come_first_and_count_no_more() -> None:
+def test_filters_pruned_by_norm_come_first_and_have_no_part_in_distances() -> None:
     # a quarter of four by norm: row 1; then distances among rows 2 to 4
     found = median_scores(FILTERS, 0.75)
     assert found.argsort().tolist() == [0, 3, 1, 2]
@@ -35,7 +35,7 @@ def test_filters_that_leave_by_norm_come_first_and_count_no_more() -> None:
     assert float(found[0]) < 0
 
 
-def test_filters_that_leave_by_norm_are_ordered_by_it() -> None:
+def test_filters_pruned_by_norm_are_ordered_by_norm() -> None:
     assert median_scores(FILTERS, 0.25).argsort().tolist()[:3] == [0, 3, 1]
 
 

@@ -89,13 +89,13 @@ def test_a_shorter_beginning_of_the_order_is_a_smaller_plan() -> None:
     assert leaving_order(scores, {}, "uniform") == ["b", "a", "b", "a", "b"]
 
 
-def test_what_left_before_counts_in_a_uniform_order() -> None:
+def test_removed_units_count_in_a_uniform_order() -> None:
     scores = {"a": torch.arange(3.0), "b": torch.arange(2.0)}
     # b had four units: its next one is its third, at 3/4; those of a stand at 1/3 and 2/3
     assert leaving_order(scores, {"b": 2}, "uniform") == ["a", "a", "b"]
 
 
-def test_of_no_groups_nothing_leaves() -> None:
+def test_without_groups_nothing_is_removed() -> None:
     assert leaving_order({}, {}, "global") == []
 
 

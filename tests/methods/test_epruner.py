@@ -404,7 +404,7 @@ def test_selection_repeats(resnet_run: RunState) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_what_is_left_can_be_traced_and_trained(resnet_run: RunState) -> None:
+def test_the_pruned_network_can_be_traced_and_trained(resnet_run: RunState) -> None:
     method = epruner()
     testing.train(method, phases(method), resnet_run)
     graph = trace(resnet_run.model, resnet_run.example)

@@ -349,7 +349,7 @@ def test_decisions_write_in_place(resnet_run: RunState, recipe: Recipe) -> None:
     assert addresses() == before
 
 
-def test_what_is_not_saved_is_derived_again(resnet_run: RunState, recipe: Recipe) -> None:
+def test_attach_restores_tensors_outside_of_state(resnet_run: RunState, recipe: Recipe) -> None:
     method, file = greg(), io.BytesIO()
     begin(method, resnet_run, recipe)
     method.decide(resnet_run)

@@ -127,7 +127,7 @@ def test_the_pick_goes_by_the_weights_of_that_moment(
     assert method.state["penalty"]["b"].tolist() == [0.5, -0.0625]
 
 
-def test_how_many_leave_is_fixed_by_the_base_network(resnet_run: RunState, recipe: Recipe) -> None:
+def test_counts_are_fixed_by_the_base_network(resnet_run: RunState, recipe: Recipe) -> None:
     method = greg(roles=("inside",))
     begin(method, resnet_run, recipe, ratio=0.7)
     for _ in range(3):
@@ -146,7 +146,7 @@ def test_layers_that_lose_nothing_are_not_penalized(resnet_run: RunState, recipe
 
 
 @pytest.mark.parametrize(("recover", "penalty"), [(None, -5e-4), (-1e-4, -1e-4), (0.0, 0.0)])
-def test_what_is_kept_recovers(
+def test_kept_units_recover(
     recover: float | None, penalty: float, two_layer_run: RunState, recipe: Recipe
 ) -> None:
     method = greg(recover=recover)

@@ -205,7 +205,7 @@ def test_a_decision_silences_the_least_important_unit_at_once(
     assert all(column.eq(0).all() for column in columns)
 
 
-def test_in_a_shortened_run_the_next_least_important_units_leave_too(
+def test_a_shortened_run_prunes_several_units_per_decision(
     resnet_run: RunState, recipe: Recipe
 ) -> None:
     method = fisher(interval_steps=1, units_at_once=3, normalize="none")
@@ -306,7 +306,7 @@ def test_a_target_is_met_within_a_unit(
     assert sum(last.values()) == sum(len(units) for units in run.kept.values()) + 1
 
 
-def test_as_many_leave_at_once_as_the_target_needs(recipe: Recipe) -> None:
+def test_one_decision_prunes_as_many_units_as_the_target_needs(recipe: Recipe) -> None:
     torch.manual_seed(0)
     run = testing.start(build("resnet20_x0_25", num_classes=4, in_channels=1), image=(1, 8, 8))
     before, seen = run.costs.macs(), []
@@ -317,11 +317,11 @@ def test_as_many_leave_at_once_as_the_target_needs(recipe: Recipe) -> None:
             seen.append(run.costs.macs(method.state["left"]))
 
     testing.train(method, phases(method, recipe, 0.5, "macs"), run, before_step=look)
-    assert seen == [before]  # one step, then everything leaves
+    assert seen == [before]  # one step, then all units are pruned at once
     assert 0.4 * before < run.costs.macs() <= 0.5 * before
 
 
-def test_one_unit_leaves_every_d_steps(two_block_run: RunState, recipe: Recipe) -> None:
+def test_one_unit_is_pruned_every_d_steps(two_block_run: RunState, recipe: Recipe) -> None:
     method, seen, trained = fisher(interval_steps=3), [], []
 
     def look(run: RunState) -> None:
@@ -332,7 +332,7 @@ def test_one_unit_leaves_every_d_steps(two_block_run: RunState, recipe: Recipe) 
     testing.train(
         method, phases(method, recipe, 4 / 28, "units_global"), two_block_run, before_step=look
     )
-    # the fourth leaves before step 12, which is not taken
+    # the fourth unit is pruned before step 12, and pruning ends
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert trained == ["prune"] * 12 + ["fine_tune"] * 3
 
@@ -389,7 +389,7 @@ def test_the_target_decides_how_long_pruning_is(resnet_run: RunState, recipe: Re
         ({}, "units_per_group", "'units_per_group'; allowed: macs, units_global, params"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_unsuitable_recipes_and_ratio_kinds_are_refused(
     change: dict[str, int], kind: str, sentence: str, recipe: Recipe
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -448,7 +448,7 @@ def test_decisions_write_in_place(started: tuple[RunState, GroupFisher]) -> None
     assert addresses() == before
 
 
-def test_what_is_not_saved_is_derived_again(started: tuple[RunState, GroupFisher]) -> None:
+def test_attach_restores_tensors_outside_of_state(started: tuple[RunState, GroupFisher]) -> None:
     run, method = started
     method.decide(run)
     file = io.BytesIO()

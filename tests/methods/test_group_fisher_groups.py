@@ -52,7 +52,7 @@ def test_layers_that_share_a_mask(two_block_run: RunState) -> None:
         ("macs", {"stem": 9952, "b1c1": 4608, "b2c1": 2016, "b2c2": 1221}),
     ],
 )
-def test_what_a_unit_saves(
+def test_savings_per_unit(
     normalize: str, saved: dict[str, int], two_block_run: RunState, recipe: Recipe
 ) -> None:
     method = fisher(normalize=normalize)
@@ -62,7 +62,7 @@ def test_what_a_unit_saves(
     assert all(len(set(values)) == 1 for values in found.values())
 
 
-def test_saved_macs_follow_what_is_left(two_block_run: RunState, recipe: Recipe) -> None:
+def test_saved_macs_follow_the_kept_units(two_block_run: RunState, recipe: Recipe) -> None:
     method = fisher(normalize="macs")
     begin(method, two_block_run, recipe)
     method.state["left"]["b1c1"] = 2
@@ -151,7 +151,7 @@ def test_isolated_units_of_resnet50(resnet50_run: RunState) -> None:
 @pytest.mark.parametrize(
     ("linear", "units"), [("masked", 2048), ("ignored", 2048), ("protected", 0)]
 )
-def test_mmrazor_does_not_prune_what_a_linear_layer_reads(
+def test_mmrazor_does_not_prune_units_that_a_linear_layer_reads(
     linear: str, units: int, resnet50_run: RunState
 ) -> None:
     groups = fisher(linear=linear).candidates(resnet50_run)
@@ -182,7 +182,7 @@ def test_linear_layers_are_ignored_in_scores_and_costs(recipe: Recipe) -> None:
     assert found("ignored") == ([9, 4], [2, 2])
 
 
-def test_what_only_a_linear_layer_reads_stays_where_those_are_ignored() -> None:
+def test_units_read_only_by_ignored_linear_layers_are_not_pruned() -> None:
     run = testing.start(
         named_layers(
             conv=nn.Conv2d(1, 3, 1), flat=nn.Flatten(), fc=nn.Linear(12, 4), last=nn.Linear(4, 2)
@@ -213,7 +213,7 @@ def resnext_block() -> RunState:
         ({"normalize": "macs"}, 16 * (12 + 36 + 10)),
     ],
 )
-def test_what_a_group_of_a_resnext_block_saves(
+def test_savings_per_group_of_a_resnext_block(
     options: dict[str, Any], saved: int, recipe: Recipe
 ) -> None:
     run, method = resnext_block(), fisher(**options)

@@ -45,7 +45,7 @@ def test_fixreg_and_group_fisher_shorten_what_they_count_in_steps() -> None:
     assert GroupFisherOptions().shortened(0.2).units_at_once == 1
 
 
-def test_group_fisher_lets_several_units_leave_where_steps_do_not_suffice() -> None:
+def test_group_fisher_prunes_several_units_at_once_if_steps_do_not_suffice() -> None:
     short = GroupFisherOptions().shortened(0.01)  # 4 units in each step for 1 in each 25
     assert (short.interval_steps, short.units_at_once) == (1, 4)
     twice = GroupFisherOptions().shortened(0.1).shortened(0.1)

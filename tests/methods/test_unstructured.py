@@ -166,7 +166,7 @@ def test_the_smallest_weights_of_each_layer_become_zero(two_layer_run: RunState)
     assert {name: keep.flatten().tolist() for name, keep in plan.zeroed.items()} == {
         "conv.weight": [True, False, False, True],
         "head.weight": [False, False, True, True],
-    }  # of the stem's one weight none leaves
+    }  # the stem keeps its one weight
 
 
 def test_the_smallest_weights_of_all_layers_become_zero(two_layer_run: RunState) -> None:
@@ -180,7 +180,7 @@ def test_the_smallest_weights_of_all_layers_become_zero(two_layer_run: RunState)
     }
 
 
-def test_ratios_by_layer_leave_the_stem(resnet_run: RunState) -> None:
+def test_ratios_by_layer_may_exclude_the_stem(resnet_run: RunState) -> None:
     l1 = method(L1, layers=("convolutions", "linear"), layer_ratios={"conv1": 0.0, "*": 0.827})
     testing.prune(l1, Budget(kind="auto", ratio=None), resnet_run)
     found = zeros(resnet_run)

@@ -93,8 +93,8 @@ def test_counts_round_up_and_leave_one(n: int, ratio: float, count: int) -> None
     assert count_to_prune(n, ratio) == count
 
 
-# --- what is removed
-def test_a_filter_leaves_when_both_its_readers_have_lost_it(two_reader_run: RunState) -> None:
+# --- removed filters
+def test_a_filter_is_removed_when_both_its_readers_have_lost_it(two_reader_run: RunState) -> None:
     group = two_reader_run.graph.groups["stem"]
     kept = torch.ones(1, 3, 1, 2, dtype=torch.bool)
     left, right = kept.clone(), kept.clone()

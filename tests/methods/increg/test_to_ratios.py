@@ -100,7 +100,7 @@ def test_penalties_of_a_full_walk(walk_of_four: Walk) -> None:
         assert found == near(values)
 
 
-def test_columns_leave_one_after_the_other(walk_of_four: Walk) -> None:
+def test_columns_are_pruned_one_after_the_other(walk_of_four: Walk) -> None:
     kept = [[int(k) for k in units] for units in walk_of_four.kept[:5]]
     assert kept == [[1, 1, 1, 1]] * 2 + [[1, 0, 1, 1]] * 2 + [[1, 0, 1, 0]]
     assert all([rank[0], rank[2], rank[3]] == [3, 2, 1] for rank in walk_of_four.rank[:4])
@@ -113,8 +113,8 @@ def test_the_layer_stops_and_its_unread_filters_are_removed(walk_of_four: Walk) 
     assert run.kept["stem"].tolist() == [0, 2]  # of 1x1 columns, each is a whole channel
     assert run.params["conv.weight"].flatten().tolist() == near([0.9, 0.4, 0.3, -0.1])
     assert run.records.capped == []
-    # column 1 left with 0.2 where the others had (1.2 + 0.5 + 0.3) / 3, then 3 with 0.3 against
-    # (1.2 + 0.5) / 2: 2 / (0.3 + 0.352941)
+    # column 1 was pruned at 0.2, against a mean of (1.2 + 0.5 + 0.3) / 3 of the others, then
+    # column 3 at 0.3, against (1.2 + 0.5) / 2: 2 / (0.3 + 0.352941)
     assert walk_of_four.method.figures() == {
         "prune_steps": 25,
         "magnitude_ratio": pytest.approx(3.063063, abs=5e-6),
@@ -164,7 +164,7 @@ def test_several_columns_overshoot_together() -> None:
     assert walk.run.kept["stem"].tolist() == [3, 4, 5]
 
 
-def test_with_the_pivot_one_rank_lower_one_column_leaves() -> None:
+def test_with_the_pivot_one_rank_lower_one_column_is_pruned() -> None:
     walk = preset([1.6, 2.0, 2.3, 0, 0, 0.3])
     assert walk.penalty[0] == near([2.6, 2.353553, 2.3, 0, 0, 0])
     assert walk.kept[0] == [False, True, True, True, True, True]
@@ -214,7 +214,7 @@ def test_scheme_two_takes_its_base_from_the_progress() -> None:
 
 
 def test_increments_by_norm_follow_the_live_columns() -> None:
-    # s = 1, 2, 4, 8, R = 2: 1 - (s - 1) / 3; then column 0 leaves, R = 1: 1 - (s - 2) / 2
+    # s = 1, 2, 4, 8, R = 2: 1 - (s - 1) / 3; then column 0 is pruned, R = 1: 1 - (s - 2) / 2
     walk = Walk([[1, 2, 4, 8]], increg(**PLAIN, growth="norms", ceiling=1, max_steps=2), ratio=0.5)
     assert walk.penalty[0] == near([1, 2 / 3, 0, 0])
     assert walk.kept[0] == [False, True, True, True]
@@ -314,7 +314,7 @@ def test_every_layer_loses_half_of_its_columns(resnet_run: RunState) -> None:
         assert goal <= columns[name] - int(mask.any(dim=0).sum()) <= goal + 3, name
 
 
-def test_what_is_pruned_stays_zero_and_what_survives_loses_its_penalty(
+def test_pruned_columns_stay_zero_and_kept_columns_lose_their_penalty(
     resnet_run: RunState,
 ) -> None:
     method = increg(**SHORT)
