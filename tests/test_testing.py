@@ -110,6 +110,20 @@ def test_a_run_that_has_begun_stands_before_its_first_step() -> None:
     assert (run.phase, method.state) == (phase, {"epochs": 2.5, "attached": True})
 
 
+def test_training_begins_a_run_anew_that_has_begun() -> None:
+    begun = []
+
+    class Begun(Method[MethodOptions]):
+        def before_phase(self, run: Run) -> None:
+            begun.append(run.phase.name)
+
+    method, phases = Begun(MethodOptions()), [training("train", testing.RECIPE)]
+    run = testing.begin(method, phases)
+    testing.train(method, phases, run)
+    assert begun == ["train", "train"]
+    assert run.clock == 3
+
+
 def test_a_removal_is_written_down_and_checked() -> None:
     run = testing.prune(l1(), HALF)
     (plan,) = run.records.plans

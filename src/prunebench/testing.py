@@ -326,7 +326,7 @@ def _phases(
 
 
 def _enter(run: RunState, phases: tuple[Phase, ...]) -> None:
-    run.phases = phases
+    run.phases, run.begun = phases, False
     run.go_to(0)
 
 

@@ -48,9 +48,10 @@ def by_group(method: GroupFisher, values: Tensor) -> dict[str, list[float]]:
 def scores(
     run: RunState, recipe: Recipe, x: Tensor, targets: list[float], **options: Any
 ) -> tuple[GroupFisher, dict[str, list[float]]]:
-    """Return the method after a step without an update; L_n = (y_n - t_n)^2 / 2, the mean of all.
+    """Return the method and its scores after a step that updates no weight.
 
-    So what the examples print for a sum over images comes out as it is.
+    The loss is the mean over images of L_n = (y_n - t_n)^2 / 2; the scores are those that the
+    examples print for the sum.
     """
     method = fisher(**options)
     begin(method, run, recipe)
