@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from prunebench import testing
+from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.global_ranking import free_units, protected_count
+from prunebench.methods.global_ranking import (
+    free_units,
+    protected_count,
+    removed_to_percent,
+)
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.testing import named_layers
@@ -88,6 +94,32 @@ def test_populations_of_the_papers_networks(
     layers = method.ranked(run)
     assert method.population(run, layers) == (population, population)
     assert [method.goal(run, budget(r), layers) for r in (0.25, 0.5, 0.75)] == quarters
+
+
+@pytest.mark.parametrize(
+    ("first", "present", "percent", "removed"),
+    [
+        (512, 512, 66, 174),  # 512 - 337.92 is 174.08
+        (8512, 8512, 66, 2894),  # 8512 - 5617.92
+        (8512, 5618, 50, 1362),
+        (8512, 5618, 49, 1447),  # 5618 - 4170.88
+        (100, 100, 75, 25),
+    ],
+)
+def test_the_number_removed_is_rounded_down_for_percents(
+    first: int, present: int, percent: int, removed: int
+) -> None:
+    assert removed_to_percent(first, present, percent) == removed
+
+
+def test_resnet_34_in_two_rounds() -> None:
+    run = testing.start(resnet34(), image=(3, 8, 8))
+    method = l1(rounds=2, **RESNET)
+    first, second = method.budgets(budget(0.5))
+    layers = method.ranked(run)
+    assert method.goal(run, first, layers) == 2894
+    with mock.patch.object(method, "population", return_value=(8512, 5618)):
+        assert method.goal(run, second, layers) == 1447
 
 
 def test_a_unit_with_a_depthwise_convolution_counts_twice() -> None:
@@ -168,8 +200,9 @@ def test_zeroed_filters_count_as_gone_in_a_later_round(projected_run: RunState) 
         testing.prune(method, phase.then, projected_run)
         layers = method.ranked(projected_run)
         left.append(method.population(projected_run, layers))
-    # 66 and 49 percent of 52 are 34.32 and 25.48
-    assert left == [(52, 34), (52, 25)]
+    # 66 and 49 percent of 52 are 34.32 and 25.48. Of the floor(17.68) filters chosen first, one is
+    # the last of its layer, and of the floor(36 - 25.48) chosen next, two.
+    assert left == [(52, 36), (52, 28)]
 
 
 def test_batch_norm_scales_rank_zeroed_filters_too(projected_run: RunState) -> None:
@@ -192,12 +225,69 @@ def test_rules_say_which_layers_are_zeroed(projected_run: RunState) -> None:
     assert method.population(projected_run, layers) == (52, 52)  # all count
 
 
-def test_every_layer_keeps_a_filter(projected_run: RunState) -> None:
-    # 52 less the stem's 4 and one of each of 7 layers: 41 may go
-    plan = l1(**ZEROED).select(projected_run, budget(41 / 52))
-    assert {n: len(u) for n, u in plan.removed.items()} == {
-        "stages.0.0.conv1": 3,
-        "stages.1.0.conv1": 7,
-        "stages.1.1.conv1": 7,
+def chosen(plan: Plan) -> dict[str, int]:
+    """Return how many filters of each layer a plan removes or zeroes."""
+    zeroed = {
+        name.removesuffix(".weight"): int((~mask).flatten(1).all(dim=1).sum())
+        for name, mask in plan.zeroed.items()
+        if mask.ndim > 1
     }
-    assert all(mask.any() for mask in plan.zeroed.values())
+    return {name: len(units) for name, units in plan.removed.items()} | zeroed
+
+
+@pytest.mark.parametrize(
+    ("options", "ratio"),
+    [
+        (ZEROED, 41 / 52),  # 52 less the stem's 4 and one of each of 7 layers: 41 may go
+        (RESNET, 0.92),  # all 48 but the stem's are ranked, 52 - 4.16 chosen
+    ],
+)
+def test_every_layer_keeps_a_filter(
+    projected_run: RunState, options: dict[str, Any], ratio: float
+) -> None:
+    assert chosen(l1(**options).select(projected_run, budget(ratio))) == {
+        "stages.0.0.conv1": 3,
+        "stages.0.0.conv2": 3,
+        "stages.1.0.conv1": 7,
+        "stages.1.0.conv2": 7,
+        "stages.1.0.shortcut.0": 7,
+        "stages.1.1.conv1": 7,
+        "stages.1.1.conv2": 7,
+    }
+
+
+def test_nothing_is_removed_in_place_of_a_layers_last_filter(projected_run: RunState) -> None:
+    # 14 filters are chosen: all 8 of one convolution, all 4 of another, 2 of a third
+    lower(projected_run, "stages.1.0.conv1", list(range(8)))
+    lower(projected_run, "stages.0.0.conv2", list(range(4)))
+    lower(projected_run, "stages.1.1.conv1", [2, 5])
+    with torch.no_grad():
+        projected_run.params["stages.1.0.conv1.weight"][6] *= 2
+        projected_run.params["stages.0.0.conv2.weight"][0] *= 2
+    plan = l1(**RESNET).select(projected_run, budget(0.27))  # 52 - 37.96 is 14.04
+    assert chosen(plan) == {
+        "stages.1.0.conv1": 7,
+        "stages.0.0.conv2": 3,
+        "stages.1.1.conv1": 2,
+    }
+    assert plan.removed["stages.1.0.conv1"].tolist() == [0, 1, 2, 3, 4, 5, 7]
+    kept = plan.zeroed["stages.0.0.conv2.weight"].flatten(1).any(dim=1)
+    assert kept.nonzero()[:, 0].tolist() == [0]
+
+
+def test_a_layers_last_filter_is_ranked_in_later_rounds_too(projected_run: RunState) -> None:
+    lower(projected_run, "stages.1.0.conv1", list(range(8)))
+    testing.prune(l1(**RESNET), budget(0.16), projected_run)  # 8 are chosen, 7 removed
+    assert len(projected_run.kept["stages.1.0.conv1"]) == 1
+    lower(projected_run, "stages.1.1.conv1", [2, 5])
+    plan = l1(**RESNET).select(projected_run, budget(0.2))  # 45 - 41.6: its last and two others
+    assert chosen(plan) == {"stages.1.1.conv1": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "revision"), [({}, 1), (VGG, 1), (MOBILENET, 1), (ZEROED, 1), (RESNET, 2)]
+)
+def test_only_runs_with_targets_in_percent_have_another_revision(
+    options: dict[str, Any], revision: int
+) -> None:
+    assert l1(**options).run_revision() == revision

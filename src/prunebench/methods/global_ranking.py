@@ -5,7 +5,9 @@ for each network. Each rule is an option here, off by default, that an experimen
 
 - VGG-13: `roles: [stem, inside]`, `protected_share: 0.05`.
 - MobileNet-V1: the same and `count: channels`.
-- ResNet-34: `zeroed: [last, shortcut]`, `targets: percent`.
+- ResNet-34: `zeroed: [last, shortcut]`, `targets: percent`. Every filter is ranked; a layer that
+  would lose all of them keeps its best one, and nothing is removed in its place, so a round can
+  remove fewer filters than it chooses.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ class RankingOptions(MethodOptions):
     )
     targets: Literal["exact", "percent"] = Field(
         "exact",
-        description="Rounding of a round's target. exact: remove floor(ratio x present units); "
-        "percent: round the remaining percentage down in each round and keep that percentage of "
-        "the first number of units (OrthoReg's ResNet-34).",
+        description="Target of a round. exact: remove floor(ratio x present units), and the next "
+        "unit of the ranking in place of a layer's most important one; percent (OrthoReg's "
+        "ResNet-34): round the remaining percentage p down in each round, choose the lowest "
+        "floor(present units - p percent of the first number of units), and keep the most "
+        "important unit of a layer that would lose all.",
     )
     protected_share: Ratio | None = Field(
         None,
@@ -95,15 +99,27 @@ def percent_after(ratios: Sequence[float]) -> int:
     return percent
 
 
-def free_units(scores: Tensor, gone: Tensor, protected: int) -> Tensor:
-    """Return the units of a layer that may be removed, int64, ascending.
+def removed_to_percent(first: int, present: int, percent: int) -> int:
+    """Return how many of `present` units to remove if `percent` of the `first` ones are kept.
+
+    The number removed is rounded down, not the number kept.
+
+    >>> removed_to_percent(512, 512, 66), removed_to_percent(8512, 8512, 66)
+    (174, 2894)
+    """
+    return present + -percent * first // 100
+
+
+def free_units(scores: Tensor, gone: Tensor, protected: int | None) -> Tensor:
+    """Return the units of a layer that are ranked, int64, ascending.
 
     Parameters
     ----------
     scores, gone
         (units,) each; units in `gone` are still present but zero.
     protected
-        Number of units kept, those of the highest indices; 0: the most important unit is kept.
+        Number of units kept, those of the highest indices; 0: the most important unit is kept;
+        None: no unit, all are ranked.
 
     >>> free_units(torch.tensor([3.0, 5.0, 1.0]), torch.tensor([False, False, True]), 0)
     tensor([0])
@@ -111,7 +127,7 @@ def free_units(scores: Tensor, gone: Tensor, protected: int) -> Tensor:
     free = ~gone
     if protected:
         free[max(0, len(free) - protected) :] = False
-    elif free.any():
+    elif protected is not None and free.any():
         free[torch.argsort(scores.masked_fill(gone, -torch.inf), stable=True)[-1]] = False
     return free.nonzero()[:, 0]
 
@@ -141,6 +157,10 @@ class Ranked:
 
 class GlobalRanking(Method[O]):
     """A method that ranks globally for ratio_kind units_global."""
+
+    def run_revision(self) -> int:
+        """Return one more than `revision` for targets "percent", whose counts have changed."""
+        return self.revision + (self.options.targets == "percent")
 
     def check(self, budget: Budget) -> None:
         """Raise ValueError if options and the kind of ratio do not go together."""
@@ -195,7 +215,7 @@ class GlobalRanking(Method[O]):
         first, present = self.population(run, layers)
         ratios = budget.round_ratios or (budget.ratio,)
         if self.options.targets == "percent":
-            return present - percent_after(ratios) * first // 100
+            return removed_to_percent(first, present, percent_after(ratios))
         return present - left_after(first, ratios)
 
     def population(self, run: Run, layers: Mapping[str, Ranked]) -> tuple[int, int]:
@@ -235,11 +255,16 @@ class GlobalRanking(Method[O]):
     def lowest_of_all(
         self, run: Run, layers: Mapping[str, Ranked], scores: Mapping[str, Tensor], goal: int
     ) -> dict[str, Tensor]:
-        """Return the lowest units of each layer, int64: as few as weigh at least `goal`."""
+        """Return the lowest units of each layer, int64: as few as weigh at least `goal`.
+
+        With targets "percent", they can be fewer: a layer's most important unit is ranked too, but
+        stays.
+        """
         share = self.options.protected_share
+        unprotected = None if self.options.targets == "percent" else 0
         owners, units, keys, weights = [], [], [], []
         for number, (name, layer) in enumerate(layers.items()):
-            kept = 0 if share is None else protected_count(layer.first_width, share)
+            kept = unprotected if share is None else protected_count(layer.first_width, share)
             own = scores[name].detach().double().cpu()
             free = free_units(own, layer.gone.cpu(), kept)
             owners.append(torch.full_like(free, number))
@@ -259,7 +284,17 @@ class GlobalRanking(Method[O]):
             )
         chosen = order[: int((reached < goal).sum()) + 1] if goal > 0 else order[:0]
         owner, unit = torch.cat(owners)[chosen], torch.cat(units)[chosen]
-        return {name: unit[owner == i].sort().values for i, name in enumerate(layers)}
+        found = {name: unit[owner == i] for i, name in enumerate(layers)}
+        # In the order of the ranking, the best of a layer is its last.
+        return {
+            name: (own[:-1] if len(own) == remaining(layers[name]) else own).sort().values
+            for name, own in found.items()
+        }
+
+
+def remaining(layer: Ranked) -> int:
+    """Return how many units of a layer are not zero yet."""
+    return int((~layer.gone).sum())
 
 
 def zero_filters(run: Run, layer: ChannelGroup) -> Tensor:

@@ -111,7 +111,7 @@ class _Grid:
             ratios, kind = self._ratios(method, setting)
             options = self._options(method, setting, architecture)
             self._check_widths(method, options, kind)
-            start = found(options).starts_from()
+            chosen = found(options)
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -124,8 +124,8 @@ class _Grid:
                         ratio_kind=kind,
                         seed=seed,
                         threads=self.experiment.threads,
-                        revision=found.revision,
-                        start=start,
+                        revision=chosen.run_revision(),
+                        start=chosen.starts_from(),
                         options=options.model_dump(mode="json"),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
                         recipe_names={role: name for role, (name, _) in recipes.items()},
@@ -141,7 +141,7 @@ class _Grid:
                     if options.widths_from is not None:
                         run = run.model_copy(update={"widths_from": _widths_path(run)})
                     with place(self.where, f"methods.{method}"):
-                        found(options).phases(run.recipes, run.budget)
+                        chosen.phases(run.recipes, run.budget)
                     yield run
 
     def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:
