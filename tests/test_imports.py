@@ -21,7 +21,7 @@ BELOW = {  # what a folder may import beside itself; "network" is the file netwo
     "data": {"core", "experiments"},
     "models": {"core", "experiments"},
     "channels": {"core", "experiments"},
-    "network": {"core", "experiments", "models", "channels"},
+    "network": {"core", "experiments", "data", "models", "channels"},
     # A criterion and a method see groups and tensors, no network and no data set.
     "criteria": {"core", "experiments", "channels"},
     "methods": {"core", "experiments", "channels", "criteria"},

@@ -217,3 +217,77 @@ def test_units_of_grouped_convolutions_are_rebuilt_as_they_left(
     again = load_network(tmp_path).get_submodule("grouped")
     assert again.weight.shape == (4, 2, 3, 3)
     assert again.groups == 4
+
+
+MEAN, STD = (0.25,), (0.5,)
+
+
+@pytest.fixture
+def described_folder(pruned_folder: Path) -> Path:
+    """A pruned network whose structure.json says normalization, resize and classes."""
+    normalization = {"mean": MEAN, "std": STD}
+    rewrite(
+        pruned_folder / "structure.json",
+        normalization=normalization,
+        resize=9,
+        classes=list("abcdefghij"),
+    )
+    return pruned_folder
+
+
+def test_a_loaded_network_is_in_evaluation_mode(pruned_folder: Path) -> None:
+    assert not any(module.training for module in load_network(pruned_folder).modules())
+
+
+def test_a_folder_may_be_a_string(pruned_folder: Path) -> None:
+    assert load_network(str(pruned_folder)).get_submodule(GROUP).out_channels == 5
+    assert read_structure(str(pruned_folder)).architecture == "resnet20"
+    assert load_masks(str(pruned_folder)) == {}
+
+
+def test_a_loaded_network_brings_its_preprocessing_and_classes(described_folder: Path) -> None:
+    model, structure = load_network(described_folder), read_structure(described_folder)
+    assert model.classes == tuple("abcdefghij")
+    pixels = torch.full((1, 8, 8), 51, dtype=torch.uint8)  # 51 / 255 = 0.2
+    found = model.preprocess(pixels)
+    torch.testing.assert_close(found, torch.full((1, 1, 8, 8), (0.2 - 0.25) / 0.5))
+    assert model(found).shape == (1, 10)
+    assert model.state_dict().keys() == build_pruned(structure).state_dict().keys()
+
+
+def test_a_structure_of_an_earlier_version_has_no_preprocessing(pruned_folder: Path) -> None:
+    content = json.loads((pruned_folder / "structure.json").read_text())
+    for key in ("normalization", "resize", "classes"):
+        content.pop(key)
+    (pruned_folder / "structure.json").write_text(json.dumps(content))
+    model = load_network(pruned_folder)
+    assert (model.preprocess, model.classes) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ["a"]}, "1 classes, num_classes 10"),
+        (
+            {"normalization": {"mean": [0, 0], "std": [1]}},
+            "normalization has 2 means and 1 deviations, in_channels 1",
+        ),
+    ],
+)
+def test_classes_and_normalization_must_fit(
+    pruned_folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    rewrite(pruned_folder / "structure.json", **changes)
+    with pytest.raises(ResultError, match=message):
+        load_network(pruned_folder)
+
+
+def test_an_exported_file_says_normalization_and_classes(
+    tmp_path: Path, described_folder: Path
+) -> None:
+    export_torch(described_folder, tmp_path / "network.pt2")
+    more = {"structure.json": ""}
+    torch.export.load(tmp_path / "network.pt2", extra_files=more)
+    content = json.loads(more["structure.json"])
+    assert content["normalization"] == {"mean": [0.25], "std": [0.5]}
+    assert content["classes"] == list("abcdefghij")

@@ -1,14 +1,15 @@
 """A pruned network on disk: the architecture's name, its structure and its weights.
 
 `structure.json` says which units of each channel group were kept, in numbers of the original
-network; `model.safetensors` holds the smaller network's parameters and buffers;
-`masks.safetensors` what is zero but still there (True is kept; no entries: nothing is).
+network, how the input is preprocessed, and which classes the outputs stand for.
+`model.safetensors` holds the smaller network's parameters and buffers, `masks.safetensors` the
+masks of entries that are zero but not removed (True is kept; no entries: no zeros).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,9 @@ from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ModelError, PrunebenchError, ResultError
 from prunebench.core.files import read_json, replacing, write_json
-from prunebench.experiments.settings import Settings
+from prunebench.data.normalization import Normalization
+from prunebench.data.preprocessing import Preprocessing
+from prunebench.experiments.settings import Positive, Settings
 from prunebench.models.registry import build
 
 MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
@@ -55,14 +58,27 @@ class LayerStructure(Settings):
     block: int | None = None
 
 
+class NormalizationStructure(Settings):
+    """The normalization of the input: (pixel / 255 - mean) / std, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+
 class Structure(Settings):
-    """What `structure.json` holds: everything about a network but its weights."""
+    """What `structure.json` holds: everything about a network but its weights.
+
+    Files of earlier versions have no `normalization`, `resize` and `classes`.
+    """
 
     architecture: str
     dataset: str
     num_classes: Count
     in_channels: Count
     image: tuple[Count, Count, Count]  # channels, height, width
+    normalization: NormalizationStructure | None = None
+    resize: Count | None = None  # shorter side before the center crop; None: no resize
+    classes: tuple[str, ...] | None = None  # names by output; None: unknown
     grouped: Grouping = "auto"  # what units of grouped convolutions are
     groups: dict[str, GroupStructure]
     layers: dict[str, LayerStructure]  # by path of the convolution, in network order
@@ -71,12 +87,28 @@ class Structure(Settings):
     def _image_fits(self) -> Structure:
         if self.image[0] != self.in_channels:
             raise ValueError(f"image has {self.image[0]} channels, in_channels {self.in_channels}")
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{len(self.classes)} classes, num_classes {self.num_classes}")
+        own = self.normalization
+        if own is not None and not len(own.mean) == len(own.std) == self.in_channels:
+            raise ValueError(
+                f"normalization has {len(own.mean)} means and {len(own.std)} deviations, "
+                f"in_channels {self.in_channels}"
+            )
         return self
 
     @property
     def widths(self) -> dict[str, int]:
         """Return the number of kept units per group."""
         return {name: len(group.kept) for name, group in self.groups.items()}
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """Return the preprocessing of the input; None if the file does not say it."""
+        if self.normalization is None:
+            return None
+        own = self.normalization
+        return Preprocessing(image=self.image, mean=own.mean, std=own.std, resize=self.resize)
 
     @property
     def is_smaller(self) -> bool:
@@ -94,6 +126,9 @@ def structure_of(
     sizes: Mapping[str, int],
     kept: Mapping[str, Tensor],
     grouped: Grouping = "auto",
+    normalization: Normalization | None = None,
+    resize: int | None = None,
+    classes: Sequence[str] = (),
 ) -> Structure:
     """Describe `model`, which is `architecture` after the removal of all but `kept`.
 
@@ -111,6 +146,11 @@ def structure_of(
         num_classes=num_classes,
         in_channels=image[0],
         image=image,
+        normalization=None
+        if normalization is None
+        else NormalizationStructure(mean=normalization.mean, std=normalization.std),
+        resize=resize,
+        classes=tuple(classes) or None,
         grouped=grouped,
         groups={
             name: GroupStructure(units=sizes[name], kept=tuple(sorted(units[name])))
@@ -150,12 +190,17 @@ def save_network(
     return file_hash(folder / MODEL_FILE)
 
 
-def load_network(folder: Path) -> nn.Module:
-    """Rebuild the network in `folder` with its weights, on the CPU, in training mode.
+def load_network(folder: Path | str) -> nn.Module:
+    """Rebuild the network in `folder` with its weights, on the CPU, in evaluation mode.
+
+    The network has two plain attributes: `preprocess` turns an image into its input as in training
+    (`data.preprocessing.Preprocessing`), and `classes` names its outputs. A run of an earlier
+    version, which says neither, has None.
 
     Raises ResultError or ModelError, naming file, key, value and what was expected, where a file
     is missing or damaged or two of them do not belong together.
     """
+    folder = Path(folder)
     structure = read_structure(folder)
     try:
         model = build_pruned(structure)
@@ -174,12 +219,13 @@ def load_network(folder: Path) -> nn.Module:
                 f"expected {tuple(expected[name].shape)}"
             )
     model.load_state_dict(state)
-    return model
+    vars(model).update(preprocess=structure.preprocessing, classes=structure.classes)
+    return model.eval()
 
 
-def load_masks(folder: Path) -> dict[str, Tensor]:
+def load_masks(folder: Path | str) -> dict[str, Tensor]:
     """Read what is zero but still there, by parameter name; no file means nothing is."""
-    path = folder / MASKS_FILE
+    path = Path(folder) / MASKS_FILE
     masks = _load_tensors(path) if path.exists() else {}
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
@@ -187,9 +233,9 @@ def load_masks(folder: Path) -> dict[str, Tensor]:
     return masks
 
 
-def read_structure(folder: Path) -> Structure:
+def read_structure(folder: Path | str) -> Structure:
     """Read and check `structure.json`."""
-    path = folder / STRUCTURE_FILE
+    path = Path(folder) / STRUCTURE_FILE
     content = read_json(path)
     try:
         return Structure.model_validate(content)
@@ -241,15 +287,20 @@ def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
         return build(architecture, num_classes=num_classes, in_channels=in_channels)
 
 
-def export_torch(folder: Path, path: Path) -> None:
-    """Write the network in `folder` as a `torch.export` program (.pt2) for any batch size."""
-    model = load_network(folder).eval()
+def export_torch(folder: Path | str, path: Path) -> None:
+    """Write the network in `folder` as a `torch.export` program (.pt2) for any batch size.
+
+    The file holds `structure.json` as an extra file, which says how the input is normalized and
+    which classes the outputs stand for.
+    """
+    model, structure = load_network(folder), read_structure(folder)
     # Two images: torch.export takes a batch of one for a constant.
-    example = torch.zeros(2, *read_structure(folder).image)
+    example = torch.zeros(2, *structure.image)
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
     with replacing(path) as temporary:
-        torch.export.save(program, temporary)
+        more = {STRUCTURE_FILE: structure.model_dump_json()}
+        torch.export.save(program, temporary, extra_files=more)
 
 
 def file_hash(path: Path) -> str:

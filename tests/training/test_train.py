@@ -14,6 +14,7 @@ import torch
 
 from prunebench.core.errors import ResultError, TrainingError
 from prunebench.core.files import read_json
+from prunebench.data.augment import normalize
 from prunebench.data.dataset import Dataset
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.results import TrainingResult
@@ -103,6 +104,9 @@ def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Data
     model = load_network(results / spec.path)
     found = evaluate(model, test.images, test.labels, mean=info.mean, std=info.std)
     assert found.percent == training.top1
+    assert model.classes == info.classes
+    pixels = test.images[:4]
+    torch.testing.assert_close(model.preprocess(pixels), normalize(pixels, info.mean, info.std))
     # streams of 4 + 4 + 8 stay; half of 3 x 4, 3 x 8, 3 x 16 inside of blocks leave
     assert sum(read_structure(results / spec.path).widths.values()) == 16 + 6 + 12 + 24
 

@@ -48,7 +48,18 @@ ORIGINALS = {
         "test": (10_000, "d3cd5d87a1b9317a0982c8ef5535fe3b86da8da90b13ce5e9b23ea06400dd5eb"),
     },
 }
-CLASSES = {"cifar10": 10, "cifar100": 100}
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+CLASSES = {"cifar10": CIFAR10_CLASSES.split(), "cifar100": CIFAR100_CLASSES.split()}  # by label
 TORCHVISION_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label"}  # of the Parquet files
 
@@ -169,10 +180,10 @@ def decode(place: Path, files: Files, name: str, split: str) -> Split:
     from PIL import Image
 
     classes = sorted({path.split("/")[1] for path in files})
-    if len(classes) != CLASSES[name]:
+    if len(classes) != len(CLASSES[name]):
         raise DataError(
             f"{place}: {split} has {len(classes)} class folders with images, "
-            f"expected {CLASSES[name]}"
+            f"expected {len(CLASSES[name])}"
         )
     number = {folder: label for label, folder in enumerate(classes)}
     images = np.empty((len(files), SIDE, SIDE, 3), dtype=np.uint8)
@@ -279,7 +290,8 @@ def _info(name: str, title: str, own: normalization.Normalization, kind: str) ->
     return DatasetInfo(
         name=name,
         title=title,
-        num_classes=CLASSES[name],
+        num_classes=len(CLASSES[name]),
+        classes=tuple(CLASSES[name]),
         shape=(3, SIDE, SIDE),
         mean=own.mean,
         std=own.std,

@@ -149,6 +149,7 @@ def _file_split(
     device: torch.device | str,
     workers: int,
 ) -> FileSplit:
+    assert info.resize is not None  # `parse_metadata` has checked it
     root = Path(metadata["folder"])
     if not root.is_dir():
         raise DataError(f"{path}: its folder {root} is missing; run `prunebench data` again")
@@ -158,20 +159,23 @@ def _file_split(
         tensors[f"{split}_bytes"],
         tensors[f"{split}_labels"].to(device),
         info.shape,
-        metadata["resize"],
+        info.resize,
         workers,
     )
 
 
 def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
     """Return a description with the fields that the source itself provides."""
-    if not info.in_files:
-        return info
     changes: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in metadata["described"].items()
+        for key, value in metadata.get("described", {}).items()
     }
-    return replace(info, num_classes=len(metadata["classes"]), **changes)
+    if "classes" in metadata:
+        classes = tuple(metadata["classes"])
+        changes |= {"classes": classes, "num_classes": len(classes)}
+    if "resize" in metadata:
+        changes["resize"] = metadata["resize"]
+    return replace(info, **changes)
 
 
 def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:

@@ -50,4 +50,5 @@ DIGITS = DatasetInfo(
     split="360 of 1797 images are held out for testing, stratified, seed 0",
     read=read,
     mirrors=False,
+    classes=tuple("0123456789"),
 )

@@ -104,10 +104,22 @@ def read_idx(path: Path, sha256: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * n_dims).reshape(shape)
 
 
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 FASHION_MNIST = DatasetInfo(
     name="fashion_mnist",
     title="Fashion-MNIST",
-    num_classes=10,
+    num_classes=len(CLASSES),
     shape=(1, 28, 28),
     mean=normalization.FASHION_MNIST.mean,
     std=normalization.FASHION_MNIST.std,
@@ -115,4 +127,5 @@ FASHION_MNIST = DatasetInfo(
     source="Zalando's four idx files",
     split="the official 10 000 test images",
     read=read,
+    classes=CLASSES,
 )

@@ -25,6 +25,7 @@ class RawSplits:
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+    classes: tuple[str, ...] = ()  # names by label, if only the source knows them
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
@@ -40,8 +41,8 @@ class RawSplits:
         }
 
     def metadata(self) -> dict[str, Any]:
-        """Return the stored metadata beside the arrays: none."""
-        return {}
+        """Return the stored metadata beside the arrays."""
+        return {"classes": list(self.classes)} if self.classes else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,10 @@ class DatasetInfo:
         Whether images are read from their files during training.
     mirrors
         Whether a mirrored image (left to right) still belongs to its class.
+    classes
+        Names of the classes by label; empty until a source that defines them is read.
+    resize
+        Shorter side in pixels before the center crop of evaluation; None: images are not resized.
     """
 
     name: str
@@ -81,6 +86,8 @@ class DatasetInfo:
     read: Callable[[Path], RawSplits | FileSplits] = field(repr=False, compare=False)
     in_files: bool = False
     mirrors: bool = True
+    classes: tuple[str, ...] = ()
+    resize: int | None = None
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images do not support."""

@@ -27,6 +27,7 @@ SIDE = 8
 LARGE_PREFIX = "synthetic_"
 LARGEST_SIDE = 512  # pixels
 PERIODS = (8, 8, 4, 4)  # pixels, by class; odd classes are vertical
+CLASSES = ("horizontal_8", "vertical_8", "horizontal_4", "vertical_4")  # direction and period
 AMPLITUDE, NOISE = 80.0, 30.0  # of 0 to 255
 
 
@@ -75,6 +76,7 @@ SYNTHETIC = DatasetInfo(
     source="generated from seed 0",
     split="200 images generated after the training images",
     read=read,
+    classes=CLASSES,
 )
 
 

@@ -26,8 +26,8 @@ def read(data_dir: Path) -> RawSplits:
     root = data_dir / FOLDER
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; unpack {FOLDER}.zip of CS231n there")
-    classes = read_lines(root / "wnids.txt")
-    number = {name: label for label, name in enumerate(sorted(classes))}
+    classes = sorted(read_lines(root / "wnids.txt"))
+    number = {name: label for label, name in enumerate(classes)}
     train: list[tuple[Path, int]] = []
     for name, label in number.items():
         folder = root / "train" / name / "images"
@@ -41,6 +41,7 @@ def read(data_dir: Path) -> RawSplits:
         train_labels=np.array([label for _, label in train], dtype=np.int64),
         test_images=decode([path for path, _ in test]),
         test_labels=np.array([label for _, label in test], dtype=np.int64),
+        classes=tuple(classes),
     )
 
 

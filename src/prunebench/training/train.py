@@ -302,6 +302,9 @@ class _Job:
             sizes=run.sizes,
             kept=run.kept,
             grouped=run.grouped,
+            normalization=normalization(run.recipe.normalize, info),
+            resize=info.resize,
+            classes=info.classes,
         )
         weights = save_network(self.folder, run.model, structure, run.masks)
         run.records.write(self.folder)
