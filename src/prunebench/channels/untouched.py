@@ -26,6 +26,7 @@ from prunebench.channels.trace.operation import tensors_in
 
 Restore = Callable[[], object]
 # Objects of these types hold no state, or none of the network's own.
+NOTHING: dict[Any, Any] = {}
 STATELESS = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, Enum)
 ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None), torch.dtype, torch.device})
 
@@ -149,18 +150,21 @@ def snapshot(model: nn.Module) -> tuple[list[Restore], list[nn.Parameter]]:
         if type(item) in ATOMS or id(item) in seen:
             continue
         seen[id(item)] = item
+        if isinstance(item, tuple):
+            pending += item
+            continue
         if isinstance(item, dict):
             dicts.append((item, dict(item)))
             pending += item.values()
+        elif isinstance(item, nn.Module):
+            pass  # its attributes are all its state
         elif isinstance(item, Tensor):
-            if isinstance(item, nn.Parameter):
+            if type(item) is nn.Parameter or isinstance(item, nn.Parameter):
                 parameters.append(item)
             elif not nn.parameter.is_lazy(item):
                 restores.append(restore_tensor(item))
-        elif isinstance(item, list | deque | set):
+        elif isinstance(item, (list, deque, set)):
             restores.append(restore_items(item))
-            pending += item
-        elif isinstance(item, tuple | frozenset):
             pending += item
         elif isinstance(item, np.ndarray):
             restores.append(restore_array(item))
@@ -178,9 +182,12 @@ def snapshot(model: nn.Module) -> tuple[list[Restore], list[nn.Parameter]]:
         if attributes and type(attributes) is dict:
             dicts.append((attributes, dict(attributes)))
             for name, value in attributes.items():
+                if type(value) in ATOMS:
+                    continue
                 if name.endswith("_hooks") and isinstance(value, dict):
-                    dicts.append((value, dict(value)))  # a hook may collect results for others
-                elif type(value) not in ATOMS:
+                    # A hook itself may collect results for others.
+                    dicts.append((value, dict(value) if value else NOTHING))
+                else:
                     pending.append(value)
     return restores, [p for p in parameters if not nn.parameter.is_lazy(p)]
 
