@@ -36,7 +36,7 @@ def resolve(
     from prunebench.experiments.config import merged_config, read_config
     from prunebench.experiments.resolved import resolution_keys, resolved_file, write_resolved
     from prunebench.planning import grid
-    from prunebench.planning.moved_recipes import changes
+    from prunebench.planning.adapted_recipes import changes
 
     if config == "-":
         folder = config_dir or CONFIG.parent

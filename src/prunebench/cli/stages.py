@@ -68,7 +68,7 @@ def base(
     from prunebench.data.registry import dataset_info
     from prunebench.experiments.spec import BaseSpec
     from prunebench.models.registry import split_width
-    from prunebench.planning.moved_recipes import recipe_on
+    from prunebench.planning.adapted_recipes import recipe_on
     from prunebench.training.progress import make_progress
     from prunebench.training.train import train_base
 

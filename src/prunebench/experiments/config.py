@@ -316,7 +316,7 @@ def published_text(config_dir: Path, name: str) -> str:
 def read_recipe(config_dir: Path, name: str) -> Recipe:
     """Read a recipe by name; the name may end in an override, as in `digits_base_x0_1`.
 
-    The data set in such a name is ignored here: `planning.moved_recipes` adapts the recipe to it.
+    The data set in such a name is ignored here: `planning.adapted_recipes` adapts the recipe to it.
     """
     stem, override = split_override(config_dir / "recipes", name)
     path = named_file(config_dir, "recipe", stem)

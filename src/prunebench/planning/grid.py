@@ -25,6 +25,7 @@ from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec,
 from prunebench.experiments.validation import validate
 from prunebench.methods.base import MethodOptions
 from prunebench.methods.registry import method_class
+from prunebench.planning.adapted_recipes import adapted_recipe
 from prunebench.planning.checks import (
     BASE_ROLE,
     check_bases,
@@ -33,7 +34,6 @@ from prunebench.planning.checks import (
     fail,
     place,
 )
-from prunebench.planning.moved_recipes import moved_recipe
 
 
 def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
@@ -185,7 +185,7 @@ class _Grid:
             self.recipes[name, dataset] = (
                 (full, read_recipe(self.config_dir, full))
                 if dataset in self.own_datasets
-                else moved_recipe(self.config_dir, name, dataset, scale)
+                else adapted_recipe(self.config_dir, name, dataset, scale)
             )
         full, recipe = self.recipes[name, dataset]
         file = self.config_dir / "recipes" / f"{name}.yaml"

@@ -8,7 +8,7 @@ import pytest
 
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.recipe import Augment, Recipe, ResizedCrop
-from prunebench.planning.moved_recipes import moved
+from prunebench.planning.adapted_recipes import adapted
 
 CROPPED = {"resized_crop": {}, "flip": True}
 
@@ -36,7 +36,7 @@ def recipe(**keys: Any) -> Recipe:
 def test_an_augmentation_that_does_not_apply_is_replaced(
     dataset: str, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    found = moved(recipe(augment=before), dataset_info(dataset))
+    found = adapted(recipe(augment=before), dataset_info(dataset))
     assert found.augment == Augment.model_validate(after)
 
 
@@ -44,15 +44,15 @@ def test_an_augmentation_that_does_not_apply_is_replaced(
     ("dataset", "after"), [("cifar100", "greg_cifar10"), ("digits", "dataset")]
 )
 def test_a_normalization_for_the_same_number_of_channels_stays(dataset: str, after: str) -> None:
-    assert moved(recipe(normalize="greg_cifar10"), dataset_info(dataset)).normalize == after
+    assert adapted(recipe(normalize="greg_cifar10"), dataset_info(dataset)).normalize == after
 
 
 def test_an_unknown_normalization_stays_so_that_its_check_reports_it() -> None:
-    assert moved(recipe(normalize="greg"), dataset_info("digits")).normalize == "greg"
+    assert adapted(recipe(normalize="greg"), dataset_info("digits")).normalize == "greg"
 
 
 def test_weights_and_accuracy_of_other_images_are_dropped() -> None:
-    found = moved(
+    found = adapted(
         recipe(epochs=90, weights="a.pt", weights_sha256="0" * 64, expected_top1=76.1),
         dataset_info("cifar10"),
     )
@@ -60,12 +60,12 @@ def test_weights_and_accuracy_of_other_images_are_dropped() -> None:
 
 
 def test_frozen_statistics_are_updated_instead() -> None:
-    found = moved(recipe(norm_statistics="frozen"), dataset_info("synthetic"))
+    found = adapted(recipe(norm_statistics="frozen"), dataset_info("synthetic"))
     assert found == recipe()
 
 
 def test_a_recipe_that_applies_is_unchanged() -> None:
     fitting = recipe(epochs=2, augment=Augment(crop_padding=4, flip=True, cutout=8))
-    assert moved(fitting, dataset_info("cifar100")) == fitting
+    assert adapted(fitting, dataset_info("cifar100")) == fitting
     files = recipe(augment=Augment(resized_crop=ResizedCrop()))
-    assert moved(files, dataset_info("imagenet")) == files
+    assert adapted(files, dataset_info("imagenet")) == files

@@ -31,7 +31,7 @@ from prunebench.experiments.spec import RunSpec
 PADDING_SHARE = 8  # of the side, rounded down: CIFAR pads 4 of 32 pixels
 
 
-def moved(recipe: Recipe, info: DatasetInfo) -> Recipe:
+def adapted(recipe: Recipe, info: DatasetInfo) -> Recipe:
     """Return a recipe adapted to a data set that it was not made for."""
     changed: dict[str, Any] = {
         "weights": None,
@@ -73,14 +73,14 @@ def recipe_on(config_dir: Path, name: str, dataset: str) -> Recipe:
         return recipe
     if made_for != dataset:
         raise ConfigError(f"the recipe {name!r} is for {made_for}, not for {dataset}")
-    return moved(recipe, dataset_info(dataset))
+    return adapted(recipe, dataset_info(dataset))
 
 
-def moved_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tuple[str, Recipe]:
+def adapted_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tuple[str, Recipe]:
     """Return the name and content of a recipe adapted to a data set, as `recipe_on` reads it."""
     name = stem + Override(epochs_scale=scale).suffix
     recipe = read_recipe(config_dir, name)
-    there = moved(recipe, dataset_info(dataset))
+    there = adapted(recipe, dataset_info(dataset))
     if there == recipe:
         return name, recipe
     return stem + Override(dataset=dataset, epochs_scale=scale).suffix, there
