@@ -282,6 +282,14 @@ def test_classes_and_normalization_must_fit(
         load_network(pruned_folder)
 
 
+def test_an_export_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, pruned_folder: Path
+) -> None:
+    (tmp_path / "n.pt2").mkdir()
+    with pytest.raises(ResultError, match=r"n\.pt2: cannot be written \(Is a directory\)$"):
+        network.export(pruned_folder, tmp_path / "n.pt2")
+
+
 def test_an_exported_file_says_normalization_and_classes(
     tmp_path: Path, described_folder: Path
 ) -> None:

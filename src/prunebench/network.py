@@ -9,7 +9,7 @@ masks of entries that are zero but not removed (True is kept; no entries: no zer
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
-from prunebench.core.errors import ModelError, PrunebenchError, ResultError
+from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError
 from prunebench.core.files import read_json, replacing, write_json
 from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
@@ -287,6 +287,17 @@ def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
         return build(architecture, num_classes=num_classes, in_channels=in_channels)
 
 
+def export(folder: Path | str, path: Path) -> None:
+    """Write the network in `folder` in the format that the suffix of `path` names.
+
+    Raises ConfigError for a suffix without a format.
+    """
+    if path.suffix not in EXPORTS:
+        onnx = "; ONNX is not supported yet" if path.suffix == ".onnx" else ""
+        raise ConfigError(f"{path}: the file must end in {' or '.join(EXPORTS)}{onnx}")
+    EXPORTS[path.suffix](folder, path)
+
+
 def export_torch(folder: Path | str, path: Path) -> None:
     """Write the network in `folder` as a `torch.export` program (.pt2) for any batch size.
 
@@ -301,6 +312,9 @@ def export_torch(folder: Path | str, path: Path) -> None:
     with replacing(path) as temporary:
         more = {STRUCTURE_FILE: structure.model_dump_json()}
         torch.export.save(program, temporary, extra_files=more)
+
+
+EXPORTS: dict[str, Callable[[Path | str, Path], None]] = {".pt2": export_torch}
 
 
 def file_hash(path: Path) -> str:

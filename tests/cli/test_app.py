@@ -102,6 +102,17 @@ def test_a_usage_error_is_one_line(call: Any, arguments: str, words: str) -> Non
         ("list methods l1", "list methods takes no further argument, got 'l1'"),
         ("resolve --config none.yaml", "none.yaml: cannot be read (No such file or directory)"),
         ("export none --out x.pt2", "none/structure.json: no such file"),
+        ("export none --out x.onnx", "x.onnx: the file must end in .pt2; ONNX is not supported"),
+        ("export none --out x.pth", "x.pth: the file must end in .pt2\n"),
+        ("export none --out x", "x: the file must end in .pt2\n"),
+        (
+            "published --out config/config.yaml/x.csv",
+            "config/config.yaml: cannot be created (File exists)",
+        ),
+        (
+            "data --dataset synthetic --results config/config.yaml",
+            "config/config.yaml/data: cannot",
+        ),
         ("groups resnet21", "unknown network 'resnet21'; did you mean resnet32 or resnet20"),
         ("groups resnet20 --image 32", "--image: '32' is not of the form CxHxW"),
         ("groups resnet20 --grouped half", "--grouped: unknown value 'half' (allowed: auto, local"),

@@ -7,6 +7,7 @@ import pytest
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import (
+    read_csv,
     read_json,
     remove_leftovers,
     replacing,
@@ -42,6 +43,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_half(path)
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
     assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResultError, match=r"file: cannot be created \(File exists\)"):
+        write_text(tmp_path / "file" / "x.txt", "")
+    with pytest.raises(ResultError, match=r"folder: cannot be written \(Is a directory\)"):
+        write_text(tmp_path / "folder", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=rf"{tmp_path}: cannot be read \(Is a directory\)"):
+        read_json(tmp_path)
+    with pytest.raises(ResultError, match=rf"{tmp_path}: cannot be read \(Is a directory\)"):
+        read_csv(tmp_path, [])
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:

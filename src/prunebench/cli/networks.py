@@ -74,10 +74,12 @@ def verify(
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    out: Annotated[Path, typer.Option(help="Path of the .pt2 file to write.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write; its suffix is the format: .pt2 for torch.export.")
+    ],
 ) -> None:
     """Export a pruned network as a torch.export program (.pt2)."""
-    from prunebench.network import export_torch
+    from prunebench import network
 
-    export_torch(run, out)
+    network.export(run, out)
     typer.echo(str(out))

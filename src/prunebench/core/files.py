@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,29 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success flush it to disk and rename it to `path`.
 
     The temporary file keeps the suffix of `path`, for writers that look at it. It carries the
-    process id, so that two writers never share one.
+    process id, so that two writers never share one. ResultError if the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        temporary.touch()  # some writers raise errors of their own if they cannot create a file
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; ResultError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultError(f"{folder}: cannot be created ({error.strerror})") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -74,6 +86,8 @@ def read_csv(path: Path, names: Iterable[str]) -> list[dict[str, str]]:
             rows, found = list(reader), reader.fieldnames or ()
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: not UTF-8 text ({error})") from None
     for name in names:
@@ -93,5 +107,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
     except json.JSONDecodeError as error:
         raise ResultError(f"{path}: not valid JSON ({error})") from None

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError, TrainingError
-from prunebench.core.files import remove_leftovers
+from prunebench.core.files import make_folder, remove_leftovers
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.data.random_state import seeded
@@ -106,7 +106,7 @@ def only_writer(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
     The operating system releases the lock of a dead process. So the next process continues a dead
     one's work at once, and waits for a living one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / ".lock")
     waited = False
     try:
