@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunebench import testing
-from prunebench.criteria.weights import FPGM, L1, L2, median_scores
+from prunebench.criteria.weights import FPGM, L1, L2, median_count, median_scores
 from prunebench.experiments.phases import Budget
 from prunebench.methods.one_shot import one_shot
 from prunebench.training.run import RunState
@@ -37,6 +37,25 @@ def test_filters_pruned_by_norm_come_first_and_have_no_part_in_distances() -> No
 
 def test_filters_pruned_by_norm_are_ordered_by_norm() -> None:
     assert median_scores(FILTERS, 0.25).argsort().tolist()[:3] == [0, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("n", "ratio", "norm_rate", "by_norm", "by_distance"),
+    [
+        (20, 0.2, 0.9, 1, 2),  # 20 (1 - 0.9) is 1.9999999999999996, 20 * 0.1 is 2
+        (10, 0.4, 0.7, 3, 1),  # 10 (1 - 0.7) is 3.0000000000000004
+        (20, 0.4, 0.7, 6, 2),
+        (30, 0.3, 0.8, 5, 3),  # 30 (1 - 0.8) is 5.999999999999999
+        (50, 0.14, 1.0, 0, 7),  # 50 * 0.14 is 7.000000000000001
+        (100, 0.29, 1.0, 0, 28),  # 100 * 0.29 is 28.999999999999996
+    ],
+)
+def test_counts_and_scores_follow_the_codes_floating_point(
+    n: int, ratio: float, norm_rate: float, by_norm: int, by_distance: int
+) -> None:
+    scores = median_scores(torch.arange(1.0, n + 1).view(n, 1), norm_rate)
+    assert int((scores < 0).sum()) == by_norm
+    assert median_count(n, ratio, norm_rate) == by_norm + by_distance
 
 
 def test_many_filters_keep_their_digits() -> None:

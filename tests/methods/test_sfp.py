@@ -198,6 +198,24 @@ def test_filter_counts_are_rounded_down(keep: float, counts: list[int]) -> None:
     assert [count_pruned(n, keep) for n in (16, 32, 64, 128, 256, 512)] == counts
 
 
+@pytest.mark.parametrize(
+    ("ratio", "n", "pruned"),
+    [(0.07, 100, 6), (0.42, 50, 21), (0.3, 64, 19), (0.9, 20, 18)],
+)
+def test_the_kept_fraction_is_the_number_that_the_code_is_given(
+    ratio: float, n: int, pruned: int
+) -> None:
+    # 0.93: 100 (1 - 0.93) is 6.999999999999995; from 1 - 0.07, it would be 7.000000000000006
+    assert method(SFP).pruned_count(n, ratio) == pruned
+
+
+@pytest.mark.parametrize(("ratio", "revision"), [(0.3, 1), (0.4, 1), (0.75, 1), (0.07, 2)])
+def test_only_ratios_whose_kept_fraction_has_changed_have_another_revision(
+    ratio: float, revision: int
+) -> None:
+    assert method(SFP).run_revision(Budget(kind="units_per_group", ratio=ratio)) == revision
+
+
 def test_counts_come_from_the_kept_fraction_in_floating_point() -> None:
     assert count_pruned(20, 0.9) == 1  # 1 - 0.9 = 0.0999...
     assert method(SFP).pruned_count(20, 0.1) == 1

@@ -63,6 +63,24 @@ def test_both_parts_are_rounded_down(
     assert set(resnet_run.masks) == set(convs)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "norm_rate", "pruned"),
+    [
+        (0.1, 1.0, 2),  # int(20 * 0.1), although 1 - (1 - 0.1) is 0.09999999999999998
+        (0.2, 0.9, 1 + 2),  # int(20 (1 - 0.9)) is 1
+    ],
+)
+def test_counts_are_those_of_the_codes_floating_point(
+    ratio: float, norm_rate: float, pruned: int
+) -> None:
+    net = named_layers(
+        stem=nn.Conv2d(2, 20, 1, bias=False), head=nn.Conv2d(20, 2, 1), flatten=nn.Flatten()
+    )
+    run, method = testing.start(net, image=(2, 1, 1)), fpgm(norm_rate=norm_rate, layers=("stem",))
+    testing.train(method, [train_phase(method, ratio)], run)
+    assert len(zero_rows(run, "stem.weight")) == pruned
+
+
 def test_zero_filters_get_no_gradient_until_the_next_choice() -> None:
     run, method = x8_run(), fpgm()
     train = train_phase(method, 0.25, epochs=1)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import torch
@@ -96,6 +97,7 @@ class FPGM(FilterCriterion):
     """The sum of a filter's distances to the other filters of its layer."""
 
     summary = "one-shot, filters nearest to the geometric median (He et al.)"
+    revision = 2
 
     norm_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0,
@@ -130,7 +132,7 @@ def median_scores(rows: Tensor, norm_rate: float) -> Tensor:
     tensor([6., 5., 9.])
     """
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
-    by_norm = int(len(rows) * (1 - norm_rate))
+    by_norm = count_by_norm(len(rows), norm_rate)
     rest = torch.argsort(norms, stable=True)[by_norm:].sort().values
     scores = norms - norms.max() - 1
     # The default mode is faster for many distances but loses half of the digits.
@@ -138,18 +140,38 @@ def median_scores(rows: Tensor, norm_rate: float) -> Tensor:
     return scores.index_copy(0, rest, distances.sum(dim=1))
 
 
+def count_by_norm(n: int, norm_rate: float) -> int:
+    """Return how many of n filters are pruned by norm, in the floating point of FPGM's code.
+
+    >>> count_by_norm(16, 0.7), count_by_norm(20, 0.9)  # 20 * (1 - 0.9) is 1.9999999999999996
+    (4, 1)
+    """
+    return int(n * (1 - norm_rate))
+
+
 def median_count(n: int, ratio: float, norm_rate: float) -> int:
     """Return how many of n filters are pruned by norm and by distance; one always survives.
 
-    Each part is rounded down, as in FPGM's code.
+    int(n (1 - norm_rate)) + int(n d) in floating point, as in FPGM's code, where the rate d of the
+    pruning by distance is the number that makes `ratio` with 1 - norm_rate: 0.1 for 0.4 and 0.7. A
+    ratio below 1 - norm_rate is pruned by norm alone.
 
-    >>> median_count(16, 0.4, 1.0), median_count(16, 0.4, 0.7)
-    (6, 5)
+    >>> median_count(16, 0.4, 1.0), median_count(16, 0.4, 0.7), median_count(20, 0.2, 0.9)
+    (6, 5, 3)
     """
-    by_norm = min(1 - norm_rate, ratio)
-    # rounded, since 1 - 0.7 and 0.4 - 0.3 are not exact in floating point
-    shares = (round(by_norm, 12), round(ratio - by_norm, 12))
-    return min(sum(int(n * share) for share in shares), n - 1)
+    by_norm = count_by_norm(n, norm_rate)
+    by_distance = difference(ratio, difference(1, norm_rate))
+    count = by_norm + int(n * by_distance) if by_distance >= 0 else min(int(n * ratio), by_norm)
+    return min(count, n - 1)
+
+
+def difference(a: float, b: float) -> float:
+    """Return a - b of the two decimal numbers, as one would write it in a script.
+
+    >>> difference(0.4, 0.3), 0.4 - 0.3
+    (0.1, 0.10000000000000003)
+    """
+    return float(Decimal(str(a)) - Decimal(str(b)))
 
 
 class BNScale(Criterion):

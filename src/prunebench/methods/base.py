@@ -206,8 +206,8 @@ class Method(Generic[O]):
         """Return the network that a run starts from: `start`, unless options decide otherwise."""
         return self.start
 
-    def run_revision(self) -> int:
-        """Return the revision of a run: `revision`, more if only its options' results changed."""
+    def run_revision(self, budget: Budget) -> int:
+        """Return the revision of a run: `revision`, more if only some runs' results changed."""
         return self.revision
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:

@@ -158,7 +158,7 @@ class Ranked:
 class GlobalRanking(Method[O]):
     """A method that ranks globally for ratio_kind units_global."""
 
-    def run_revision(self) -> int:
+    def run_revision(self, budget: Budget) -> int:
         """Return one more than `revision` for targets "percent", whose counts have changed."""
         return self.revision + (self.options.targets == "percent")
 

@@ -37,7 +37,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import select_layers
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind, with_norms
 from prunebench.channels.unit_weights import unit_rows
-from prunebench.criteria.weights import FPGM, median_count
+from prunebench.criteria.weights import FPGM, difference, median_count
 from prunebench.experiments.phases import Budget, HookName, Phase, is_past, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
@@ -226,6 +226,15 @@ def cubic_keep(t: float, epochs: float, keep: float) -> float:
     return keep + (1 - keep) * (1 - (t + 1) / epochs) ** 3
 
 
+def kept_fraction(ratio: float) -> float:
+    """Return 1 - ratio as a number of two digits is written: the rate that SFP's code is given.
+
+    >>> kept_fraction(0.07), 1 - 0.07
+    (0.93, 0.9299999999999999)
+    """
+    return difference(1, ratio)
+
+
 def count_pruned(n: int, keep: float) -> int:
     """Return how many of n filters or weights are pruned; one always survives.
 
@@ -279,6 +288,11 @@ class SoftPruning(Method[SoftOptions]):
         """Return "base" for a pretrained start, else "fresh"."""
         return "base" if self.options.pretrained else "fresh"
 
+    def run_revision(self, budget: Budget) -> int:
+        """Return one more than `revision` for the ratios whose kept fraction has changed."""
+        ratio = budget.ratio
+        return self.revision + (ratio is not None and kept_fraction(ratio) != 1 - ratio)
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return train; its epochs are reportable once alpha is 0 and P is the ratio."""
         options = self.options
@@ -323,7 +337,7 @@ class SoftPruning(Method[SoftOptions]):
 
     def keep_at(self, t: int, epochs: float, ratio: float) -> float:
         """Return the kept fraction after epoch t, 1 - P(t)."""
-        options, keep = self.options, 1 - ratio
+        options, keep = self.options, kept_fraction(ratio)
         if is_past(options.rate_goal_from, t, epochs):
             return keep
         match options.rate:
@@ -338,7 +352,7 @@ class SoftPruning(Method[SoftOptions]):
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
         """Return the number of pruned units by SFP's rounding."""
-        return count_pruned(n_units, 1 - ratio)
+        return count_pruned(n_units, kept_fraction(ratio))
 
     def layers(self, run: Run) -> dict[str, ChannelGroup]:
         """Return the sets of filters that are ranked together: groups, or single convolutions."""
@@ -426,7 +440,7 @@ class SoftPruning(Method[SoftOptions]):
         assert budget.ratio is not None
         removed, zeroed = {}, {}
         for name, layer in self.layers(run).items():
-            kept = self.kept(run, layer, 1 - budget.ratio)
+            kept = self.kept(run, layer, kept_fraction(budget.ratio))
             if kept.all():
                 continue
             if self.options.scope == "group":
@@ -469,6 +483,7 @@ class SoftFPGM(SoftPruning):
     summary = "FPGM as its authors train it: filters nearest to all others zeroed each epoch"
     Options = SoftFPGMOptions
     options: SoftFPGMOptions
+    revision = 2
     ratio_kinds = ("units_per_group",)
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
@@ -479,4 +494,4 @@ class SoftFPGM(SoftPruning):
         """Return the bool mask of kept filters, (filters,)."""
         with torch.no_grad():
             scores = self.options.scores(run, {layer.name: layer})[layer.name]
-        return kept_filters(scores, self.pruned_count(layer.n_units, 1 - keep))
+        return kept_filters(scores, self.pruned_count(layer.n_units, difference(1, keep)))

@@ -19,7 +19,7 @@ from prunebench.experiments.config import (
     read_recipe,
 )
 from prunebench.experiments.override import scale_suffix
-from prunebench.experiments.phases import RatioKind
+from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
 from prunebench.experiments.validation import validate
@@ -124,7 +124,7 @@ class _Grid:
                         ratio_kind=kind,
                         seed=seed,
                         threads=self.experiment.threads,
-                        revision=chosen.run_revision(),
+                        revision=chosen.run_revision(Budget(kind=kind, ratio=ratio)),
                         start=chosen.starts_from(),
                         options=options.model_dump(mode="json"),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
