@@ -103,6 +103,7 @@ def test_an_alpha_below_the_floor_counts_as_zero(floor: float, last: int) -> Non
     srfp = method(SRFP, alpha_zero_from=0.8, alpha_floor=floor)
     assert srfp.alpha_at(last, 100) == exponential_alpha(last, 100, 1.0, 1e-5)
     assert srfp.alpha_at(last + 1, 100) == 0
+    assert srfp.norm_alpha_at(79, 100) == pytest.approx(1.122e-4, rel=1e-3)
 
 
 @pytest.mark.parametrize(("decay", "alpha"), [("linear", 0.375), ("cosine", 0.25)])
@@ -209,11 +210,21 @@ def test_the_kept_fraction_is_the_number_that_the_code_is_given(
     assert method(SFP).pruned_count(n, ratio) == pruned
 
 
-@pytest.mark.parametrize(("ratio", "revision"), [(0.3, 1), (0.4, 1), (0.75, 1), (0.07, 2)])
-def test_only_ratios_whose_kept_fraction_has_changed_have_another_revision(
-    ratio: float, revision: int
+@pytest.mark.parametrize(
+    ("ratio", "options", "revision"),
+    [
+        (0.3, {}, 1),
+        (0.75, {"norms": "decay"}, 1),
+        (0.4, {"alpha_floor": 1e-4}, 1),
+        (0.07, {}, 2),
+        (0.4, {"alpha_floor": 1e-4, "norms": "decay"}, 2),
+    ],
+)
+def test_only_runs_whose_results_have_changed_have_another_revision(
+    ratio: float, options: dict[str, Any], revision: int
 ) -> None:
-    assert method(SFP).run_revision(Budget(kind="units_per_group", ratio=ratio)) == revision
+    budget = Budget(kind="units_per_group", ratio=ratio)
+    assert method(SRFP, **options).run_revision(budget) == revision
 
 
 def test_counts_come_from_the_kept_fraction_in_floating_point() -> None:
@@ -435,6 +446,18 @@ def test_running_statistics_do_not_decay(resnet_run: RunState) -> None:
 
 
 # --- norms of single convolutions
+@pytest.mark.parametrize("scope", ["layer", "group"])
+def test_the_floor_of_alpha_is_for_convolutions_alone(scope: str, resnet_run: RunState) -> None:
+    # alpha_0 = 0.05 lies below the floor
+    soft = method(SRFP, scope=scope, norms="decay", alpha_0=0.05, alpha_floor=0.1)
+    testing.begin(soft, phases(soft), resnet_run)
+    block = resnet_run.model.stages[0][0]
+    silent = (block.conv1.weight.flatten(1) == 0).all(dim=1)
+    assert int(silent.sum()) == 4
+    assert block.bn1.weight[silent].tolist() == pytest.approx([0.05] * 4)
+    assert block.bn1.weight[~silent].tolist() == [1.0] * 12
+
+
 def test_norms_of_zeroed_filters_decay_too(resnet_run: RunState) -> None:
     soft = method(SFP, norms="decay")
     testing.train(soft, phases(soft), resnet_run)

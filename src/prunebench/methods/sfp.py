@@ -30,7 +30,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
@@ -100,8 +100,8 @@ class SoftOptions(MethodOptions):
     )
     alpha_floor: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="Value of alpha(t) below which it counts as 0 (default: never; PGMPF's "
-        "ImageNet scripts: 1e-4, for convolutions only).",
+        description="Value of alpha(t) below which it counts as 0 for convolutions; batch norm "
+        "keeps the true alpha (default: never; PGMPF's ImageNet scripts: 1e-4).",
     )
     norms: Literal["keep", "decay"] = Field(
         "keep",
@@ -272,6 +272,16 @@ def softened(tensor: Tensor, kept: Tensor, alpha: float) -> Tensor:
     return torch.where(kept, tensor, tensor * alpha)
 
 
+def batch_norm_parameters(model: nn.Module) -> set[str]:
+    """Return the names of all scales and shifts of batch norm."""
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
 class SoftPruning(Method[SoftOptions]):
     """Train, shrink the smallest filters after each epoch, remove or zero them at the end.
 
@@ -289,9 +299,15 @@ class SoftPruning(Method[SoftOptions]):
         return "base" if self.options.pretrained else "fresh"
 
     def run_revision(self, budget: Budget) -> int:
-        """Return one more than `revision` for the ratios whose kept fraction has changed."""
-        ratio = budget.ratio
-        return self.revision + (ratio is not None and kept_fraction(ratio) != 1 - ratio)
+        """Return `revision`, and one more for each change that concerns the run.
+
+        The kept fraction of some ratios has changed, and so has alpha for batch norm below the
+        floor.
+        """
+        options, ratio = self.options, budget.ratio
+        is_other_keep = ratio is not None and kept_fraction(ratio) != 1 - ratio
+        is_other_alpha = options.norms == "decay" and options.alpha_floor > 0
+        return self.revision + is_other_keep + is_other_alpha
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return train; its epochs are reportable once alpha is 0 and P is the ratio."""
@@ -316,15 +332,15 @@ class SoftPruning(Method[SoftOptions]):
         ]
 
     def alpha_at(self, t: int, epochs: float) -> float:
-        """Return alpha after epoch t; 0 from `alpha_zero_from` on, and below `alpha_floor`."""
-        if is_past(self.options.alpha_zero_from, t, epochs):
-            return 0.0
-        alpha = self.decayed(t, epochs)
+        """Return alpha of convolutions after epoch t: 0 below `alpha_floor`."""
+        alpha = self.norm_alpha_at(t, epochs)
         return alpha if alpha >= self.options.alpha_floor else 0.0
 
-    def decayed(self, t: int, epochs: float) -> float:
-        """Return alpha on its decay curve; 0 without a decay."""
+    def norm_alpha_at(self, t: int, epochs: float) -> float:
+        """Return alpha of batch norm after epoch t: 0 without a decay and from its end on."""
         options = self.options
+        if is_past(options.alpha_zero_from, t, epochs):
+            return 0.0
         match options.decay:
             case "exponential":
                 return exponential_alpha(t, epochs, options.alpha_0, options.sigma)
@@ -397,13 +413,15 @@ class SoftPruning(Method[SoftOptions]):
         """Multiply the pruned entries by alpha(t); return the mask of kept units by layer."""
         ratio = self.budget(run).ratio
         assert ratio is not None
-        alpha = self.alpha_at(t, run.epochs)
+        alpha, norm_alpha = self.alpha_at(t, run.epochs), self.norm_alpha_at(t, run.epochs)
+        norms = batch_norm_parameters(run.model)
         keep = self.keep_at(t, run.epochs, ratio)
         kept = {}
         for name, layer in self.layers(run).items():
             kept[name] = self.kept(run, layer, keep)
             for parameter, mask in self.masks(run, layer, kept[name]).items():
-                run.params[parameter].copy_(softened(run.params[parameter], mask, alpha))
+                own = norm_alpha if parameter in norms else alpha
+                run.params[parameter].copy_(softened(run.params[parameter], mask, own))
                 if self.options.mask_gradients:
                     self._hold(parameter, mask)
         return kept
