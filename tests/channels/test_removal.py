@@ -244,6 +244,26 @@ def test_impossible_units_are_refused(two_layer_net, operation, removed, message
         operation(two_layer_net, graph, removed)
 
 
+@pytest.mark.parametrize("operation", [mask, remove])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_graph_of_the_network_before_a_removal_is_refused(net, example, operation, in_place):
+    graph = trace(net, example)
+    plan = {next(iter(graph.groups)): units(0)}
+    smaller = remove(net, graph, plan, in_place=in_place)
+    with pytest.raises(ModelError, match="trace the network again"):
+        operation(smaller, graph, plan)
+
+
+@pytest.mark.parametrize("operation", [mask, remove])
+def test_graph_of_another_network_is_refused(two_layer_net, operation):
+    graph = trace(two_layer_net, torch.ones(1, 1, 1, 1))
+    with pytest.raises(ModelError, match=r"'0\.first\.weight' is .*, was missing; trace the"):
+        operation(nn.Sequential(two_layer_net), graph, {"first": units(1)})
+    two_layer_net.second = nn.Conv2d(4, 2, 1, bias=False)
+    with pytest.raises(ModelError, match=r"is \(2, 4, 1, 1\), was \(2, 3, 1, 1\); trace the"):
+        operation(two_layer_net, graph, {"first": units(1)})
+
+
 @pytest.mark.parametrize(
     ("groups", "in_group", "group", "removed", "sizes"),
     [

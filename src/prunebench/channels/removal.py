@@ -72,6 +72,24 @@ def check_removed(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
             raise ModelError(f"group {name!r} would lose all of its {n_units} units")
 
 
+def check_shapes(model: nn.Module, graph: ChannelGraph) -> None:
+    """Raise ModelError if the network's tensors do not have the shapes of the traced network.
+
+    Buffers that no group cuts may change, such as a cache that depends on the batch.
+    """
+    cut = {name for group in graph.groups.values() for m in group.members for name in m.parameters}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tensors = {**dict(model.named_buffers(remove_duplicate=False)), **parameters}
+    for name in [*parameters, *sorted(cut - parameters.keys())]:
+        now = tuple(tensors[name].shape) if name in tensors else "missing"
+        was = graph.shapes.get(name, "missing")
+        if now != was:
+            raise ModelError(
+                f"the network is not the one that was traced: {name!r} is {now}, was {was}; "
+                f"trace the network again"
+            )
+
+
 def slice_tensor(tensor: Tensor, cuts: Cuts) -> Tensor:
     """Return a copy of the kept slices of a weight, mask or momentum, in the same memory format.
 
@@ -93,6 +111,7 @@ def mask(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -
     Zeroing the producers instead would be wrong if an activation does not map 0 to 0.
     """
     check_removed(graph, removed)
+    check_shapes(model, graph)
     masked = copy.deepcopy(model)
     tensors = dict([*masked.named_parameters(), *masked.named_buffers()])
     with torch.no_grad():
@@ -121,9 +140,10 @@ def remove(
     Raises
     ------
     ValueError, ModelError
-        As in `slicing`.
+        As in `slicing` and `check_shapes`.
     """
     cuts = slicing(graph, removed)
+    check_shapes(model, graph)
     # With the cut tensors in the memo, deepcopy does not copy the full ones.
     memo: dict[int, Any] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
