@@ -110,6 +110,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.svg` and `<stem>.png` without dates or versions; return their paths."""
     metadata = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
     paths = []
+    # The layout takes longer than drawing: compute it once for both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for suffix, nothing in metadata.items():
         path = stem.with_name(stem.name + suffix)
         with replacing(path) as temporary:
