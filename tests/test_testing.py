@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunebench import testing
@@ -85,6 +87,18 @@ def test_a_look_before_the_step_does_not_change_the_run() -> None:
 
     plain, looked = testing.train(l1(), HALF), testing.train(l1(), HALF, before_step=nothing)
     assert torch.equal(plain.params["fc.weight"], looked.params["fc.weight"])
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+def test_a_step_is_computed_in_the_networks_precision(dtype: torch.dtype, digits: float) -> None:
+    run = testing.start(testing.toy_network().to(dtype))
+    plain, split = copy.deepcopy(run.model), run.dataset.train
+    recipe = Recipe(epochs=1, batch_size=12, lr=0.1, momentum=0.0, weight_decay=0.0)
+    testing.train(l1(), [training("train", recipe)], run)
+    F.cross_entropy(plain(split.images / 255), split.labels).backward()
+    for name, parameter in plain.named_parameters():
+        wanted = parameter - 0.1 * parameter.grad
+        torch.testing.assert_close(run.params[name], wanted, rtol=0, atol=digits)
 
 
 def test_double_precision_is_kept_through_training_and_removal() -> None:

@@ -38,7 +38,7 @@ def test_rdt_is_the_relative_sensitivity_of_the_outputs() -> None:
             F_b += len(images) * p * d_b**2
     wanted = (F_w / F_w.mean()).flatten(1).sum(dim=1) + F_b / F_b.mean()
     found = criterion.scores(run, run.graph.groups)["conv"]
-    torch.testing.assert_close(found, wanted.detach())
+    torch.testing.assert_close(found, wanted.detach(), rtol=1e-12, atol=0)
     # in units of the layer's mean: 2 x 4 weights and 2 biases
     torch.testing.assert_close(found.sum(), torch.tensor(10.0, dtype=torch.float64))
 
@@ -77,7 +77,7 @@ def test_grasp_is_the_weight_times_hessian_times_gradient() -> None:
     products = vector * (hessian @ gradient)
     wanted = products[:8].view(2, 4).sum(dim=1) + products[8:10]  # two filters, two biases
     found = criterion.scores(run, run.graph.groups)["conv"]
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
 
 
 def test_grasp_has_a_sign(resnet_run: RunState) -> None:

@@ -114,6 +114,15 @@ class AnyUnitCriterion(Criterion):
         raise NotImplementedError
 
 
+def at_least_single(logits: Tensor) -> Tensor:
+    """Return bfloat16 and float16 logits in float32, for the loss; others as they are.
+
+    >>> [at_least_single(torch.ones(2, dtype=d)).dtype for d in (torch.bfloat16, torch.float64)]
+    [torch.float32, torch.float64]
+    """
+    return logits.float() if logits.dtype.itemsize < 4 else logits
+
+
 def combined(rows: Sequence[Tensor], combine: Combine, score: Callable[[Tensor], Tensor]) -> Tensor:
     """Return one score per unit, shape (units,), from one (units, entries) per layer.
 

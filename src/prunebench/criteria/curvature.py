@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.unit_weights import filter_rows
-from prunebench.criteria.base import Combine, Needs, ScoringRun, combined
+from prunebench.criteria.base import Combine, Needs, ScoringRun, at_least_single, combined
 from prunebench.criteria.gradients import (
     DataCriterion,
     differentiating,
@@ -66,7 +66,7 @@ def output_sensitivity(
     sums = zeros_like(params)
     with differentiating(run.model):
         for inputs, labels in run.samples(needs):
-            logits = run.model(inputs).float()
+            logits = at_least_single(run.model(inputs))
             log_p = F.log_softmax(logits, dim=1).mean(dim=0)
             p = F.softmax(logits.detach(), dim=1).mean(dim=0)
             for j in range(len(p)):
@@ -117,7 +117,7 @@ def gradient_flow(run: ScoringRun, needs: Needs, temperature: float) -> dict[str
     classes = 0
 
     def gradients(inputs: Tensor, labels: Tensor, *, twice: bool) -> tuple[Tensor, ...]:
-        loss = F.cross_entropy(run.model(inputs).float() / temperature, labels)
+        loss = F.cross_entropy(at_least_single(run.model(inputs)) / temperature, labels)
         return torch.autograd.grad(loss, parameters, create_graph=twice)
 
     with differentiating(run.model):

@@ -34,7 +34,14 @@ from prunebench.channels.unit_weights import (
     scale_members,
 )
 from prunebench.channels.untouched import untouched
-from prunebench.criteria.base import Combine, Criterion, Needs, ScoringRun, combined
+from prunebench.criteria.base import (
+    Combine,
+    Criterion,
+    Needs,
+    ScoringRun,
+    at_least_single,
+    combined,
+)
 from prunebench.experiments.settings import Count
 
 
@@ -80,7 +87,7 @@ def batch_gradients(
     """Yield, for each batch, its number of images and the gradients of their mean loss."""
     with differentiating(run.model):
         for inputs, labels in run.samples(needs):
-            loss = F.cross_entropy(run.model(inputs).float(), labels)
+            loss = F.cross_entropy(at_least_single(run.model(inputs)), labels)
             yield len(labels), list(torch.autograd.grad(loss, list(params.values())))
 
 

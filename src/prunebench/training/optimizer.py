@@ -63,8 +63,12 @@ class Optimizer:
         moments: Moments | None = None,
     ) -> None:
         self.params, self.recipe = dict(params), recipe
-        self.device = next(iter(self.params.values())).device
-        self.lr = torch.tensor(recipe.lr, device=self.device)
+        one = next(iter(self.params.values()))
+        self.device = one.device
+        # CUDA's fused optimizers read float32; on the CPU, float64 weights keep all digits of it.
+        is_double = one.dtype == torch.float64 and self.device.type == "cpu"
+        dtype = torch.float64 if is_double else torch.float32
+        self.lr = torch.tensor(recipe.lr, dtype=dtype, device=self.device)
         self.moments = self._zeros()
         before = moments or Moments()
         if bool(before.second) == bool(self.moments.second):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prunebench.criteria.base import at_least_single
 from prunebench.methods.base import Method, Run
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.processes import Network
@@ -78,7 +79,8 @@ def train_step(
                 cache_enabled=False,
             ):
                 logits = network.forward(x)
-                loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+                full = at_least_single(logits)
+                loss = F.cross_entropy(full, y, label_smoothing=recipe.label_smoothing)
             total = loss + method.loss_term(run) if "loss_term" in hooks else loss
             (total if weight == 1.0 else total * weight).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
