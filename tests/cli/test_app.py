@@ -11,6 +11,7 @@ import pytest
 from prunebench.data.dataset import prepare
 from prunebench.experiments.machine import Machine
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
+from tests.data.conftest import write_image
 
 COMMANDS = (
     "resolve",
@@ -178,7 +179,14 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
     call: Any, write_config: WriteConfig
 ) -> None:
     write_config(files={"recipes/cropped.yaml": CROPPED})
-    call("data", "--dataset", "synthetic")
+    assert call("data", "--dataset", "synthetic")[1] == (
+        "synthetic · results/data/synthetic.safetensors\n"
+        "  images   480 train, 120 val, 200 test\n"
+        "  classes  4 (horizontal_8, vertical_8, horizontal_4, vertical_4)\n"
+        "  size     8x8, 3 channels\n"
+        "  resize   none\n"
+        "  crop     none\n"
+    )
     arguments = ["base", "--dataset", "synthetic", "--architecture", "resnet20_x0_25", "--recipe"]
     _, _, err = call(*arguments, "cropped")
     assert "does not support resized_crop, random_crop or jitter" in err
@@ -191,6 +199,23 @@ def test_a_base_network_is_trained_by_a_recipe_of_other_data(
     )
     recipe = json.loads(training.read_text(encoding="utf-8"))["spec"]["recipe"]
     assert (recipe["epochs"], recipe["augment"]["crop_padding"]) == (1, 1)
+
+
+def test_crops_of_files_are_refused_for_a_folder_of_small_images(
+    call: Any, write_config: WriteConfig
+) -> None:
+    write_config(files={"recipes/cropped.yaml": CROPPED})
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        for k in range(10):
+            write_image(Path(f"data/tiny/{name}/{k}.png"), (90, 90, 90), (8, 8))
+    assert call("data", "--dataset", "folder_tiny")[0] == 0
+    architecture = ["--architecture", "resnet20_x0_25", "--recipe", "cropped"]
+    code, _, err = call("base", "--dataset", "folder_tiny", *architecture)
+    assert (code, err) == (
+        1,
+        "prunebench: folder_tiny does not support resized_crop, random_crop or jitter: its images "
+        "are stored as tensors; supported are crop_padding, flip, lighting and cutout\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ConfigError, DataError
-from prunebench.data.dataset import Dataset, load, prepare
+from prunebench.data.dataset import Dataset, Split, load, prepare, summary
 from prunebench.data.images import Order, evaluation_batches
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.recipe import Augment, ResizedCrop
@@ -181,3 +181,89 @@ def test_what_files_cannot_be_done_to_tensors() -> None:
     ):
         dataset_info("digits").check_augmentation(Augment(lighting=0.1))
     dataset_info("imagenet").check_augmentation(EVERYTHING)
+
+
+Size = tuple[int, int]
+
+
+def write_folder(data_dir: Path, size: Size, odd: Size | None = None, yaml: str = "") -> Path:
+    """Write `flowers` with images of width by height `size`, one test image of size `odd`."""
+    for label, name in enumerate(("rose", "tulip")):
+        for k in range(2):
+            color = (60 + 20 * k, 50 + label, 100)
+            write_image(data_dir / "flowers" / "train" / name / f"{k}.png", color, size)
+            write_image(data_dir / "flowers" / "test" / name / f"{k}.png", color, odd or size)
+    if yaml:
+        (data_dir / "flowers" / "dataset.yaml").write_text(yaml)
+    return data_dir
+
+
+@pytest.mark.parametrize("yaml", ["", "{size: 12}", "{size: 12, resize: 12}", "{title: Flowers}"])
+def test_small_equal_images_are_stored_as_they_are(tmp_path: Path, yaml: str) -> None:
+    data = loaded(write_folder(tmp_path / "data", (12, 12), yaml=yaml))
+    assert isinstance(data.train, Split)
+    assert data.info.shape == data.train.shape == data.test.shape == (3, 12, 12)
+    assert (data.info.in_files, data.info.resize, data.info.classes) == (
+        False,
+        None,
+        ("rose", "tulip"),
+    )
+    assert data.train.labels.tolist() == data.test.labels.tolist() == [0, 0, 1, 1]
+    # red of the second rose is 80, 40 less on the left
+    assert data.train.images[1, 0].tolist() == [[40] * 6 + [80] * 6] * 12
+    assert data.train.images[2, 1, 0].tolist() == [11] * 6 + [51] * 6
+
+
+@pytest.mark.parametrize(
+    ("size", "odd", "yaml", "expected"),
+    [
+        ((64, 64), None, "", (64, None)),
+        ((65, 65), None, "", (65, 65)),  # equal: read from files, but not resized
+        ((20, 12), None, "", (12, 12)),  # not square: cropped
+        ((12, 12), (12, 13), "", (224, 256)),  # not equal: as ImageNet
+        ((240, 240), None, "", (224, 256)),
+        ((12, 12), None, "{size: 10}", (10, 11)),
+        ((12, 12), None, "{resize: 16}", (12, 16)),
+        ((12, 12), (12, 13), "{size: 12}", (12, 13)),
+    ],
+)
+def test_the_size_is_read_from_the_images(
+    tmp_path: Path, size: Size, odd: Size | None, yaml: str, expected: tuple[int, int | None]
+) -> None:
+    info = loaded(write_folder(tmp_path / "data", size, odd, yaml)).info
+    assert info.shape[1] == info.shape[2]
+    assert (info.shape[1], info.resize) == expected
+    assert info.in_files == (expected[1] is not None)
+
+
+def test_a_resize_below_the_size_is_refused(tmp_path: Path) -> None:
+    data_dir = write_folder(tmp_path / "data", (12, 12), yaml="{size: 12, resize: 10}")
+    with pytest.raises(ConfigError, match=r"dataset\.yaml: resize: 10 is smaller than size, 12"):
+        prepared(data_dir)
+
+
+def test_a_damaged_image_is_named_when_sizes_are_read(tmp_path: Path) -> None:
+    data_dir = write_folder(tmp_path / "data", (12, 12))
+    path = data_dir / "flowers" / "test" / "rose" / "1.png"
+    path.write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"^{path}: cannot be read \(cannot identify"):
+        prepared(data_dir)
+
+
+def test_tensors_of_a_folder_refuse_the_augmentation_of_files(tmp_path: Path) -> None:
+    info = loaded(write_folder(tmp_path / "data", (12, 12))).info
+    with pytest.raises(ConfigError, match="folder_flowers does not support resized_crop"):
+        info.check_augmentation(EVERYTHING)
+
+
+def test_a_summary_says_how_images_become_inputs(tmp_path: Path, flowers: Path) -> None:
+    assert summary(prepared(flowers, validation=0.5)) == {
+        "images": "6 train, 6 val, 4 test",
+        "classes": "2 (rose, tulip)",
+        "size": "8x8, 3 channels",
+        "resize": "shorter side to 10",
+        "crop": "center 8x8 (in training, the recipe's)",
+    }
+    small = write_folder(tmp_path / "small" / "data", (12, 12))
+    found = summary(prepared(small, validation=0.0))
+    assert (found["size"], found["resize"], found["crop"]) == ("12x12, 3 channels", "none", "none")

@@ -39,12 +39,15 @@ def data(
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """Download a data set if needed, and store it as tensors."""
-    from prunebench.data.dataset import prepare
+    """Download a data set if needed, store it as tensors, and describe it."""
+    from prunebench.data.dataset import prepare, summary
     from prunebench.experiments.spec import data_path
 
-    prepare(dataset, machine.data_dir, data_path(results, dataset))
-    typer.echo(f"{dataset} · {data_path(results, dataset)}")
+    path = data_path(results, dataset)
+    prepare(dataset, machine.data_dir, path)
+    typer.echo(f"{dataset} · {path}")
+    for name, words in summary(path).items():
+        typer.echo(f"  {name:<8} {words}")
 
 
 @machine_options()

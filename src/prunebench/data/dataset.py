@@ -34,6 +34,7 @@ from prunebench.experiments.recipe import Augment
 SPLITS = ("train", "val", "test")
 METADATA_KEY = "prunebench"
 METADATA = ("dataset", "sha256", "source", "split", "validation")
+SHOWN_CLASSES = 10  # names of classes in a summary
 FILE_METADATA = ("folder", "classes", "resize", "described")
 
 
@@ -140,6 +141,28 @@ def load(path: Path, device: torch.device | str = "cpu", *, workers: int = 0) ->
     return Dataset(info=info, train=train, val=val, test=test, sha256=found)
 
 
+def summary(path: Path) -> dict[str, str]:
+    """Describe a file written by `prepare`: counts, classes, and how images become inputs.
+
+    Reads only the file's header.
+    """
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = parse_metadata(path, file.metadata() or {})
+        counts = [file.get_slice(f"{split}_labels").get_shape()[0] for split in SPLITS]
+    info = described(dataset_info(metadata["dataset"]), metadata)
+    channels, h, w = info.shape
+    shown = [*info.classes[:SHOWN_CLASSES], *(["..."] if len(info.classes) > SHOWN_CLASSES else [])]
+    names = f" ({', '.join(shown)})" if shown else ""
+    is_resized = info.resize is not None
+    return {
+        "images": ", ".join(f"{n} {split}" for n, split in zip(counts, SPLITS, strict=True)),
+        "classes": f"{info.num_classes}{names}",
+        "size": f"{h}x{w}, {channels} channel{'s' if channels > 1 else ''}",
+        "resize": f"shorter side to {info.resize}" if is_resized else "none",
+        "crop": f"center {h}x{w} (in training, the recipe's)" if is_resized else "none",
+    }
+
+
 def _file_split(
     path: Path,
     split: str,
@@ -195,7 +218,7 @@ def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
             f"{path}: the metadata's dataset is {metadata['dataset']!r}, "
             f"expected one of {', '.join(sorted(DATASETS))}"
         )
-    if dataset_info(metadata["dataset"]).in_files:
+    if described(dataset_info(metadata["dataset"]), metadata).in_files:
         for key in FILE_METADATA:
             if key not in metadata:
                 raise DataError(f"{path}: the metadata has no {key!r}")

@@ -2,12 +2,14 @@
 
 `<name>/train/<class>/` below the data folder holds the training images, `<name>/test/<class>/` or
 `<name>/val/<class>/` the test images. `<name>/dataset.yaml` overrides ImageNet's image size and
-normalization. The images are read from their files during training.
+normalization. The images are read from their files during training, unless all are squares of the
+network's size and at most 64 pixels: these are stored as tensors, and nothing is resized.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,7 @@ from pydantic import Field
 
 from prunebench.core.errors import ConfigError, DataError
 from prunebench.data import normalization
-from prunebench.data.info import DatasetInfo
+from prunebench.data.info import DatasetInfo, RawSplits
 from prunebench.experiments.settings import Positive, Settings
 from prunebench.experiments.validation import read_yaml, validate
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from prunebench.data.listing import FileSplits
 
 FOLDER_PREFIX = "folder_"
+IMAGENET_SIDE = 224  # pixels
+SMALL = 64  # pixels; equal images of at most this side are kept in memory
 Side = Annotated[int, Field(ge=8)]
 Colors = tuple[float, float, float]
 PositiveColors = tuple[Positive, Positive, Positive]
@@ -32,10 +36,19 @@ class Description(Settings):
     """The keys of dataset.yaml."""
 
     title: str | None = Field(None, description="Title in tables (default: the folder's name).")
-    size: Side = Field(224, description="Side of the square network input, in pixels.")
+    size: Side | None = Field(
+        None,
+        description=(
+            "Side of the square network input, in pixels (default: the shorter side of the images "
+            "if all have the same size and it is at most 224, else 224)."
+        ),
+    )
     resize: Side | None = Field(
         None,
-        description="Shorter side before the center crop, in pixels (default: 8/7 of size).",
+        description=(
+            "Shorter side before the center crop, in pixels (default: no resize if all images "
+            "have this size, else 8/7 of size)."
+        ),
     )
     mean: Colors = Field(  # type: ignore[assignment]
         normalization.IMAGENET.mean,
@@ -59,7 +72,7 @@ def folder_info(name: str) -> DatasetInfo:
         name=name,
         title=folder,
         num_classes=0,
-        shape=(3, 224, 224),
+        shape=(3, IMAGENET_SIDE, IMAGENET_SIDE),
         mean=normalization.IMAGENET.mean,
         std=normalization.IMAGENET.std,
         validation=0.1,
@@ -70,9 +83,13 @@ def folder_info(name: str) -> DatasetInfo:
     )
 
 
-def read(folder: str, data_dir: Path) -> FileSplits:
-    """List the files of a folder; raise DataError that names a missing folder or class."""
-    from prunebench.data.listing import FileSplits, list_classes, list_images  # NumPy
+def read(folder: str, data_dir: Path) -> FileSplits | RawSplits:
+    """List the files of a folder, or decode them if they are equally small.
+
+    Raises DataError that names a missing folder or class.
+    """
+    from prunebench.data.decoding import common_size, decode  # Pillow
+    from prunebench.data.listing import FileSplits, list_classes, list_images, unpacked
 
     root = data_dir / folder
     if not root.is_dir():
@@ -83,17 +100,52 @@ def read(folder: str, data_dir: Path) -> FileSplits:
     test = root / "test" if (root / "test").is_dir() else root / "val"
     if odd := set(list_classes(test)) ^ set(classes):
         raise DataError(f"{root}: the class {min(odd)!r} is not in both train and {test.name}")
-    size = description.size
-    return FileSplits(
-        folder=root,
+    splits = [
+        list_images(root, [folder / name for name in classes]) for folder in (root / "train", test)
+    ]
+    paths = [[root / unpacked(name) for name in files.names] for files in splits]
+    found = common_size(chain(*paths))
+    size, resize = sizes(description, found)
+    if resize < size:
+        raise ConfigError(f"{file}: resize: {resize} is smaller than size, {size}")
+    is_small = found == (size, size) and resize == size <= SMALL
+    described = {
+        "title": description.title or folder,
+        "shape": [3, size, size],
+        "mean": list(description.mean),
+        "std": list(description.std),
+        "in_files": not is_small,
+    }
+    if not is_small:
+        return FileSplits(
+            folder=root,
+            classes=classes,
+            train=splits[0],
+            test=splits[1],
+            resize=resize,
+            described=described,
+        )
+    return RawSplits(
+        train_images=decode(paths[0], size),
+        train_labels=splits[0].labels,
+        test_images=decode(paths[1], size),
+        test_labels=splits[1].labels,
         classes=classes,
-        train=list_images(root, [root / "train" / name for name in classes]),
-        test=list_images(root, [test / name for name in classes]),
-        resize=description.resize or size * 8 // 7,
-        described={
-            "title": description.title or folder,
-            "shape": [3, size, size],
-            "mean": list(description.mean),
-            "std": list(description.std),
-        },
+        described=described,
     )
+
+
+def sizes(description: Description, found: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the side of the network's input, and the shorter side before the center crop.
+
+    `found` is the height and width of all images; None: they differ.
+
+    >>> sizes(Description(), (32, 32)), sizes(Description(), (256, 300)), sizes(Description(), None)
+    ((32, 32), (224, 256), (224, 256))
+    >>> sizes(Description(size=32), (32, 32)), sizes(Description(size=32), (64, 64))
+    ((32, 32), (32, 36))
+    """
+    shorter = min(found) if found else None
+    is_input = shorter is not None and shorter <= IMAGENET_SIDE
+    size = description.size or (shorter if is_input else None) or IMAGENET_SIDE
+    return size, description.resize or (size if size == shorter else size * 8 // 7)

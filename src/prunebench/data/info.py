@@ -26,6 +26,7 @@ class RawSplits:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...] = ()  # names by label, if only the source knows them
+    described: dict[str, Any] = field(default_factory=dict)  # fields that replace the info's
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
@@ -42,7 +43,8 @@ class RawSplits:
 
     def metadata(self) -> dict[str, Any]:
         """Return the stored metadata beside the arrays."""
-        return {"classes": list(self.classes)} if self.classes else {}
+        classes = {"classes": list(self.classes)} if self.classes else {}
+        return classes | ({"described": self.described} if self.described else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,8 @@ class DatasetInfo:
         """Raise ConfigError for an augmentation that these images do not support."""
         if not self.in_files and augment.needs_files:
             raise ConfigError(
-                f"{self.name} does not support resized_crop, random_crop or jitter, which need "
-                "image files; supported are crop_padding, flip, lighting and cutout"
+                f"{self.name} does not support resized_crop, random_crop or jitter: its images are "
+                "stored as tensors; supported are crop_padding, flip, lighting and cutout"
             )
         if augment.lighting and self.shape[0] != 3:
             raise ConfigError(f"lighting needs color images, but {self.name} has grayscale images")

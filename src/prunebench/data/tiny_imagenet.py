@@ -11,18 +11,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunebench.core.errors import DataError
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
 
 FOLDER = "tiny-imagenet-200"
-SHAPE = (3, 64, 64)
+SIDE = 64
 
 
 def read(data_dir: Path) -> RawSplits:
     """Decode all images; raise DataError that names a missing or damaged file."""
+    from prunebench.data.decoding import decode  # Pillow
+
     root = data_dir / FOLDER
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; unpack {FOLDER}.zip of CS231n there")
@@ -37,9 +38,9 @@ def read(data_dir: Path) -> RawSplits:
         train += [(path, label) for path in found]
     test = read_annotations(root / "val", number)
     return RawSplits(
-        train_images=decode([path for path, _ in train]),
+        train_images=decode([path for path, _ in train], SIDE),
         train_labels=np.array([label for _, label in train], dtype=np.int64),
-        test_images=decode([path for path, _ in test]),
+        test_images=decode([path for path, _ in test], SIDE),
         test_labels=np.array([label for _, label in test], dtype=np.int64),
         classes=tuple(classes),
     )
@@ -69,29 +70,11 @@ def read_lines(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def decode(paths: list[Path]) -> NDArray[np.uint8]:
-    """Decode images, some of them grayscale, as uint8 (N, 3, 64, 64)."""
-    from PIL import Image
-
-    images = np.empty((len(paths), *SHAPE), dtype=np.uint8)
-    for place, path in enumerate(paths):
-        try:
-            with Image.open(path) as file:
-                pixels = np.asarray(file.convert("RGB"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
-        if pixels.shape != (*SHAPE[1:], SHAPE[0]):
-            h, w = pixels.shape[:2]
-            raise DataError(f"{path}: has {h}x{w} pixels, expected {SHAPE[1]}x{SHAPE[2]}")
-        images[place] = pixels.transpose(2, 0, 1)
-    return images
-
-
 TINY_IMAGENET = DatasetInfo(
     name="tiny_imagenet",
     title="Tiny-ImageNet",
     num_classes=200,
-    shape=SHAPE,
+    shape=(3, SIDE, SIDE),
     mean=normalization.IMAGENET.mean,
     std=normalization.IMAGENET.std,
     validation=0.1,
