@@ -1,9 +1,9 @@
 """A pruned network on disk: the architecture's name, its structure and its weights.
 
-`structure.json` says which units of each channel group were kept, in numbers of the original
-network, how the input is preprocessed, and which classes the outputs stand for.
-`model.safetensors` holds the smaller network's parameters and buffers, `masks.safetensors` the
-masks of entries that are zero but not removed (True is kept; no entries: no zeros).
+`structure.json` lists the kept units of each channel group, numbered as in the original network,
+the preprocessing of the input, and the classes of the outputs. `model.safetensors` holds the
+parameters and buffers of the smaller network, `masks.safetensors` the masks of weights that are
+zero but not removed (True is kept; no entries: none are).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class GroupStructure(Settings):
 
 
 class LayerStructure(Settings):
-    """The width of one convolution, and its place where the architecture labels it."""
+    """The width of one convolution, and its stage and block if the architecture labels them."""
 
     full: Count  # output channels in the original network
     kept: Count
@@ -66,7 +66,7 @@ class NormalizationStructure(Settings):
 
 
 class Structure(Settings):
-    """What `structure.json` holds: everything about a network but its weights.
+    """The content of `structure.json`: everything about a network except its weights.
 
     Files of earlier versions have no `normalization`, `resize` and `classes`.
     """
@@ -130,10 +130,10 @@ def structure_of(
     resize: int | None = None,
     classes: Sequence[str] = (),
 ) -> Structure:
-    """Describe `model`, which is `architecture` after the removal of all but `kept`.
+    """Describe `model`, which is `architecture` after the removal of all units except `kept`.
 
-    `sizes` holds the units of each prunable group in the original network, `kept` the units still
-    there, numbered as in the original; a group that `kept` leaves out is whole.
+    `sizes` holds the number of units of each prunable group in the original network, `kept` the
+    remaining units, numbered as in the original. A group missing from `kept` is whole.
     """
     whole = _whole(architecture, num_classes, image[0])
     full, now = conv_widths(whole), conv_widths(model)
@@ -182,7 +182,7 @@ def save_network(
 ) -> str:
     """Write the network into `folder`; return the SHA-256 of `model.safetensors`.
 
-    Masks that keep everything are left out.
+    Masks that keep everything are omitted.
     """
     write_json(folder / STRUCTURE_FILE, structure.model_dump(mode="json"))
     _save_tensors(folder / MASKS_FILE, {n: m for n, m in masks.items() if not bool(m.all())})
@@ -194,11 +194,11 @@ def load_network(folder: Path | str) -> nn.Module:
     """Rebuild the network in `folder` with its weights, on the CPU, in evaluation mode.
 
     The network has two plain attributes: `preprocess` turns an image into its input as in training
-    (`data.preprocessing.Preprocessing`), and `classes` names its outputs. A run of an earlier
-    version, which says neither, has None.
+    (`data.preprocessing.Preprocessing`), and `classes` names its outputs. Both are None for a run of
+    an earlier version, which does not store them.
 
-    Raises ResultError or ModelError, naming file, key, value and what was expected, where a file
-    is missing or damaged or two of them do not belong together.
+    Raises ResultError or ModelError, with file, key, value and expected value, if a file is missing
+    or damaged or if two files do not belong together.
     """
     folder = Path(folder)
     structure = read_structure(folder)
@@ -247,10 +247,10 @@ def read_structure(folder: Path | str) -> Structure:
 
 
 def build_pruned(structure: Structure) -> nn.Module:
-    """Build the architecture and remove what the structure lacks; the weights are arbitrary.
+    """Build the architecture without the units that the structure lacks, with arbitrary weights.
 
-    The global random state is left as it was. Raises ModelError where the structure does not fit
-    the architecture.
+    The global random state does not change. Raises ModelError if the structure does not fit the
+    architecture.
     """
     model = remove(*whole_and_removed(structure))
     for name, width in conv_widths(model).items():
@@ -261,9 +261,9 @@ def build_pruned(structure: Structure) -> nn.Module:
 
 
 def whole_and_removed(structure: Structure) -> tuple[nn.Module, ChannelGraph, dict[str, Tensor]]:
-    """Build the whole architecture with arbitrary weights; say which units the structure lacks.
+    """Build the whole architecture with arbitrary weights; return it, its groups and removed units.
 
-    As `build_pruned`, which removes them.
+    Raises ModelError if the structure does not fit the architecture.
     """
     model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
     graph = trace(model, torch.zeros(1, *structure.image), grouped=structure.grouped)
@@ -279,9 +279,9 @@ def whole_and_removed(structure: Structure) -> tuple[nn.Module, ChannelGraph, di
 
 
 def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
-    """Build an architecture with arbitrary weights; the global random state stays as it was.
+    """Build an architecture with arbitrary weights; the global random state does not change.
 
-    Not on the meta device: drawing weights there loads PyTorch's compiler.
+    It is not built on the meta device, where drawing weights loads PyTorch's compiler.
     """
     with torch.random.fork_rng(devices=[]):
         return build(architecture, num_classes=num_classes, in_channels=in_channels)

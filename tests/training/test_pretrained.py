@@ -102,14 +102,14 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
             return print, ("executed",)
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(ModelError, match=r"evil.pt: cannot be loaded as weights alone"):
+    with pytest.raises(ModelError, match=r"evil.pt: cannot be loaded as tensors only"):
         load_pretrained(other(), recipe(weights="evil.pt"), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("1.bias"), "'1.bias' is missing, which the network has"),
+        (lambda s: s.pop("1.bias"), "'1.bias' of the network is missing"),
         (lambda s: s.update(head=torch.zeros(1)), "'head' does not belong to the network"),
         (
             lambda s: s.update({"0.weight": torch.zeros(3, 3, 1, 1)}),
@@ -142,7 +142,7 @@ def test_a_checksum_is_compared_before_the_file_is_opened(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["ResNet50_Weights.IMAGENET1K_V9", "resnet50", "Nothing.V1"])
 def test_an_entry_that_torchvision_has_not_is_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"weights '{name}': no entry of torchvision"):
+    with pytest.raises(ConfigError, match=f"weights '{name}': neither an entry of torchvision"):
         load_pretrained(other(), recipe(weights=name), tmp_path)
 
 

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import pytest
 
+from prunebench.experiments.results import HistoryRow
 from prunebench.training.progress import BarProgress, PlainProgress, Progress, make_progress
 
-ROW = {
-    "epoch": 3,
-    "step": 24,
-    "train_loss": 0.12345,
-    "train_top1": 96.123,
-    "val_top1": 95.0,
-    "test_top1": 94.5,
-}
+ROW = HistoryRow(
+    phase="fine_tune",
+    epoch=3,
+    step=24,
+    train_loss=0.12345,
+    train_top1=96.123,
+    val_top1=95.0,
+    test_top1=94.5,
+)
 
 
 def report(progress: Progress) -> None:
@@ -31,7 +33,7 @@ def test_a_log_has_a_plain_line_per_epoch(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_without_a_validation_split_no_word_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    PlainProgress().epoch(ROW | {"val_top1": None})
+    PlainProgress().epoch(ROW._replace(val_top1=None))
     assert "val" not in capsys.readouterr().out
 
 

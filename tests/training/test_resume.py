@@ -71,13 +71,13 @@ def outcome(loop: Loop) -> dict[str, Any]:
     """What must come out the same; figures are columns of their own in runs.csv."""
     run = loop.run
     assert not [name for name in loop.method.figures() if is_fixed(name)]
-    rows = [row._replace(seconds=None) for row in run.records.history]
+    rows = [row._replace(seconds=None)._asdict() for row in run.records.history]
     return {
         "weights": run.model.state_dict(),
         "masks": run.masks,
         "kept": run.kept,
         "history": rows,
-        "diagnostics": run.records.diagnostics,
+        "diagnostics": [row._asdict() for row in run.records.diagnostics],
         "figures": loop.method.figures(),
         "capped": run.records.capped,
         "epochs": run.records.epochs_trained,

@@ -85,7 +85,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(
         streaming(stripes, tmp_path, after=after).train()
     second = streaming(stripes, tmp_path)
     second.train()
-    assert second.run.records.resumed_at == [["train", after]]
+    assert second.run.records.resumed_at == [("train", after)]
     assert_same(outcome(second), outcome(whole))
 
 
