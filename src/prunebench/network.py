@@ -194,8 +194,8 @@ def load_network(folder: Path | str) -> nn.Module:
     """Rebuild the network in `folder` with its weights, on the CPU, in evaluation mode.
 
     The network has two plain attributes: `preprocess` turns an image into its input as in training
-    (`data.preprocessing.Preprocessing`), and `classes` names its outputs. Both are None for a run of
-    an earlier version, which does not store them.
+    (`data.preprocessing.Preprocessing`), and `classes` names its outputs. Both are None for a run
+    of an earlier version, which does not store them.
 
     Raises ResultError or ModelError, with file, key, value and expected value, if a file is missing
     or damaged or if two files do not belong together.
