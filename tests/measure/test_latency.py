@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import chain
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from prunebench.measure.latency import compare_latency, time_with_clock, warm_up
+from prunebench.measure import latency
+from prunebench.measure.latency import (
+    compare_latency,
+    time_with_clock,
+    time_with_events,
+    warm_up,
+)
 
 
 class Noting(nn.Module):
@@ -68,6 +79,79 @@ def test_one_repeat_has_no_quartiles(small_net: nn.Module) -> None:
         compare_latency(
             small_net, small_net, (1, 4, 4), batch_size=1, device="cpu", repeats=1, warmup=0
         )
+
+
+class StubEvent:
+    """Notes when it is recorded; the time between two events is 1 ms."""
+
+    calls: list[str]
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.calls.append("record")
+
+    def elapsed_time(self, end: StubEvent) -> float:
+        self.calls.append("read")
+        return 1.0
+
+
+@pytest.fixture
+def gpu_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls to a GPU that is not there, in order."""
+    calls: list[str] = []
+    flush = SimpleNamespace(zero_=lambda: calls.append("flush"))
+    monkeypatch.setattr(StubEvent, "calls", calls, raising=False)
+    monkeypatch.setattr(torch.cuda, "Event", StubEvent)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronize"))
+    properties = SimpleNamespace(L2_cache_size=50)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+
+    def empty(size: int, *, dtype: torch.dtype, device: torch.device) -> SimpleNamespace:
+        assert (size, dtype) == (100, torch.uint8)  # twice the cache
+        return flush
+
+    monkeypatch.setattr(torch, "empty", empty)
+    return calls
+
+
+def test_the_cache_is_flushed_before_each_pass_and_the_gpu_awaited_once(
+    gpu_calls: list[str],
+) -> None:
+    models = [Noting(gpu_calls, "a"), Noting(gpu_calls, "b")]
+    times = time_with_events(models, torch.zeros(1), 2)
+    timed = [["flush", "record", letter, "record"] for letter in "abba"]
+    assert gpu_calls == [*chain(*timed), "synchronize", *["read"] * 4]
+    assert times == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_warm_up_on_a_gpu_comes_before_the_timing(gpu_calls: list[str]) -> None:
+    model = Noting(gpu_calls, "a")
+    assert warm_up([model], torch.zeros(1), 60, time_with_events) == 6  # two rounds alike
+    assert gpu_calls.count("a") == 6
+    assert gpu_calls.count("synchronize") == 2  # one a round
+    assert gpu_calls[-4:] == ["synchronize", "read", "read", "read"]
+
+
+def test_networks_are_warmed_up_before_they_are_timed(
+    small_net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeats: list[int] = []
+
+    def timer(models: Sequence[nn.Module], images: Tensor, count: int) -> list[list[float]]:
+        assert not any(model.training for model in models)
+        assert torch.is_inference_mode_enabled()
+        repeats.append(count)
+        return [[1.0] * count for _ in models]
+
+    monkeypatch.setattr(latency, "time_with_clock", timer)
+    entry = compare_latency(
+        small_net, small_net, (1, 4, 4), batch_size=2, device="cpu", repeats=5, warmup=60
+    )
+    assert repeats == [3, 3, 5]
+    assert (entry.warmup, entry.repeats) == (6, 5)
 
 
 @pytest.mark.gpu

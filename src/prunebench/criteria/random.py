@@ -23,7 +23,7 @@ class Random(AnyUnitCriterion):
     def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return a random number for each unit."""
         return {
-            name: torch.rand(g.n_units, generator=run.generator("score", name))
+            name: torch.rand(g.n_units, generator=run.generator("score", name)).to(run.device)
             for name, g in groups.items()
         }
 

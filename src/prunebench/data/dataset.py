@@ -69,7 +69,7 @@ class OnDevice:
 
     def read(self, k: int) -> Tensor:
         """Return chunk k, uint8 (n, C, h, w)."""
-        return self.images[self.index[self.order.chunk(k)]]
+        return self.images[self.index[self.order.places(k, self.index.device)]]
 
 
 @dataclass(frozen=True, kw_only=True)

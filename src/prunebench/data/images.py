@@ -41,6 +41,11 @@ class Order:
     chunks: int
     seed: int = 0
 
+    def places(self, k: int, device: torch.device) -> slice | Tensor:
+        """Return the positions of chunk k, a tensor of them on `device`."""
+        places = self.chunk(k)
+        return places.to(device) if isinstance(places, Tensor) else places
+
 
 class Reader(Protocol):
     """Reads the chunks of an order; reading them in sequence is fastest."""

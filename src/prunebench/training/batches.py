@@ -118,7 +118,7 @@ class EpochBatches:
 
     def chunk(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (n, C, h, w), float32, and labels (n,) of chunk k."""
-        here = self.order.chunk(k)
+        here = self.order.places(k, self.labels.device)
         images = augment(
             self.reader.read(k),
             self.draw.at(here),
@@ -184,7 +184,9 @@ def sampled(
     def chunks(labels: Tensor) -> tuple[Callable[[int], Tensor], int]:
         parts = [torch.arange(len(split))[: needs.samples]]
         if needs.by_class:
-            parts = [(labels == c).nonzero()[: needs.samples, 0] for c in torch.unique(labels)]
+            on_cpu = labels.cpu()
+            classes = torch.unique(on_cpu)
+            parts = [(on_cpu == c).nonzero()[: needs.samples, 0] for c in classes]
         found = [chunk for places in parts for chunk in torch.split(places, needs.batch)]
         return found.__getitem__, len(found)
 
@@ -214,7 +216,7 @@ def _drawn(
     )
     device = split.labels.device
     labels = split.labels[index.to(device)]
-    chunk, count = chunks(labels.cpu())
+    chunk, count = chunks(labels)  # training does not copy the labels to the CPU
     order = Order(index, chunk, count, generator.initial_seed())
     reader = split.reader(order, transform)
     return EpochBatches(order, reader, labels, draw.to(device), transform, mean, std)
