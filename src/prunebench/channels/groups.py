@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from prunebench.channels.examples import Arrangement
 from prunebench.channels.flow import Flow
 
 MemberRole = Literal["out", "in", "pass", "vector"]
@@ -158,6 +159,8 @@ class ChannelGraph:
         Uses of convolution and linear weights, in network order.
     batch
         Number of examples in the traced pass.
+    arrangement
+        How they lie in the input; see `Batch`.
     shapes
         Shape of every parameter and buffer, under each of its names.
     trainable
@@ -177,6 +180,7 @@ class ChannelGraph:
     widths: tuple[Width, ...]
     calls: tuple[Call, ...]
     batch: int
+    arrangement: Arrangement
     shapes: dict[str, tuple[int, ...]]
     trainable: tuple[str, ...]
     flow: Flow

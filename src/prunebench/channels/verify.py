@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from prunebench.channels.examples import Batch, larger
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace.tracer import FAILURES, trace
@@ -86,7 +87,8 @@ def verify(
     graph = trace(model, example, grouped=grouped, modes=modes)
     probe = without_dropout(randomized(model, seed))
     paths = tuple(watch)
-    other = as_float64(larger_batch(example))
+    inputs = example if isinstance(example, tuple) else (example,)
+    other = as_float64(larger(inputs, Batch(graph.batch, graph.arrangement)))
     checks = [Check(as_float64(example), False, paths), Check(other, False, paths)]
     if repeats_in_training(probe, checks[1]):
         checks.append(Check(other, True, paths))
@@ -199,15 +201,6 @@ def as_float64(example: Any) -> Any:
     return tree_map(
         lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, example
     )
-
-
-def larger_batch(example: Any) -> Any:
-    """Return the inputs with one more example: a list's first item, a tensor's first mirrored."""
-    if isinstance(example, Tensor):
-        return torch.cat([example, example[:1].flip(-1)]) if example.ndim else example
-    if isinstance(example, list):
-        return [*example, example[0]]
-    return tuple(map(larger_batch, example)) if isinstance(example, tuple) else example
 
 
 def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:

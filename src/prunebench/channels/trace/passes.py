@@ -93,6 +93,8 @@ class Pass:
         Sizes that the call under way asks for.
     is_counting
         Whether uses of weights are recorded; true in the first mode only.
+    first_layer
+        Shape of the output of the first layer that reads the network's input.
     """
 
     names: list[tuple[str, ...]]
@@ -109,6 +111,7 @@ class Pass:
     widths: dict[str, Ints] = field(default_factory=dict)
     request: Request = Request()
     is_counting: bool = True
+    first_layer: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         self.numbers = {id(tensor): number for number, tensor in enumerate(self.tensors)}

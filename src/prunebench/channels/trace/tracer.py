@@ -22,6 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from prunebench.channels.examples import batch_of
 from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.trace.ids import Value
@@ -53,7 +54,9 @@ def trace(
     model
         Left as it was, whatever its `forward` writes to: attributes, buffers, parameters.
     example
-        An input, or a tuple of arguments; a small one is enough.
+        An input, or a tuple of arguments; a small one is enough. The first argument with a tensor
+        tells the number of examples: the first size of its tensors, the length of a list of images,
+        or one if the input has no batch dimension.
     grouped
         Units of grouped convolutions: "whole" groups, or the same "local" position in all groups;
         "auto" takes whole groups if there are at least as many groups as positions in one. A
@@ -66,14 +69,15 @@ def trace(
     Raises
     ------
     ModelError
-        If the network does not run on the example.
+        If the network does not run on the example, or if the number of examples is ambiguous.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     try:
         state = passed(model, inputs, grouped, modes, computing=False)
     except (ValuesNeeded, ModelError):  # zeros may stop a network that runs on real values
         state = passed(model, inputs, grouped, modes, computing=True)
-    return graph_of(state, n_examples(inputs))
+    batch = batch_of(inputs, state.first_layer)
+    return graph_of(state, batch.size, batch.arrangement)
 
 
 def passed(
@@ -114,14 +118,6 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
             raise ModelError(
                 f"the network does not run on an input of {shapes}: {error}"
             ) from error
-
-
-def n_examples(inputs: tuple[Any, ...]) -> int:
-    """Return the batch size: the size of the first tensor, or the length of a list of images."""
-    first = next(part for part in inputs if tree_leaves(part))
-    if isinstance(first, list | tuple):
-        return len(first)
-    return int(next(leaf.shape[0] for leaf in tree_leaves(first) if isinstance(leaf, Tensor)))
 
 
 def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]]:
@@ -191,7 +187,10 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return frozenset()
         if is_layer:
             was_grouped = getattr(self.state.module()[1], "passes_channels", False)
-            return self.state.flow.layer(op, operands, was_grouped)
+            sources = self.state.flow.layer(op, operands, was_grouped)
+            if self.state.first_layer is None and NETWORK_INPUT in self.state.flow.reads[-1]:
+                self.state.first_layer = tuple(op.first_out.shape)
+            return sources
         return self.state.flow.other(op, operands, result)
 
     def note(self, out: Any, result: Value | Sequence[Value], sources: Sources) -> None:

@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
+from prunebench.channels.examples import Arrangement
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
 from prunebench.channels.roles import gates
 from prunebench.channels.trace.ids import Block, Ids, Ints
@@ -33,7 +34,7 @@ class Units:
     ids: dict[int, Ints]
 
 
-def graph_of(state: Pass, batch: int) -> ChannelGraph:
+def graph_of(state: Pass, batch: int, arrangement: Arrangement = "rows") -> ChannelGraph:
     """Return the graph of a traced pass over `batch` examples."""
     blocks = state.ids.blocks
     ordered = sorted(
@@ -69,6 +70,7 @@ def graph_of(state: Pass, batch: int) -> ChannelGraph:
         ),
         calls=tuple(state.calls),
         batch=batch,
+        arrangement=arrangement,
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},
         trainable=tuple(
             names[0]

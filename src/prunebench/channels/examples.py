@@ -1,0 +1,91 @@
+"""Tell how the examples of a batch lie in the inputs of a network.
+
+The number of examples divides every cost. Shapes alone do not tell it: three images and the three
+colors of one image have the same first size. The shape of the first layer's output decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from prunebench.core.errors import ModelError
+
+Arrangement = Literal["rows", "list", "single"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples in the inputs of a network.
+
+    Attributes
+    ----------
+    size
+        Number of examples.
+    arrangement
+        "rows" if they lie along the first dimension of the tensors, "list" if they are the items of
+        a list, "single" if the input is one example without a batch dimension.
+    """
+
+    size: int
+    arrangement: Arrangement
+
+
+def batch_of(inputs: tuple[Any, ...], layer: tuple[int, ...] | None) -> Batch:
+    """Return the examples in the first argument that holds a tensor of at least one dimension.
+
+    Parameters
+    ----------
+    layer
+        Shape of the output of the first layer that reads the input, if there is one. Without a
+        batch dimension, the input has one dimension less.
+
+    Raises
+    ------
+    ModelError
+        If the tensors of the argument have different first sizes, unless they are a list of images.
+    """
+    part = next((part for part in inputs if tensors_of(part)), None)
+    tensors = tensors_of(part)
+    if not tensors:
+        return Batch(1, "single")
+    sizes, dims = {len(tensor) for tensor in tensors}, {tensor.ndim for tensor in tensors}
+    n_items = len(part) if isinstance(part, list | tuple) else 1
+    n_seen = layer[0] if layer is not None else n_items
+    is_lower = layer is not None and dims == {len(layer) - 1}
+    if n_items > 1 and n_seen == n_items and (is_lower or dims == {3}):
+        return Batch(n_items, "list")
+    if len(sizes) > 1 or (n_items > 1 and is_lower and n_seen == 1):
+        raise ModelError(
+            f"cannot tell the batch size of an input of {[tuple(t.shape) for t in tensors]}; "
+            "give all tensors of the argument the same number of examples"
+        )
+    if is_lower and n_seen == 1 and sizes != {1}:
+        return Batch(1, "single")
+    return Batch(sizes.pop(), "rows")
+
+
+def tensors_of(part: Any) -> list[Tensor]:
+    """Return the tensors of at least one dimension in an argument."""
+    return [leaf for leaf in tree_leaves(part) if isinstance(leaf, Tensor) and leaf.ndim]
+
+
+def larger(inputs: tuple[Any, ...], batch: Batch) -> tuple[Any, ...]:
+    """Return the inputs with one more example: a list's first item, a tensor's first mirrored."""
+
+    def grown(x: Any) -> Any:
+        if isinstance(x, Tensor) and x.ndim and len(x) == batch.size:
+            return torch.cat([x, x[:1].flip(-1) if x.ndim > 1 else x[:1]])
+        return x
+
+    if batch.arrangement == "single":
+        return inputs
+    if batch.arrangement == "rows":
+        return tuple(tree_map(grown, part) for part in inputs)
+    return tuple(
+        [*part, part[0]] if isinstance(part, list | tuple) else grown(part) for part in inputs
+    )
