@@ -204,6 +204,11 @@ def correct_attributes(module: nn.Module, passes: bool) -> None:
         correct_norm(module, len(held))
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.RNNCellBase):
+        module.input_size = module.weight_ih.shape[1]
+    elif isinstance(module, nn.RNNBase):
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
+        module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 def correct_norm(module: nn.Module, n_channels: int) -> None:

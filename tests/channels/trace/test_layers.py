@@ -279,6 +279,57 @@ def test_autocast_does_not_change_the_groups(mixed_net):
     assert sizes(graph) == {"stem": 6, "point": 4}
 
 
+def recurrent(layer, dtype=torch.float32):
+    """A convolution of 6 channels over time, a recurrent layer of 4, a head on its last state."""
+    return Wired(
+        lambda m, x: m.head(last(m.layer(m.conv(x).transpose(1, 2)))),
+        conv=nn.Conv1d(3, 6, 1),
+        layer=layer,
+        head=nn.Linear(4 * (2 if layer.bidirectional else 1), 2),
+    ).to(dtype)
+
+
+def last(outputs):
+    return outputs[0][:, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_recurrent_layers_read_fewer_channels(kind, options, dtype):
+    net = recurrent(kind(6, 4, batch_first=True, **options), dtype)
+    x = torch.rand(2, 3, 5).to(dtype)
+    graph = trace(net, x)
+    assert {name: group.n_units for name, group in graph.groups.items()} == {"conv": 6}
+    for in_place in (False, True):
+        smaller = remove(net, graph, {"conv": torch.tensor([1, 4])}, in_place=in_place)
+        assert smaller.layer.input_size == 4
+        assert smaller(x).shape == (2, 2)
+    assert "recurrent layer" in graph.frozen["layer"].frozen
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_recurrent_layers_hold(kind):
+    for options in ({}, {"num_layers": 2}, {"bidirectional": True}):
+        net = recurrent(kind(6, 4, batch_first=True, **options))
+        assert units_of(net, torch.rand(2, 3, 5)) == {"conv": SINGLE}
+
+
+@pytest.mark.parametrize("cell", [nn.GRUCell(6, 4), nn.RNNCell(6, 4)])
+def test_recurrent_cells_hold_and_keep_their_state(cell):
+    net = Wired(
+        lambda m, x: m.head(m.cell(m.conv(x), m.state(x))),
+        conv=nn.Linear(3, 6),
+        state=nn.Linear(3, 4),
+        cell=cell,
+        head=nn.Linear(4, 2),
+    )
+    assert units_of(net, torch.rand(2, 3)) == {"conv": SINGLE}
+    smaller = remove(net, trace(net, torch.rand(2, 3)), {"conv": torch.tensor([0])})
+    assert smaller.cell.input_size == 5
+    assert "whose size is fixed" in trace(net, torch.rand(2, 3)).frozen["state"].frozen
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("half", [False, True])
 def test_network_on_a_gpu(mixed_net, half):

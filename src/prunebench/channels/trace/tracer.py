@@ -111,13 +111,26 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
     """Run the network once under the tracer and return its output."""
     with untouched(model, training, weights=True), torch.no_grad(), module_paths(model, state):
         try:
-            with SizeMode(state), TraceMode(state):
+            with decomposed_lstm(model), SizeMode(state), TraceMode(state):
                 return model(*inputs)
         except FAILURES as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             raise ModelError(
                 f"the network does not run on an input of {shapes}: {error}"
             ) from error
+
+
+@contextmanager
+def decomposed_lstm(model: nn.Module) -> Iterator[None]:
+    """Switch oneDNN off for a network with an LSTM, which it runs as one operation in float32."""
+    # `torch.backends.mkldnn.flags` would set TF32 as well, and warn.
+    before = torch._C._get_mkldnn_enabled()
+    has_lstm = any(isinstance(module, nn.LSTM) for module in model.modules())
+    torch._C._set_mkldnn_enabled(before and not has_lstm)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def named_tensors(model: nn.Module) -> tuple[list[Tensor], list[tuple[str, ...]]]:

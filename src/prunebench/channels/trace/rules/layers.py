@@ -12,6 +12,9 @@ from prunebench.channels.trace.ids import ChannelAxis, Ints, Value, along
 from prunebench.channels.trace.operation import Operation
 from prunebench.channels.trace.passes import INPUT, Pass
 
+STATE = "part of the state of a recurrent layer, whose size is fixed"
+READS_INPUT = {"weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"}  # recurrent layers and cells
+
 
 def convolution(p: Pass, op: Operation) -> Value:
     """Bind rows to produced channels and columns to read ones; grouped filters may do both."""
@@ -89,6 +92,10 @@ def product(
         return p.refuse((x, weight, bias), "a matrix product of two activations")
     consume(p, xv, channels(p, xv, x.ndim - 1, "a linear layer"), columns)
     produce(p, rows, xv)
+    if isinstance(p.module()[1], nn.RNNBase | nn.RNNCellBase):
+        p.ids.freeze(rows, STATE)
+        if wv.origin.rpartition(".")[2] not in READS_INPUT:
+            p.ids.freeze(columns, STATE)
     vector(p, rows, bias)
     return Value((ChannelAxis(rows, tuple(out.shape), (out.ndim - 1,)),))
 
