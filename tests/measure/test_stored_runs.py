@@ -125,3 +125,25 @@ def test_a_missing_base_is_named(pruned_folder: Path, tmp_path: Path) -> None:
 def test_a_missing_gpu_is_not_replaced_by_the_cpu(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="device: 'cuda', but this machine has no GPU"):
         list(measure_runs([], tmp_path, only="latency", device="cuda"))
+
+
+def test_networks_of_equal_structure_share_one_measurement(
+    pruned_folder: Path, base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_LATENCIES", {})
+    other = tmp_path / "other"
+    model = load_network(pruned_folder)
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)  # other weights
+    save_network(other, model, read_structure(pruned_folder), {})
+    first, second, unpruned = (
+        measure_latency(
+            folder, base_folder, "abc", device="cpu", batch_sizes=(1,), repeats=3, warmup=0
+        )
+        for folder in (pruned_folder, other, base_folder)
+    )
+    assert second.entries == first.entries
+    assert second.weights_sha256 != first.weights_sha256
+    assert [entry.speedup for entry in unpruned.entries] == [1.0]
+    entry = LatencyResult.read(other, "abc").entries[0]
+    assert entry.q25_ms <= entry.median_ms <= entry.q75_ms

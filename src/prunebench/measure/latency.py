@@ -41,6 +41,7 @@ def compare_latency(
 ) -> LatencyEntry:
     """Time both networks on one batch of images of `example_shape` (C, h, w).
 
+    If `pruned` is `base` itself, it is timed once, and the speedup is 1.
     Both networks are moved to the device and to channels_last, and stay there. `repeats` is at
     least 2. `warmup` is the maximum number of forward passes of each before timing; there are fewer
     if times are stable earlier.
@@ -48,7 +49,8 @@ def compare_latency(
     if repeats < 2:
         raise ValueError(f"repeats is {repeats}, must be at least 2 for quartiles")
     device = torch.device(device)
-    models = [m.to(device).to(memory_format=torch.channels_last) for m in (base, pruned)]
+    both = [base] if pruned is base else [base, pruned]
+    models = [m.to(device).to(memory_format=torch.channels_last) for m in both]
     images = torch.randn((batch_size, *example_shape), generator=torch.Generator().manual_seed(0))
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     timer = time_with_events if device.type == "cuda" else time_with_clock
@@ -59,9 +61,9 @@ def compare_latency(
         arithmetic(device, precision),
     ):
         warmed = warm_up(models, images, warmup, timer)
-        base_ms, pruned_ms = timer(models, images, repeats)
-    base_q25, base_median, base_q75 = _quartiles(base_ms)
-    q25, middle, q75 = _quartiles(pruned_ms)
+        times = timer(models, images, repeats)
+    base_q25, base_median, base_q75 = _quartiles(times[0])
+    q25, middle, q75 = _quartiles(times[-1])
     return LatencyEntry(
         device_kind="cuda" if device.type == "cuda" else "cpu",
         device=device_name(device),

@@ -1,8 +1,9 @@
 """Measure finished runs: cost into metrics.json, latency into latency.json.
 
 Many runs are measured in one process, since starting Python takes longer than counting one run.
-Base networks and counts are cached in the process. A stored file is kept if it belongs to the same
-specification and weights.
+Base networks, counts and latencies are cached in the process: networks of equal structure are timed
+once and share the result, so that their speedups do not differ by noise. A stored file is kept if
+it belongs to the same specification and weights.
 """
 
 from __future__ import annotations
@@ -104,36 +105,48 @@ def measure_latency(
 ) -> LatencyResult:
     """Time the network of a run alternately with its base; write and return latency.json.
 
+    A network of a structure that was timed before in this process, at the same settings, gets those
+    times; one of the base's structure has a speedup of 1.
     Default: 15 repeats after at most 6 forward passes on a CPU, 101 after at most 60 on a GPU.
     There are no entries if weights are masked and nothing was removed: masks save no time.
     """
     device = torch.device(device)
     weights = _weights_hash(run_dir)
     stored = _stored(LatencyResult, run_dir, spec_hash, weights)
-    if stored and _covers(stored.entries, device, batch_sizes, precision):
-        return stored
     structure = read_structure(run_dir)
-    entries: list[LatencyEntry] = []
+    settings = (str(device), tuple(batch_sizes), repeats, warmup, precision)
+    key = (structure_key(structure), *settings, torch.get_num_threads())
+    if stored and _covers(stored.entries, device, batch_sizes, precision):
+        if stored.entries and stored.entries[0].threads == torch.get_num_threads():
+            _LATENCIES.setdefault(key, stored.entries)
+        return stored
+    entries: tuple[LatencyEntry, ...] = ()
     if structure.is_smaller or not load_masks(run_dir):
-        pruned = load_network(run_dir)
-        base = _base_network(base_dir.resolve(), _weights_hash(base_dir))
-        on_gpu = device.type == "cuda"
-        entries = [
-            compare_latency(
-                base,
-                pruned,
-                structure.image,
-                batch_size=batch_size,
-                device=device,
-                repeats=repeats or (101 if on_gpu else 15),
-                warmup=(60 if on_gpu else 6) if warmup is None else warmup,
-                precision=precision,
+        if key not in _LATENCIES:
+            base = _base_network(base_dir.resolve(), _weights_hash(base_dir))
+            is_base = structure_key(structure) == structure_key(read_structure(base_dir))
+            pruned = base if is_base else load_network(run_dir)
+            on_gpu = device.type == "cuda"
+            _LATENCIES[key] = tuple(
+                compare_latency(
+                    base,
+                    pruned,
+                    structure.image,
+                    batch_size=batch_size,
+                    device=device,
+                    repeats=repeats or (101 if on_gpu else 15),
+                    warmup=(60 if on_gpu else 6) if warmup is None else warmup,
+                    precision=precision,
+                )
+                for batch_size in batch_sizes
             )
-            for batch_size in batch_sizes
-        ]
-    latency = LatencyResult(entries=tuple(entries), spec_hash=spec_hash, weights_sha256=weights)
+        entries = _LATENCIES[key]
+    latency = LatencyResult(entries=entries, spec_hash=spec_hash, weights_sha256=weights)
     latency.write(run_dir)
     return latency
+
+
+_LATENCIES: dict[tuple[object, ...], tuple[LatencyEntry, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -149,12 +162,7 @@ class StructureCount:
 
 def count_structure(structure: Structure) -> StructureCount:
     """Count a structure; the count of equal architecture, image and widths is cached."""
-    key = (
-        structure.architecture,
-        structure.num_classes,
-        structure.image,
-        tuple(sorted(structure.widths.items())),
-    )
+    key = structure_key(structure)
     if key not in _COUNTS:
         model, example = build_pruned(structure), torch.zeros(1, *structure.image)
         operations, layers = count_macs(model, example), count_layers(model, example)
@@ -169,6 +177,12 @@ def count_structure(structure: Structure) -> StructureCount:
 
 
 _COUNTS: dict[tuple[object, ...], StructureCount] = {}
+
+
+def structure_key(structure: Structure) -> tuple[object, ...]:
+    """Return a key that is equal for networks of equal architecture, image and widths."""
+    widths = tuple(sorted(structure.widths.items()))
+    return structure.architecture, structure.num_classes, structure.image, widths
 
 
 @lru_cache(maxsize=4)
