@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -176,6 +176,23 @@ class CountsOutsideOfState(Trains):
         for parameter in run.params.values():
             assert parameter.grad is not None
             parameter.grad.mul_(1 / self.steps)
+
+
+class ForgetsItsHook(Trains):
+    """A penalty that no phase enables."""
+
+    def loss_term(self, run: Run) -> Tensor:
+        return run.params["fc.weight"].abs().sum()
+
+
+@pytest.mark.parametrize("check", [testing.check_method, lambda kind: run_once(kind)])
+def test_a_hook_that_no_phase_enables_is_refused(check: Callable[[type], object]) -> None:
+    with pytest.raises(MethodError, match="ForgetsItsHook defines loss_term, but no phase enables"):
+        check(ForgetsItsHook)
+
+
+def run_once(kind: type[OneShot]) -> object:
+    return testing.begin(kind(kind.Options()), HALF)
 
 
 class DrawsAnew(Trains):

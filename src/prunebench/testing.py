@@ -40,7 +40,7 @@ from prunebench.data.info import DatasetInfo
 from prunebench.data.random_state import seeded
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
-from prunebench.methods.base import Method
+from prunebench.methods.base import Method, check_hooks
 from prunebench.training.batches import portion
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
@@ -218,7 +218,8 @@ def train(
     Parameters
     ----------
     phases
-        The method's phases, or the budget from which it derives them.
+        The method's phases, or the budget from which it derives them; then a hook that no phase
+        enables is a MethodError, as for real runs.
     run
         A run at its beginning, which is changed. Default: `start()`.
     recipes
@@ -322,7 +323,9 @@ def _phases(
 ) -> tuple[Phase, ...]:
     if isinstance(phases, Budget):
         given = {role: RECIPE for role in method.recipe_roles} | dict(recipes or {})
-        return tuple(method.phases(given, phases))
+        own = method.phases(given, phases)
+        check_hooks(method, own)
+        return tuple(own)
     return tuple(phases)
 
 
@@ -431,7 +434,7 @@ def check_method(
     - The same seed gives the same result bit for bit.
     - A run that is stopped and resumed ends as one that was not: what a method changes over time
       is in `state`, and `attach` derives the rest.
-    - The hooks of a step read no tensor on the CPU.
+    - The hooks of a step read no tensor on the CPU, and some phase enables each hook.
 
     Parameters
     ----------

@@ -45,6 +45,13 @@ def test_recipe_and_length_must_be_given_together(parts: dict[str, Any]) -> None
         Phase(name="soft", **parts)
 
 
+def test_a_misspelt_hook_is_rejected() -> None:
+    hooks: Any = frozenset({"before_optimiser_step"})
+    message = "unknown hook 'before_optimiser_step'; did you mean before_optimizer_step"
+    with pytest.raises(ValueError, match=message):
+        Phase(name="train", hooks=hooks)
+
+
 def test_training_has_the_length_of_its_recipe() -> None:
     phase = training("fine_tune", RECIPE, keep_best=True)
     assert (phase.length, phase.recipe, phase.keep_best) == (Epochs(3), RECIPE, True)

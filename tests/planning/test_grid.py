@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import pytest
 
 from prunebench.core.errors import ConfigError
 from prunebench.experiments.config import read_config
+from prunebench.experiments.phases import Budget, HookName, Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.methods import registry
+from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import names
 from prunebench.planning.grid import resolve, resolve_experiment
@@ -37,6 +42,64 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
     assert l1.recipes["fine_tune"].lr == 0.1
     assert l1.base.path == "base/synthetic/resnet20_x0_25/one_epoch/seed0"
     assert l1.base == unpruned.base
+
+
+class Slimming(Method[MethodOptions]):
+    """Network Slimming without the phase that enables its penalty."""
+
+    def before_optimizer_step(self, run: Run) -> None:
+        raise AssertionError("never called")
+
+
+class Stops(Method[MethodOptions]):
+    """An early end that no phase asks for."""
+
+    def finished(self, run: Run) -> bool:
+        return True
+
+
+class OnlyWhereNothingTrains(Slimming):
+    """The hook is named in a phase that only selects."""
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        hooks: frozenset[HookName] = frozenset({"before_optimizer_step"})
+        return [replace(super().phases(recipes, budget)[0], hooks=hooks)]
+
+
+class Optional(Slimming):
+    """The hook depends on options."""
+
+    optional_hooks = frozenset({"before_optimizer_step"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook"),
+    [
+        (Slimming, "before_optimizer_step"),
+        (Stops, "finished"),
+        (OnlyWhereNothingTrains, "before_optimizer_step"),
+    ],
+)
+def test_a_hook_that_no_phase_enables_is_refused(
+    kind: type[Method[MethodOptions]],
+    hook: str,
+    write_config: WriteConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(registry.METHODS, "l1_like", f"{__name__}:{kind.__name__}")
+    sentence = rf"methods\.l1_like: {kind.__name__} defines {hook}, but no phase enables it"
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        resolve_all(write_config({"methods": {"l1_like": {}}}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hook_that_depends_on_options_may_be_left_off(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.METHODS, "l1_like", f"{__name__}:Optional")
+    assert [run.method for run in resolve_all(write_config({"methods": {"l1_like": {}}}))] == [
+        "l1_like"
+    ]
 
 
 @pytest.mark.parametrize(

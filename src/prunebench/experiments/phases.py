@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from prunebench.core.names import unknown_name
 from prunebench.experiments.recipe import Recipe
 
 RatioKind = Literal["units_per_group", "units_global", "macs", "params", "weights", "auto"]
@@ -88,6 +89,11 @@ class Phase:
     def __post_init__(self) -> None:
         if (self.recipe is None) != (self.length is None):
             raise ValueError(f"phase {self.name!r}: recipe and length must be given together")
+        for hook in self.hooks:
+            if hook not in get_args(HookName):
+                raise ValueError(
+                    f"phase {self.name!r}: {unknown_name('hook', hook, get_args(HookName))}"
+                )
 
 
 def is_past(share: float, t: int, epochs: float) -> bool:

@@ -7,10 +7,10 @@ plans that a method returns; an error is one sentence that names the method.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 import torch
 from pydantic import AfterValidator, Field
@@ -22,7 +22,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import ScoringRun
-from prunebench.experiments.phases import Budget, Length, Phase, training
+from prunebench.experiments.phases import Budget, HookName, Length, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
 from prunebench.methods.allocation import (
@@ -196,6 +196,8 @@ class Method(Generic[O]):
     # Whether handles returned by `attach` work when a step processes its batch in parts: several
     # passes under gradient accumulation, or one share of the batch in each of several processes
     sees_parts: ClassVar[bool] = False
+    # Defined hooks that no phase enables under some options; all others must be enabled
+    optional_hooks: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, options: O) -> None:
         self.options = options
@@ -346,6 +348,26 @@ class Method(Generic[O]):
     def figures(self) -> dict[str, float]:
         """Return numbers for the result row, by column name."""
         return {}
+
+
+def check_hooks(method: Method[Any], phases: Sequence[Phase]) -> None:
+    """Raise MethodError if the method defines a hook that would never be called.
+
+    Hooks of a phase are called while it trains, `finished` in a phase `until_finished`. The
+    method's `optional_hooks` are exempt.
+    """
+    enabled: set[str] = set()
+    for phase in phases:
+        if phase.recipe is not None:
+            enabled |= phase.hooks | ({"finished"} if phase.until_finished else set())
+    kind = type(method)
+    for hook in (*get_args(HookName), "finished"):
+        is_defined = getattr(kind, hook) is not getattr(Method, hook)
+        if is_defined and hook not in enabled | kind.optional_hooks:
+            raise MethodError(
+                f"{kind.__name__} defines {hook}, but no phase enables it: enable it in a phase "
+                "that trains, or name it in optional_hooks if it depends on options"
+            )
 
 
 def _gone(run: Run, group: str) -> int:

@@ -132,6 +132,9 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
     Options = EarlyBirdOptions
     start = "fresh"
     recipe_roles = ("search", "fine_tune")
+    optional_hooks = frozenset(
+        {"decide", "finished", "loss_term", "before_optimizer_step", "after_epoch"}
+    )
     interval = Epochs(1)
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:

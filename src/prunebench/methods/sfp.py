@@ -292,6 +292,7 @@ class SoftPruning(Method[SoftOptions]):
     Options = SoftOptions
     start = "fresh"
     recipe_roles = ("base",)
+    optional_hooks = frozenset({"before_optimizer_step"})
     ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "weights")
 
     def starts_from(self) -> Start:

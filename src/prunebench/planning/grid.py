@@ -23,7 +23,7 @@ from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
 from prunebench.experiments.validation import validate
-from prunebench.methods.base import MethodOptions
+from prunebench.methods.base import MethodOptions, check_hooks
 from prunebench.methods.registry import method_class
 from prunebench.planning.adapted_recipes import adapted_recipe
 from prunebench.planning.checks import (
@@ -141,7 +141,7 @@ class _Grid:
                     if options.widths_from is not None:
                         run = run.model_copy(update={"widths_from": _widths_path(run)})
                     with place(self.where, f"methods.{method}"):
-                        chosen.phases(run.recipes, run.budget)
+                        check_hooks(chosen, chosen.phases(run.recipes, run.budget))
                     yield run
 
     def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:
