@@ -235,6 +235,9 @@ class _Job:
         dataset = load(
             data_path(self.results, self.spec.dataset), device, workers=self.machine.loading_workers
         )
+        # A folder says only when it is loaded whether its images are read from files.
+        for recipe in (self.base.recipe, *(phase.recipe for phase in self.phases if phase.recipe)):
+            dataset.info.check_augmentation(recipe.augment)
         widths = self.spec.widths_from if isinstance(self.spec, RunSpec) else None
         return RunState(
             seed=self.spec.seed,
