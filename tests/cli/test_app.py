@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import prunebench
 from prunebench.data.dataset import prepare
 from prunebench.experiments.machine import Machine
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
@@ -38,6 +39,36 @@ def test_without_arguments_the_commands_are_listed(call: Any) -> None:
     listed = [line.split()[0] for line in out.split("Commands:\n")[1].splitlines()]
     assert tuple(listed) == COMMANDS
     assert "..." not in out.split("Commands:\n")[1]  # every help text fits into one line
+
+
+def test_the_version_is_printed(call: Any) -> None:
+    assert call("--version") == (0, f"prunebench {prunebench.__version__}\n", "")
+
+
+def test_descriptions_are_aligned_and_need_no_configuration(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("list")
+    assert code == 0
+    assert f"experiments:\n  config/experiments: no such folder in {tmp_path}; run in" in out
+    methods = out.split("methods:\n")[1].split("networks:\n")[0].splitlines()
+    assert {line[26] for line in methods} == {" "}
+    assert " " not in {line[27] for line in methods}
+    code, out, err = call("list", "recipes")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"prunebench: config/recipes: no such folder in {tmp_path}; run in")
+
+
+def test_a_long_name_moves_the_descriptions_of_its_list(
+    call: Any, write_config: WriteConfig
+) -> None:
+    config = write_config()
+    long = "a_name_of_more_than_24_characters"
+    (config / f"experiments/{long}.yaml").write_text(
+        (config / "experiments/tiny.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    assert call("list", "experiments")[1] == f"{long} Stripes\n{'tiny':<33} Stripes\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

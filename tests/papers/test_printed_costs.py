@@ -214,3 +214,27 @@ def test_the_readme_s_counts_are_these() -> None:
         (line,) = re.findall(rf"^\| {paper} .*$", text, flags=re.MULTILINE)
         assert [int(n) for n in re.findall(r"\d+", line)] == [*numbers, sum(numbers)]
     assert sum(sum(counts.values()) for counts in STATUSES.values()) == 714
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--architecture", "ResNet56"], "--architecture: unknown architecture 'ResNet56'; did yo"),
+        (["--dataset", "CIFAR-10"], "--dataset: unknown dataset 'CIFAR-10'; did you mean cifar10"),
+        (["--table", "table 1"], "--table: unknown table 'table 1'; did you mean Table 1"),
+        (["--method", "gerg_1"], "--method: unknown method 'gerg_1'; did you mean greg_1"),
+        (
+            ["--paper", "greg", "--architecture", "resnet56", "--dataset", "imagenet"],
+            "--dataset: unknown dataset 'imagenet' (allowed: cifar10) among the rows of greg, resn",
+        ),
+        (
+            ["--architecture", "ResNet56", "--dataset", "cifar"],
+            "--dataset: unknown dataset 'cifar'; did",
+        ),
+    ],
+)
+def test_options_that_no_row_fits_are_named(call: Any, options: list[str], words: str) -> None:
+    code, out, err = call("published", *options)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"prunebench: {words}")
+    assert err.count("\n") == 1

@@ -134,6 +134,18 @@ def test_a_bad_configuration_is_one_line_before_any_job(
     assert not (workflow / "results").exists()
 
 
+def test_another_folder_is_told_what_it_lacks(workflow: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    files = ["-s", f"{workflow}/Snakefile", "--configfile", f"{workflow}/config/config.yaml"]
+    done = snakemake(elsewhere, "-n", *files)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        "prunebench: config/config.yaml: experiments: config/experiments: no such "
+        f"folder in {elsewhere}; run in the folder that holds config/ (snakemake: --directory)"
+    )
+
+
 def is_snakemakes_own(line: str) -> bool:
     return line.startswith(("Using workflow specific profile", "Config file config/config.yaml is"))
 

@@ -5,8 +5,11 @@ Each imports its modules when it runs, so that only training and measuring impor
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+import prunebench
 from prunebench.cli import configure, networks, papers, reporting, stages
 
 app = typer.Typer(
@@ -19,6 +22,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"prunebench {prunebench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Define the options before the sub-command."""
+
 
 for command in (
     configure.resolve,

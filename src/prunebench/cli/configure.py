@@ -79,7 +79,7 @@ def list_names(
     config: ConfigFile = CONFIG,
 ) -> None:
     """List the names and options that configurations may use."""
-    from prunebench.cli.listings import LISTS, option_lines
+    from prunebench.cli.listings import LISTS, aligned, option_lines
 
     if kind == "options":
         for line in option_lines(method):
@@ -89,11 +89,18 @@ def list_names(
         raise ConfigError(unknown_name("list", kind, [*LISTS, "options"]))
     if method is not None:
         raise ConfigError(f"list {kind} takes no further argument, got {method!r}")
-    for heading in LISTS if kind is None else [kind]:
-        if kind is None:
-            typer.echo(f"{heading}:")
-        for name, words in LISTS[heading](config.parent):
-            typer.echo(f"{'' if kind else '  '}{name:<24} {words}".rstrip())
+    if kind is not None:
+        for line in aligned(LISTS[kind](config.parent)):
+            typer.echo(line)
+        return
+    for heading, listed in LISTS.items():
+        typer.echo(f"{heading}:")
+        try:
+            lines = aligned(listed(config.parent))
+        except ConfigError as error:  # the other lists need no configuration
+            lines = [str(error)]
+        for line in lines:
+            typer.echo(f"  {line}")
 
 
 def reference(

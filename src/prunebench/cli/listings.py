@@ -36,17 +36,17 @@ def _datasets(config_dir: Path) -> Lines:
 
 
 def _experiments(config_dir: Path) -> Lines:
-    from prunebench.experiments.config import read_experiment
+    from prunebench.experiments.config import named_files, read_experiment
 
-    files = sorted((config_dir / "experiments").glob("*.yaml"))
+    files = named_files(config_dir, "experiment")
     return [(file.stem, read_experiment(config_dir, file.stem).title) for file in files]
 
 
 def _recipes(config_dir: Path) -> Lines:
-    from prunebench.experiments.config import read_recipe
+    from prunebench.experiments.config import named_files, read_recipe
 
     lines = []
-    for file in sorted((config_dir / "recipes").glob("*.yaml")):
+    for file in named_files(config_dir, "recipe"):
         recipe = read_recipe(config_dir, file.stem)
         length = "as the method says" if recipe.epochs is None else f"{recipe.epochs} epochs"
         lines.append((file.stem, f"{length}, batch {recipe.batch_size}, lr {recipe.lr:g}"))
@@ -60,6 +60,17 @@ LISTS: dict[str, Callable[[Path], Lines]] = {
     "networks": _networks,
     "recipes": _recipes,
 }
+
+
+def aligned(lines: Lines) -> list[str]:
+    """Return names and descriptions in two columns.
+
+    >>> aligned([("l1", "by weights"), ("a_long_name_of_an_experiment", "")])
+    ['l1                           by weights', 'a_long_name_of_an_experiment']
+    """
+    pairs = list(lines)
+    width = max([24, *(len(name) for name, _ in pairs)])
+    return [f"{name:<{width}} {words}".rstrip() for name, words in pairs]
 
 
 SCHEMA_NAMES = ("config", "experiment", "recipe")  # of `configuration_models`, one per kind of file

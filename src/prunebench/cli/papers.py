@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Out, Results
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
+
+if TYPE_CHECKING:
+    from prunebench.papers.published import PublishedRow
 
 PublishedDir = Annotated[
     Path | None,
@@ -91,15 +94,16 @@ def published(
     rows = read_published(published_dir)
     if paper is not None:
         _known_paper(paper, papers(rows))
-    chosen = select(
-        rows,
-        own_only=own,
-        paper=paper,
-        table=table,
-        dataset=dataset,
-        architecture=architecture,
-        method=method,
-    )
+    wanted = {
+        "paper": paper,
+        "table": table,
+        "dataset": dataset,
+        "architecture": architecture,
+        "method": method,
+    }
+    chosen = select(rows, own_only=own, **wanted)
+    if not chosen:
+        raise ConfigError(_why_none(rows, own, wanted))
     found = states(chosen, config.parent, results)
     if out is None:
         for row, state in zip(chosen, found, strict=True):
@@ -107,6 +111,22 @@ def published(
     else:
         write_published(chosen, found, out)
     typer.echo(f"{len(chosen)} of {len(rows)} rows" + (f" · {out}" if out else ""))
+
+
+def _why_none(rows: Sequence[PublishedRow], own: bool, wanted: Mapping[str, str | None]) -> str:
+    """Return the sentence for options that no row fits: it names one without which rows fit."""
+    from prunebench.papers.published import select
+
+    given = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in given.items():
+        others = {other: given[other] for other in given if other != name}
+        if known := {str(getattr(row, name)) for row in select(rows, own_only=own, **others)}:
+            among = f" among the rows of {', '.join(others.values())}" if others else ""
+            return f"--{name}: {unknown_name(name, value, known)}{among}"
+    for name, value in given.items():
+        if value not in (known := {str(getattr(row, name)) for row in rows}):
+            return f"--{name}: {unknown_name(name, value, known)}"
+    return f"no row has {', '.join(given.values())} together"
 
 
 def _known_paper(name: str, known: Collection[str]) -> None:

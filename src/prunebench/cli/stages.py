@@ -39,7 +39,7 @@ def data(
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """Download a data set if needed, store it as tensors, and describe it."""
+    """Store and describe a data set, downloaded if needed."""
     from prunebench.data.dataset import prepare, summary
     from prunebench.experiments.spec import data_path
 

@@ -19,10 +19,14 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
 
     >>> unknown_name("method", "gerg_1", ["greg_1", "l1"])
     "unknown method 'gerg_1'; did you mean greg_1? (allowed: greg_1, l1)"
+    >>> unknown_name("network", "ResNet-56", ["resnet56", "vgg16"])
+    "unknown network 'ResNet-56'; did you mean resnet56? (allowed: resnet56, vgg16)"
     """
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.7)
     if not close and name:
-        close = sorted(longer for longer in known if longer.startswith(name))[:3]
+        close = sorted(longer for longer in lower if longer.startswith(name.lower()))[:3]
+    close = [lower[other] for other in close]
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     allowed = ", ".join(sorted(known)) or "none"
     return f"unknown {kind} {name!r}{hint} (allowed: {allowed})"

@@ -328,6 +328,19 @@ def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: st
     folder = config_dir / f"{kind}s"
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        known = [file.stem for file in named_files(config_dir, kind)]
         raise ConfigError(f"{unknown_name(kind, name, known)} in {folder}")
     return path
+
+
+def named_files(config_dir: Path, kind: Literal["experiment", "recipe"]) -> list[Path]:
+    """Return the files of all experiments or recipes; ConfigError without their folder."""
+    folder = config_dir / f"{kind}s"
+    if not folder.is_dir():
+        if folder.is_absolute():
+            raise ConfigError(f"{folder}: no such folder")
+        raise ConfigError(
+            f"{folder}: no such folder in {Path.cwd()}; run in the folder that holds {config_dir}/ "
+            "(snakemake: --directory)"
+        )
+    return sorted(folder.glob("*.yaml"))
