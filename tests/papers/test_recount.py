@@ -18,7 +18,7 @@ from prunebench.papers.recount import (
     count_params_per_call,
     kept_units,
 )
-from prunebench.papers.structures import CountedStructure, Formula, Thinned
+from prunebench.papers.structures import CountedStructure, Cut, Formula, Thinned
 
 RESNET56 = {"architecture": "resnet56", "num_classes": 10, "image": (3, 32, 32)}
 RESNET50 = {"architecture": "resnet50", "num_classes": 1000, "image": (3, 224, 224)}
@@ -39,6 +39,11 @@ def test_ceil_of_the_ratio_leaves_and_one_stays(ratio: float, kept: int) -> None
 @pytest.mark.parametrize(("keep", "kept"), [(0.6, 9), (0.25, 4), (0.05, 1), (1.0, 16)])
 def test_int_of_the_keep_ratio_stays_and_at_least_one(keep: float, kept: int) -> None:
     assert kept_units({"a": 16}, [Thinned(groups=("a",), keep=keep)]) == {"a": kept}
+
+
+def test_a_published_width_stays() -> None:
+    entries = [Thinned(groups=("a",), units=11)]
+    assert kept_units({"a": 16, "b": 16}, entries) == {"a": 11}
 
 
 def test_the_first_entry_that_fits_a_group_counts() -> None:
@@ -141,6 +146,53 @@ def test_an_unknown_depth_is_refused() -> None:
         fpgm_imagenet(152, 0.7)
 
 
+@pytest.fixture
+def two_convolutions() -> nn.Module:
+    """Convolutions of 9 and 10 columns on a 2x2 output, and a linear layer with three biases."""
+    with torch.device("meta"):
+        return nn.Sequential(
+            nn.Conv2d(1, 10, 3), nn.Conv2d(10, 4, 1), nn.Flatten(), nn.Linear(16, 3)
+        )
+
+
+def test_cut_filters_stay_inputs_of_the_next_layer(two_convolutions: nn.Module) -> None:
+    counted = structures._count_cut(
+        two_convolutions, (1, 4, 4), Cut(what="filters", ratios={"0": 0.25})
+    )
+    # int(2.5) of ten filters are not counted
+    assert counted["conv_macs"] == 8 * 9 * 4 + 4 * 10 * 4
+    assert counted["macs"] == counted["conv_macs"] + 48
+    assert counted["layer_params"] == 8 * 9 + 4 * 10 + 48 + 3
+
+
+def test_cut_columns_are_rounded_up(two_convolutions: nn.Module) -> None:
+    cut = Cut(what="columns", ratios={"0": 0.25, "*": 0.5}, times=1.2)
+    counted = structures._count_cut(two_convolutions, (1, 4, 4), cut)
+    # ceil(0.3 x 9) of nine columns and ceil(0.6 x 10) of ten are removed
+    assert counted["conv_macs"] == 10 * 6 * 4 + 4 * 4 * 4
+
+
+def test_a_pattern_without_a_convolution_is_refused() -> None:
+    cut = Cut(what="filters", ratios={"stages.*.conv9": 0.5})
+    with pytest.raises(ModelError, match=r"no convolution is called stages\.\*\.conv9"):
+        count(CountedStructure(**RESNET56, cut=cut))
+
+
+@pytest.mark.parametrize(
+    ("keep", "operations", "params"),
+    [
+        (0.7, 4_880_149_800, 16_944_246),
+        (0.5, 3_412_943_872, 12_380_864),
+        (0.3, 2_195_070_102, 8_664_318),
+    ],
+)
+def test_resnet50_of_thinet(keep: float, operations: int, params: int) -> None:
+    thinned = (Thinned(groups=("stages.*.conv[12]",), keep=keep),)
+    network = RESNET50 | {"architecture": "resnet50_caffe"}
+    counted = count(CountedStructure(**network, thinned=thinned))
+    assert (counted["thinet"], counted["params_without_biases"]) == (operations, params)
+
+
 def test_layer_params_leave_norms_and_convolutions_biases_out() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 3)
@@ -160,6 +212,9 @@ def test_quantities_on_a_network_counted_by_hand(small_net: nn.Module, image: Te
     # conv 288 and 32; norm 32 elements; linear 3 outputs; average pool of 4 elements, 4 outputs
     assert counted["norm2_conv_macs"] == 288 + 32 + 2 * 32
     assert counted["thop2_average_free"] == counted["thop2"] - 4 * 4
+    # 12 multiply-accumulates of the linear layer, two channels of batch norm
+    assert counted["thinet"] == 2 * (288 + 32 + 12) + 4 * 2
+    assert structures.count_biases(small_net) == 4 + 3
     assert counted["outputs"] == 2 * 16 + 4 * 4 + 3
 
 

@@ -54,6 +54,15 @@ def thop(layers: Iterable[LayerCount], *, norm_factor: int = 4, pool_window: boo
     return total
 
 
+def thinet(layers: Sequence[LayerCount]) -> int:
+    """Count as ThiNet's script does (ToolKit/FLOPs_and_size.py): two per multiply-accumulate.
+
+    The script counts two operations per parameter of any other layer. Caffe splits batch norm into
+    two layers, of which the script reads one parameter per channel each.
+    """
+    return two_per_mac(layers) + sum(4 * layer.weights for layer in layers if layer.kind == "norm")
+
+
 def ptflops(layers: Iterable[LayerCount], *, relu_and_pooling: bool) -> int:
     """Count as ptflops 0.6.2 does: OrthoReg's numbers.
 

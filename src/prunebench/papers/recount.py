@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 
@@ -22,7 +23,7 @@ from prunebench.measure.macs import count_params
 from prunebench.models.registry import build
 from prunebench.papers import conventions
 from prunebench.papers.conventions import fpgm_imagenet
-from prunebench.papers.structures import CountedStructure, Formula, Thinned
+from prunebench.papers.structures import CountedStructure, Cut, Formula, Thinned
 
 Layers = Sequence[LayerCount]
 TRACED_SIDE = 64  # pixels; the groups do not depend on the image size, and tracing is faster
@@ -35,6 +36,7 @@ OF_LAYERS: dict[str, Callable[[Layers], float]] = {
     "thop2": lambda layers: conventions.thop(layers, norm_factor=2),
     "thop2_average_free": lambda layers: conventions.thop(layers, norm_factor=2, pool_window=False),
     "norm2_conv_macs": lambda layers: conventions.conv_only(layers) + 2 * _norm_outputs(layers),
+    "thinet": conventions.thinet,
     "ptflops": lambda layers: conventions.ptflops(layers, relu_and_pooling=False),
     "ptflops_modules": lambda layers: conventions.ptflops(layers, relu_and_pooling=True),
     "outputs": lambda layers: activations(layers) + _linear_outputs(layers),
@@ -42,6 +44,7 @@ OF_LAYERS: dict[str, Callable[[Layers], float]] = {
 OF_MODELS: dict[str, Callable[[nn.Module, Tensor], float]] = {
     "params": lambda model, image: count_params(model),
     "layer_params": lambda model, image: count_layer_params(model),
+    "params_without_biases": lambda model, image: count_params(model) - count_biases(model),
     "params_per_call": lambda model, image: count_params_per_call(model, image),
 }
 
@@ -63,6 +66,15 @@ def count_layer_params(model: nn.Module) -> int:
         elif isinstance(module, nn.Linear):
             total += sum(parameter.numel() for parameter in module.parameters())
     return total
+
+
+def count_biases(model: nn.Module) -> int:
+    """Count the biases of convolution and linear layers."""
+    return sum(
+        module.bias.numel()
+        for module in model.modules()
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and module.bias is not None
+    )
 
 
 def count_params_per_call(model: nn.Module, image: Tensor) -> int:
@@ -114,10 +126,13 @@ def _count_batch(
 def count(structure: CountedStructure) -> dict[str, float]:
     """Count every quantity that the structure determines.
 
-    A closed form determines only the convolutions' multiply-accumulates.
+    A closed form determines only the convolutions' multiply-accumulates, and cut convolutions only
+    multiply-accumulates and weights.
     """
     if structure.formula is not None:
         return {"conv_macs": closed_form(structure.formula)}
+    if structure.cut is not None:
+        return _count_cut(_on_meta(structure), structure.image, structure.cut)
     image = torch.zeros(1, *structure.image, device="meta")  # only shapes are needed
     model = _thinned(structure) if structure.thinned else _on_meta(structure)
     layers = count_layers(model, image)
@@ -131,6 +146,34 @@ def closed_form(formula: Formula) -> float:
     if formula.name == "fpgm_imagenet":
         return fpgm_imagenet(formula.depth, formula.keep)
     return conventions.fractional_sfp(*conventions.cifar_resnet_macs(formula.depth), formula.keep)
+
+
+def _count_cut(model: nn.Module, image: tuple[int, ...], cut: Cut) -> dict[str, float]:
+    """Count a network whose convolutions are cut."""
+    layers = count_layers(model, torch.zeros(1, *image, device="meta"))
+    convolutions = [layer.name for layer in layers if layer.kind == "conv"]
+    for pattern, _ in cut.ratios:
+        if not any(_fits(name, (pattern,)) for name in convolutions):
+            raise ModelError(f"no convolution is called {pattern}")
+    kept = [_cut_layer(layer, model.get_submodule(layer.name), cut) for layer in layers]
+    counted = {name: float(OF_LAYERS[name](kept)) for name in ("macs", "two_per_mac", "conv_macs")}
+    weights = sum(layer.weights for layer in kept if layer.kind in ("conv", "linear"))
+    return counted | {"layer_params": float(weights + _linear_outputs(kept))}
+
+
+def _cut_layer(layer: LayerCount, module: nn.Module, cut: Cut) -> LayerCount:
+    ratios = [r for pattern, r in cut.ratios if _fits(layer.name, (pattern,))]
+    if layer.kind != "conv" or not ratios:
+        return layer
+    assert isinstance(module.weight, Tensor)
+    ratio = ratios[0] * cut.times
+    if cut.what == "filters":
+        total = len(module.weight)
+        kept = total - int(ratio * total)
+    else:
+        total = module.weight[0].numel()
+        kept = total - math.ceil(ratio * total)
+    return replace(layer, macs=layer.macs * kept // total, weights=layer.weights * kept // total)
 
 
 def kept_units(groups: Mapping[str, int], thinned: Sequence[Thinned]) -> dict[str, int]:
@@ -153,6 +196,8 @@ def kept_units(groups: Mapping[str, int], thinned: Sequence[Thinned]) -> dict[st
 
 
 def _kept(units: int, entry: Thinned) -> int:
+    if entry.units is not None:
+        return entry.units
     if entry.keep is not None:
         return int(units * entry.keep)
     assert entry.ratio is not None

@@ -14,25 +14,35 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from prunebench.core.errors import ConfigError
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import Count, Positive, Settings
 from prunebench.experiments.validation import read_yaml, validate
 from prunebench.papers.cost_rules import Cell, Column, Digits
 from prunebench.papers.published import PublishedRow
 
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _pairs(value: object) -> object:
+    return tuple(value.items()) if isinstance(value, dict) else value
+
+
+Ratios = Annotated[
+    tuple[tuple[str, Ratio], ...],
+    BeforeValidator(_pairs, json_schema_input_type=dict[str, Ratio]),
+    Field(min_length=1),
+]
 FormulaName = Literal["sfp_cifar", "fpgm_imagenet"]
 Printed = Literal["printed"]
 Match = dict[str, tuple[str, ...]]
 
 
 class Thinned(Settings):
-    """How many units of some channel groups are kept. Exactly one of the two ratios is given.
+    """How many units of some channel groups are kept. Exactly one of the three numbers is given.
 
     Attributes
     ----------
@@ -43,17 +53,40 @@ class Thinned(Settings):
         ceil(ratio n) units are removed, and at least one is kept: GReg's rounding.
     keep
         int(keep n) units are kept, at least one: FilterSketch's rounding.
+    units
+        This many units are kept: a published width.
     """
 
     groups: Patterns
     ratio: Ratio | None = None
     keep: KeepRatio | None = None
+    units: Count | None = None
 
     @model_validator(mode="after")
-    def _one_ratio(self) -> Thinned:
-        if (self.ratio is None) == (self.keep is None):
-            raise ValueError("give either ratio or keep")
+    def _one_number(self) -> Thinned:
+        if [self.ratio, self.keep, self.units].count(None) != 2:
+            raise ValueError("give one of ratio, keep and units")
         return self
+
+
+class Cut(Settings):
+    """Parts of convolutions that are not counted, while the layers around them stay whole.
+
+    Attributes
+    ----------
+    what
+        Of n filters, int(ratio n) are not counted, but the next layer still reads n channels:
+        HRank's counter. Of n columns of the im2col matrix (the weights of one filter), ceil(ratio
+        n) are removed: IncReg.
+    ratios
+        The ratio of each convolution, by patterns of names; the first that fits counts.
+    times
+        A factor for all ratios.
+    """
+
+    what: Literal["filters", "columns"]
+    ratios: Ratios
+    times: Positive = 1.0
 
 
 class Formula(Settings):
@@ -80,12 +113,13 @@ class CountedStructure(Network):
     """A network and how it is pruned; the first entry of `thinned` that fits a group counts."""
 
     thinned: tuple[Thinned, ...] = ()
+    cut: Cut | None = None
     formula: Formula | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> CountedStructure:
-        if self.thinned and self.formula:
-            raise ValueError("thinned and formula exclude each other")
+        if sum(map(bool, (self.thinned, self.cut, self.formula))) > 1:
+            raise ValueError("thinned, cut and formula exclude each other")
         return self
 
 
@@ -114,8 +148,9 @@ class Entry(Settings):
         Columns of the rows, each with the value or values that fit.
     network
         A key of the file's `networks`; default: the row's "dataset/architecture".
-    thinned, formula
-        The pruned structure; default: the unpruned network.
+    thinned, widths, cut, formula
+        The pruned structure; default: the unpruned network. `widths` are the kept units of channel
+        groups by name; other groups keep all.
     digits
         How the rows print a number: rounded, truncated, or either.
     quantum
@@ -127,6 +162,8 @@ class Entry(Settings):
     match: Match
     network: str = ""
     thinned: tuple[ThinnedEntry, ...] = ()
+    widths: dict[str, Count] = {}
+    cut: Cut | None = None
     formula: FormulaEntry | None = None
     digits: Digits = "round"
     quantum: dict[Column, Decimal] = {}
@@ -182,12 +219,13 @@ class PaperStructures(Settings):
             )
             for part in entry.thinned
         )
+        thinned += tuple(Thinned(groups=(name,), units=n) for name, n in entry.widths.items())
         formula = None
         if entry.formula:
             keep = entry.formula.keep
             share = 1 - printed_ratio(row) if keep == "printed" else keep
             formula = Formula(name=entry.formula.name, depth=entry.formula.depth, keep=share)
-        return base.model_copy(update={"thinned": thinned, "formula": formula})
+        return base.model_copy(update={"thinned": thinned, "cut": entry.cut, "formula": formula})
 
 
 def text_of(row: PublishedRow, name: str) -> str:
