@@ -27,6 +27,7 @@ from prunebench.core.files import read_json, replacing, write_json
 from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
 from prunebench.experiments.settings import Positive, Settings
+from prunebench.models.base import not_finite
 from prunebench.models.registry import build
 
 MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
@@ -207,7 +208,7 @@ def load_network(folder: Path | str) -> nn.Module:
     except PrunebenchError as error:
         raise ModelError(f"{folder / STRUCTURE_FILE}: {error}") from None
     path = folder / MODEL_FILE
-    state, expected = _load_tensors(path), model.state_dict()
+    state, expected = check_weights(folder), model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state:
             raise ResultError(f"{path}: {name!r} is missing, expected by {STRUCTURE_FILE}")
@@ -221,6 +222,15 @@ def load_network(folder: Path | str) -> nn.Module:
     model.load_state_dict(state)
     vars(model).update(preprocess=structure.preprocessing, classes=structure.classes)
     return model.eval()
+
+
+def check_weights(folder: Path | str) -> dict[str, Tensor]:
+    """Read the weights in `folder`; ResultError if one of them is a NaN or an infinity."""
+    path = Path(folder) / MODEL_FILE
+    state = _load_tensors(path)
+    if (name := not_finite(state)) is not None:
+        raise ResultError(f"{path}: {name!r} holds a value that is not finite; train it again")
+    return state
 
 
 def load_masks(folder: Path | str) -> dict[str, Tensor]:

@@ -112,6 +112,10 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         (lambda s: s.pop("1.bias"), "'1.bias' of the network is missing"),
         (lambda s: s.update(head=torch.zeros(1)), "'head' does not belong to the network"),
         (
+            lambda s: s.update({"1.bias": torch.tensor([0.0, torch.nan])}),
+            "'1.bias' holds a value that is not finite",
+        ),
+        (
             lambda s: s.update({"0.weight": torch.zeros(3, 3, 1, 1)}),
             r"'0.weight' has shape \(3, 3, 1, 1\), the network's has \(2, 3, 1, 1\)",
         ),

@@ -2,26 +2,32 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from prunebench.core.errors import ResultError, TrainingError
+from prunebench.core.errors import ModelError, ResultError, TrainingError
 from prunebench.core.files import read_json
 from prunebench.data.augment import normalize
 from prunebench.data.dataset import Dataset
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.results import TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.accuracy import evaluate
-from prunebench.methods.registry import method_class
-from prunebench.network import load_masks, load_network, read_structure
+from prunebench.measure.stored_runs import measure_cost
+from prunebench.methods.base import Method, MethodOptions, Run
+from prunebench.methods.registry import METHODS, method_class
+from prunebench.network import file_hash, load_masks, load_network, read_structure
 from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
 from prunebench.training.train import train_base, train_run
@@ -95,6 +101,61 @@ def test_a_run_writes_all_its_files(results: Path) -> None:
         "structure.json",
         "training.json",
     }
+
+
+def spoil(folder: Path, value: float) -> None:
+    """Put a value that is not finite into the stored weights, and record their new hash."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["bn1.running_var"][0] = value
+    save_file(tensors, path)
+    stored = read_json(folder / "training.json") | {"weights_sha256": file_hash(path)}
+    (folder / "training.json").write_text(json.dumps(stored), encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_base_network_that_is_not_finite_is_refused(results: Path, value: float) -> None:
+    spec = run_spec()
+    spoil(results / spec.base.path, value)
+    sentence = r"base/.*seed0/model.safetensors: 'bn1.running_var' holds a value that is not finite"
+    with pytest.raises(ResultError, match=sentence):
+        train(spec, results)
+    with pytest.raises(ResultError, match=sentence):  # as finished already
+        train_base(base_spec(), results, progress=PlainProgress(), machine=HERE)
+
+
+def test_a_finished_run_that_is_not_finite_is_neither_kept_nor_measured(results: Path) -> None:
+    spec = run_spec()
+    train(spec, results)
+    measure_cost(results / spec.path, results / spec.base.path, spec.hash)
+    spoil(results / spec.path, math.nan)
+    sentence = rf"{spec.path}/model.safetensors: 'bn1.running_var' holds a value"
+    with pytest.raises(ResultError, match=sentence):
+        train(spec, results)
+    with pytest.raises(ResultError, match=sentence):
+        measure_cost(results / spec.path, results / spec.base.path, spec.hash)
+
+
+class Spoils(Method[MethodOptions]):
+    """Its loss stays finite, since batch norm trains by the statistics of the batch."""
+
+    summary = "spoils a running variance"
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        return [training("train", recipes["fine_tune"], hooks=frozenset({"after_epoch"}))]
+
+    def after_epoch(self, run: Run) -> None:
+        run.model.get_buffer("bn1.running_var")[0] = math.nan
+
+
+def test_a_network_that_is_not_finite_is_not_evaluated(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "spoils", f"{__name__}:Spoils")
+    spec = run_spec("spoils")
+    with pytest.raises(ModelError, match=rf"{spec.path}: .*'bn1.running_var' holds a value"):
+        train(spec, results)
+    assert not (results / spec.path / "training.json").exists()
 
 
 def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Dataset) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from prunebench.core.errors import ModelError
 from prunebench.data.augment import normalize
 from prunebench.measure.precision import Precision, arithmetic, evaluating
+from prunebench.models.base import not_finite
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ def count_correct(
 ) -> Correct:
     """Count the inputs (n, C, h, w), in batches, whose label (n,) has the highest logit.
 
-    Batches lie on the model's device. Without batches the result is 0 of 0.
+    Batches lie on the model's device. Without batches the result is 0 of 0. Raises ModelError for
+    a network with a parameter or buffer that is not finite, whose predictions mean nothing.
     """
+    if (name := not_finite(model.state_dict())) is not None:
+        raise ModelError(f"the network's {name!r} holds a value that is not finite")
     device = next(model.parameters()).device
     correct, total = torch.zeros((), dtype=torch.int64, device=device), 0
     with evaluating(model), torch.inference_mode(), arithmetic(device, precision):

@@ -31,6 +31,7 @@ from prunebench.network import (
     MODEL_FILE,
     Structure,
     build_pruned,
+    check_weights,
     file_hash,
     load_masks,
     load_network,
@@ -71,6 +72,7 @@ def measure_runs(
 def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> CostResult:
     """Count operations and parameters of a run and its base; write and return metrics.json."""
     weights = _weights_hash(run_dir)
+    check_weights(run_dir)
     if stored := _stored(CostResult, run_dir, spec_hash, weights):
         return stored
     run, base = count_structure(read_structure(run_dir)), count_structure(read_structure(base_dir))

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds a NaN or an infinity; None without one.
+
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, math.nan])})
+    'b'
+    """
+    floats = [t.detach() for t in tensors.values() if t.is_floating_point() and t.numel()]
+    if not floats or math.isfinite(torch.nn.utils.get_total_norm(floats, math.inf)):
+        return None
+    return next(name for name, t in tensors.items() if not bool(torch.isfinite(t).all()))
 
 
 @dataclass(frozen=True, order=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
 from prunebench.experiments.recipe import Recipe
+from prunebench.models.base import not_finite
 from prunebench.network import file_hash
 
 FILES = (".pt", ".pth", ".safetensors")
@@ -120,6 +121,8 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
     for name in tensors:
         if name not in own:
             raise ModelError(f"{path}: {name!r} does not belong to the network")
+    if (bad := not_finite(tensors)) is not None:
+        raise ModelError(f"{path}: {bad!r} holds a value that is not finite")
     model.load_state_dict(tensors, strict=False)
 
 

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from prunebench.core.errors import ResultError, TrainingError
+from prunebench.core.errors import ModelError, ResultError, TrainingError
 from prunebench.core.files import make_folder, remove_leftovers
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
@@ -37,6 +37,7 @@ from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.network import (
     MODEL_FILE,
+    check_weights,
     file_hash,
     load_network,
     read_structure,
@@ -154,7 +155,10 @@ class _Job:
             if not started_by_torchrun() and self._is_finished():
                 self.progress.say(f"{self.folder}: finished already")
             else:
-                self._train()
+                try:
+                    self._train()
+                except ModelError as error:
+                    raise ModelError(f"{self.spec.path}: {error}") from None
             return TrainingResult.read(self.folder)
 
     def _is_finished(self) -> bool:
@@ -164,7 +168,10 @@ class _Job:
             weights = file_hash(self.folder / MODEL_FILE)
         except ResultError:
             return False
-        return (stored.base_hash, stored.weights_sha256) == (self.base_hash, weights)
+        is_whole = (stored.base_hash, stored.weights_sha256) == (self.base_hash, weights)
+        if is_whole:
+            check_weights(self.folder)
+        return is_whole
 
     def _train(self) -> None:
         torch.set_num_threads(self.spec.threads)
