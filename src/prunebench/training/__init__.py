@@ -1,5 +1,5 @@
-"""One training loop that runs any method's phases, stops anywhere and goes on to the bit.
+"""Training: one loop that runs the phases of any method, and resumes them bit for bit.
 
-It knows no method, network or data set by name: phases say what is trained, methods fill in hooks,
-and a checkpoint holds everything that either of them changes.
+It knows no method, network or data set by name. Phases say how to train, methods fill in hooks, and
+a checkpoint holds everything that either of them changes.
 """
