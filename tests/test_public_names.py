@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,3 +35,9 @@ def test_channels_are_found_and_removed_by_public_names() -> None:
     masked = prunebench.mask(model, graph, {group: torch.tensor([0])})
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(smaller.eval()(images), masked.eval()(images))
+
+
+def test_the_package_does_not_claim_to_reproduce() -> None:
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "reproduced" not in project["description"]

@@ -149,3 +149,26 @@ def test_a_run_in_another_place_is_refused(call: Any, workplace: Path) -> None:
 def test_a_folder_without_runs_is_refused(call: Any, workplace: Path) -> None:
     code, _, err = call("verify", "config")
     assert (code, err) == (1, "prunebench: config: no finished run in this folder or below\n")
+
+
+def test_recomputing_on_another_processor_is_said(call: Any, workplace: Path) -> None:
+    path = L1 / "training.json"
+    training = json.loads(path.read_text())
+    here = training["processor"]
+    assert here
+    assert training["test_images"] > 0
+    path.write_text(json.dumps(training | {"processor": "Other CPU"}))
+    code, out, _ = call("verify", str(L1))
+    assert code == 0
+    assert f"recomputed on {here}, stored on Other CPU" in out
+    assert "recomputed" not in call("verify", str(BASE))[1]
+
+
+def test_results_of_earlier_versions_name_no_processor(call: Any, workplace: Path) -> None:
+    path = L1 / "training.json"
+    training = json.loads(path.read_text())
+    del training["processor"], training["test_images"]
+    path.write_text(json.dumps(training))
+    code, out, _ = call("verify", str(L1))
+    assert code == 0
+    assert "recomputed" not in out

@@ -318,3 +318,20 @@ def test_the_most_specific_key_gives_a_cell_s_printed_row(
     )
     found = published.name_of("resnet56_b", *cell)
     assert (found and tuple(found.values())) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "title"),
+    [
+        ("quick", 0.1, "Quick start · epochs × 0.1"),  # in the experiment's file
+        ("quick_x0_5", 1.0, "Quick start · epochs × 0.5"),
+        ("quick_x0_5", 0.1, "Quick start · epochs × 0.05"),
+    ],
+)
+def test_a_shortened_experiment_says_so_in_its_title(
+    config_dir: Path, name: str, scale: float, title: str
+) -> None:
+    path = config_dir / "experiments" / "quick.yaml"
+    content = experiment(title="Quick start", epochs_scale=scale)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert read_experiment(config_dir, name).title == title

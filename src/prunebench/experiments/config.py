@@ -277,9 +277,10 @@ def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
         words.append(f"{override.dataset} instead of {', '.join(experiment.datasets)}")
         if given := _base_weights(config_dir, experiment):
             words.append(f"base networks trained instead of {', '.join(given)}")
-    if override.epochs_scale != 1:
-        changed["epochs_scale"] = experiment.epochs_scale * override.epochs_scale
-        words.append(f"epochs × {override.epochs_scale}")
+    scale = experiment.epochs_scale * override.epochs_scale
+    if scale != 1:
+        changed["epochs_scale"] = scale
+        words.append(f"epochs × {scale:g}")
     return experiment.model_copy(update=changed | {"title": " · ".join(words)})
 
 

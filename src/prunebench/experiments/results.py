@@ -117,6 +117,9 @@ class TrainingResult(ResultFile):
     versions: dict[str, str]
     commit: str | None
     spec: dict[str, Any]
+    # None in results of earlier versions
+    test_images: int | None = None
+    processor: str | None = None  # of the host, whose bits the results have
 
 
 class CostResult(ResultFile):

@@ -16,6 +16,7 @@ from prunebench.experiments.spec import ratio_slug
 from prunebench.papers.comparison import BASELINE, NOTHING, Compared, compare
 from prunebench.papers.published import read_published
 from prunebench.report.fairness import fairness
+from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.runs_csv import networks, read_runs
 from prunebench.report.table import DASH, Cell, Column, Line, Section, Table, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
@@ -91,10 +92,10 @@ def comparison_table(
                 f"{dataset} · {architecture}",
                 _warning(here) + _base(here, runs),
                 tuple(_line(one, before) for before, one in zip([None, *here], here, strict=False)),
-                (str(fairness(runs)), *_notes(here)),
+                (*filter(None, [size_of_test_set(runs)]), str(fairness(runs)), *_notes(here)),
             )
         )
-    heading = title or "Comparison"
+    heading = titled(title or "Comparison", frame)
     return Table(f"{heading} · {first.paper}, {first.table}", LEGEND, COLUMNS, tuple(sections))
 
 

@@ -122,6 +122,7 @@ def _row(
         top1_best_test=training.top1_best_test,
         top1_masked=training.top1_masked,
         drop=base.top1 - training.top1,
+        test_images=training.test_images,
         epochs=training.epochs,
         epochs_scale=None if config is None else config.epochs_scale,
         fine_tune_epochs=None if fine_tune is None else fine_tune.epochs,

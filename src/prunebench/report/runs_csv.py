@@ -66,6 +66,7 @@ class RunRow:
     top1_best_test: float
     top1_masked: float | None  # of the dense network with zeros, before removal
     drop: float  # base_top1 - top1, in points
+    test_images: int | None  # size of the test split
     epochs: float  # of all phases
     epochs_scale: float | None  # share of the recipes' epochs in a shortened experiment
     fine_tune_epochs: float | None  # of the recipe with that role

@@ -12,6 +12,7 @@ import pandas as pd
 from prunebench.core.files import write_texts
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
+from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
 from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
 from prunebench.report.seed_statistics import summarize
@@ -51,14 +52,16 @@ def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     summary = summarize(frame)
     columns = _columns(summary)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
-    return Table(title or _experiments(frame), LEGEND, columns, tuple(sections))
+    heading = titled(title or _experiments(frame), frame)
+    return Table(heading, LEGEND, columns, tuple(sections))
 
 
 def short_table(frame: pd.DataFrame) -> Table:
     """Return one row for each method of the papers and each reference, to embed in a page.
 
     The rows are of the first network and at one ratio (`at_one_ratio`), of a method's first
-    setting there. The table has no title and only the columns about accuracy and MACs.
+    setting there. The table has no title and only the columns about accuracy and MACs; its heading
+    says if the runs are shortened.
     """
     _, runs = networks(frame)[0]
     ratio, picks = at_one_ratio(summarize(runs))
@@ -72,7 +75,8 @@ def short_table(frame: pd.DataFrame) -> Table:
         shown = runs
     summary = summarize(shown)
     columns = tuple(column for column in _columns(summary) if column.name in _SHORT)
-    return Table("", LEGEND, columns, (_section(shown, summary, columns, ratio),))
+    section = _section(shown, summary, columns, titled(ratio, shown))
+    return Table("", LEGEND, columns, (section,))
 
 
 def _section(
@@ -84,7 +88,7 @@ def _section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
         tuple(_lines(here, columns)),
-        (str(fairness(runs)), *_notes(runs)),
+        (*filter(None, [size_of_test_set(runs)]), str(fairness(runs)), *_notes(runs)),
     )
 
 

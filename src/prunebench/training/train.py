@@ -31,6 +31,7 @@ from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.resolved import PACKAGE
 from prunebench.experiments.results import HistoryRow, PlanResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.measure.device import device_name
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.methods.registry import method_class
@@ -360,6 +361,8 @@ class _Job:
             versions=versions(),
             commit=commit(),
             spec=self.spec.model_dump(mode="json"),
+            test_images=len(run.dataset.test),
+            processor=device_name(torch.device("cpu")),
         )
 
 

@@ -26,6 +26,7 @@ from prunebench.report.figures.style import (
     new_figure,
     styled,
 )
+from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
 from prunebench.report.series import Pick, at_one_ratio, base_accuracy, per_network
@@ -79,11 +80,13 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
         lines = [_Line(pick, read_trajectories(pick.runs(runs), split)) for pick in picks]
         lines = [line for line in lines if any(run.phases for run in line.runs)]
         base = base_accuracy(runs, BASE[split])
-        parts.append((f"{name} · {words}", split, base, lines))
+        size = size_of_test_set(runs) if split == "test_top1" else ""
+        parts.append((" · ".join(filter(None, [name, words, size])), split, base, lines))
     columns = max(1, min(4, max(len(lines) for *_, lines in parts)))
     rows = [max(1, math.ceil(len(lines) / columns)) for *_, lines in parts]
     heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
-    figure = new_figure(FULL_WIDTH, sum(heights) + 14, "Accuracy over epochs")
+    title = " · ".join(filter(None, ["Accuracy over epochs", shortened(frame)]))
+    figure = new_figure(FULL_WIDTH, sum(heights) + 14, title)
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, split, base, lines), n in zip(subfigures.flat, parts, rows, strict=True):
         subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")

@@ -24,6 +24,7 @@ from prunebench.report.figures.style import (
     new_figure,
     styled,
 )
+from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
 from prunebench.report.series import Series, base_accuracy, per_network, series_of
 
@@ -51,11 +52,12 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     figure = new_figure(
         FULL_WIDTH if columns == 2 else HALF_WIDTH,
         _PANEL_HEIGHT * rows + 8,
-        "Accuracy vs. speedup",
+        " · ".join(filter(None, ["Accuracy vs. speedup", shortened(frame)])),
     )
     grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, (series, base), (name, _, cells) in zip(grid.flat, panels, networks, strict=False):
-        axes.set_title(f"{name} · {_seeds(cells)}", loc="left")
+    for axes, (series, base), (name, runs, cells) in zip(grid.flat, panels, networks, strict=False):
+        words = [f"{name} · {_seeds(cells)}", size_of_test_set(runs)]
+        axes.set_title("\n".join(filter(None, words)), loc="left")
         _panel(axes, series, base)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -93,7 +95,7 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
         axes.errorbar(
             one.cells["speedup"],
             one.cells["top1"],
-            yerr=None if std.isna().all() else std,
+            yerr=None if std.isna().all() else [std, upward(one.cells)],
             color=style.color,
             linestyle=style.line,
             marker=style.marker,
@@ -106,6 +108,15 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
         axes.text(0.5, 0.5, "no pruned run", transform=axes.transAxes, ha="center", color=SOFT)
     _accuracy_axis(axes, series, base)
     _speedup_axis(axes, max((one.cells["speedup"].max() for one in series), default=2.0))
+
+
+def upward(cells: pd.DataFrame) -> pd.Series:
+    """Return the length of each error bar above its point; bars end at 100 %.
+
+    >>> upward(pd.DataFrame({"top1": [99.5, 90.0], "top1_std": [1.0, 1.0]})).tolist()
+    [0.5, 1.0]
+    """
+    return cells["top1_std"].clip(upper=100 - cells["top1"])
 
 
 def lowest_shown(top1: Sequence[float], base: float) -> float:
@@ -136,8 +147,8 @@ def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
     ends = [base]
     for one in series:
         shown = one.cells[one.cells["top1"] > cut]
-        std = shown["top1_std"].fillna(0)
-        ends += [*(shown["top1"] - std), *(shown["top1"] + std)]
+        ends += [*(shown["top1"] - shown["top1_std"].fillna(0))]
+        ends += [*(shown["top1"] + upward(shown).fillna(0))]
     low, high = min(ends), max(ends)
     pad = max(0.08 * (high - low), 0.1)
     low, high = low - pad, max(high + pad, base + 2 * pad)

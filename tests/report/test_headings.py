@@ -1,0 +1,49 @@
+"""Every table and figure says how large the test set is, and whether its runs are shortened."""
+
+from __future__ import annotations
+
+from prunebench.report.figures.accuracy_epochs import accuracy_epochs
+from prunebench.report.figures.accuracy_speedup import accuracy_speedup
+from prunebench.report.summary_table import short_table, summary_table
+from tests.report.conftest import few_runs
+
+SIZE = "test set: 360 images; one image is 0.28 points"
+
+
+def test_the_size_of_the_test_set_is_a_note_of_each_section() -> None:
+    frame = few_runs({"test_images": 360}, {"test_images": 10_000, "architecture": "vgg16"})
+    first, second = summary_table(frame).sections
+    assert first.notes[0] == SIZE
+    assert second.notes[0] == "test set: 10,000 images; one image is 0.01 points"
+    assert short_table(frame).sections[0].notes[0] == SIZE
+
+
+def test_results_that_do_not_record_the_size_have_no_note() -> None:
+    notes = summary_table(few_runs({"test_images": None})).sections[0].notes
+    assert not any("test set" in note for note in notes)
+
+
+def test_figures_of_test_accuracy_say_the_size_of_the_test_set() -> None:
+    frame = few_runs({"test_images": 360})
+    (axes,) = accuracy_speedup(frame).axes
+    assert axes.get_title(loc="left").splitlines()[1:] == [SIZE]
+    assert SIZE in accuracy_epochs(frame).subfigs[0].get_suptitle()
+
+
+def test_shortened_runs_are_titled_so() -> None:
+    frame = few_runs({"epochs_scale": 0.05})
+    assert summary_table(frame).title == "digits · epochs × 0.05"
+    assert summary_table(frame, "Ours · epochs × 0.05").title == "Ours · epochs × 0.05"
+    assert short_table(frame).sections[0].heading.endswith(" · epochs × 0.05")
+    for figure in (accuracy_speedup(frame), accuracy_epochs(frame)):
+        assert figure.get_suptitle().endswith(" · epochs × 0.05")
+
+
+def test_error_bars_end_at_100_percent() -> None:
+    frame = few_runs({"top1": 98.5}, {"top1": 100.0, "seed": 1})
+    (axes,) = accuracy_speedup(frame).axes
+    (container,) = axes.containers
+    ((low, high),) = container[2][0].get_segments()
+    mean, std = 99.25, 1.5 / 2**0.5
+    assert high[1] == 100.0
+    assert round(low[1], 6) == round(mean - std, 6)
