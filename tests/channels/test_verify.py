@@ -12,7 +12,7 @@ from prunebench.core.errors import ModelError
 
 
 class Counted(nn.Module):
-    """The number of channels is hard-coded in a comparison, which the tracer cannot see."""
+    """The number of channels is hard-coded in a loop, which the tracer cannot see."""
 
     def __init__(self):
         super().__init__()
@@ -22,7 +22,7 @@ class Counted(nn.Module):
 
     def forward(self, x):
         x = self.conv(self.free(x))
-        if x.shape[1] != 4:
+        if list(range(x.shape[1])) != [0, 1, 2, 3]:
             raise ValueError("expected 4 channels")
         return self.fc(x.flatten(1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -220,3 +221,123 @@ def test_channel_counts_are_ordinary_numbers_elsewhere():
     assert {8: "a"}[count] == "a"
     assert pickle.loads(pickle.dumps(copy.deepcopy(count))) == 8
     assert torch.zeros(count, count // 4).shape == (8, 2)
+
+
+def compared(x):
+    assert x.shape[1] == 4
+    return x
+
+
+def compared_in_a_function(x):
+    torch._assert(x.size(1) == 4, "four channels")
+    return x
+
+
+def chosen(x):
+    return x * 2 if x.shape[1] >= 4 else x
+
+
+def numpy_root(x):
+    return x / np.sqrt(x.shape[1])
+
+
+def numpy_product(x):
+    return x / float(np.prod(x.shape[1:]))
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (compared, "=="),
+        (compared_in_a_function, "=="),
+        (chosen, ">="),
+        (lambda x: x * 2 if x.shape == (2, 4, 4, 4) else x, "=="),
+        (lambda x: x * 2 if x.shape[1] in (3, 4) else x, "=="),
+        (lambda x: x * min(x.shape[1], 64), ">"),
+        (lambda x: x / x.shape[1], "div"),
+        (lambda x: x.shape[1] * x, "*"),
+        (lambda x: x + 2 * x.size(1), "add"),
+        (lambda x: x.div(x.shape[1] // 2), "div"),
+        (lambda x: x * x.shape[1] ** -0.5, "**"),
+        (lambda x: x * (1 / x.shape[1]), "/"),
+        (lambda x: x * 2 ** x.shape[1], "**"),
+        (lambda x: x * math.sqrt(x.shape[1]), "float"),
+        (lambda x: x * int(x.shape[1]), "int"),
+        (lambda x: x * -x.shape[1], "-"),
+        (lambda x: x * (x.shape[1] + 1), "+"),
+        (lambda x: x * (8 - x.shape[1]), "-"),
+        (lambda x: x * (x.shape[1] * 0.5), "*"),
+        (lambda x: x * (x.shape[1] * x.shape[1]), "*"),
+        (lambda x: x * (x.shape[1] >> 1), ">>"),
+        (lambda x: x * torch.tensor(x.shape[1]), "tensor"),
+        (lambda x: x * torch.full((), x.shape[1], dtype=x.dtype), "full"),
+        (lambda x: x.clamp(max=x.shape[1] / 8), "/"),
+        (lambda x: x / x[0].numel(), "div"),
+        (lambda x: x / math.prod(x.shape[1:]), "div"),
+        (lambda x: x / len(x[0]), "len"),
+        (numpy_root, "sqrt"),
+        (numpy_product, "int"),
+    ],
+)
+def test_numbers_of_channels_used_in_the_code_freeze(function, operation):
+    assert units_of(Between(function), EXAMPLE) == {}
+    frozen = trace(Between(function), EXAMPLE).frozen["conv"].frozen
+    assert frozen == f"their number is used in the code ({operation})"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * 2 if x.shape[1] > 0 else x,
+        lambda x: x * (x.shape[1] / x.relu().shape[1]),
+        lambda x: x * 2 if x.shape == x.relu().shape else x,
+        lambda x: x * 2 if x.numel() == x.relu().numel() else x,
+        lambda x: x.view(len(x), -1, x[0].numel() // x.shape[1]).view(x.shape),
+        lambda x: x / (x.shape[0] * x.shape[2]),
+        lambda x: x + torch.zeros(x.shape, dtype=x.dtype),
+    ],
+)
+def test_numbers_that_do_not_change_with_the_channels_are_followed(function):
+    assert units_of(Between(function), EXAMPLE) == {"conv": [[0], [1], [2], [3]]}
+
+
+def test_divisibility_is_kept_by_units_of_several_channels():
+    def shuffled(x):
+        n, c, h, w = x.shape
+        assert c % 2 == 0
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+    def even(x):
+        return x * 2 if x.shape[1] % 2 == 0 else x
+
+    assert units_of(Between(shuffled), EXAMPLE) == {"conv": [[0, 2], [1, 3]]}
+    assert units_of(Between(even), EXAMPLE) == {}
+    assert "divides their number by 2" in trace(Between(even), EXAMPLE).frozen["conv"].frozen
+
+
+def test_numbers_of_two_layers_that_are_compared_freeze():
+    net = Wired(
+        lambda m, x: m.head(torch.cat([m.a(x), m.b(x)], 1)) * (m.a(x).shape[1] == m.b(x).shape[1]),
+        a=nn.Conv2d(3, 4, 1),
+        b=nn.Conv2d(3, 4, 1),
+        head=nn.Conv2d(8, 2, 1),
+    )
+    assert units_of(net, EXAMPLE) == {}
+
+
+class Scaled(nn.Module):
+    """A convolution whose weight is divided by the number of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = self.last(self.first(x))
+        return x * self.last.weight[0].numel() ** -0.5
+
+
+def test_number_of_entries_of_a_weight_is_a_number_of_channels():
+    assert units_of(Scaled(), EXAMPLE) == {}
+    assert "number is used in the code" in trace(Scaled(), EXAMPLE).frozen["first"].frozen

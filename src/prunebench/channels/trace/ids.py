@@ -121,6 +121,8 @@ class Ids:
     right: list[Ints] = field(default_factory=list)
     frozen: list[tuple[Ints, str]] = field(default_factory=list)
     proportional: list[tuple[Ints, Ints]] = field(default_factory=list)
+    used: list[tuple[Ints, str]] = field(default_factory=list)
+    remainders: list[tuple[Ints, int]] = field(default_factory=list)
 
     def new(self, size: int, owner: int | str | None = None, dim: int = 0) -> Ints:
         """Return (size,) new ids."""
@@ -161,6 +163,14 @@ class Ids:
     def keep_proportional(self, a: Ints, b: Ints) -> None:
         """Record that `a` and `b` must lose the same share: one's size divides the other."""
         self.proportional.append((a.ravel(), b.ravel()))
+
+    def keep_remainder(self, ids: Ints, divisor: int) -> None:
+        """Record that the remainder of the number of these channels must not change."""
+        self.remainders.append((ids.ravel(), divisor))
+
+    def use(self, ids: Ints, operation: str) -> None:
+        """Record that the code uses the number of these channels in an operation."""
+        self.used.append((ids.ravel(), f"their number is used in the code ({operation})"))
 
     def freeze(self, ids: Ints, reason: str) -> None:
         """Record that these channels cannot be removed."""

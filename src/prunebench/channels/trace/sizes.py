@@ -8,15 +8,17 @@ proportional sizes, and the sizes that a call asks for are recorded before it ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from prunebench.channels.trace.ids import ChannelAxis, Ints, Value
+from prunebench.channels.trace.ids import ChannelAxis, Ids, Ints, Value
 from prunebench.channels.trace.passes import Pass, Request, Size
 from prunebench.channels.trace.shape_only import READS, ValuesNeeded
 
@@ -24,7 +26,16 @@ from prunebench.channels.trace.shape_only import READS, ValuesNeeded
 class ChannelCount(int):
     """A number of channels read from a tensor, or a multiple, part or sum of such numbers.
 
-    `of` holds the ids of the channels that it is proportional to.
+    Any other use of the number in Python, such as `c ** -0.5` or `c == 8`, may depend on its value,
+    which removal changes: it is noticed, and the channels are frozen. Python does not tell of a
+    float on the left (`1.0 / c`), `range(c)` and `math.log(c)`; `verify` finds these.
+
+    Attributes
+    ----------
+    of
+        Ids of the channels that it is proportional to.
+    ids
+        All ids of the traced pass, if uses are noticed.
 
     >>> eight = ChannelCount(8, np.arange(8))
     >>> type(eight // 2 * 3).__name__, type(eight + 1).__name__
@@ -32,37 +43,138 @@ class ChannelCount(int):
     """
 
     of: Ints
+    ids: Ids | None
 
-    def __new__(cls, number: int, of: Ints) -> Self:
+    def __new__(cls, number: int, of: Ints, ids: Ids | None = None) -> Self:
         """Return a number that is proportional to these channels."""
         count = super().__new__(cls, number)
-        count.of = of
+        count.of, count.ids = of, ids
         return count
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ChannelCount, (int(self), self.of)
+        return ChannelCount, (plain(self), self.of)
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    __hash__ = int.__hash__
+
+    def like(self, number: int) -> ChannelCount:
+        """Return another number that is proportional to the same channels."""
+        return ChannelCount(number, self.of, self.ids)
+
+    def notice(self, operation: str, others: Sequence[Any] = ()) -> None:
+        """Record a use of the number in code other than PyTorch's own.
+
+        The channels of two numbers that are compared or divided must lose the same share.
+        """
+        if self.ids is None or is_in_torch():
+            return
+        counts = [n for n in others if isinstance(n, ChannelCount) and n.ids is self.ids]
+        for other in counts:
+            if operation in RATIOS:
+                self.ids.keep_proportional(self.of, other.of)
+            else:
+                self.ids.use(other.of, operation)
+        if not counts or operation not in RATIOS:
+            self.ids.use(self.of, operation)
 
     def __mul__(self, other: Any) -> Any:
-        product = int(self) * (int(other) if isinstance(other, ChannelCount) else other)
-        return ChannelCount(product, self.of) if is_number(other) else product
+        if is_number(other):
+            return self.like(plain(self) * other)
+        return calculated("*", int.__mul__, self, other)
 
     def __floordiv__(self, other: Any) -> Any:
-        part = int(self) // other
-        return ChannelCount(part, self.of) if is_number(other) else part
+        if is_number(other):
+            return self.like(plain(self) // other)
+        return calculated("//", int.__floordiv__, self, other)
+
+    def __mod__(self, other: Any) -> Any:
+        if is_number(other) and other and self.ids is not None:
+            if not is_in_torch():
+                self.ids.keep_remainder(self.of, other)
+            return plain(self) % other
+        return calculated("%", int.__mod__, self, other)
 
     def __add__(self, other: Any) -> Any:
-        return self._plus(other, int(self) + other)
+        return self._plus("+", int.__add__, other)
 
     def __sub__(self, other: Any) -> Any:
-        return self._plus(other, int(self) - other)
+        return self._plus("-", int.__sub__, other)
 
-    def _plus(self, other: Any, result: Any) -> Any:
-        if isinstance(other, ChannelCount):
-            return ChannelCount(result, np.concatenate([self.of, other.of]))
-        return self if is_number(other) and other == 0 else result  # `sum` starts from 0
+    def _plus(self, operation: str, function: Any, other: Any) -> Any:
+        if isinstance(other, ChannelCount) and other.ids is self.ids:
+            number = function(plain(self), plain(other))
+            return ChannelCount(number, np.concatenate([self.of, other.of]), self.ids)
+        if is_number(other) and other == 0:  # `sum` starts from 0
+            return self
+        return calculated(operation, function, self, other)
 
     __rmul__ = __mul__
     __radd__ = __add__
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        self.notice("a NumPy array")
+        return np.array(plain(self), dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        self.notice(ufunc.__name__, inputs)
+        numbers = [plain(n) if isinstance(n, ChannelCount) else n for n in inputs]
+        return getattr(ufunc, method)(*numbers, **options)
+
+
+plain = int.__int__
+RATIOS = {"==", "!=", "<", "<=", ">", ">=", "/", "//", "%"}
+
+
+def calculated(operation: str, function: Any, count: ChannelCount, *others: Any) -> Any:
+    """Return the result of a calculation with the number of channels, which is noticed."""
+    numbers = [plain(n) if isinstance(n, ChannelCount) else n for n in others]
+    result = function(plain(count), *numbers)
+    if not is_certain(operation, others):
+        count.notice(operation, others)
+    return result
+
+
+def is_certain(operation: str, others: Sequence[Any]) -> bool:
+    """Whether a comparison gives the same for every number of channels, which is at least 1."""
+    if operation not in COMPARISONS.values():
+        return False
+    if is_number(others[0]):
+        return int(others[0]) <= 0
+    return not isinstance(others[0], int | float | Tensor)
+
+
+COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+CALCULATIONS = COMPARISONS | {
+    "truediv": "/", "rtruediv": "/", "rfloordiv": "//", "rmod": "%", "rsub": "-", "pow": "**",
+    "rpow": "**", "divmod": "divmod", "rdivmod": "divmod", "neg": "-", "invert": "~",
+    "lshift": "<<", "rlshift": "<<", "rshift": ">>", "rrshift": ">>", "and": "&", "rand": "&",
+    "or": "|", "ror": "|", "xor": "^", "rxor": "^", "int": "int", "float": "float",
+    "round": "round", "bit_length": "bit_length",
+}  # fmt: skip
+
+
+def calculation(operation: str, function: Any) -> Callable[..., Any]:
+    """Return a method of `ChannelCount` that is noticed."""
+
+    def method(self: ChannelCount, *others: Any) -> Any:
+        return calculated(operation, function, self, *others)
+
+    return method
+
+
+for name, symbol in CALCULATIONS.items():
+    full = name if name == "bit_length" else f"__{name}__"
+    setattr(ChannelCount, full, calculation(symbol, getattr(int, full)))
+
+
+def is_in_torch() -> bool:
+    """Whether PyTorch's own code, whose stored sizes are corrected, uses a number of channels."""
+    frame = sys._getframe(1)
+    while frame.f_globals["__name__"] == __name__ and frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "torch"
 
 
 def is_number(other: Any) -> bool:
@@ -90,6 +202,13 @@ class SizeMode(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__self__", None) is Tensor.shape or func is Tensor.size:
             return counted_sizes(self.state, args[0], func(*args, **kwargs), *args[1:], **kwargs)
+        if func in (Tensor.numel, Tensor.nelement, torch.numel):
+            return counted_elements(self.state, args[0], func(*args, **kwargs))
+        if func is Tensor.__len__:
+            freeze_length(self.state, args[0])
+        elif getattr(func, "__name__", "") not in TAKE_SIZES:
+            for count in counts_in(args, kwargs):
+                count.notice(getattr(func, "__name__", "a function").strip("_"))
         if getattr(func, "__self__", None) is Tensor.data and func.__name__ == "__get__":
             # PyTorch does not dispatch it: the result would look like a constant.
             out = func(*args, **kwargs)
@@ -114,9 +233,41 @@ def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) ->
     value = state.value(x)
     on = {axis.dims[0]: axis.ids for axis in value.axes if len(axis.dims) == 1}
     if isinstance(sizes, torch.Size):
-        return torch.Size([ChannelCount(n, on[d]) if d in on else n for d, n in enumerate(sizes)])
+        return torch.Size(
+            [ChannelCount(n, on[d], state.ids) if d in on else n for d, n in enumerate(sizes)]
+        )
     place = None if dim is None else dim % x.ndim
-    return ChannelCount(sizes, on[place]) if place in on else sizes
+    return ChannelCount(sizes, on[place], state.ids) if place in on else sizes
+
+
+def counted_elements(state: Pass, x: Tensor, number: int) -> int:
+    """Return the number of elements, which is proportional to the number of channels."""
+    axes = state.value(x).axes
+    if not axes:
+        return number
+    if len(axes) == 1:
+        return ChannelCount(number, axes[0].ids.ravel(), state.ids)
+    count = ChannelCount(number, np.concatenate([axis.ids.ravel() for axis in axes]), state.ids)
+    count.notice("numel")
+    return number
+
+
+def freeze_length(state: Pass, x: Tensor) -> None:
+    """Freeze the channels along the first dimension, since `len` returns a plain number."""
+    for axis in state.value(x).axes:
+        if 0 in axis.dims:
+            state.ids.use(axis.ids, "len")
+
+
+def counts_in(*values: Any) -> Iterator[ChannelCount]:
+    """Yield the numbers of channels among the arguments of a call, containers included."""
+    for value in values:
+        if isinstance(value, ChannelCount):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from counts_in(*value)
+        elif isinstance(value, dict):
+            yield from counts_in(*value.values())
 
 
 def listed(sizes: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -143,6 +294,19 @@ CREATIONS = FREE | {Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.
 CHUNKS = {torch.chunk, Tensor.chunk}
 SPLITS: set[Any] = {torch.split, Tensor.split, torch.split_with_sizes, Tensor.split_with_sizes}
 NARROWS = {torch.narrow, Tensor.narrow}
+
+# Functions that take sizes or positions of channels; the rules of the operations follow or freeze
+# the channels. Numbers of channels in all others are values.
+TAKE_SIZES = {
+    "__getitem__", "__setitem__", "adaptive_avg_pool1d", "adaptive_max_pool1d", "arange",
+    "as_strided", "as_strided_", "broadcast_to", "channel_shuffle", "chunk", "conv1d", "conv2d",
+    "conv3d", "empty",
+    "expand", "eye", "flatten", "group_norm", "instance_norm", "layer_norm", "narrow",
+    "native_channel_shuffle", "new_empty", "new_ones", "new_zeros", "one_hot", "ones", "pad",
+    "permute", "pixel_shuffle", "pixel_unshuffle", "rand", "randn", "randperm", "repeat",
+    "repeat_interleave", "reshape", "rms_norm", "roll", "select", "split", "split_with_sizes",
+    "tensor_split", "tile", "transpose", "unflatten", "unfold", "unsqueeze", "view", "zeros",
+}  # fmt: skip
 
 
 def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:

@@ -160,11 +160,15 @@ def components(ids: Ids) -> Ints:
 def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
     """Return the first reason of every frozen component."""
     reasons: dict[int, str] = {}
-    for some, reason in ids.frozen:
+    for some, reason in (*ids.frozen, *ids.used):
         for label in np.unique(labels[some]).tolist():
             reasons.setdefault(label, reason)
     for label in out_of_proportion(ids, labels):
         reasons.setdefault(label, "divided by the number of other channels")
+    for some, divisor in ids.remainders:
+        found, counts = np.unique(labels[some], return_counts=True)
+        for label in found[counts % divisor != 0].tolist():
+            reasons.setdefault(label, f"the code divides their number by {divisor}")
     # A parameter without a role would not be cut with the channels that it is tied to.
     unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
     sizes = np.bincount(labels, minlength=1)
