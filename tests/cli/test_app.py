@@ -395,3 +395,25 @@ def test_an_augmentation_for_image_files_is_refused_for_small_images(
         "one_epoch.yaml: augment: digits does not support resized_crop, random_crop or jitter"
         in err
     )
+
+
+def test_a_dry_run_of_a_base_network_prints_the_matched_weights(
+    call: Any, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    import safetensors.torch
+
+    from prunebench.models.registry import build
+
+    state = build("resnet20_x0_25", num_classes=4).state_dict()
+    renamed = {name.replace("fc.", "linear."): tensor for name, tensor in state.items()}
+    (tmp_path / "data").mkdir(exist_ok=True)
+    safetensors.torch.save_file(renamed, tmp_path / "data" / "theirs.safetensors")
+    write_config(files={"recipes/given.yaml": {**RECIPE, "weights": "theirs.safetensors"}})
+    arguments = ["--dataset", "synthetic", "--architecture", "resnet20_x0_25"]
+    code, out, _ = call("base", *arguments, "--recipe", "given", "--dry-run")
+    assert code == 0
+    assert "linear.bias -> fc.bias\nlinear.weight -> fc.weight\n" in out
+    assert out.endswith(f"{len(state)} tensors, 2 of them renamed\n")
+    assert not (tmp_path / "results").exists()
+    code, out, _ = call("base", *arguments, "--recipe", "one_epoch", "--dry-run")
+    assert out.endswith("trained for 1 epochs; no weights are imported\n")

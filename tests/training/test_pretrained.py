@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from torch import nn
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
 from prunebench.models.registry import build
 from prunebench.models.vgg import VGGImageNet
-from prunebench.training.pretrained import check_accuracy, fetch, load_pretrained, read_tensors
+from prunebench.training.pretrained import (
+    check_accuracy,
+    fetch,
+    load_pretrained,
+    read_tensors,
+    tensors_hash,
+)
 from tests.training.conftest import recipe
 
 
@@ -47,6 +54,8 @@ def test_a_file_of_weights_is_loaded(name: str, tmp_path: Path) -> None:
     assert record == {
         "weights": name,
         "sha256": hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(),
+        "tensors_sha256": tensors_hash(expected),  # the same in every form of file
+        "names": {},
     }
 
 
@@ -109,15 +118,21 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("1.bias"), "'1.bias' of the network is missing"),
-        (lambda s: s.update(head=torch.zeros(1)), "'head' does not belong to the network"),
+        (
+            lambda s: s.pop("1.bias"),
+            r"unmatched in the file: nothing; unmatched in the network: 1.bias 2$",
+        ),
+        (
+            lambda s: s.update(head=torch.zeros(1)),
+            r"unmatched in the file: head 1; unmatched in the network: nothing$",
+        ),
         (
             lambda s: s.update({"1.bias": torch.tensor([0.0, torch.nan])}),
             "'1.bias' holds a value that is not finite",
         ),
         (
             lambda s: s.update({"0.weight": torch.zeros(3, 3, 1, 1)}),
-            r"'0.weight' has shape \(3, 3, 1, 1\), the network's has \(2, 3, 1, 1\)",
+            r"in the file: 0.weight 3×3×1×1; unmatched in the network: 0.weight 2×3×1×1$",
         ),
     ],
 )
@@ -138,10 +153,47 @@ def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:
     load_pretrained(other(), recipe(weights="old.pt"), tmp_path)
 
 
-def test_a_checksum_is_compared_before_the_file_is_opened(tmp_path: Path) -> None:
-    (tmp_path / "w.pt").write_bytes(b"no weights")
-    with pytest.raises(ModelError, match=r"w.pt: SHA-256 is .*, expected 0000"):
-        load_pretrained(other(), recipe(weights="w.pt", weights_sha256="0" * 64), tmp_path)
+def test_other_weights_than_the_expected_ones_are_refused(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "w.pt")
+    model = other()
+    before = model.state_dict()["0.weight"].clone()
+    with pytest.raises(ModelError, match=r"SHA-256 is .*, over the tensors .*, expected 0000"):
+        load_pretrained(model, recipe(weights="w.pt", weights_sha256="0" * 64), tmp_path)
+    assert torch.equal(model.state_dict()["0.weight"], before)
+
+
+def test_a_pickle_and_a_safetensors_copy_have_one_hash(tmp_path: Path) -> None:
+    state = network().state_dict()
+    torch.save({"state_dict": {f"module.{n}": t for n, t in state.items()}}, tmp_path / "w.th")
+    plain = {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+    safetensors.torch.save_file(plain, tmp_path / "w.safetensors")
+    one = tensors_hash(state)
+    for name in ("w.th", "w.safetensors"):
+        load_pretrained(other(), recipe(weights=name, weights_sha256=one), tmp_path)
+
+
+def test_an_address_is_read_from_the_data_folder_if_it_is_there(tmp_path: Path) -> None:
+    plain = {n: t.clone() for n, t in network().state_dict().items()}
+    safetensors.torch.save_file(plain, tmp_path / "net-12fca82f.safetensors")
+    url = "https://127.0.0.1:1/net-12fca82f.th"  # nobody answers there
+    record = load_pretrained(other(), recipe(weights=url), tmp_path)
+    assert record["weights"] == url
+
+
+def test_names_of_another_project_are_matched_and_recorded(tmp_path: Path) -> None:
+    model = build("resnet20_projection_x0_25", num_classes=3)
+    theirs = {
+        re.sub(r"^stages\.(\d)", lambda m: f"layer{int(m[1]) + 1}", name)
+        .replace("shortcut", "downsample")
+        .replace("fc.", "linear."): tensor.clone()
+        for name, tensor in model.state_dict().items()
+    }
+    safetensors.torch.save_file(theirs, tmp_path / "theirs.safetensors")
+    fresh = build("resnet20_projection_x0_25", num_classes=3)
+    record = load_pretrained(fresh, recipe(weights="theirs.safetensors"), tmp_path)
+    assert record["names"]["layer2.0.downsample.0.weight"] == "stages.1.0.shortcut.0.weight"
+    assert record["names"]["linear.bias"] == "fc.bias"
+    assert all(torch.equal(t, fresh.state_dict()[n]) for n, t in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["ResNet50_Weights.IMAGENET1K_V9", "resnet50", "Nothing.V1"])

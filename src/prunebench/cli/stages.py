@@ -63,6 +63,10 @@ def base(
     threads: Annotated[
         int, typer.Option(min=1, help="Number of PyTorch threads; changes results bit for bit.")
     ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the matched names of imported weights, and stop."),
+    ] = False,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
@@ -89,6 +93,12 @@ def base(
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, but a base network needs them")
     info.check_augmentation(spec.recipe.augment)
     check_expected(spec, expect)
+    if dry_run:
+        from prunebench.training.pretrained import matched_weights
+
+        for line in matched_weights(spec, info, machine.data_dir):
+            typer.echo(line)
+        return
     with make_progress() as progress:
         train_base(spec, results, machine=machine, progress=progress)
 

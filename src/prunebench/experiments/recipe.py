@@ -290,15 +290,15 @@ class Recipe(Settings):
         None,
         description=(
             "Pretrained weights of a base network, which is then not trained: an entry of "
-            "torchvision (`ResNet50_Weights.IMAGENET1K_V1`), or a `.safetensors`, `.pt` or `.pth` "
-            "file in `data_dir`. The other keys then record how they were trained."
+            "torchvision (`ResNet50_Weights.IMAGENET1K_V1`), a `.safetensors`, `.pt`, `.pth`, "
+            "`.th` or `.tar` file in `data_dir`, or the address of one, which is downloaded "
+            "unless `data_dir` holds the file or a `.safetensors` copy. The other keys then "
+            "record how they were trained."
         ),
     )
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None,
-        description=(
-            "SHA-256 of the file of `weights`, checked before it is opened (default: any file)."
-        ),
+        description=("SHA-256 of the file of `weights`, or over its tensors (default: any file)."),
     )
     expected_top1: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None,

@@ -93,7 +93,8 @@ class TrainingResult(ResultFile):
     spec_hash: str
     base_hash: str | None  # SHA-256 of the base network's weights; None: trained from scratch
     weights_sha256: str
-    pretrained: dict[str, str] | None  # source of the weights that were not trained here
+    # source of weights that were not trained here; "names": our names of renamed tensors
+    pretrained: dict[str, str | dict[str, str]] | None
     top1: float
     val_top1: float | None
     top1_best_val: float | None

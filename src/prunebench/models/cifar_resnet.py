@@ -1,4 +1,4 @@
-"""ResNet-20, -32, -56 and -110 for small images: three stages of basic blocks.
+"""ResNet-20, -32, -44, -56 and -110 for small images: three stages of basic blocks.
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385, section 4.2,
 with parameter-free shortcuts ("option A") as in the codes of GReg, EPruner and SFP. OrthoReg's
@@ -120,6 +120,7 @@ def stage(c_in: int, c_out: int, blocks: int, *, stride: int, projection: bool) 
 NETWORKS = {
     "resnet20": partial(CifarResNet, 3),
     "resnet32": partial(CifarResNet, 5),
+    "resnet44": partial(CifarResNet, 7),
     "resnet56": partial(CifarResNet, 9),
     "resnet110": partial(CifarResNet, 18),
     "resnet20_projection": partial(CifarResNet, 3, projection=True),

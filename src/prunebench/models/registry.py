@@ -40,6 +40,7 @@ MODELS = {
     "resnet32_projection": "cifar_resnet",
     "resnet34": "resnet",
     "resnet34_cifar": "resnet",
+    "resnet44": "cifar_resnet",
     "resnet50": "resnet",
     "resnet50_caffe": "resnet",
     "resnet56": "cifar_resnet",

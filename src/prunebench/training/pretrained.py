@@ -1,13 +1,14 @@
 """Base networks with imported weights: torchvision's by name, or a file.
 
-A file is opened only after its checksum is confirmed, and nothing in it is executed: it is
-safetensors, or a pickle of tensors only (PyTorch's `weights_only`).
+Nothing in a file is executed: it is safetensors, or a pickle of tensors only (PyTorch's
+`weights_only`). Its checksum is that of the file, or the hash over its tensors, which is the same
+for a pickle and for a safetensors copy of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -16,36 +17,85 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.data.dataset import content_hash
+from prunebench.data.info import DatasetInfo
 from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.spec import BaseSpec
 from prunebench.models.base import not_finite
+from prunebench.models.registry import build
 from prunebench.network import file_hash
+from prunebench.training.weight_names import UNUSED, match_names
 
-FILES = (".pt", ".pth", ".safetensors")
+PICKLES = (".pt", ".pth", ".th", ".tar")
+FILES = (*PICKLES, ".safetensors")
+Pretrained = dict[str, str | dict[str, str]]
 # Keys of the weights in checkpoints of PyTorch's examples, OpenMMLab and timm.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 
 
-def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> dict[str, str]:
+def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrained:
     """Load the weights that a recipe names into `model`; return their source, for training.json.
 
-    ConfigError for an entry or a file that does not exist, ModelError for weights that do not fit.
+    The source has the hashes of file and tensors, and under "names" our name of each tensor that
+    has another name in the file. ConfigError for an entry or a file that does not exist, ModelError
+    for weights that do not fit.
     """
     name = recipe.weights
     assert name is not None
-    if name.endswith(FILES):
+    record: Pretrained
+    if name.startswith(("https://", "http://")):
+        path, record = address_file(name, data_dir), {"weights": name}
+    elif name.endswith(FILES):
         path, record = data_dir / name, {"weights": name}
     else:
         path, record = torchvision_file(name)
     if not path.is_file():
         raise ConfigError(f"weights {name!r}: no such file: {path}")
-    record["sha256"] = file_hash(path)
-    if recipe.weights_sha256 not in (None, record["sha256"]):
-        raise ModelError(f"{path}: SHA-256 is {record['sha256']}, expected {recipe.weights_sha256}")
-    load_into(model, read_tensors(path), path)
+    tensors = read_tensors(path)
+    record |= {"sha256": file_hash(path), "tensors_sha256": tensors_hash(tensors)}
+    if recipe.weights_sha256 not in (None, record["sha256"], record["tensors_sha256"]):
+        raise ModelError(
+            f"{path}: SHA-256 is {record['sha256']}, over the tensors {record['tensors_sha256']}, "
+            f"expected {recipe.weights_sha256}"
+        )
+    names = load_into(model, tensors, path)
+    record["names"] = {theirs: own for theirs, own in names.items() if theirs != own}
     return record
 
 
-def torchvision_file(name: str) -> tuple[Path, dict[str, str]]:
+def matched_weights(spec: BaseSpec, info: DatasetInfo, data_dir: Path) -> Iterator[str]:
+    """Yield the tensors that a base network would import, with our names; nothing is stored."""
+    if spec.recipe.weights is None:
+        yield f"{spec.path}: trained for {spec.recipe.epochs} epochs; no weights are imported"
+        return
+    with torch.random.fork_rng(devices=[]):
+        model = build(spec.architecture, num_classes=info.num_classes, in_channels=info.shape[0])
+    record = load_pretrained(model, spec.recipe, data_dir)
+    renamed = record["names"]
+    assert isinstance(renamed, dict)
+    yield f"{spec.path}: imports {record['weights']}"
+    yield f"SHA-256 {record['sha256']}, over the tensors {record['tensors_sha256']}"
+    yield from (f"{theirs} -> {own}" for theirs, own in renamed.items())
+    yield f"{len(model.state_dict())} tensors, {len(renamed)} of them renamed"
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, types, shapes and values, without `num_batches_tracked`."""
+    plain = {name: t.contiguous() for name, t in tensors.items() if not name.endswith(UNUSED)}
+    return content_hash(plain)
+
+
+def address_file(url: str, data_dir: Path) -> Path:
+    """Return the file of an address: from `data_dir` if it is there, else downloaded.
+
+    In `data_dir` it may also be a safetensors copy with the same stem.
+    """
+    name = Path(url.rpartition("/")[2])
+    local = [data_dir / name, data_dir / name.with_suffix(".safetensors")]
+    return next((path for path in local if path.is_file()), None) or fetch(url)
+
+
+def torchvision_file(name: str) -> tuple[Path, Pretrained]:
     """Return the file of an entry such as ResNet50_Weights.IMAGENET1K_V1, and its source.
 
     It is downloaded if PyTorch's folder does not have it. Its name ends in the first digits of its
@@ -58,7 +108,7 @@ def torchvision_file(name: str) -> tuple[Path, dict[str, str]]:
     except (ValueError, AttributeError, KeyError):
         raise ConfigError(
             f"weights {name!r}: neither an entry of torchvision, such as "
-            f"ResNet50_Weights.IMAGENET1K_V1, nor a file {', '.join(FILES)}"
+            f"ResNet50_Weights.IMAGENET1K_V1, nor an address or a file {', '.join(FILES)}"
         ) from None
     path = fetch(entry.url)
     return path, {"weights": str(entry), "url": entry.url}
@@ -103,27 +153,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load all of a network's parameters and buffers; ModelError names the first mismatch.
+def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> dict[str, str]:
+    """Load all of a network's parameters and buffers; return our name of each tensor of the file.
 
-    `num_batches_tracked` may be missing, as in files older than PyTorch 0.4.1. A network whose
-    layers have other names elsewhere translates those names by its method `own_name`.
+    A network whose layers have other names in torchvision translates them by its method
+    `own_name`; other projects' names are matched by `weight_names.match_names`. ModelError if a
+    tensor is missing, left over, ambiguous, or of another shape.
     """
     own_name: Callable[[str], str] = getattr(model, "own_name", str)
-    tensors = {own_name(name): tensor for name, tensor in tensors.items()}
-    own = model.state_dict()
-    for name, tensor in own.items():
-        if name not in tensors and not name.endswith("num_batches_tracked"):
-            raise ModelError(f"{path}: {name!r} of the network is missing")
-        if name in tensors and tensors[name].shape != tensor.shape:
-            found, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
-            raise ModelError(f"{path}: {name!r} has shape {found}, the network's has {wanted}")
-    for name in tensors:
-        if name not in own:
-            raise ModelError(f"{path}: {name!r} does not belong to the network")
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    translated = {name: own_name(name) for name in tensors}
+    theirs = {translated[name]: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        matched = match_names(theirs, own, is_ordered=path.suffix in PICKLES)
+    except ValueError as error:
+        raise ModelError(f"{path}: does not fit the network; {error}") from None
+    names = {name: matched[form] for name, form in translated.items() if form in matched}
     if (bad := not_finite(tensors)) is not None:
         raise ModelError(f"{path}: {bad!r} holds a value that is not finite")
-    model.load_state_dict(tensors, strict=False)
+    model.load_state_dict({names[name]: tensors[name] for name in names}, strict=False)
+    return names
 
 
 def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:

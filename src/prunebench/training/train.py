@@ -48,7 +48,7 @@ from prunebench.network import (
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
 from prunebench.training.cuda import CudaGraphs, MemoryShortError, deterministic
 from prunebench.training.loop import Loop
-from prunebench.training.pretrained import check_accuracy, load_pretrained
+from prunebench.training.pretrained import Pretrained, check_accuracy, load_pretrained
 from prunebench.training.processes import (
     Alone,
     claimed_device,
@@ -270,7 +270,7 @@ class _Job:
 
         return fresh
 
-    def _start(self, run: RunState) -> dict[str, str] | None:
+    def _start(self, run: RunState) -> Pretrained | None:
         """Give the run its first network; return the source of its weights if they are imported."""
         if self.start is not None:
             run.start_from(load_network(self.results / self.base.path))
@@ -301,7 +301,7 @@ class _Job:
                 "it was stored; train it again, or continue with check_base: false"
             )
 
-    def _write(self, loop: Loop, pretrained: dict[str, str] | None) -> None:
+    def _write(self, loop: Loop, pretrained: Pretrained | None) -> None:
         """Write all files; training.json comes last and marks the others as complete."""
         run, info = loop.run, loop.run.dataset.info
         structure = structure_of(
@@ -323,9 +323,7 @@ class _Job:
         result.write(self.folder)
         self.progress.say(f"{'test':<10} {result.top1:.2f} % · {self.folder}")
 
-    def _result(
-        self, loop: Loop, weights: str, pretrained: dict[str, str] | None
-    ) -> TrainingResult:
+    def _result(self, loop: Loop, weights: str, pretrained: Pretrained | None) -> TrainingResult:
         run, records = loop.run, loop.run.records
         val, test = run.accuracies()
         # The network at the end comes last: of equally good epochs the latest counts.
