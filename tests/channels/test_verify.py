@@ -9,6 +9,7 @@ from torch import nn
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import largest_difference, verify
 from prunebench.core.errors import ModelError
+from tests.channels.conftest import Between
 
 
 class Counted(nn.Module):
@@ -60,3 +61,28 @@ def test_largest_difference_is_relative_to_the_largest_output(two_layer_net):
     doubled.second.weight.data *= 2
     assert largest_difference(two_layer_net, two_layer_net, torch.ones(1, 1, 1, 1)) == 0
     assert largest_difference(two_layer_net, doubled, torch.ones(1, 1, 1, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.view(2, 4, 2, 2), "does not run on 3 examples; its batch size must not be"),
+        (lambda x: x @ torch.ones(2, 2), "does not run in float64, in which networks are compared"),
+    ],
+)
+def test_network_that_cannot_be_compared_is_an_error(function, message):
+    with pytest.raises(ModelError, match=message):
+        verify(Between(function), torch.rand(2, 3, 2, 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_torchscript_is_refused_by_name():
+    net, example = Between(nn.Identity()), torch.rand(2, 3, 2, 2)
+    net.conv = torch.jit.script(net.conv)
+    with pytest.raises(ModelError, match="module 'conv' is in TorchScript"):
+        trace(net, example)
+    whole = Between(nn.Identity()).eval()
+    for script in (torch.jit.script(whole), torch.jit.trace(whole, example)):
+        for network in (script, torch.jit.freeze(script)):
+            with pytest.raises(ModelError, match="the network is in TorchScript"):
+                verify(network, example)

@@ -82,7 +82,8 @@ def verify(
     Raises
     ------
     ModelError
-        If the network does not run, or if a plan over all groups that passed alone fails.
+        If the network does not run as it is, in float64, or on a batch of another size, or if a
+        plan over all groups that passed alone fails.
     """
     graph = trace(model, example, grouped=grouped, modes=modes)
     probe = without_dropout(randomized(model, seed))
@@ -90,6 +91,10 @@ def verify(
     inputs = example if isinstance(example, tuple) else (example,)
     other = as_float64(larger(inputs, Batch(graph.batch, graph.arrangement)))
     checks = [Check(as_float64(example), False, paths), Check(other, False, paths)]
+    check_runs(probe, checks[0], "in float64, in which networks are compared")
+    if graph.arrangement != "single":
+        n = graph.batch + 1
+        check_runs(probe, checks[1], f"on {n} examples; its batch size must not be fixed")
     if repeats_in_training(probe, checks[1]):
         checks.append(Check(other, True, paths))
     largest, broken = 0.0, {}
@@ -113,6 +118,15 @@ def unused(graph: ChannelGraph) -> str:
     """Return a hint at parameters that no traced mode uses, if there are any."""
     names = ", ".join(graph.unused)
     return f"; no traced mode uses {names}" if names else ""
+
+
+def check_runs(model: nn.Module, check: Check, where: str) -> None:
+    """Raise ModelError if the network does not run."""
+    try:
+        outputs(copy.deepcopy(model), check)
+    except FAILURES as error:
+        line = (str(error) or repr(error)).splitlines()[0]
+        raise ModelError(f"the network does not run {where}: {line}") from error
 
 
 def compare(

@@ -301,6 +301,26 @@ def test_numbers_that_do_not_change_with_the_channels_are_followed(function):
     assert units_of(Between(function), EXAMPLE) == {"conv": [[0], [1], [2], [3]]}
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.flatten(1).unflatten(1, (-1, 4, 4)),
+        lambda x: torch.unflatten(x.flatten(1), -1, (-1, *x.shape[2:])),
+        lambda x: x.flatten(1).unflatten(dim=1, sizes=(x.shape[1], 4, 4)),
+        nn.Sequential(nn.Flatten(), nn.Unflatten(1, (-1, 4, 4))),
+        lambda x: x.unflatten(1, (-1, 1)).squeeze(2),
+        lambda x: x.flatten(2).unflatten(2, (4, 4)),
+    ],
+)
+def test_unflatten_is_followed_like_view(function):
+    assert units_of(Between(function), EXAMPLE) == {"conv": [[0], [1], [2], [3]]}
+
+
+def test_unflatten_to_a_number_of_groups_keeps_them_equal():
+    net = Between(lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
+    assert units_of(net, EXAMPLE) == {"conv": [[0, 2], [1, 3]]}
+
+
 def test_divisibility_is_kept_by_units_of_several_channels():
     def shuffled(x):
         n, c, h, w = x.shape

@@ -289,6 +289,7 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
 
 
 VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
+UNFLATTENS = {torch.unflatten, Tensor.unflatten}
 FREE = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 CREATIONS = FREE | {Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full}
 CHUNKS = {torch.chunk, Tensor.chunk}
@@ -313,6 +314,8 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
     """Return the sizes that a call of a torch function asks for."""
     if func in VIEWS:
         return Request(sizes=tuple(map(size_of, listed(args[1:], kwargs))))
+    if func in UNFLATTENS:
+        return unflattened(*args, **kwargs)
     if func in CREATIONS:
         return Request()
     if func in CHUNKS:
@@ -326,6 +329,15 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
         runs = [place for place in places if isinstance(place, slice)]
         return Request(cuts=cuts_of([n for run in runs for n in (run.start, run.stop)]))
     return Request(internal=True)
+
+
+def unflattened(x: Tensor, dim: int, sizes: Sequence[Any]) -> Request:
+    """Return the sizes that a call asks for; it keeps those of the other dimensions."""
+    asked = tuple(map(size_of, sizes))
+    if all(size is False for size in asked):
+        return Request(internal=True)
+    place = dim % x.ndim
+    return Request(sizes=(*[True] * place, *asked, *[True] * (x.ndim - 1 - place)))
 
 
 def cuts_of(places: Sequence[Any]) -> tuple[Ints, ...] | None:

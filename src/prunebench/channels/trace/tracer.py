@@ -69,8 +69,10 @@ def trace(
     Raises
     ------
     ModelError
-        If the network does not run on the example, or if the number of examples is ambiguous.
+        If the network does not run on the example, has TorchScript modules, or if the number of
+        examples is ambiguous.
     """
+    refuse_scripts(model)
     inputs = example if isinstance(example, tuple) else (example,)
     try:
         state = passed(model, inputs, grouped, modes, computing=False)
@@ -78,6 +80,17 @@ def trace(
         state = passed(model, inputs, grouped, modes, computing=True)
     batch = batch_of(inputs, state.first_layer)
     return graph_of(state, batch.size, batch.arrangement)
+
+
+def refuse_scripts(model: nn.Module) -> None:
+    """Raise ModelError if a module is in TorchScript, which hides the sizes that it reads."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = f"module {path!r}" if path else "the network"
+            raise ModelError(
+                f"{name} is in TorchScript, whose operations cannot be followed; use the Python "
+                f"module that it was made from"
+            )
 
 
 def passed(
