@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 
 import prunebench
@@ -30,6 +31,12 @@ def copy_workflow(folder: Path) -> Path:
         else:
             shutil.copy2(source, folder / part)
     return folder
+
+
+def quick_methods() -> list[str]:
+    """Return the methods of the experiment quick; CONTRIBUTING.md adds some."""
+    file = ROOT / "config" / "experiments" / "quick.yaml"
+    return list(yaml.safe_load(file.read_text(encoding="utf-8"))["methods"])
 
 
 def snakemake(

