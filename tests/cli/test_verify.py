@@ -172,3 +172,18 @@ def test_results_of_earlier_versions_name_no_processor(call: Any, workplace: Pat
     code, out, _ = call("verify", str(L1))
     assert code == 0
     assert "recomputed" not in out
+
+
+def test_collect_says_how_to_repeat_runs_by_other_code(call: Any, workplace: Path) -> None:
+    assert call("measure", "--only", "cost")[0] == 0
+    assert "snakemake" not in call("collect")[2]
+    path = L1 / "training.json"
+    training = json.loads(path.read_text())
+    assert len(training["code"]) == 64
+    path.write_text(json.dumps(training | {"code": "0" * 64}))
+    code, _, err = call("collect")
+    assert code == 0
+    assert err.count("training.json") == 1
+    assert err.rstrip().endswith(f"--config experiments=tiny --forcerun {path}")
+    assert call("tables", "--runs-csv", "results/tiny/runs.csv", "--out", "tables")[2] == err
+    assert "other" in Path("tables/summary.md").read_text()

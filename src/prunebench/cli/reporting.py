@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,13 +28,15 @@ def collect(
 ) -> None:
     """Collect the results of an experiment's runs into one runs.csv."""
     from prunebench.experiments.config import read_experiment
+    from prunebench.methods.source_code import method_code
     from prunebench.report.collect import collect_to_csv
 
     found = experiment_runs(experiment, config=config, results=results, resolved=runs)
     specs = list(found.values())
     name = specs[0].experiment
-    path = collect_to_csv(results, name, specs, read_experiment(config.parent, name))
+    path = collect_to_csv(results, name, specs, read_experiment(config.parent, name), method_code)
     typer.echo(f"{len(specs)} runs · {path}")
+    _say_other_code(path)
 
 
 def tables(
@@ -53,6 +56,7 @@ def tables(
 
     for path in [*write_summary(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
         typer.echo(str(path))
+    _say_other_code(runs_csv)
 
 
 def figures(runs_csv: RunsCsv, out: Out) -> None:
@@ -61,3 +65,12 @@ def figures(runs_csv: RunsCsv, out: Out) -> None:
 
     for path in write_figures(runs_csv, out):
         typer.echo(str(path))
+
+
+def _say_other_code(runs_csv: Path) -> None:
+    """Print how to repeat the runs whose method's source code has changed since."""
+    from prunebench.report.other_code import rerun_lines
+    from prunebench.report.runs_csv import read_runs
+
+    for line in rerun_lines(read_runs(runs_csv)):
+        typer.echo(line, err=True)

@@ -121,6 +121,7 @@ class TrainingResult(ResultFile):
     # None in results of earlier versions
     test_images: int | None = None
     processor: str | None = None  # of the host, whose bits the results have
+    code: str | None = None  # hash of the method's source code; also None for a base network
 
 
 class CostResult(ResultFile):

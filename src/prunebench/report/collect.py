@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from prunebench.experiments.results import (
 )
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.diagnostics import summarize_diagnostics
+from prunebench.report.other_code import OTHER
 from prunebench.report.runs_csv import (
     HISTORY,
     RunRow,
@@ -30,28 +31,36 @@ from prunebench.report.runs_csv import (
     latency_columns,
 )
 
+# Returns the hash of the present code of a method with some options.
+CodeOf = Callable[[str, Mapping[str, Any]], str | None]
+
 
 def collect_to_csv(
     results: Path,
     experiment: str,
     runs: Sequence[RunSpec],
     config: ExperimentConfig | None = None,
+    code_now: CodeOf | None = None,
 ) -> Path:
     """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
 
     The experiment's configuration adds the printed table and row that each run belongs to, and
-    the share of its recipes' epochs.
+    the share of its recipes' epochs. `code_now` returns the hash of a method's present code: runs
+    that other code has made are marked.
     """
     mine = [run for run in runs if run.experiment == experiment]
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
-    write_rows(path, collect(results, mine, config))
+    write_rows(path, collect(results, mine, config, code_now))
     return path
 
 
 def collect(
-    results: Path, runs: Sequence[RunSpec], config: ExperimentConfig | None = None
+    results: Path,
+    runs: Sequence[RunSpec],
+    config: ExperimentConfig | None = None,
+    code_now: CodeOf | None = None,
 ) -> list[RunRow]:
     """Return a row per run, in their order.
 
@@ -63,7 +72,7 @@ def collect(
         base = spec.base
         if base.path not in bases:
             bases[base.path] = TrainingResult.read(results / base.path, base.hash)
-        rows.append(_row(results / spec.path, spec, bases[base.path], config))
+        rows.append(_row(results / spec.path, spec, bases[base.path], config, code_now))
     return rows
 
 
@@ -73,7 +82,11 @@ def write_rows(path: Path, rows: Sequence[RunRow]) -> None:
 
 
 def _row(
-    folder: Path, spec: RunSpec, base: TrainingResult, config: ExperimentConfig | None
+    folder: Path,
+    spec: RunSpec,
+    base: TrainingResult,
+    config: ExperimentConfig | None,
+    code_now: CodeOf | None,
 ) -> RunRow:
     """Return the row of the run in `folder`."""
     training = TrainingResult.read(folder, spec.hash)
@@ -137,6 +150,7 @@ def _row(
         device=training.device,
         threads=spec.threads,
         commit=training.commit,
+        code=_code(training, spec, code_now),
         versions=_json(training.versions),
         widths=_json(widths),
         stages=_json(stages),
@@ -144,6 +158,12 @@ def _row(
         printed=None if name is None else _json(name),
         insides=_json(summarize_diagnostics(read_diagnostics(folder))),
     )
+
+
+def _code(training: TrainingResult, spec: RunSpec, code_now: CodeOf | None) -> str | None:
+    """Return the mark of a run that other code has made; None if that is not known."""
+    now = None if code_now is None else code_now(spec.method, spec.options)
+    return None if None in (now, training.code) or now == training.code else OTHER
 
 
 def _layers(path: Path) -> tuple[dict[str, list[int]], list[int | None]]:

@@ -83,6 +83,7 @@ class RunRow:
     device: str
     threads: int
     commit: str | None
+    code: str | None  # "other" if the method's source code has changed since
     versions: Json
     widths: Json  # {layer: [kept, full]} in network order
     stages: Json  # the layers' stages, in the same order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from prunebench.report.other_code import by_other_code
 from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
 
 _NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
@@ -24,7 +25,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
 
     The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
-    order, and last the cells without a ratio.
+    order, and last the cells without a ratio. The column `code` marks cells with a run that other
+    code has made, if there are any.
     """
     names = quantities(frame)
     require(frame, [*CELL, *_NEEDED, "seed"])
@@ -33,6 +35,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     for name in names:
         summary[name] = groups[name].mean()
         summary[f"{name}_std"] = groups[name].std(ddof=1)
+    if len(by_other_code(frame)):
+        summary["code"] = groups["code"].first().fillna("")
     return _in_reading_order(summary.reset_index())
 
 

@@ -14,6 +14,7 @@ from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
+from prunebench.report.other_code import other_code_note
 from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
 from prunebench.report.seed_statistics import summarize
 from prunebench.report.series import at_one_ratio
@@ -27,7 +28,8 @@ LEGEND = (
 )
 # Columns that are shown only if they say something else than the given one.
 _SHOWN_IF_DIFFERENT = {"top1_masked": "top1", "speedup_theoretical": "speedup_macs"}
-_SHORT = ("method", "setting", "ratio", "n", "top1", "drop", "speedup_macs", "speedup_theoretical")
+_SHORT = {"method", "setting", "ratio", "n", "top1", "drop"}
+_SHORT |= {"speedup_macs", "speedup_theoretical", "code"}
 
 
 def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
@@ -84,11 +86,12 @@ def _section(
 ) -> Section:
     network = [str(runs[name].iloc[0]) for name in NETWORK]
     here = summary[(summary[NETWORK] == network).all(axis=1)]
+    notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs), other_code_note(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
         tuple(_lines(here, columns)),
-        (*filter(None, [size_of_test_set(runs)]), str(fairness(runs)), *_notes(runs)),
+        tuple(filter(None, notes)),
     )
 
 
@@ -110,6 +113,7 @@ def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         *(Column(n, f"latency {_place(n)}", "speedup", "speedup", True) for n in latencies),
         Column("selection_seconds", "selection", "s", "significant"),
         Column("magnitude_ratio", "magnitude", "kept/pruned", "significant"),
+        Column("code", "code"),
     )
     return tuple(c for c in candidates if c.name in summary and _says_something(summary, c.name))
 

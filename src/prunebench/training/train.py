@@ -35,6 +35,7 @@ from prunebench.measure.device import device_name
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.methods.registry import method_class
+from prunebench.methods.source_code import method_code
 from prunebench.models.registry import build
 from prunebench.network import (
     MODEL_FILE,
@@ -147,6 +148,7 @@ class _Job:
         self.base_hash = None if start is None else start.weights_sha256
         self.results, self.folder, self.machine = results, results / spec.path, machine
         self.progress = progress if is_first_process() else SilentProgress()
+        self.code = method_code(spec.method, spec.options) if isinstance(spec, RunSpec) else None
         self.phases = phases_of(spec)  # invalid options raise before the folder is locked
 
     def result(self) -> TrainingResult:
@@ -361,6 +363,7 @@ class _Job:
             spec=self.spec.model_dump(mode="json"),
             test_images=len(run.dataset.test),
             processor=device_name(torch.device("cpu")),
+            code=self.code,
         )
 
 

@@ -1,0 +1,45 @@
+"""Runs whose method's source has changed since: their mark, a note, and how to repeat them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from prunebench.experiments.spec import ratio_slug, run_path
+
+OTHER = "other"  # the mark in the column `code` of runs.csv
+
+
+def by_other_code(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that other code of their method has made."""
+    return runs[runs["code"] == OTHER] if "code" in runs else runs[:0]
+
+
+def other_code_note(runs: pd.DataFrame) -> str:
+    """Return the note below a table; "" if there are no such runs."""
+    methods = ", ".join(by_other_code(runs)["method"].unique())
+    return methods and f"Computed by another version of the method's source code: {methods}."
+
+
+def rerun_lines(frame: pd.DataFrame) -> list[str]:
+    """Return, for each experiment, a line with the command that repeats exactly those runs."""
+    lines = []
+    for experiment, runs in by_other_code(frame).groupby("experiment", sort=False):
+        files = [f"results/{path}/training.json" for path in map(_path, runs.to_dict("records"))]
+        command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
+        total = (frame["experiment"] == experiment).sum()
+        lines.append(
+            f"{len(runs)} of {total} runs were computed by another version of their method's "
+            f"source code; to repeat them: {shlex.join([*command, '--forcerun', *files])}"
+        )
+    return lines
+
+
+def _path(run: Mapping[Hashable, Any]) -> str:
+    ratio = ratio_slug(None if math.isnan(run["ratio"]) else run["ratio"], run["ratio_kind"])
+    names = ("experiment", "dataset", "architecture", "method", "setting")
+    return run_path(**{str(name): run[name] for name in names}, ratio=ratio, seed=run["seed"])
