@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from prunebench import testing
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import remove
 from prunebench.core.errors import ModelError
-from prunebench.experiments.phases import Phase
+from prunebench.experiments.phases import Budget, Phase, RatioKind
+from prunebench.methods.registry import method_class
 from prunebench.training import pruning
-from prunebench.training.pruning import apply_plan
+from prunebench.training.pruning import apply_plan, missed_ratio
 from prunebench.training.run import RunState
 from tests.training.conftest import MakeLoop, Phases
 
@@ -71,3 +75,37 @@ def test_a_removal_that_changes_the_network_stops_the_run(
     monkeypatch.setattr(pruning, "remove", spoilt)
     with pytest.raises(ModelError, match=r"phase 'p': removal changes the output by .*" + FIRST):
         apply_plan(run, Plan(removed={FIRST: torch.tensor([1])}))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "ratio", "options", "reached"),
+    [
+        # Groups of 6 and 8 units; convolutions of 4, 6, 4 and 8 filters.
+        ("l1", "units_per_group", 0.5, {}, None),
+        ("l1", "units_per_group", 0.999, {}, 12 / 14),  # one unit of each group stays
+        ("sfp", "units_per_group", 0.1, {}, 0.0),  # int(0.8) is 0
+        ("sfp", "units_per_group", 0.5, {}, None),
+        ("sfp", "units_per_group", 0.999, {}, 18 / 22),
+        ("sfp", "units_per_group", 0.1, {"scope": "group"}, 0.0),
+        ("sfp", "weights", 0.5, {"scope": "weight"}, None),
+        ("l1", "weights", 0.5, {"unit": "weight"}, None),
+        ("l1", "macs", 0.3, {}, None),
+        ("l1_columns", "macs", 0.3, {"count_linear": False}, None),
+        ("unpruned", "units_per_group", 0.0, {}, None),
+    ],
+)
+def test_a_ratio_that_is_not_reached_is_found(
+    name: str, kind: RatioKind, ratio: float, options: dict[str, Any], reached: float | None
+) -> None:
+    found = method_class(name)
+    method, budget = found(found.Options(**options)), Budget(kind=kind, ratio=ratio)
+    run = testing.train(method, budget)
+    assert missed_ratio(method, run, budget) == (
+        None if reached is None else pytest.approx(reached)
+    )
+
+
+@pytest.mark.parametrize("kind", ["units_global", "macs", "params"])
+def test_a_run_that_has_pruned_nothing_has_reached_nothing(kind: RatioKind) -> None:
+    method = method_class("l1")(method_class("l1").Options())
+    assert missed_ratio(method, testing.start(), Budget(kind=kind, ratio=0.25)) == 0.0

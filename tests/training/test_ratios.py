@@ -11,11 +11,13 @@ from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.methods.base import MethodOptions, is_met
 from prunebench.methods.registry import method_class, method_paths
 from prunebench.training.loop import Loop
+from prunebench.training.pruning import missed_ratio
 from prunebench.training.run import RunState
 from tests.training.conftest import MakeLoop, fresh_network, recipe
 from tests.training.test_resume import OPTIONS, ROLES
 
 RATIO = 0.6
+ROUNDED_DOWN = ("asfp", "asrfp", "fpgm", "sfp", "soft_fpgm", "srfp")
 SINGLE_WEIGHTS = {"scope": "weight", "unit": "weight"}  # the options that ask for them
 
 
@@ -61,6 +63,12 @@ def test_what_was_asked_for_has_left_to_a_unit(
     run, spare = loop.run, loop.method.tolerance
     left = {group: len(units) for group, units in run.kept.items()}
     assert min(left.values()) >= 1
+    missed = missed_ratio(loop.method, run, Budget(kind=kind, ratio=RATIO))
+    if name in ROUNDED_DOWN and kind == "units_per_group":
+        assert missed is not None
+        assert 0.5 <= missed < 0.9 * RATIO  # 2 of 4, 4 of 8, 9 of 16
+    else:
+        assert missed is None
     if run.masks:
         assert_share_masked(loop, kind)
     elif kind == "units_per_group":

@@ -103,6 +103,18 @@ def test_a_run_writes_all_its_files(results: Path) -> None:
     }
 
 
+def test_a_ratio_that_is_not_reached_is_printed_and_stored(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # of 4, 8 and 16 filters, int(0.6), int(1.2) and int(2.4) are zeroed
+    spec = run_spec("sfp", ratio=0.15)
+    reached = train(spec, results).summary["ratio_reached"]
+    assert 0 < reached < 0.9 * 0.15
+    line = f"ratio      {reached:.4g} reached, 0.15 of units_per_group asked for · {results}"
+    assert line in capsys.readouterr().out
+    assert "ratio_reached" not in train(run_spec(), results).summary
+
+
 def spoil(folder: Path, value: float) -> None:
     """Put a value that is not finite into the stored weights, and record their new hash."""
     path = folder / "model.safetensors"

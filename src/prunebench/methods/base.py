@@ -295,6 +295,20 @@ class Method(Generic[O]):
             raise out_of_reach(run, budget, len(scores)) from None
         return {name: counts.get(name, 0) for name in scores}
 
+    # --- what a run has reached, compared with its ratio
+    def zeroed_weights(self, run: Run) -> list[str] | None:
+        """Return the weights whose masked entries the ratio counts; None: units are removed."""
+        return None
+
+    def counted_macs(self, run: Run) -> dict[str, int]:
+        """Return the present MACs of each weight that ratio_kind macs counts."""
+        return run.costs.layer_macs()
+
+    def counted_units(self, run: Run) -> tuple[int, int]:
+        """Return the units that ratio_kind units_global counts: at the start, and now."""
+        names = list(self.candidates(run))
+        return sum(run.sizes[n] for n in names), sum(len(run.kept[n]) for n in names)
+
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the units to remove for `budget`: as many as `allocate` says, lowest scores first.
 

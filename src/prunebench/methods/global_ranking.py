@@ -218,6 +218,10 @@ class GlobalRanking(Method[O]):
             return removed_to_percent(first, present, percent_after(ratios))
         return present - left_after(first, ratios)
 
+    def counted_units(self, run: Run) -> tuple[int, int]:
+        """Return the size of the population at the start of the run, and its present size."""
+        return self.population(run, self.ranked(run))
+
     def population(self, run: Run, layers: Mapping[str, Ranked]) -> tuple[int, int]:
         """Return the size of the population at the start of the run, and its present size."""
         groups = {**run.graph.groups, **run.graph.frozen}

@@ -57,6 +57,7 @@ from prunebench.methods.unstructured import (
     weight_counts,
     weight_layers,
     weight_name,
+    zeroed_layers,
     zeroing,
 )
 
@@ -422,6 +423,10 @@ class PenalizedRemoval(Method[P]):
                 "penalty": max(float(largest.max()) for largest in penalty.values()),
             }
         return self.units.plan(run.graph, pruned)
+
+    def zeroed_weights(self, run: Run) -> list[str] | None:
+        """Return the pruned weights for unit "weight"."""
+        return zeroed_layers(run, self.options)
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
         """Drop the state except for the figures."""

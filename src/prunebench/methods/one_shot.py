@@ -36,6 +36,7 @@ from prunebench.methods.unstructured import (
     weight_counts,
     weight_layers,
     without_masked,
+    zeroed_layers,
     zeroing,
 )
 
@@ -109,6 +110,10 @@ class AnyUnitOneShot(OneShot):
         if by_layer and self.options.rounds > 1:
             raise ValueError("layer_ratios of single weights are met in one round; set rounds to 1")
         return super().phases(recipes, budget)
+
+    def zeroed_weights(self, run: Run) -> list[str] | None:
+        """Return the pruned weights for unit "weight"."""
+        return zeroed_layers(run, self.options)
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the criterion's scores of filters or input channels."""

@@ -385,6 +385,12 @@ class SoftPruning(Method[SoftOptions]):
             return with_norms(found, norms_behind(run.model, run.example))
         return found
 
+    def zeroed_weights(self, run: Run) -> list[str] | None:
+        """Return the weights of the pruned convolutions, except in scope "group"."""
+        if self.options.scope == "group":
+            return None
+        return [layer.producers[0] for layer in self.layers(run).values()]
+
     def kept(self, run: Run, layer: ChannelGroup, keep: float) -> Tensor:
         """Return the mask of kept filters, (filters,), or of kept weights in scope "weight"."""
         if self.options.scope == "weight":

@@ -64,6 +64,11 @@ def weight_layers(graph: ChannelGraph, options: WeightOptions) -> dict[str, str]
     return {w.removesuffix(".weight"): w for w in chosen if w in graph.trainable}
 
 
+def zeroed_layers(run: Run, options: WeightOptions) -> list[str] | None:
+    """Return the pruned weights for unit "weight"; None for filters and input channels."""
+    return list(weight_layers(run.graph, options).values()) if options.unit == "weight" else None
+
+
 def weight_name(layer: str, names: Container[str]) -> str:
     """Return the parameter's name of a layer from `weight_layers`; `names` are all parameters."""
     return f"{layer}.weight" if f"{layer}.weight" in names else layer

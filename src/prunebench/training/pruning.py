@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
 from prunebench.channels.verify import TOLERANCE, largest_difference
 from prunebench.core.errors import ModelError
-from prunebench.methods.base import Before
+from prunebench.experiments.phases import Budget
+from prunebench.methods.base import Before, Method
 from prunebench.training.run import RunState
 from prunebench.training.step import apply_masks
 
@@ -87,3 +89,55 @@ def removed_and_difference(
     noise = torch.rand((2, *image), generator=torch.Generator().manual_seed(0)).to(device)
     smaller = remove(model, graph, removed)
     return smaller, largest_difference(mask(model, graph, removed), smaller, noise)
+
+
+def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | None:
+    """Return the ratio that a run has reached if it is less than asked for; None otherwise.
+
+    Less is: by more than half a percent of all units, MACs or parameters; for units_per_group and
+    weights, by more than the method's tolerance in a group, or by a tenth of the ratio in all. The
+    widths of another run and ratios that a method decides are not compared.
+    """
+    asked = budget.ratio
+    if not asked or method.options.widths_from is not None:
+        return None
+    if budget.kind not in ("units_per_group", "weights"):
+        reached = _reached(method, run, budget)
+        return None if reached >= asked - 0.005 else reached
+    counts = _pruned_by_group(method, run)
+    total = sum(n for _, n in counts)
+    reached = sum(gone for gone, _ in counts) / total if total else 0.0
+    missing = max((min(asked * n, n - 1) - gone for gone, n in counts), default=0.0)
+    is_near = missing <= method.tolerance + 1e-6
+    return None if is_near and reached >= 0.9 * asked else reached
+
+
+def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
+    """Return the pruned fraction of all MACs, parameters or units; masked weights have no MACs."""
+    if budget.kind == "params":
+        return 1 - run.costs.params() / run.base_params
+    if budget.kind == "units_global":
+        first, now = method.counted_units(run)
+        return 1 - now / first if first else 0.0
+    macs = method.counted_macs(run)
+    shares = {w: float(run.masks[w].double().mean()) if w in run.masks else 1.0 for w in macs}
+    left = sum(own * shares[weight] for weight, own in macs.items())
+    return 1 - left / sum(run.base_layer_macs[weight] for weight in macs)
+
+
+def _pruned_by_group(method: Method[Any], run: RunState) -> list[tuple[float, int]]:
+    """Return the pruned units and the units at the start, by group or masked layer.
+
+    The units of a masked layer are its filters, or all weights: entries removed with other layers
+    count as pruned.
+    """
+    weights = method.zeroed_weights(run)
+    if weights is None:
+        sizes = [(name, run.sizes[name]) for name in method.candidates(run)]
+        return [(n - len(run.kept[name]), n) for name, n in sizes]
+    found = []
+    for weight in weights:
+        kept = int(run.masks[weight].sum()) if weight in run.masks else run.params[weight].numel()
+        units = len(run.params[weight])
+        found.append((units * (1 - kept / run.base_entries[weight]), units))
+    return found

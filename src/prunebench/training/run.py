@@ -193,6 +193,8 @@ class RunState:
     kept: dict[str, Tensor] = field(init=False)
     base_macs: int = field(init=False)
     base_params: int = field(init=False)
+    base_layer_macs: dict[str, int] = field(init=False)  # by weight
+    base_entries: dict[str, int] = field(init=False)  # by parameter
     phase: Phase = field(init=False)
     recipe: Recipe = field(init=False)
 
@@ -205,6 +207,8 @@ class RunState:
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
         self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
+        self.base_layer_macs = self.costs.layer_macs()
+        self.base_entries = {name: parameter.numel() for name, parameter in self.params.items()}
 
     def adopt(self, model: nn.Module) -> None:
         """Make `model` the current network, and trace its groups."""

@@ -58,6 +58,7 @@ from prunebench.training.processes import (
     started_by_torchrun,
 )
 from prunebench.training.progress import Progress, SilentProgress
+from prunebench.training.pruning import missed_ratio
 from prunebench.training.run import RunState, count_split, derived_seed
 
 PLAIN = Machine()
@@ -346,7 +347,7 @@ class _Job:
             epochs=round(records.epochs_trained, 6),
             seconds={name: round(s, 3) for name, s in records.seconds.items()},
             selection_seconds=sum(plan.selection_seconds for plan in records.plans),
-            summary=loop.method.figures(),
+            summary=loop.method.figures() | self._missed(loop),
             capped=tuple(records.capped),
             masked_removed_difference=max((d for d in differences if d is not None), default=None),
             plans=tuple(records.plans),
@@ -365,6 +366,19 @@ class _Job:
             processor=device_name(torch.device("cpu")),
             code=self.code,
         )
+
+    def _missed(self, loop: Loop) -> dict[str, float]:
+        """Return and print the ratio that the run has reached if it is less than asked for."""
+        if not isinstance(self.spec, RunSpec):
+            return {}
+        reached = missed_ratio(loop.method, loop.run, self.spec.budget)
+        if reached is None:
+            return {}
+        self.progress.say(
+            f"{'ratio':<10} {reached:.4g} reached, {self.spec.ratio:g} of {self.spec.ratio_kind} "
+            f"asked for · {self.folder}"
+        )
+        return {"ratio_reached": reached}
 
 
 def _masked_top1(history: list[HistoryRow], plans: list[PlanResult]) -> float | None:

@@ -155,6 +155,10 @@ class ColumnMethod(Method[C]):
             and not isinstance(run.model.get_submodule(path), nn.modules.conv._ConvTransposeNd)
         }
 
+    def zeroed_weights(self, run: Run) -> list[str] | None:
+        """Return the weights of the pruned convolutions."""
+        return list(self.layers(run).values())
+
     def layer_shares(self, run: Run, budget: Budget) -> dict[str, float]:
         """Return the share of units that each layer loses, by path."""
         layers = self.layers(run)
