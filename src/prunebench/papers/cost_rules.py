@@ -122,7 +122,8 @@ class Rule(Settings):
     of
         The counted quantity.
     share
-        The kept share of the base: the target at which a method stops.
+        The kept share of the base: the target at which a method stops, or a share that another
+        paper prints.
     column
         The row's column whose printed value gives the kept amount; this checks the paper's
         arithmetic. The printed ratio can be read as a speedup ("speedup_ratio") or as the
