@@ -103,6 +103,33 @@ def test_a_usage_error_is_one_line(call: Any, arguments: str, words: str) -> Non
     assert err.count("\n") == 1
 
 
+BUILDERS = """
+import urllib.error
+
+WIDTH = 8
+
+
+def offline():
+    raise urllib.error.URLError("no network")
+
+
+def silent():
+    raise AssertionError
+
+
+def broken():
+    raise RuntimeError("size mismatch\\n  in layer 1")
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the folders and modules that a command adds to Python's own."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in ("builder", "failing"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -151,6 +178,12 @@ def test_a_usage_error_is_one_line(call: Any, arguments: str, words: str) -> Non
         ("groups no_such_module:net", "network 'no_such_module:net' cannot be imported: No module"),
         ("groups torch.nn:Conf2d", "network 'torch.nn:Conf2d' cannot be imported: module 'torch.n"),
         ("groups torch.nn:Conv2d", "network 'torch.nn:Conv2d' cannot be built: "),
+        ("groups builder:offline", "network 'builder:offline' cannot be built: <urlopen error no"),
+        ("groups builder:silent", "network 'builder:silent' cannot be built: AssertionError\n"),
+        ("groups builder:broken", "network 'builder:broken' cannot be built: size mismatch\n"),
+        ("groups failing:net", "network 'failing:net' cannot be imported: name 'nets' is not def"),
+        ("groups builder:WIDTH", "network 'builder:WIDTH' cannot be built: 'int' object is not c"),
+        ("groups resnet20 --out n.png", "--out: n.png must end in .svg or .dot\n"),
         ("groups builtins:dict", "'builtins:dict' returns dict, not an nn.Module"),
         (
             "groups torchvision.models:squeezenet1_1 --image 3x4x4",
@@ -162,6 +195,8 @@ def test_an_unknown_name_or_file_is_a_one_line_error(
     call: Any, write_config: WriteConfig, arguments: str, words: str
 ) -> None:
     write_config()
+    Path("builder.py").write_text(BUILDERS, encoding="utf-8")
+    Path("failing.py").write_text("nets.build()\n", encoding="utf-8")
     code, out, err = call(*arguments.split())
     assert (code, out) == (1, "")
     assert err.startswith(f"prunebench: {words}")

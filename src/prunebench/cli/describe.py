@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,25 +53,39 @@ def image_shape(text: str) -> tuple[int, int, int]:
 def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Module:
     """Build one of this project's networks, or call `module:function`.
 
+    Modules of the current folder are found, as by `python -m`.
+
     Raises
     ------
     ConfigError
-        For an unknown name, or a module that cannot be imported or has no such function.
+        For an unknown name, or a module that fails when imported or has no such function.
     ModelError
-        If the function fails or returns no network.
+        If the function raises any exception or returns no network.
     """
     if ":" not in architecture:
         n = CLASSES if num_classes is None else num_classes
         return registry.build(architecture, num_classes=n, in_channels=in_channels)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # the installed command does not search the current folder
     try:
         builder: Any = pkgutil.resolve_name(architecture)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"network {architecture!r} cannot be imported: {error}") from None
+    except Exception as error:  # the module runs code of its own
+        raise ConfigError(
+            f"network {architecture!r} cannot be imported: {_in_one_line(error)}"
+        ) from error
     options = {} if num_classes is None else {"num_classes": num_classes}
     try:
         model = builder(**options)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"network {architecture!r} cannot be built: {error}") from None
+    except Exception as error:  # such as weights that cannot be downloaded
+        raise ModelError(
+            f"network {architecture!r} cannot be built: {_in_one_line(error)}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{architecture!r} returns {type(model).__name__}, not an nn.Module")
     return model
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or its type if it has none."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next(filter(None, lines), type(error).__name__)
