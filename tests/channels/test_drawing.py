@@ -14,6 +14,7 @@ from prunebench.channels.drawing import (
     Style,
     as_dot,
     as_svg,
+    color_of,
     column_starts,
     nodes_of,
     styles_of,
@@ -128,10 +129,15 @@ def test_more_groups_than_colors_have_numbers():
     graph = trace(torch.nn.Sequential(*layers), torch.ones(1, 3, 4, 4))
     styles = [style for style in styles_of(graph).values() if style.color not in (ALONE, FROZEN)]
     assert styles[0] == Style(COLORS[0], "#1")
-    assert styles[8] == Style(COLORS[0], "#9")
+    assert styles[8] == Style(color_of(8), "#9")
     root = ElementTree.fromstring(as_svg(graph, "net"))
     boxes = {box.find(f"{SVG}title").text.split(":")[0]: box for box in root.iter(f"{SVG}g")}
     assert [text.text for text in boxes["17"].iter(f"{SVG}text")] == ["17", "#9 4"]
+
+
+def test_no_two_groups_have_the_same_color():
+    colors = [color_of(n) for n in range(300)]
+    assert len({*colors, ALONE, FROZEN}) == 302
 
 
 def test_graphviz_gets_nodes_edges_and_colors(option_a_net):

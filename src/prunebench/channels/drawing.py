@@ -9,6 +9,7 @@ grey.
 
 from __future__ import annotations
 
+import colorsys
 import json
 import math
 from bisect import bisect_right
@@ -168,8 +169,24 @@ def styles_of(graph: ChannelGraph) -> dict[str, Style]:
     coupled = [name for name, group in graph.groups.items() if len(makers(group)) > 1]
     for n, name in enumerate(coupled):
         number = f"#{n + 1}" if len(coupled) > len(COLORS) else ""
-        styles[name] = Style(COLORS[n % len(COLORS)], number)
+        styles[name] = Style(color_of(n), number)
     return styles
+
+
+def color_of(n: int) -> str:
+    """Return the color of coupled group n; no two groups have the same, which would couple them.
+
+    Beyond the palette, hues and lightness follow a sequence that fills the plane evenly
+    (Roberts, 2018: multiples of 1/g and 1/g^2 with g^3 = g + 1), in paler colors.
+
+    >>> color_of(0), color_of(8)
+    ('#56b4e9', '#e4baae')
+    """
+    if n < len(COLORS):
+        return COLORS[n]
+    hue, lightness = n * 0.7548777 % 1, 0.72 + 0.12 * (n * 0.5698403 % 1)
+    rgb = colorsys.hls_to_rgb(hue, lightness, 0.5)
+    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)
 
 
 def style_of(group: str, styles: Mapping[str, Style]) -> Style:
