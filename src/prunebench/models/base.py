@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the name of the first tensor that holds a NaN or an infinity; None without one.
 
-    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, math.nan])})
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])})
     'b'
     """
-    floats = [t.detach() for t in tensors.values() if t.is_floating_point() and t.numel()]
-    if not floats or math.isfinite(torch.nn.utils.get_total_norm(floats, math.inf)):
+    floats = [t.detach() for t in tensors.values() if t.is_floating_point()]
+    # A finite sum has finite terms only; one that is not may have overflowed.
+    if not floats or bool(torch.stack([t.sum().float() for t in floats]).isfinite().all()):
         return None
-    return next(name for name, t in tensors.items() if not bool(torch.isfinite(t).all()))
+    return next((name for name, t in tensors.items() if not bool(torch.isfinite(t).all())), None)
 
 
 @dataclass(frozen=True, order=True)
