@@ -319,3 +319,65 @@ def test_watched_modules_are_compared_instead_of_the_output():
 
     assert verify(Hidden(), EXAMPLE).broken == {}
     assert list(verify(Hidden(), EXAMPLE, watch=["head"]).broken) == ["conv"]
+
+
+class OptionA(nn.Module):
+    """Shortcuts that add channels of zeros by a number in the code, as most CIFAR code does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.inner = nn.Conv2d(4, 5, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(5, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.head((self.norm(self.conv(self.inner(x).relu())) + shortcut).sigmoid())
+
+
+def test_zeros_padded_by_a_number_in_the_code_stay_and_the_rest_is_removed():
+    assert units_of(OptionA(), EXAMPLE) == {
+        "stem": [[n] for n in range(4)],
+        "inner": [[n] for n in range(5)],
+    }
+    graph = trace(OptionA(), EXAMPLE)
+    stream = {m.parameters[0]: m.index.flatten().tolist() for m in graph.groups["stem"].members}
+    assert stream["conv.weight"] == [2, 3, 4, 5]
+    assert "padded along its channels" in graph.frozen["conv"].frozen
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.pad(x, (0, 0, 0, 0, 0, x.shape[1])),
+        lambda x: F.pad(x, (0, 0, 0, 0, 0, 8 - x.shape[1])),
+        lambda x: F.pad(x, (0, 0, 0, 0, x.shape[1] // 2, x.shape[1] // 2)),
+    ],
+)
+def test_zeros_padded_by_a_number_of_channels_freeze(function):
+    net = Between(function, 8)
+    assert units_of(net, EXAMPLE) == {}
+    assert "number is used in the code" in trace(net, EXAMPLE).frozen["conv"].frozen
+
+
+def test_cropping_of_channels_freezes():
+    assert units_of(Between(lambda x: F.pad(x, (0, 0, 0, 0, -1, 0)), 3), EXAMPLE) == {}
+
+
+@pytest.mark.parametrize(
+    ("function", "c_in", "rows"),
+    [
+        (lambda x: x.flip(1), 4, SINGLE),
+        (lambda x: x.flip((1, 3)), 4, SINGLE),
+        (lambda x: torch.cat([x, x.flip(1)], 1), 8, SINGLE),
+        (lambda x: x + x.flip(1), 4, [[0, 3], [1, 2]]),
+        (lambda x: x.flatten(1).flip(1).view(x.shape), 4, SINGLE),
+        (lambda x: x.view(len(x), x.shape[1] // 2, 2, 8, 8).amax(2), 2, [[0, 1], [2, 3]]),
+        (lambda x: x.view(len(x), 2, x.shape[1] // 2, 8, 8).max(1).values, 2, [[0, 2], [1, 3]]),
+    ],
+)
+def test_flips_and_maxout_are_followed(function, c_in, rows):
+    assert units_of(Between(function, c_in), EXAMPLE) == {"conv": rows}

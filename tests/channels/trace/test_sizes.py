@@ -117,7 +117,6 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
         (lambda x: x.expand(len(x), 4, 4, 4), 4, "hard-coded sizes"),
         (lambda x: x.tensor_split(2, 1)[0], 2, "cut along"),
-        (lambda x: x.flip(1), 4, "mixed across its channels by aten.flip"),
         (lambda x: x + torch.ones(4, 1, 1), 4, "combined with a constant"),
         (lambda x: torch.cat([x, x.new_zeros(len(x), 4, 4, 4)], 2), 4, "joined with a constant"),
         (lambda x: x.unbind(1)[0].unsqueeze(1) + x.unbind(1)[3].unsqueeze(1), 1, "cut along"),

@@ -208,7 +208,8 @@ class SizeMode(TorchFunctionMode):
             freeze_length(self.state, args[0])
         elif getattr(func, "__name__", "") not in TAKE_SIZES:
             for count in counts_in(args, kwargs):
-                count.notice(getattr(func, "__name__", "a function").strip("_"))
+                if count.ids is not None:
+                    count.ids.use(count.of, getattr(func, "__name__", "a function").strip("_"))
         if getattr(func, "__self__", None) is Tensor.data and func.__name__ == "__get__":
             # PyTorch does not dispatch it: the result would look like a constant.
             out = func(*args, **kwargs)
@@ -303,7 +304,7 @@ TAKE_SIZES = {
     "as_strided", "as_strided_", "broadcast_to", "channel_shuffle", "chunk", "conv1d", "conv2d",
     "conv3d", "empty",
     "expand", "eye", "flatten", "group_norm", "instance_norm", "layer_norm", "narrow",
-    "native_channel_shuffle", "new_empty", "new_ones", "new_zeros", "one_hot", "ones", "pad",
+    "native_channel_shuffle", "new_empty", "new_ones", "new_zeros", "one_hot", "ones",
     "permute", "pixel_shuffle", "pixel_unshuffle", "rand", "randn", "randperm", "repeat",
     "repeat_interleave", "reshape", "rms_norm", "roll", "select", "split", "split_with_sizes",
     "tensor_split", "tile", "transpose", "unflatten", "unfold", "unsqueeze", "view", "zeros",

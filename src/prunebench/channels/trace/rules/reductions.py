@@ -44,7 +44,7 @@ def reduction(p: Pass, op: Operation) -> Value:
 
 
 def across(p: Pass, op: Operation) -> Value:
-    """Pass on the channels off the dimensions that softmax, `cumsum`, `flip` or `roll` mix."""
+    """Pass on the channels off the dimensions that softmax, `cumsum` or `roll` mix."""
     value = p.value(op.args[0])
     # Without dimensions, `roll` treats all as one.
     dims = chosen_dims(op.arg("dim") if op.arg("dims") is None else op.arg("dims"), op.out.ndim)

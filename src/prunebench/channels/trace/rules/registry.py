@@ -54,7 +54,7 @@ RULES: dict[str, Rule] = {
     "aten.empty_like": tensors.like,
     "aten.expand": tensors.expand,
     "aten.fill_": tensors.same,
-    "aten.flip": reductions.across,
+    "aten.flip": tensors.flip,
     "aten.full_like": tensors.like,
     "aten.glu": tensors.glu,
     "aten.grid_sampler_2d": reductions.sampled,

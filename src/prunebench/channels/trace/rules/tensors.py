@@ -185,7 +185,10 @@ def overlaid(p: Pass, values: list[Value], axes: list[ChannelAxis], out: Tensor,
 
 
 def constant_pad(p: Pass, op: Operation) -> Value:
-    """Pad with constants; added channels are units if a padding module stores their number."""
+    """Pad with constants; added channels are units if a padding module stores their number.
+
+    Otherwise they stay, and so do the channels that they are summed with.
+    """
     x, padding = op.args[0], [int(n) for n in op.args[1]]
     value = p.value(x)
     axes: list[ChannelAxis | None] = []
@@ -196,12 +199,18 @@ def constant_pad(p: Pass, op: Operation) -> Value:
             continue
         path, module = p.module()
         stored = module.padding if isinstance(module, nn.modules.padding._ConstantPadNd) else ()
-        if list(stored) != padding or len(axis.dims) != 1 or min(padding) < 0:
+        if len(axis.dims) != 1 or min(padding) < 0:
             axes.append(None)
             continue
         (dim,) = axis.dims
         before, after = padded[dim]
-        added = p.pad_ids(path, 2 * (x.ndim - 1 - dim), before, after)
+        if list(stored) == padding:
+            added = p.pad_ids(path, 2 * (x.ndim - 1 - dim), before, after)
+        elif dim == 1 and not value.parameter:  # the number stays as it is written
+            added = p.ids.new_frozen(before + after, PADDED)
+        else:
+            axes.append(None)
+            continue
         ids = np.concatenate([added[:before], axis.ids, added[before:]])
         axes.append(ChannelAxis(ids, op.out.shape, axis.dims))
     return p.settle(value, axes, PADDED)
@@ -422,6 +431,17 @@ def aligned(
         ins, outs = pairs.pop()
         pairs.append((ins + tuple(range(i, len(before))), outs + tuple(range(o, len(after)))))
     return pairs
+
+
+def flip(p: Pass, op: Operation) -> Value:
+    """Reverse channels; the reversed rest is the rest of the reversed channels."""
+    value = p.value(op.args[0])
+    dims = [d % op.out.ndim for d in op.args[1]]
+    axes = []
+    for axis in value.axes:
+        ids = np.flip(axis.ids, tuple(axis.dims.index(d) for d in dims if d in axis.dims))
+        axes.append(axis._replace(ids=np.ascontiguousarray(ids)))
+    return Value(tuple(axes), value.origin)
 
 
 def pixel_shuffle(p: Pass, op: Operation) -> Value:
