@@ -84,3 +84,10 @@ def test_the_slurm_profile_starts_no_second_writer() -> None:
     entries = yaml.safe_load(text)
     assert "rerun-incomplete" not in entries
     assert entries["retries"] == 1
+
+
+def test_an_edit_of_a_method_collects_again_and_speaks_to_the_terminal() -> None:
+    text = (ROOT / "workflow" / "rules" / "measure.smk").read_text(encoding="utf-8")
+    rule = text[text.index("rule collect") :]
+    assert "sources=method_sources," in rule
+    assert "2>&1 > {log} | tee -a {log}" in rule

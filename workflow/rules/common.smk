@@ -112,6 +112,11 @@ def report_sources(wildcards):
     return source_hash("report", "papers")
 
 
+def method_sources(wildcards):
+    """Return a hash of the methods' code: its edits mark the runs that other code has made."""
+    return source_hash("methods", "criteria")
+
+
 def cost_sources(wildcards):
     """Return a hash of the code and data behind the printed and recomputed costs."""
     return source_hash("papers", "models", "channels", "measure", "report")

@@ -63,6 +63,7 @@ rule collect:
         "../../environment.yml"
     params:
         published=published_rows,
-    shell:
+        sources=method_sources,
+    shell:  # the terminal shows how to repeat runs that other code has made
         "python -m prunebench collect --experiment {wildcards.experiment}"
-        " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
+        " --runs results/resolved/{wildcards.experiment}.jsonl 2>&1 > {log} | tee -a {log}"
