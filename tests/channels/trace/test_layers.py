@@ -170,6 +170,42 @@ def test_depthwise_convolution_with_a_hard_coded_number_of_groups_is_refused():
     assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
 
 
+class Blur(nn.Module):
+    """A fixed filter for each channel, as blur pooling applies it."""
+
+    def __init__(self, channels, groups):
+        super().__init__()
+        self.register_buffer("filters", torch.rand(3, 3).repeat(channels, 1, 1, 1))
+        self.groups = groups
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1)), self.filters, stride=2, groups=self.groups(x))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [lambda x: x.shape[1], lambda x: x.size(1) * 2 // 2],
+)
+def test_fixed_filters_of_each_channel_are_followed(groups):
+    net = around(Blur(6, groups))
+    assert units_of(net, example()) == {"first": SINGLE}
+    smaller = remove(net, trace(net, example()), {"first": torch.tensor([1, 4])})
+    assert smaller.layer.filters.shape == (4, 1, 3, 3)
+    assert list(trace(smaller, example()).groups) == ["first"]
+
+
+def test_fixed_filters_of_two_per_channel_are_followed():
+    assert units_of(around(Blur(12, lambda x: x.shape[1]), c_out=12), example()) == {
+        "first": SINGLE
+    }
+
+
+def test_fixed_filters_of_a_written_number_of_channels_freeze():
+    net = around(Blur(6, lambda x: 6))
+    assert units_of(net, example()) == {}
+    assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
+
+
 NUMBERS = [
     (nn.Conv2d(6, 6, 1, groups=6), {"groups": 4, "in_channels": 4, "out_channels": 4}),
     (nn.Conv2d(6, 5, 1), {"groups": 1, "in_channels": 4, "out_channels": 5}),

@@ -35,11 +35,15 @@ class Request:
         hard-coded.
     internal
         Whether torch itself calls the operations that run now, and reads sizes from its operands.
+    groups
+        Ids of the channels that a convolution's number of groups is proportional to; None if it is
+        hard-coded.
     """
 
     sizes: tuple[Size, ...] | None = None
     cuts: tuple[Ints, ...] | None = None
     internal: bool = False
+    groups: Ints | None = None
 
 
 class Values:

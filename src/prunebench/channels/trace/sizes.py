@@ -290,6 +290,7 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
 
 
 VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
+CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 UNFLATTENS = {torch.unflatten, Tensor.unflatten}
 FREE = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
 CREATIONS = FREE | {Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full}
@@ -317,6 +318,9 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
         return Request(sizes=tuple(map(size_of, listed(args[1:], kwargs))))
     if func in UNFLATTENS:
         return unflattened(*args, **kwargs)
+    if func in CONVOLUTIONS:
+        groups = size_of(kwargs.get("groups", args[6] if len(args) > 6 else 1))
+        return Request(internal=True, groups=groups if isinstance(groups, np.ndarray) else None)
     if func in CREATIONS:
         return Request()
     if func in CHUNKS:

@@ -32,7 +32,11 @@ def convolution(p: Pass, op: Operation) -> Value:
     module = p.module()[1]
     rows_by_group = rows.reshape(groups, -1)
     if passes_whole_groups(p, module, weight, groups):
-        if not isinstance(module, nn.modules.conv._ConvNd) or module.groups != groups:
+        counted = p.request.groups if weight.shape[1] == 1 else None
+        is_stored = isinstance(module, nn.modules.conv._ConvNd) and module.groups == groups
+        if counted is not None:
+            p.ids.keep_proportional(counted, rows)
+        elif not is_stored:
             description = "a convolution with a hard-coded number of groups"
             return p.refuse((x, weight, bias), description)
         p.ids.set_role(rows, "pass")
