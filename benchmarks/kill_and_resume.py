@@ -166,7 +166,7 @@ class Journal(PlainProgress):
 
 @dataclass
 class Attempt:
-    """What one process did: where it went on, and where it was last seen."""
+    """One process of a run: the step at which it resumed and its last step."""
 
     resumed: tuple[str, int] | None = None
     last: tuple[str, int] | None = None

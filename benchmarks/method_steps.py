@@ -1,4 +1,4 @@
-"""What a method's step costs: against a plain step of the same network, in turn, in one process.
+"""Cost of a method's step relative to a plain step of the same network, in one process.
 
     python benchmarks/method_steps.py --networks resnet20 --batch-size 64
 

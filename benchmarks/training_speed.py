@@ -1,4 +1,4 @@
-"""How fast training is: ratios of things measured in turn, in one process.
+"""Training speed: ratios of variants measured in turn, in one process.
 
     python benchmarks/training_speed.py step --networks resnet20 resnet56 --batch-size 128
     python benchmarks/training_speed.py epoch

@@ -1,4 +1,4 @@
-"""What every other part rests on: run specifications, lookup by name, errors, result files.
+"""Foundations: errors, files, and lookup by name.
 
 Nothing here imports torch or pandas: the workflow reads this folder in every job.
 """

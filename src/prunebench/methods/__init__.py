@@ -1,4 +1,4 @@
-"""Pruning methods, one file each: what a method decides, and when, as phases, hooks and plans.
+"""Pruning methods, one file each: their decisions as phases, hooks and plans.
 
 A method sees groups and tensors; it contains no loop, no data loader and no network's layer names.
 """

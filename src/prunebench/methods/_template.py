@@ -40,7 +40,7 @@ def importance(rows: Tensor, strength: float) -> Tensor:
 
 
 class Template(Method[TemplateOptions]):
-    """What the method does over time, in one sentence."""
+    """<Name the phases of the method and their purpose in one sentence>."""
 
     summary = "one line for `prunebench list methods`"
     Options = TemplateOptions

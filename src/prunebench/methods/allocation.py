@@ -1,4 +1,4 @@
-"""How many units to remove from which group: plain functions of scores and counts.
+"""Allocation of a budget to groups: plain functions of scores and counts.
 
 An allocation is an order in which units are removed; a budget says how far to follow it. Any
 criterion works with any allocation.

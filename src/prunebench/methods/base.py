@@ -35,7 +35,7 @@ from prunebench.methods.allocation import (
 
 
 class Run(ScoringRun, Protocol):
-    """What a method sees of its run: what a criterion sees, and the run's progress."""
+    """A run as a method sees it: a criterion's view of the run, and the run's progress."""
 
     masks: dict[str, Tensor]  # parameter -> bool, True is kept; masked entries are zero
     sizes: dict[str, int]  # group -> units at the start of the run

@@ -1,1 +1,1 @@
-"""What the six papers print, and how it compares with recomputed and measured results."""
+"""Printed results of the six papers, compared with recomputed and measured results."""

@@ -1,4 +1,4 @@
-"""How a printed cost follows from counts: the rules in papers/published_structures.
+"""Rules that derive a printed cost from counts, as named in papers/published_structures.
 
 A rule names the counted quantity and how much of it is kept. The cell's column says whether the
 paper prints the count itself, its reduction in percent, or the speedup. Rules hold only numbers

@@ -42,7 +42,7 @@ Match = dict[str, tuple[str, ...]]
 
 
 class Thinned(Settings):
-    """How many units of some channel groups are kept. Exactly one of the three numbers is given.
+    """Numbers of kept units of some channel groups. Exactly one of the three numbers is given.
 
     Attributes
     ----------

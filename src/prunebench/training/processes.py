@@ -45,7 +45,7 @@ def is_first_process() -> bool:
 
 @dataclass(frozen=True)
 class Network:
-    """How a step calls the network: directly, compiled, or as one of several processes.
+    """The network as a step calls it: directly, compiled, or in one of several processes.
 
     Within `without_reduction`, a backward pass does not average gradients over the processes: for
     all parts of a batch but the last.

@@ -1,4 +1,4 @@
-"""What all figures share: font and line settings, sizes in millimeters, legends, and saving."""
+"""Common style of all figures: font and line settings, sizes in millimeters, legends, saving."""
 
 from __future__ import annotations
 

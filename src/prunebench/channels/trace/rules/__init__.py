@@ -1,1 +1,1 @@
-"""How each operation changes the channels that pass through it."""
+"""Rules of operations: the effect of each on the channels that pass through it."""
