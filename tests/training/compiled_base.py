@@ -17,6 +17,7 @@ from torch import nn
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import BaseSpec
+from prunebench.models import caffe
 from prunebench.models.registry import MODELS
 from prunebench.training.progress import SilentProgress
 from prunebench.training.train import train_base
@@ -48,7 +49,8 @@ def spec(seed: int, *, compiled: bool) -> BaseSpec:
 
 def train(results: Path, seed: int, *, compiled: bool) -> None:
     """Train the network below `results`, where the data set lies."""
-    MODELS["two_layers"] = f"{two_layers.__module__}:two_layers"
+    MODELS["two_layers"] = "caffe"
+    caffe.NETWORKS["two_layers"] = two_layers
     machine = Machine(device="cpu", checkpoint_seconds=3600.0)
     train_base(spec(seed, compiled=compiled), results, progress=SilentProgress(), machine=machine)
 
