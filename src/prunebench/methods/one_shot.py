@@ -63,11 +63,10 @@ class OneShot(InRounds[OneShotOptions]):
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return select, fine_tune; numbered from 1 if there are several rounds."""
-        found, rounds = [], self.options.rounds
-        for k, part in enumerate(self.budgets(budget), start=1):
-            number = "" if rounds == 1 else f"_{k}"
+        found = []
+        for number, part, is_last in self.numbered_rounds(budget):
             found.append(Phase(name=f"select{number}", then=part))
-            reportable = 0.0 if k == rounds else None
+            reportable = 0.0 if is_last else None
             found.append(
                 training(f"fine_tune{number}", recipes["fine_tune"], reportable_from=reportable)
             )

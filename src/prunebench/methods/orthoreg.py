@@ -271,9 +271,8 @@ class OrthoReg(InRounds[OrthoRegOptions]):
 
         The network is pruned at the end of each penalized phase.
         """
-        found, rounds = [], self.options.rounds
-        for k, part in enumerate(self.budgets(budget), start=1):
-            number = "" if rounds == 1 else f"_{k}"
+        found = []
+        for number, part, is_last in self.numbered_rounds(budget):
             found.append(
                 training(
                     f"penalize{number}",
@@ -283,7 +282,7 @@ class OrthoReg(InRounds[OrthoRegOptions]):
                     then=part,
                 )
             )
-            if k < rounds:
+            if not is_last:
                 found.append(training(f"retrain{number}", recipes["retrain"], reportable_from=None))
         return [*found, training("fine_tune", recipes["fine_tune"])]
 

@@ -8,7 +8,7 @@ fewer units than the one before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -85,6 +85,15 @@ class InRounds(GlobalRanking[R]):
                 raise ValueError(f"thresholds {options.thresholds} must lie below ratio {ratio}")
             return threshold_ratios([*options.thresholds, ratio])
         return [round_ratio(ratio, k, options.rounds) for k in range(1, options.rounds + 1)]
+
+    def numbered_rounds(self, budget: Budget) -> Iterator[tuple[str, Budget, bool]]:
+        """Yield each round: the suffix of its phases' names, its budget, whether it is the last.
+
+        The suffix counts from "_1"; it is empty for a single round.
+        """
+        budgets = self.budgets(budget)
+        for k, part in enumerate(budgets, start=1):
+            yield "" if len(budgets) == 1 else f"_{k}", part, k == len(budgets)
 
     def budgets(self, budget: Budget) -> list[Budget]:
         """Return the budget of each round; ValueError if the options do not go together."""
