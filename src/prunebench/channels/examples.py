@@ -1,4 +1,4 @@
-"""Tell how the examples of a batch lie in the inputs of a network.
+"""Batch size of the inputs of a network, and the arrangement of the examples in them.
 
 The number of examples divides every cost. Shapes alone do not tell it: three images and the three
 colors of one image have the same first size. The shape of the first layer's output decides.
