@@ -45,7 +45,7 @@ def runs_of(count: int) -> list[RunSpec]:
 
 
 def choice(run: RunSpec) -> dict[str, str | int]:
-    """Return what the workflow names a run by."""
+    """Return the options by which the workflow names a run."""
     return {
         "dataset": run.dataset,
         "architecture": run.architecture,
