@@ -86,3 +86,31 @@ def test_torchscript_is_refused_by_name():
         for network in (script, torch.jit.freeze(script)):
             with pytest.raises(ModelError, match="the network is in TorchScript"):
                 verify(network, example)
+
+
+def divided(x):
+    return x / x.size(1)
+
+
+class Hidden(list):
+    """A list of modules that PyTorch does not see as such."""
+
+    def __call__(self, x):
+        return self[0](x)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torchscript_functions_are_refused_by_name_and_work_afterwards():
+    example, channels = torch.rand(2, 3, 2, 2), torch.rand(2, 4, 2, 2)
+    in_script, in_trace = torch.jit.script(divided), torch.jit.trace(divided, channels)
+    forked = lambda x: torch.jit.wait(torch.jit.fork(in_script, x))  # noqa: E731
+    module = Hidden([torch.jit.script(nn.Conv2d(4, 4, 1))])
+    for function, name in ((in_script, "divided"), (forked, "divided"), (module, "forward")):
+        with pytest.raises(ModelError, match=f"function '{name}' is in TorchScript"):
+            trace(Between(function), example)
+    with pytest.raises(ModelError, match="function 'divided' is in TorchScript"):
+        verify(Between(in_trace), example)
+    for function in (in_script, in_trace, forked):
+        assert torch.equal(function(channels), divided(channels))
+    assert module(channels).shape == channels.shape

@@ -106,7 +106,16 @@ def test_a_usage_error_is_one_line(call: Any, arguments: str, words: str) -> Non
 BUILDERS = """
 import urllib.error
 
+import torch
+from torch import nn
+
 WIDTH = 8
+halves = torch.jit.CompilationUnit("def halve(x):\\n    return x / 2\\n")
+
+
+class Halved(nn.Conv2d):
+    def forward(self, x):
+        return halves.halve(super().forward(x))
 
 
 def offline():
@@ -119,6 +128,10 @@ def silent():
 
 def broken():
     raise RuntimeError("size mismatch\\n  in layer 1")
+
+
+def scripted():
+    return Halved(3, 4, 1)
 """
 
 
@@ -181,6 +194,7 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("groups builder:offline", "network 'builder:offline' cannot be built: <urlopen error no"),
         ("groups builder:silent", "network 'builder:silent' cannot be built: AssertionError\n"),
         ("groups builder:broken", "network 'builder:broken' cannot be built: size mismatch\n"),
+        ("groups builder:scripted", "function 'halve' is in TorchScript, whose operations cannot"),
         ("groups failing:net", "network 'failing:net' cannot be imported: name 'nets' is not def"),
         ("groups builder:WIDTH", "network 'builder:WIDTH' cannot be built: 'int' object is not c"),
         ("groups resnet20 --out n.png", "--out: n.png must end in .svg or .dot\n"),

@@ -38,6 +38,11 @@ from prunebench.core.errors import ModelError
 
 # Errors that a network raises on an input that does not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+SCRIPTS: tuple[Any, ...] = (torch._C.ScriptFunction, torch._C.ScriptMethod)
+NO_SCRIPT = (
+    "{} is in TorchScript, whose operations cannot be followed; use the Python {} that it was "
+    "made from"
+)
 
 
 def trace(
@@ -69,7 +74,7 @@ def trace(
     Raises
     ------
     ModelError
-        If the network does not run on the example, has TorchScript modules, or if the number of
+        If the network does not run on the example, has or calls TorchScript, or if the number of
         examples is ambiguous.
     """
     refuse_scripts(model)
@@ -87,10 +92,25 @@ def refuse_scripts(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             name = f"module {path!r}" if path else "the network"
-            raise ModelError(
-                f"{name} is in TorchScript, whose operations cannot be followed; use the Python "
-                f"module that it was made from"
-            )
+            raise ModelError(NO_SCRIPT.format(name, "module"))
+
+
+@contextmanager
+def script_calls_refused() -> Iterator[None]:
+    """Raise ModelError if the network calls a function or method in TorchScript."""
+
+    def refuse(script: Any, *args: Any, **kwargs: Any) -> Any:
+        raise ModelError(NO_SCRIPT.format(f"function {script.name!r}", "function"))
+
+    # `getattr` would bind the method.
+    calls = {kind: kind.__dict__["__call__"] for kind in SCRIPTS}
+    for kind in SCRIPTS:
+        kind.__call__ = refuse
+    try:
+        yield
+    finally:
+        for kind, call in calls.items():
+            kind.__call__ = call
 
 
 def passed(
@@ -124,7 +144,12 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
     """Run the network once under the tracer and return its output."""
     with untouched(model, training, weights=True), torch.no_grad(), module_paths(model, state):
         try:
-            with decomposed_lstm(model), SizeMode(state), TraceMode(state):
+            with (
+                decomposed_lstm(model),
+                script_calls_refused(),
+                SizeMode(state),
+                TraceMode(state),
+            ):
                 return model(*inputs)
         except FAILURES as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
