@@ -18,13 +18,16 @@ from prunebench.training.run import RunState
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """One thread, before any fixture: the networks are small, and sums follow the threads.
 
     What is computed for a whole module must have the bits of what its tests compute, whatever
-    ran before in the same process (a stage sets the threads of its specification).
+    ran before in the same process (a stage sets the threads of its specification). Tests marked
+    `gpu` are skipped without a GPU.
     """
     torch.set_num_threads(1)
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture

@@ -168,7 +168,6 @@ def test_nothing_switched_on_is_normalization(images: Tensor) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_augmentation_never_waits_for_the_device(images: Tensor) -> None:
     drawn, on_device = draw().to("cuda"), images.cuda()
     settings: dict[str, Any] = {"crop_padding": 2, "flip": True, "cutout": 3}

@@ -140,6 +140,5 @@ def test_wrong_metadata_are_named(path: Path, metadata: dict[str, Any], message:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_tensors_arrive_on_the_device(path: Path) -> None:
     assert load(path, "cuda").train.images.is_cuda

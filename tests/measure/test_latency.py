@@ -155,7 +155,6 @@ def test_networks_are_warmed_up_before_they_are_timed(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_a_gpu_is_timed_with_events(precision: str) -> None:
     wide, narrow = nn.Conv2d(64, 2048, 3), nn.Conv2d(64, 64, 3)

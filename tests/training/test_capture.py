@@ -124,7 +124,6 @@ def test_what_a_graph_cannot_repeat_is_recorded_again_or_stays_eager(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_graph_trains_as_eager_steps_do() -> None:
     from prunebench.training.cuda import CudaGraphs
 
@@ -144,7 +143,6 @@ def test_a_graph_trains_as_eager_steps_do() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["asrfp", "greg_1", "group_fisher", "l1"])
 def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop) -> None:
     from prunebench.training.cuda import CudaGraphs
