@@ -105,6 +105,21 @@ class Reshaped(nn.Module):
         return rows.transpose(1, 2).reshape(x.shape)
 
 
+class Picked(nn.Module):
+    """Channels in another order, or some of them, by positions or a mask in a buffer."""
+
+    def __init__(self, picks: Tensor) -> None:
+        super().__init__()
+        self.picks: Tensor
+        self.register_buffer("picks", picks)
+
+    def extra_repr(self) -> str:
+        return str(self.picks.tolist())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.picks]
+
+
 class Awkward(nn.Module):
     """Mixes or cuts channels, so that some of them cannot be removed."""
 
@@ -188,6 +203,15 @@ def convolution(rng: Random, c_in: int, c_out: int | None = None, stride: int = 
     return nn.Sequential(conv, norm(rng, wanted), activation(rng, wanted))
 
 
+def picks(rng: Random, channels: int) -> Tensor:
+    """Draw positions of channels, mostly of all of them, or a mask."""
+    kind = rng.choice(["all", "all", "some", "mask"])
+    if kind == "mask":
+        return torch.tensor([True, *(rng.random() < 0.7 for _ in range(channels - 1))])
+    number = channels if kind == "all" else rng.randint(1, channels)
+    return torch.tensor(rng.sample(range(channels), number))
+
+
 def width(layer: nn.Module, c_in: int) -> int:
     """Return how many channels a layer makes of `c_in`."""
     with torch.no_grad():
@@ -209,7 +233,7 @@ def path(rng: Random, c_in: int, c_out: int | None, depth: int) -> nn.Module:
 def block(rng: Random, channels: int, depth: int) -> nn.Module:
     """Draw anything that keeps the image's size."""
     simple = ["convolution", "grouped", "shuffle", "gate", "factor", "twice", "channels last"]
-    simple += ["reshaped", "pool", "awkward"]
+    simple += ["reshaped", "pool", "awkward", "picked"]
     nested = ["residual", "residual", "projected", "concat", "dense", "chunks", "chunks"]
     kinds = [*nested, *simple] if depth else simple
     kind = rng.choice(kinds) if channels <= WIDEST else "convolution"
@@ -250,6 +274,8 @@ def block(rng: Random, channels: int, depth: int) -> nn.Module:
         return Twice(layer, activation(rng, c_out), in_a_row)
     if kind == "channels last":
         return ChannelsLast(nn.Linear(channels, rng.randint(1, 9)))
+    if kind == "picked":
+        return Picked(picks(rng, channels))
     if kind == "reshaped":
         return Reshaped()
     if kind == "awkward":

@@ -9,7 +9,13 @@ from prunebench.channels.costs import costs_of
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
 
 WIDTH = 100
-WORDS = {"out": "produced by", "pass": "passed on by", "vector": "together with", "in": "read by"}
+WORDS = {
+    "out": "produced by",
+    "pass": "passed on by",
+    "vector": "together with",
+    "index": "picked by",
+    "in": "read by",
+}
 
 
 def describe(graph: ChannelGraph) -> Iterator[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from prunebench.channels.examples import Arrangement
 from prunebench.channels.flow import Flow
 
-MemberRole = Literal["out", "in", "pass", "vector"]
+MemberRole = Literal["out", "in", "pass", "vector", "index"]
 # Units of grouped convolutions: whole groups, or the same position in all of them.
 Grouping = Literal["auto", "whole", "local"]
 GroupRole = Literal["stem", "stream", "inside"]
@@ -29,7 +29,8 @@ class Member:
         The dimension that is cut.
     role
         "out" produces the channels, "in" reads them, "vector" is a bias, an affine parameter or a
-        running statistic, "pass" is a grouped convolution whose filters both read and produce them.
+        running statistic, "pass" is a grouped convolution whose filters both read and produce them,
+        "index" is a buffer that picks channels by their positions or by a mask.
     index
         int64 tensor (units, slices per unit): the slices of `dim` that belong to each unit.
     """
@@ -117,6 +118,29 @@ class Width:
 
 
 @dataclass(frozen=True)
+class Positions:
+    """A buffer whose values are positions of channels, such as a permutation.
+
+    Attributes
+    ----------
+    names
+        All names of the buffer.
+    values
+        Its values in the traced network, int64 on the CPU.
+    size
+        The number of channels that it picks from.
+    index
+        Group name to (units, slices per unit), positions among these channels; slices of frozen
+        units are not listed.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    size: int
+    index: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Call:
     """One use of a convolution's or linear layer's weight.
 
@@ -155,6 +179,8 @@ class ChannelGraph:
         Padding modules that add channels.
     widths
         Normalization modules without tensors.
+    positions
+        Buffers that hold positions of channels.
     calls
         Uses of convolution and linear weights, in network order.
     batch
@@ -178,6 +204,7 @@ class ChannelGraph:
     frozen: dict[str, ChannelGroup]
     pads: tuple[Pad, ...]
     widths: tuple[Width, ...]
+    positions: tuple[Positions, ...]
     calls: tuple[Call, ...]
     batch: int
     arrangement: Arrangement

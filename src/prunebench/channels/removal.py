@@ -75,7 +75,8 @@ def check_removed(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
 def check_shapes(model: nn.Module, graph: ChannelGraph) -> None:
     """Raise ModelError if the network's tensors do not have the shapes of the traced network.
 
-    Buffers that no group cuts may change, such as a cache that depends on the batch.
+    Positions of channels in buffers must be the same, too. Buffers that no group cuts may change,
+    such as a cache that depends on the batch.
     """
     cut = {name for group in graph.groups.values() for m in group.members for name in m.parameters}
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -86,6 +87,15 @@ def check_shapes(model: nn.Module, graph: ChannelGraph) -> None:
         if now != was:
             raise ModelError(
                 f"the network is not the one that was traced: {name!r} is {now}, was {was}; "
+                f"trace the network again"
+            )
+    for positions in graph.positions:
+        name = positions.names[0]
+        if positions.index and (
+            name not in tensors or not torch.equal(tensors[name].cpu().long(), positions.values)
+        ):
+            raise ModelError(
+                f"the positions of channels in {name!r} are not those of the traced network; "
                 f"trace the network again"
             )
 
@@ -148,14 +158,15 @@ def remove(
     memo: dict[int, Any] = {}
     modules = dict(model.named_modules(remove_duplicate=False))
     holders = []
-    for name, cut in cuts.items():
+    numbers = new_positions(graph, removed)
+    for name in dict.fromkeys([*cuts, *numbers]):
         path, _, key = name.rpartition(".")
         module = modules[path]
         own: dict[str, Any] = module._parameters if key in module._parameters else module._buffers
         tensor = own[key]
         holders.append((own, key, id(tensor)))
         if id(tensor) not in memo:
-            memo[id(tensor)] = cut_copy(tensor, cut)
+            memo[id(tensor)] = cut_copy(tensor, cuts.get(name, ()), numbers.get(name))
     if in_place:
         for own, key, number in holders:
             own[key] = memo[number]
@@ -177,9 +188,33 @@ def remove(
     return smaller
 
 
-def cut_copy(tensor: Tensor, cuts: Cuts) -> Tensor:
-    """Return the kept slices as a parameter or buffer like the original, with its attributes."""
+def new_positions(graph: ChannelGraph, removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the new position of each remaining channel, by the buffer that holds the old ones."""
+    found: dict[str, Tensor] = {}
+    for positions in graph.positions:
+        gone = slices_of(positions.index, removed)
+        if len(gone):
+            keep = torch.ones(positions.size, dtype=torch.int64).index_fill_(0, gone, 0)
+            found |= dict.fromkeys(positions.names, keep.cumsum(0) - 1)
+    return found
+
+
+def slices_of(index: Mapping[str, Tensor], removed: Mapping[str, Tensor]) -> Tensor:
+    """Return the slices of all removed units, given the slices per unit of each group."""
+    gone = [
+        index[name][units.cpu()].reshape(-1) for name, units in removed.items() if name in index
+    ]
+    return torch.cat([torch.empty(0, dtype=torch.int64), *gone])
+
+
+def cut_copy(tensor: Tensor, cuts: Cuts, numbers: Tensor | None = None) -> Tensor:
+    """Return the kept slices as a parameter or buffer like the original, with its attributes.
+
+    `numbers` are the new values of a tensor that holds positions, by the old ones.
+    """
     result = slice_tensor(tensor, cuts)
+    if numbers is not None:
+        result = numbers.to(result.device)[result.long()].to(result.dtype)
     if isinstance(tensor, nn.Parameter):
         result = nn.Parameter(result, requires_grad=tensor.requires_grad)
     result.__dict__.update(tensor.__dict__)
@@ -223,26 +258,18 @@ def correct_norm(module: nn.Module, n_channels: int) -> None:
 def correct_widths(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
     """Update normalization modules that have no tensors."""
     for width in graph.widths:
-        n_gone = sum(
-            width.index[name][units.cpu()].numel()
-            for name, units in removed.items()
-            if name in width.index
-        )
-        if n_gone:
-            correct_norm(model.get_submodule(width.module), width.size - n_gone)
+        gone = slices_of(width.index, removed)
+        if len(gone):
+            correct_norm(model.get_submodule(width.module), width.size - len(gone))
 
 
 def correct_pads(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
     """Subtract the removed channels from those that padding modules add on either side."""
     for pad in graph.pads:
-        gone = [
-            pad.index[name][units.cpu()].reshape(-1)
-            for name, units in removed.items()
-            if name in pad.index
-        ]
-        if not gone:
+        gone = slices_of(pad.index, removed)
+        if not len(gone):
             continue
-        keep = kept_units(pad.before + pad.after, torch.cat(gone))
+        keep = kept_units(pad.before + pad.after, gone)
         before = int((keep < pad.before).sum())
         module: Any = model.get_submodule(pad.module)
         padding = list(module.padding)

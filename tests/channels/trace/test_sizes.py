@@ -111,8 +111,6 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x[:, : x.shape[1] - 1], 3, "cut along"),
         (lambda x: x.split(2, 1)[1], 2, "cut along"),
         (lambda x: x.split([x.shape[1] // 4, x.shape[1] * 3 // 4], 1)[1], 3, "cut along"),
-        (lambda x: x[:, torch.tensor([2, 0, 1])], 3, "cut along"),
-        (lambda x: x.index_select(1, torch.tensor([2, 0])), 2, "cut along"),
         (lambda x: x.roll(1, 1), 4, "mixed across its channels by aten.roll"),
         (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
         (lambda x: x.expand(len(x), 4, 4, 4), 4, "hard-coded sizes"),
@@ -177,19 +175,6 @@ def test_dimensions_of_equal_size_are_told_apart_by_their_ids():
     net = Between(lambda x: x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2).view_as(x))
     net.conv = nn.Conv2d(4, 4, 1)
     assert units_of(net, torch.rand(4, 4, 4, 4)) == {"conv": SINGLE}
-
-
-def test_index_buffer_that_lists_channels_freezes_them():
-    class Reorder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("order", torch.tensor([3, 1, 0, 2]))
-
-        def forward(self, x):
-            return x[:, self.order]
-
-    net = named(conv=nn.Conv2d(3, 4, 1), order=Reorder(), head=nn.Conv2d(4, 2, 1))
-    assert units_of(net, EXAMPLE) == {}
 
 
 def test_channels_divided_by_the_number_of_others_keep_their_share():

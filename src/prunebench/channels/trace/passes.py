@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from prunebench.channels.groups import Call, Grouping
@@ -15,7 +16,9 @@ from prunebench.channels.trace.ids import CONSTANT, ChannelAxis, Ids, Ints, Valu
 from prunebench.channels.trace.operation import Operation
 
 INPUT = "the network's input"
-WIDTH = -1  # in place of a dimension: the block is a module's number of channels
+# In place of a dimension: the block is a module's number of channels, or the channels that a buffer
+# picks from by their positions.
+WIDTH, POSITIONS = -1, -2
 
 
 # Ids of the channels that a size is proportional to; True for -1, False for a hard-coded number.
@@ -93,6 +96,8 @@ class Pass:
         Operations on channels without a rule, each once.
     widths
         Path of normalization modules without tensors, which store the number of channels, to ids.
+    positions
+        Number of a buffer of positions to the ids of the channels that it picks from.
     request
         Sizes that the call under way asks for.
     is_counting
@@ -113,6 +118,7 @@ class Pass:
     flow: FlowRecorder = field(default_factory=FlowRecorder)
     unknown: dict[str, None] = field(default_factory=dict)
     widths: dict[str, Ints] = field(default_factory=dict)
+    positions: dict[int, Ints] = field(default_factory=dict)
     request: Request = Request()
     is_counting: bool = True
     first_layer: tuple[int, ...] | None = None
@@ -153,6 +159,35 @@ class Pass:
         if path not in self.widths:
             self.widths[path] = self.ids.new(n_channels, path, WIDTH)
         self.ids.tie(np.tile(self.widths[path], len(channels) // n_channels), channels)
+
+    def picked(self, index: Tensor, channels: Ints) -> Ints | None:
+        """Return the ids of the channels that a buffer picks by their positions or by a mask.
+
+        None if the index is not a whole buffer of the network, which removal would correct.
+        """
+        value = self.value(index)
+        own = along(value, 0)
+        if not value.parameter or own is None or index.ndim != 1 or index.is_meta:
+            return None
+        block = self.ids.block_of(own)
+        if len(own) != block.size or not isinstance(block.owner, int):
+            return None
+        values = index.numpy(force=True)
+        is_mask = index.dtype in (torch.bool, torch.uint8)
+        found: Ints = channels[values.astype(bool) if is_mask else values]
+        self.ids.set_role(own, "index")
+        if is_mask:
+            self.ids.tie(own, channels)
+            return found
+        if block.owner not in self.positions:
+            name = self.names[block.owner][0]
+            self.positions[block.owner] = self.ids.new(len(channels), name, POSITIONS)
+        if len(self.positions[block.owner]) != len(channels):
+            self.ids.freeze(channels, "indexed by a buffer that indexes another number of channels")
+            return None
+        self.ids.tie(self.positions[block.owner], channels)
+        self.ids.tie(own, found)
+        return found
 
     def called(
         self, value: Value, weight: Tensor, dim: int, positions: int, out: Tensor, operation: str

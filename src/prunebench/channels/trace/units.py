@@ -16,10 +16,18 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from prunebench.channels.examples import Arrangement
-from prunebench.channels.groups import ChannelGraph, ChannelGroup, GroupRole, Member, Pad, Width
+from prunebench.channels.groups import (
+    ChannelGraph,
+    ChannelGroup,
+    GroupRole,
+    Member,
+    Pad,
+    Positions,
+    Width,
+)
 from prunebench.channels.roles import gates
 from prunebench.channels.trace.ids import Block, Ids, Ints
-from prunebench.channels.trace.passes import WIDTH, Pass
+from prunebench.channels.trace.passes import POSITIONS, WIDTH, Pass
 
 # Pairs (number of the block, slices per unit) in network order, equal for all units of a group.
 Signature = tuple[tuple[int, int], ...]
@@ -67,6 +75,15 @@ def graph_of(state: Pass, batch: int, arrangement: Arrangement = "rows") -> Chan
         widths=tuple(
             Width(path, len(ids), modules.get((path, WIDTH), {}))
             for path, ids in state.widths.items()
+        ),
+        positions=tuple(
+            Positions(
+                state.names[number],
+                state.tensors[number].detach().to("cpu", torch.int64, copy=True),
+                len(ids),
+                modules.get((state.names[number][0], POSITIONS), {}),
+            )
+            for number, ids in state.positions.items()
         ),
         calls=tuple(state.calls),
         batch=batch,

@@ -5,7 +5,8 @@ dimensions, join several tensors, or take channels apart.
 
 Channels are frozen if they are taken apart at a position or to a size that is hard-coded (in a
 slice, a selection, a split, an index or a view), since it would be wrong after a removal. Divisions
-of the actual size are followed: the parts lose channels at the same positions.
+of the actual size are followed: the parts lose channels at the same positions. So are positions in
+a buffer, which removal corrects.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ CUT = "cut along its channels at hard-coded positions"
 DIVIDED = "divided along its channels by a view"
 INDEX = "used as an index"
 JOINED_PARAMETER = "a parameter is joined with other tensors"
+NOT_STORED = "indexed along its channels at positions that are not in a buffer"
 PADDED = "padded along its channels by a hard-coded number"
 RESHAPED = "reshaped to hard-coded sizes"
 
@@ -240,12 +242,29 @@ def without_dim(axis: ChannelAxis, dim: int) -> ChannelAxis:
 
 
 def index_select(p: Pass, op: Operation) -> Value:
-    """Take some positions along a dimension; channels along it are frozen."""
+    """Take some positions along a dimension."""
     value = p.value(op.args[0])
     dim = op.arg("dim") % op.args[0].ndim
-    p.ids.freeze_value(p.value(op.arg("index")), INDEX)
-    axes = [None if dim in axis.dims else axis.resized(op.out.shape) for axis in value.axes]
-    return p.settle(value, axes, CUT, value.parameter)
+    return picked(p, value, dim, op.arg("index"), op.out)
+
+
+def picked(p: Pass, value: Value, dim: int, chosen: Tensor, out: Tensor) -> Value:
+    """Follow an index along one dimension.
+
+    An index in a buffer loses the removed channels and is renumbered; others freeze the channels.
+    """
+    axes: list[ChannelAxis | None] = []
+    for axis in value.axes:
+        if dim not in axis.dims:
+            axes.append(axis.resized(tuple(out.shape)))
+            continue
+        is_alone = axis.dims == (dim,) and not value.parameter
+        ids = p.picked(chosen, axis.ids) if is_alone else None
+        axes.append(None if ids is None else ChannelAxis(ids, tuple(out.shape), (dim,)))
+    if None in axes or not any(dim in axis.dims for axis in value.axes):
+        p.ids.freeze_value(p.value(chosen), INDEX)
+    reason = CUT if value.parameter or p.value(chosen).parameter else NOT_STORED
+    return p.settle(value, axes, reason)
 
 
 def slice_(p: Pass, op: Operation) -> Value:
@@ -309,19 +328,16 @@ def glu(p: Pass, op: Operation) -> Value:
 
 
 def index(p: Pass, op: Operation) -> Value:
-    """Index by tensors; channels on an indexed dimension or in an index are frozen."""
+    """Index by tensors: a single one is followed like `index_select`, several freeze."""
     value = p.value(op.args[0])
-    for chosen in op.args[1]:
-        if chosen is not None:
-            p.ids.freeze_value(p.value(chosen), INDEX)
-    dims = {d for d, chosen in enumerate(op.args[1]) if chosen is not None}
+    chosen = {d: places for d, places in enumerate(op.args[1]) if places is not None}
     # The dimensions keep their order only if a vector indexes a single one.
-    plain = len(dims) == 1 and op.out.ndim == op.args[0].ndim
-    axes = [
-        axis.resized(op.out.shape) if plain and not dims & set(axis.dims) else None
-        for axis in value.axes
-    ]
-    return p.settle(value, axes, CUT)
+    if len(chosen) == 1 and op.out.ndim == op.args[0].ndim:
+        ((dim, places),) = chosen.items()
+        return picked(p, value, dim, places, op.out)
+    for places in chosen.values():
+        p.ids.freeze_value(p.value(places), INDEX)
+    return p.settle(value, [None] * len(value.axes), CUT)
 
 
 def index_put(p: Pass, op: Operation) -> Value:
