@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.report.seed_statistics import summarize
+from prunebench.report.seed_statistics import DIFFERENCE, summarize
 
 from .conftest import few_runs
 
@@ -61,3 +61,33 @@ def test_all_cells_of_an_experiment(runs: pd.DataFrame) -> None:
     assert len(summary) == 62
     assert set(summary["n"][summary["architecture"] == "resnet20"]) == {2}
     assert set(summary["n"][summary["architecture"] != "resnet20"]) == {1}
+
+
+def test_differences_to_l1_are_paired_by_seed() -> None:
+    l1 = [{"seed": seed, "top1": y} for seed, y in enumerate((90.0, 91.0, 92.0))]
+    greg = [
+        {"method": "greg_1", "seed": seed, "top1": y} for seed, y in enumerate((90.5, 92.0, 92.9))
+    ]
+    cells = summarize(few_runs(*l1, *greg)).set_index("method")
+    # differences 0.5, 1.0, 0.9: mean 0.8, deviation sqrt(0.07), t(0.975, 2) = 4.302653
+    margin = 4.302653 * math.sqrt(0.07 / 3)
+    found = cells.loc["greg_1", list(DIFFERENCE)].tolist()
+    assert found == pytest.approx([0.8, 0.8 - margin, 0.8 + margin], abs=1e-5)
+    assert cells.loc["l1", list(DIFFERENCE)].isna().all()
+
+
+def test_fewer_than_three_pairs_have_no_interval() -> None:
+    rows = [{"seed": s, "top1": y, "method": m} for m, s, y in _TWO_PAIRS]
+    cell = summarize(few_runs(*rows)).set_index("method").loc["greg_1"]
+    assert cell["difference"] == pytest.approx(-1.5)  # of seeds 0 and 1
+    assert math.isnan(cell["difference_low"])
+
+
+_TWO_PAIRS = [("l1", 0, 92.0), ("l1", 1, 93.0)] + [
+    ("greg_1", seed, y) for seed, y in enumerate((91.0, 91.0, 99.0))
+]
+
+
+@pytest.mark.parametrize("other", [{"ratio": 0.7}, {"ratio_kind": "macs"}, {"seed": 7}])
+def test_other_ratios_and_seeds_are_no_pairs(other: dict[str, object]) -> None:
+    assert "difference" not in summarize(few_runs({}, {"method": "greg_1", **other}))

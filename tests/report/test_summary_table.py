@@ -68,7 +68,7 @@ def test_theoretical_speedup_stands_beside_the_physical_one() -> None:
     table = summary_table(few_runs({}, masked))
     assert column_of(table, "speedup_macs") == ["2.00×", "2.00×"]
     assert column_of(table, "speedup_theoretical") == ["2.00×", "4.00×"]
-    assert table.sections[0].notes[1:] == (
+    assert table.sections[0].notes[1:-1] == (
         "sfp: pruned weights stay in the network as zeros; theoretical counts them as saved, "
         "MACs does not.",
     )
@@ -113,7 +113,7 @@ def test_base_of_one_seed_has_no_spread() -> None:
 def test_unfinished_phases_are_noted_with_the_number_of_runs() -> None:
     capped = {"method": "greg_1", "capped": "regularize;stabilize"}
     (section,) = summary_table(few_runs({}, capped, {"method": "x", "capped": "prune"})).sections
-    assert section.notes[1:] == (
+    assert section.notes[1:-1] == (
         "greg_1: regularize, stabilize reached its maximum length unfinished (1 run).",
         "x: prune reached its maximum length unfinished (1 run).",
     )
@@ -132,10 +132,26 @@ def test_every_network_is_a_section_with_the_same_columns(runs: pd.DataFrame) ->
         "digits · vgg16_x0_25",
     ]
     assert [len(section.lines) for section in table.sections] == [31, 31]
-    assert {len(line.cells) for section in table.sections for line in section.lines} == {12}
-    assert table.sections[1].notes[1:] == (
+    assert {len(line.cells) for section in table.sections for line in section.lines} == {13}
+    assert table.sections[1].notes[1:-1] == (
         "greg_1: regularize reached its maximum length unfinished (1 run).",
     )
+
+
+def test_difference_to_l1_has_an_interval_from_three_seeds_on() -> None:
+    rows = [{"seed": seed, "top1": 90.0 + seed} for seed in range(3)]
+    rows += [{"method": "greg_1", "seed": seed, "top1": 91.0 + 2 * seed} for seed in range(3)]
+    table = summary_table(few_runs(*rows))
+    # differences 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.303: 2 ± 2.48
+    assert column_of(table, "difference") == ["–", "2.00"]
+    assert column_of(table, "difference_low") == ["–", "[−0.48, 4.48]"]
+    assert table.sections[0].notes[-1] == (
+        "vs. l1: mean difference in top-1 to l1 at the same ratio, by seed; "
+        "interval: its 95 % t interval, of 3 seeds or more."
+    )
+    two = summary_table(few_runs(*(row for row in rows if row["seed"] != 2)))
+    assert "interval" not in heads(two)
+    assert two.sections[0].notes[-1].endswith("by seed.")
 
 
 def test_fairness_is_the_first_note() -> None:

@@ -98,14 +98,21 @@ def test_latex_columns_are_as_wide_as_their_numbers(table: Table) -> None:
     (columns,) = re.findall(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", to_latex(table))
     formats = re.findall(r"l|S\[table-format=([^]]*)\]", columns)
     # method, setting, ratio, n, top-1 with a spread of 0.71, drop with a sign, masked, ...
-    assert formats == ["", "", "", "1", "2.2(2)", "-1.2(1)", "2.2", "1.2", "2.1"]
+    assert formats == ["", "", "", "1", "2.2(2)", "-1.2(1)", "1.2", "2.2", "1.2", "2.1"]
+
+
+def test_latex_intervals_are_text_at_the_right() -> None:
+    rows = [{"method": m, "seed": s, "top1": 90.0 + s} for m in ("l1", "x") for s in range(3)]
+    text = to_latex(summary_table(few_runs(*rows)))
+    assert re.search(r"tabular\}\{@\{\}.*\]rS\[", text)
+    assert "& 0.00 & [0.00, 0.00] &" in text
 
 
 def test_latex_rows_have_a_cell_per_column(table: Table) -> None:
     lines = [line for line in to_latex(table).splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {8}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {9}
     assert (
-        r"l1 & default & 0.5 & 2 & 97.50 \pm 0.71 & 1.00 \pm 0.00 & {--} & 2.00 & 75.0"
+        r"l1 & default & 0.5 & 2 & 97.50 \pm 0.71 & 1.00 \pm 0.00 & {--} & {--} & 2.00 & 75.0"
         in (lines[2])
     )
 
@@ -141,7 +148,7 @@ def test_html_holds_the_table(table: Table) -> None:
     rows = Page(to_html(table)).rows
     assert rows[0][:5] == ["method", "setting", "ratio", "n", "top-1%"]
     assert rows[1][:7] == ["l1", "default", "0.5", "2", "97.50 ± 0.71", "1.00 ± 0.00", "–"]
-    assert rows[2][:7] == ["_odd|name", "a_b&<c>", "0.5", "1", "98.00", "−0.25", "98.50"]
+    assert rows[2][:7] == ["_odd|name", "a_b&<c>", "0.5", "1", "98.00", "−0.25", "1.00"]
 
 
 def test_html_needs_nothing_from_elsewhere(table: Table) -> None:

@@ -1,8 +1,13 @@
-"""Mean and sample standard deviation over the seeds of each cell, in the order of tables."""
+"""Statistics over the seeds of each cell, in the order of tables.
+
+They are the mean and the sample standard deviation of each quantity, and the difference in top-1
+to a reference method, paired by seed.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from prunebench.report.other_code import by_other_code
 from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
@@ -11,6 +16,11 @@ _NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
 # of networks that keep pruned weights as zeros
 _MASKED = ("top1_masked", "speedup_theoretical", "sparsity_pct")
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
+
+REFERENCE = "l1"  # method to which differences are paired
+CONFIDENCE = 0.95
+FEWEST_PAIRS = 3  # of an interval
+DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 def quantities(frame: pd.DataFrame) -> list[str]:
@@ -26,7 +36,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
     order, and last the cells without a ratio. The column `code` marks cells with a run that other
-    code has made, if there are any.
+    code has made, if there are any. The columns of `paired_differences` are there if a cell has a
+    difference to `REFERENCE`.
     """
     names = quantities(frame)
     require(frame, [*CELL, *_NEEDED, "seed"])
@@ -37,7 +48,31 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         summary[f"{name}_std"] = groups[name].std(ddof=1)
     if len(by_other_code(frame)):
         summary["code"] = groups["code"].first().fillna("")
+    differences = paired_differences(frame)
+    if len(differences):
+        summary = summary.join(differences)
     return _in_reading_order(summary.reset_index())
+
+
+def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
+    """Return each cell's difference in top-1 to the method `reference`, in points.
+
+    A run is paired with the run of the same network, ratio and seed, of the reference's first
+    setting. The result is indexed by cell and has no row for a cell without a pair. Its columns
+    are `DIFFERENCE`: the mean over pairs, and the bounds of its two-sided t interval at
+    `CONFIDENCE`, NaN for fewer than `FEWEST_PAIRS` pairs.
+    """
+    pair = [*NETWORK, "ratio_kind", "ratio", "seed"]
+    ranked = frame[frame["ratio"].notna()]
+    theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "top1"]]
+    ours = ranked[ranked["method"] != reference]
+    both = ours.merge(theirs, on=pair, suffixes=("", "_reference"))
+    both["difference"] = both["top1"] - both["top1_reference"]
+    groups = both.groupby(CELL, sort=False)["difference"]
+    n, mean = groups.count(), groups.mean()
+    quantile = pd.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2), n.index)
+    margin = (quantile * groups.std(ddof=1) / n**0.5).where(n >= FEWEST_PAIRS)
+    return pd.DataFrame(dict(zip(DIFFERENCE, (mean, mean - margin, mean + margin), strict=True)))
 
 
 def _in_reading_order(summary: pd.DataFrame) -> pd.DataFrame:

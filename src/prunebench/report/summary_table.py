@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
 from prunebench.report.other_code import other_code_note
 from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
-from prunebench.report.seed_statistics import summarize
+from prunebench.report.seed_statistics import DIFFERENCE, FEWEST_PAIRS, REFERENCE, summarize
 from prunebench.report.series import at_one_ratio
-from prunebench.report.table import Cell, Column, Line, Section, Table, number_cell
+from prunebench.report.table import Cell, Column, Line, Section, Table, interval_cell, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
 LEGEND = (
@@ -28,7 +28,8 @@ LEGEND = (
 )
 # Columns that are shown only if they say something else than the given one.
 _SHOWN_IF_DIFFERENT = {"top1_masked": "top1", "speedup_theoretical": "speedup_macs"}
-_SHORT = {"method", "setting", "ratio", "n", "top1", "drop"}
+_INTERVAL = DIFFERENCE[1]
+_SHORT = {"method", "setting", "ratio", "n", "top1", "drop", DIFFERENCE[0], _INTERVAL}
 _SHORT |= {"speedup_macs", "speedup_theoretical", "code"}
 
 
@@ -86,7 +87,9 @@ def _section(
 ) -> Section:
     network = [str(runs[name].iloc[0]) for name in NETWORK]
     here = summary[(summary[NETWORK] == network).all(axis=1)]
-    notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs), other_code_note(runs)]
+    names = {column.name for column in columns}
+    notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
+    notes += [_pairing(names), other_code_note(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
@@ -105,6 +108,8 @@ def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("n", "n", style="count"),
         Column("top1", "top-1", "%", "points", spread=True),
         Column("drop", "drop", "points", "points", spread=True),
+        Column(DIFFERENCE[0], f"vs. {REFERENCE}", "points", "points"),
+        Column(_INTERVAL, "interval", "95 %", "interval"),
         Column("top1_masked", "masked", "top-1 %", "points", spread=True),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
         Column("speedup_theoretical", "theoretical", "speedup", "speedup"),
@@ -158,6 +163,8 @@ def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
         return Cell(_ratio(row), key=2.0 if math.isnan(row["ratio"]) else row["ratio"])  # auto last
     if column.style == "text":
         return Cell(str(row[column.name]), key=str(row[column.name]))
+    if column.style == "interval":
+        return interval_cell(*(row[bound] for bound in DIFFERENCE[1:]))
     std = row[f"{column.name}_std"] if column.spread else math.nan
     return number_cell(row[column.name], column.style, std)
 
@@ -172,6 +179,16 @@ def _base(runs: pd.DataFrame) -> str:
     """Return the base networks' accuracy, counting each seed once."""
     bases = runs.drop_duplicates("seed")["base_top1"]
     return f"base {number_cell(bases.mean(), 'points', bases.std(ddof=1))} % (n = {len(bases)})"
+
+
+def _pairing(columns: Collection[str]) -> str:
+    """Return what the columns about the difference to the reference mean, as far as shown."""
+    if DIFFERENCE[0] not in columns:
+        return ""
+    note = f"vs. {REFERENCE}: mean difference in top-1 to {REFERENCE} at the same ratio, by seed"
+    if _INTERVAL in columns:
+        note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
+    return f"{note}."
 
 
 def _notes(runs: pd.DataFrame) -> list[str]:

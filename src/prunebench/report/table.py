@@ -11,7 +11,7 @@ from typing import Literal
 
 DASH = "–"
 MINUS = "−"
-Style = Literal["points", "percent", "speedup", "significant", "count", "text"]
+Style = Literal["points", "percent", "speedup", "significant", "count", "interval", "text"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,18 @@ def number_cell(value: float, style: Style, std: float = math.nan) -> Cell:
         return Cell()
     spread = None if math.isnan(std) else format_number(std, style).removesuffix("×")
     return Cell(format_number(value, style), spread, value)
+
+
+def interval_cell(low: float, high: float) -> Cell:
+    """Return the cell of an interval in points; a bound of NaN makes it a dash.
+
+    >>> str(interval_cell(-0.1, 0.523)), str(interval_cell(math.nan, math.nan))
+    ('[−0.10, 0.52]', '–')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return Cell()
+    bounds = (format_number(bound, "points") for bound in (low, high))
+    return Cell(f"[{', '.join(bounds)}]", key=low)
 
 
 def format_number(value: float, style: Style) -> str:

@@ -103,7 +103,13 @@ def _latex_columns(table: Table, section: Section) -> str:
     types = []
     for i, column in enumerate(table.columns):
         cells = [line.cells[i] for line in section.lines]
-        types.append("l" if column.style == "text" else f"S[table-format={_table_format(cells)}]")
+        match column.style:
+            case "text":
+                types.append("l")
+            case "interval":
+                types.append("r")
+            case _:
+                types.append(f"S[table-format={_table_format(cells)}]")
     return "".join(types)
 
 
@@ -133,7 +139,7 @@ def _latex_heads(table: Table, part: Literal["head", "unit"]) -> str:
 def _latex_row(table: Table, line: Line) -> str:
     cells = zip(table.columns, line.cells, strict=True)
     return " & ".join(
-        latex_text(cell.text) if column.style == "text" else _latex_number(cell)
+        latex_text(cell.text) if column.style in ("text", "interval") else _latex_number(cell)
         for column, cell in cells
     )
 
