@@ -140,6 +140,27 @@ class Concat(nn.Module):
         return self.head(self.norm(torch.cat([self.left(x), self.right(x)], 1)).relu())
 
 
+class Tied(nn.Module):
+    """An autoencoder of two layers; both weights are used in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 6, 3, padding=1)
+        self.inner = nn.Conv2d(6, 4, 1, bias=False)
+        self.decoder = nn.ConvTranspose2d(6, 3, 3, padding=1)
+        self.decoder.weight = self.encoder.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inner(self.encoder(x).sigmoid()).relu()
+        hidden = nn.functional.conv_transpose2d(hidden, self.inner.weight)
+        return self.decoder(hidden.sigmoid())
+
+
+@pytest.fixture
+def tied_net() -> nn.Module:
+    return Tied()
+
+
 @pytest.fixture
 def two_layer_net() -> nn.Module:
     """conv 1 -> 3, 1x1, weights 0 1 2, bias 0 1 2; conv 3 -> 2, weights [[0 1 2] [3 4 5]]."""

@@ -89,7 +89,7 @@ class Twice(nn.Module):
 class ChannelsLast(nn.Module):
     """A linear layer at every pixel, as in ConvNeXt."""
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
@@ -103,6 +103,20 @@ class Reshaped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(len(x), -1, x.shape[2] * x.shape[3]).transpose(1, 2)
         return rows.transpose(1, 2).reshape(x.shape)
+
+
+class Tied(nn.Module):
+    """One weight in both directions, as in an autoencoder."""
+
+    def __init__(self, there: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.there, self.act = there, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, weight = self.act(self.there(x)), self.there.weight
+        if isinstance(self.there, nn.Conv2d):
+            return F.conv_transpose2d(hidden, weight, padding=self.there.padding)
+        return F.linear(hidden, weight.t())
 
 
 class Picked(nn.Module):
@@ -233,7 +247,7 @@ def path(rng: Random, c_in: int, c_out: int | None, depth: int) -> nn.Module:
 def block(rng: Random, channels: int, depth: int) -> nn.Module:
     """Draw anything that keeps the image's size."""
     simple = ["convolution", "grouped", "shuffle", "gate", "factor", "twice", "channels last"]
-    simple += ["reshaped", "pool", "awkward", "picked"]
+    simple += ["reshaped", "pool", "awkward", "picked", "tied"]
     nested = ["residual", "residual", "projected", "concat", "dense", "chunks", "chunks"]
     kinds = [*nested, *simple] if depth else simple
     kind = rng.choice(kinds) if channels <= WIDEST else "convolution"
@@ -274,6 +288,11 @@ def block(rng: Random, channels: int, depth: int) -> nn.Module:
         return Twice(layer, activation(rng, c_out), in_a_row)
     if kind == "channels last":
         return ChannelsLast(nn.Linear(channels, rng.randint(1, 9)))
+    if kind == "tied":
+        hidden = rng.randint(1, 6)
+        if rng.random() < 0.5:
+            return ChannelsLast(Tied(nn.Linear(channels, hidden), activation(rng, 1)))
+        return Tied(nn.Conv2d(channels, hidden, 3, padding=1), activation(rng, hidden))
     if kind == "picked":
         return Picked(picks(rng, channels))
     if kind == "reshaped":

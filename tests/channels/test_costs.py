@@ -108,7 +108,7 @@ def test_cost_of_a_unit_of_an_empty_group_is_refused(two_block_net):
 
 
 @pytest.mark.parametrize(
-    "name", ["option_a_net", "depthwise_net", "relu_before_norm_net", "transposed_net"]
+    "name", ["option_a_net", "depthwise_net", "relu_before_norm_net", "transposed_net", "tied_net"]
 )
 def test_forecast_equals_the_count_after_removal(request, name):
     net, example = request.getfixturevalue(name), torch.rand(2, 3, 8, 8)

@@ -156,20 +156,18 @@ class Costs:
 
 def costs_of(graph: ChannelGraph) -> Costs:
     """Return the costs of the traced network."""
-    per_unit: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    per_unit: dict[tuple[str, int], dict[str, int]] = {}
     for group in graph.groups.values():
         for member in group.members:
             for name in member.parameters:
-                per_unit.setdefault((name, member.dim), []).append(
-                    (group.name, member.index.shape[1])
-                )
+                per_unit.setdefault((name, member.dim), {})[group.name] = member.index.shape[1]
     units = {name: group.n_units for name, group in graph.groups.items()}
     extents = {}
     for name, shape in graph.shapes.items():
         dims = []
         for dim, size in enumerate(shape):
-            terms = per_unit.get((name, dim), [])
-            taken = sum(units[group] * slices for group, slices in terms)
-            dims.append(Extent(size - taken, tuple(terms)))
+            terms = per_unit.get((name, dim), {})
+            taken = sum(units[group] * slices for group, slices in terms.items())
+            dims.append(Extent(size - taken, tuple(terms.items())))
         extents[name] = tuple(dims)
     return Costs(units, extents, graph.calls, graph.batch, graph.trainable)

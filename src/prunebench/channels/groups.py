@@ -26,7 +26,8 @@ class Member:
     parameters
         All names of the tensor; a shared tensor has several.
     dim
-        The dimension that is cut.
+        The dimension that is cut; one that both produces and reads channels, as in an autoencoder
+        with tied weights, is listed with either role.
     role
         "out" produces the channels, "in" reads them, "vector" is a bias, an affine parameter or a
         running statistic, "pass" is a grouped convolution whose filters both read and produce them,

@@ -135,19 +135,6 @@ def test_one_parameter_under_two_names_is_cut_once():
     assert smaller.a.bias is smaller.b.bias is smaller.c.bias
 
 
-def test_weight_that_reads_its_own_channels_keeps_them():
-    # one dimension of b both produces and, transposed, consumes
-    net = Wired(
-        lambda m, x: m.head(F.conv_transpose2d(m.b(m.a(x)), m.b.weight)),
-        a=nn.Conv2d(3, 5, 1),
-        b=nn.Conv2d(5, 4, 1, bias=False),
-        head=nn.Conv2d(5, 2, 1),
-    )
-    graph = trace(net, EXAMPLE)
-    assert "used as" in graph.frozen["b"].frozen
-    assert units_of(net, EXAMPLE) == {}
-
-
 def test_layer_called_twice_ties_its_input_to_its_output():
     net = Wired(
         lambda m, x: m.head(m.b(m.b(m.a(x)).relu())),
@@ -201,3 +188,63 @@ def test_table_of_embeddings_is_left_alone():
         head=nn.Conv2d(4, 2, 1),
     )
     assert list(units_of(net, (EXAMPLE, torch.tensor([1, 2])))) == ["free"]
+
+
+def tied(there, back, first=None, last=None):
+    """A weight of 5 columns and 4 rows used by `there` and `back`, with a sigmoid between them."""
+    return Wired(
+        lambda m, x: m.last(back(m, there(m, m.first(x)).sigmoid())),
+        first=first or nn.Identity(),
+        weight=nn.Parameter(torch.rand(4, 5)),
+        bias=nn.Parameter(torch.rand(4)),
+        last=last or nn.Identity(),
+    )
+
+
+def there(m, x):
+    return F.linear(x, m.weight, m.bias)
+
+
+DIRECTIONS = [
+    (there, lambda m, h: F.linear(h, m.weight.t())),
+    (there, lambda m, h: h @ m.weight),
+    (
+        lambda m, x: F.conv1d(x[..., None], m.weight[..., None], m.bias),
+        lambda m, h: F.conv_transpose1d(h, m.weight[..., None]).squeeze(2),
+    ),
+]
+HIDDEN = [[n] for n in range(4)]
+
+
+@pytest.mark.parametrize(("there", "back"), DIRECTIONS)
+def test_weight_in_both_directions_loses_its_hidden_units_once(there, back):
+    net, x = tied(there, back), torch.rand(2, 5)
+    graph = trace(net, x)
+    (group,) = graph.groups.values()
+    assert units_of(net, x) == {group.name: HIDDEN}
+    assert [(m.parameters[0], m.dim, m.role) for m in group.members] == [
+        ("weight", 0, "out"),
+        ("weight", 0, "in"),
+        ("bias", 0, "vector"),
+    ]
+    assert [g.frozen for g in graph.frozen.values()] == ["reads the network's input"]
+    smaller = remove(net, graph, {group.name: torch.tensor([1])})
+    assert smaller.weight.shape == (3, 5)
+    assert torch.equal(smaller.weight, net.weight[[0, 2, 3]])
+
+
+@pytest.mark.parametrize(("there", "back"), DIRECTIONS)
+def test_outer_channels_of_a_weight_in_both_directions_are_removed_together(there, back):
+    net = tied(there, back, nn.Linear(3, 5), nn.Linear(5, 2))
+    found = units_of(net, torch.rand(2, 3))
+    assert sorted(found.values()) == [HIDDEN, [[n] for n in range(5)]]
+
+
+def test_modules_with_a_tied_weight_are_both_corrected(tied_net):
+    assert units_of(tied_net, EXAMPLE) == {"encoder": [[n] for n in range(6)], "inner": HIDDEN}
+    graph = trace(tied_net, EXAMPLE)
+    assert "input" in graph.frozen["encoder#1"].frozen
+    smaller = remove(tied_net, graph, {"encoder": torch.tensor([0, 3])})
+    assert smaller.decoder.weight is smaller.encoder.weight
+    assert (smaller.encoder.out_channels, smaller.decoder.in_channels) == (4, 4)
+    assert (smaller.encoder.in_channels, smaller.decoder.out_channels) == (3, 3)

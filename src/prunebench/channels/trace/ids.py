@@ -106,7 +106,7 @@ class Block:
     size: int
     owner: int | str | None  # number of the parameter, or path of the module
     dim: int = 0
-    role: MemberRole | None = None
+    roles: tuple[MemberRole, ...] = ()
     reads_input: bool = False  # for a producer: whether it reads the network's input
 
 
@@ -186,11 +186,19 @@ class Ids:
         return self.blocks[bisect.bisect_right(self.starts, int(ids.flat[0])) - 1]
 
     def set_role(self, ids: Ints, role: MemberRole) -> None:
-        """Set the role of the parameter's dimension with these ids; freeze it if it has another."""
+        """Add a role to the parameter's dimension with these ids; freeze it if it has another.
+
+        A weight that is used in both directions, as in a tied autoencoder, may produce and read
+        the same channels.
+        """
         block = self.block_of(ids)
-        if block.role not in (None, role):
-            self.freeze(ids, f"a dimension of a parameter is used as {block.role!r} and {role!r}")
-        block.role = block.role or role
+        roles = (*block.roles, role)
+        if role in block.roles:
+            return
+        if not block.roles or set(roles) == {"out", "in"}:
+            block.roles = roles
+        else:
+            self.freeze(ids, f"a dimension of a parameter is used as {roles[0]!r} and {role!r}")
 
 
 def along(value: Value, dim: int) -> Ints | None:

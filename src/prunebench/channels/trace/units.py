@@ -141,7 +141,7 @@ def all_units(ids: Ids) -> list[Units]:
 
 def is_bound(block: Block) -> bool:
     """Whether a removal cuts a block: a dimension with a role, a pad or a width."""
-    return block.role is not None or isinstance(block.owner, str)
+    return bool(block.roles) or isinstance(block.owner, str)
 
 
 def units_of(block_of: Ints, reason: str, rows: Ints, blocks: list[Block]) -> Units:
@@ -159,7 +159,7 @@ def units_of(block_of: Ints, reason: str, rows: Ints, blocks: list[Block]) -> Un
         int(number): rows[:, f : f + count]
         for number, f, count in zip(numbers, first, counts, strict=True)
     }
-    if not reason and not any(blocks[number].role == "out" for number in ids):
+    if not reason and not any("out" in blocks[number].roles for number in ids):
         reason = "no layer produces it"
     return Units(signature, reason, ids)
 
@@ -187,7 +187,7 @@ def frozen_reasons(ids: Ids, labels: Ints) -> dict[int, str]:
         for label in found[counts % divisor != 0].tolist():
             reasons.setdefault(label, f"the code divides their number by {divisor}")
     # A parameter without a role would not be cut with the channels that it is tied to.
-    unbound = [b for b in ids.blocks if isinstance(b.owner, int) and b.role is None and b.size]
+    unbound = [b for b in ids.blocks if isinstance(b.owner, int) and not b.roles and b.size]
     sizes = np.bincount(labels, minlength=1)
     for block in unbound:
         mine = labels[block.start : block.start + block.size]
@@ -212,7 +212,7 @@ def out_of_proportion(ids: Ids, labels: Ints) -> Iterator[int]:
 def first_of(signature: Signature, blocks: list[Block]) -> int:
     """Return the first producing block, or the first block if none produces."""
     numbers = [number for number, _ in signature]
-    return next((number for number in numbers if blocks[number].role == "out"), numbers[0])
+    return next((number for number in numbers if "out" in blocks[number].roles), numbers[0])
 
 
 def first_block(units: Units, blocks: list[Block]) -> int:
@@ -227,7 +227,7 @@ def layer_path(units: Units, state: Pass) -> str:
         return f"{block.owner}:in"
     name = state.names[block.owner][0]
     path = name.rpartition(".")[0] or name
-    return path if block.role == "out" else f"{path}:in"
+    return path if "out" in block.roles else f"{path}:in"
 
 
 def group_of(name: str, units: Units, state: Pass, factors: set[str]) -> ChannelGroup:
@@ -236,16 +236,17 @@ def group_of(name: str, units: Units, state: Pass, factors: set[str]) -> Channel
     producers = []
     for number, ids in units.ids.items():
         block = state.ids.blocks[number]
-        if not isinstance(block.owner, int) or block.role is None:
+        if not isinstance(block.owner, int):
             continue
-        if block.role == "out" and not factors.intersection(state.names[block.owner]):
+        if "out" in block.roles and not factors.intersection(state.names[block.owner]):
             producers.append(block)
         index = torch.from_numpy(np.ascontiguousarray(ids - block.start))
-        members.append(Member(state.names[block.owner], block.dim, block.role, index))
-    role: GroupRole = "inside"
+        for role in block.roles:
+            members.append(Member(state.names[block.owner], block.dim, role, index))
+    place: GroupRole = "inside"
     if len(producers) > 1:
-        role = "stream"
+        place = "stream"
     elif producers and producers[0].reads_input:
-        role = "stem"
+        place = "stem"
     n_units = len(next(iter(units.ids.values())))
-    return ChannelGroup(name, n_units, tuple(members), role, units.reason)
+    return ChannelGroup(name, n_units, tuple(members), place, units.reason)
