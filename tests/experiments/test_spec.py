@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 
-from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path, ratio_slug
 
 RECIPE = Recipe(epochs=12, batch_size=64, lr=0.1, weight_decay=5e-4)
@@ -67,8 +68,8 @@ def test_results_paths_keep_their_form() -> None:
 
 def test_hashes_are_the_same_on_every_machine_and_in_every_version() -> None:
     # If a hash changes, every stored run runs again, and the changelog must say so.
-    assert BASE.hash == "24829e32eb522972"
-    assert run().hash == "2fd53145abd024e1"
+    assert BASE.hash == "c323fccc0b6bd40e"
+    assert run().hash == "36e6d011954a9100"
 
 
 @pytest.mark.parametrize(
@@ -81,11 +82,42 @@ def test_hashes_are_the_same_on_every_machine_and_in_every_version() -> None:
         {"options": {"roles": ["stem"]}},
         {"recipes": {"fine_tune": RECIPE.model_copy(update={"lr": 0.2})}},
         {"base": BASE.model_copy(update={"threads": 2})},
-        {"widths_from": "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3"},
+        {"widths_hash": "0123456789abcdef"},
     ],
 )
 def test_everything_that_a_run_depends_on_changes_its_hash(change: dict[str, Any]) -> None:
     assert run(**change).hash != run().hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"experiment": "greg_table2"},
+        {"setting": "default"},
+        {"recipe_names": {"fine_tune": "other"}},
+        {"base": BASE.model_copy(update={"recipe_name": "other"})},
+        {"widths_from": "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3"},
+        {"options": {"roles": ["inside"], "widths_from": "l1"}},
+    ],
+)
+def test_names_change_no_hash(change: dict[str, Any]) -> None:
+    assert run(**change).hash == run().hash
+
+
+def test_new_keys_with_defaults_leave_hashes_as_they_are() -> None:
+    schedule = create_model("NewSchedule", __base__=Schedule, new_key=(int, 3))
+    augment = create_model("NewAugment", __base__=Augment, new_key=(int, 3))
+    parts: Any = {"schedule": (schedule, schedule()), "augment": (augment, augment())}
+    recipe = create_model("NewRecipe", __base__=Recipe, new_key=(int, 3), **parts)
+    base = create_model("NewBase", __base__=BaseSpec, new_key=(int, 3), recipe=(recipe, ...))
+    kinds: Any = {"recipes": (dict[str, recipe], ...), "base": (base, ...)}  # type: ignore[valid-type]
+    new = create_model("NewRun", __base__=RunSpec, new_key=(int, 3), **kinds)
+    milestones = Schedule(kind="milestones", milestones=(2, 3))
+    changed = RECIPE.model_copy(update={"schedule": milestones, "augment": Augment(flip=True)})
+    for old in (run(), run(recipes={"fine_tune": changed})):
+        after = new.model_validate(old.model_dump(mode="json"))
+        assert (after.new_key, after.base.recipe.schedule.new_key) == (3, 3)
+        assert (after.hash, after.base.hash) == (old.hash, old.base.hash)
 
 
 def test_a_specification_survives_json() -> None:

@@ -23,6 +23,7 @@ from prunebench.models.registry import build
 from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
+from tests.planning.conftest import complete
 
 CONFIG = Path(__file__).parents[2] / "config"
 GREG = (
@@ -35,7 +36,7 @@ GREG = (
 
 @cache
 def runs(experiment: str) -> tuple[RunSpec, ...]:
-    return tuple(resolve_experiment(experiment, CONFIG))
+    return tuple(complete(r) for r in resolve_experiment(experiment, CONFIG))
 
 
 def run_of(experiment: str, method: str, ratio: str) -> RunSpec:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import create_model
 
 from prunebench.core.errors import ConfigError
+from prunebench.criteria.registry import criterion_class
 from prunebench.experiments.config import read_config
 from prunebench.experiments.phases import Budget, HookName, Phase
 from prunebench.experiments.recipe import Recipe
@@ -19,6 +21,7 @@ from prunebench.methods.registry import method_class
 from prunebench.models.registry import names
 from prunebench.planning.grid import resolve, resolve_experiment
 from tests.cli.conftest import EXPERIMENT, RECIPE, WriteConfig
+from tests.planning.conftest import complete
 
 L1 = method_class("l1")
 
@@ -37,7 +40,7 @@ def test_a_run_has_its_full_specification(write_config: WriteConfig) -> None:
     assert unpruned.path == "tiny/synthetic/resnet20_x0_25/unpruned/default/0/seed0"
     assert l1.path == "tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0"
     assert (l1.ratio_kind, l1.revision, l1.start) == ("units_per_group", L1.revision, "base")
-    assert l1.options == L1.Options().model_dump(mode="json")
+    assert (l1.options, complete(l1).options) == ({}, L1.Options().model_dump(mode="json"))
     assert l1.recipe_names == {"fine_tune": "one_epoch"}
     assert l1.recipes["fine_tune"].lr == 0.1
     assert l1.base.path == "base/synthetic/resnet20_x0_25/one_epoch/seed0"
@@ -179,7 +182,12 @@ def test_options_of_a_network_override_a_setting_s_and_these_the_method_s(
     }
     networks = {"resnet20": {}, "vgg16_x0_25": {}}
     runs = resolve_all(write_config({"networks": networks, "methods": {"l1": l1}}))
-    assert [run.options["roles"] for run in runs] == [["stem"], ["stream"], ["inside"], ["inside"]]
+    assert [complete(run).options["roles"] for run in runs] == [
+        ["stem"],
+        ["stream"],
+        ["inside"],
+        ["inside"],
+    ]
 
 
 def test_recipes_of_a_method_override_a_network_s_and_these_the_experiment_s(
@@ -225,6 +233,82 @@ def test_a_control_names_the_run_whose_widths_it_takes(write_config: WriteConfig
     methods = {"l1": {"settings": {"a": {}}}, "scratch_e": {"options": {"widths_from": "l1/a"}}}
     _, scratch = resolve_all(write_config({"methods": methods}))
     assert scratch.widths_from == "tiny/synthetic/resnet20_x0_25/l1/a/0.5/seed0"
+
+
+def scratch_hash(config_dir: Path) -> str:
+    (found,) = (run.hash for run in resolve_all(config_dir) if run.method == "scratch_e")
+    return str(found)
+
+
+def test_a_control_s_hash_follows_the_run_and_not_the_name(write_config: WriteConfig) -> None:
+    def control(name: str, **options: Any) -> dict[str, Any]:
+        l1 = {"settings": {name: options}}
+        scratch = {"options": {"widths_from": f"l1/{name}"}}
+        return {"methods": {"l1": l1, "scratch_e": scratch}}
+
+    first = scratch_hash(write_config(control("a")))
+    assert scratch_hash(write_config(control("b"))) == first
+    assert scratch_hash(write_config(control("a", roles=["stem"]))) != first
+
+
+def test_names_of_experiments_settings_and_recipes_are_in_no_hash(
+    write_config: WriteConfig,
+) -> None:
+    renamed = {
+        "methods": {"unpruned": {}, "l1": {"settings": {"other": {}}}},
+        "recipes": {"base": "two", "fine_tune": "two"},
+    }
+    before = [run.hash for run in resolve_all(write_config())]
+    folder = write_config(
+        files={"experiments/new.yaml": EXPERIMENT | renamed, "recipes/two.yaml": RECIPE}
+    )
+    after = resolve_experiment("new", folder)
+    assert [run.hash for run in after] == before
+    assert after[1].path == "new/synthetic/resnet20_x0_25/l1/other/0.5/seed0"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"penalty": 0.02, "rounds": 1}, {"penalty": 0.02}),
+        ({"criterion": {"fisher": {}}}, {}),
+        ({"criterion": {"bn_scale": {}}}, {"criterion": {"bn_scale": {}}}),
+        (
+            {"criterion": {"fisher": {"samples": 300, "combine": "joint"}}},
+            {"criterion": {"fisher": {"samples": 300}}},
+        ),
+    ],
+)
+def test_a_specification_has_the_options_that_differ_from_their_defaults(
+    write_config: WriteConfig, given: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    roles = dict.fromkeys(("base", "penalized", "retrain", "fine_tune"), "one_epoch")
+    changed = {"recipes": roles, "methods": {"orthoreg": {"options": given}}}
+    assert [run.options for run in resolve_all(write_config(changed))] == [kept]
+
+
+def test_a_new_option_with_a_default_leaves_hashes_as_they_are(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_config({"methods": {"l1": {"options": {"roles": ["stem"]}}}})
+    (before,) = resolve_all(folder)
+    new = create_model("New", __base__=L1.Options, new_option=(int, 3))
+    monkeypatch.setattr(L1, "Options", new)
+    (after,) = resolve_all(folder)
+    assert complete(after).options["new_option"] == 3
+    assert after.hash == before.hash
+
+
+def test_a_revision_of_the_chosen_criterion_changes_the_hash(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = EXPERIMENT["recipes"] | {"search": "one_epoch"}
+    folder = write_config({"recipes": recipes, "methods": {"early_bird": {}}})
+    (before,) = resolve_all(folder)
+    monkeypatch.setattr(criterion_class("bn_scale"), "revision", 2)
+    (after,) = resolve_all(folder)
+    assert (before.revision, after.revision) == (1, 2)
+    assert before.hash != after.hash
 
 
 def test_any_criterion_may_take_the_widths_of_another_run(write_config: WriteConfig) -> None:
@@ -361,7 +445,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"methods": {"l1": {}, "scratch_e": {"options": {"widths_from": "scratch_e"}}}},
-            "methods.scratch_e: widths_from: unknown run 'scratch_e' (allowed: l1/default) at 0.5",
+            "methods.scratch_e: widths_from: unknown run 'scratch_e/default' (allowed: l1/default) "
+            "at 0.5",
         ),
         (
             {"published": PUBLISHED | {"paper": "gerg"}},

@@ -20,6 +20,7 @@ from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
 from prunebench.training.run import RunState
+from tests.planning.conftest import complete
 
 CONFIG = Path(__file__).parents[2] / "config"
 NETWORKS = ("vgg13", "mobilenet_v1", "resnet34")
@@ -28,7 +29,9 @@ ITERATIVE = ("random", "fisher", "tfo", "l1", "l2", "rdt", "orthoreg", "orthoreg
 
 @cache
 def runs(experiment: str) -> tuple[RunSpec, ...]:
-    return tuple(r for r in resolve_experiment(experiment, CONFIG) if r.method != "unpruned")
+    return tuple(
+        complete(r) for r in resolve_experiment(experiment, CONFIG) if r.method != "unpruned"
+    )
 
 
 def of_seed_0(experiment: str, **wanted: Any) -> list[RunSpec]:

@@ -18,6 +18,7 @@ from prunebench.models.registry import build
 from prunebench.papers.published import read_published, select
 from prunebench.papers.reproduced import states
 from prunebench.planning.grid import resolve_experiment
+from tests.planning.conftest import complete
 
 CONFIG = Path(__file__).parents[2] / "config"
 SOFT = ("sfp", "asfp", "srfp", "asrfp", "soft_fpgm")
@@ -26,7 +27,7 @@ IMAGENET = {"resnet18": 3, "resnet34": 3, "resnet50": 4, "resnet101": 4}  # proj
 
 @cache
 def runs(experiment: str) -> tuple[RunSpec, ...]:
-    return tuple(r for r in resolve_experiment(experiment, CONFIG) if r.method in SOFT)
+    return tuple(complete(r) for r in resolve_experiment(experiment, CONFIG) if r.method in SOFT)
 
 
 def soft_of(spec: RunSpec) -> Any:

@@ -55,6 +55,14 @@ def test_specification_stands_beside_the_results(one_run: OneRun) -> None:
     assert row.base_hash == one_run[1].base.hash
 
 
+def test_the_origin_of_a_result_stands_beside_it(one_run: OneRun) -> None:
+    results, spec = one_run
+    origin = {"data_sha256": "d1", "processor": "AMD EPYC", "date": "2026-11-30"}
+    change(results / spec.path / "training.json", **origin)
+    row = collect_one(one_run)
+    assert (row.data_hash, row.processor, row.date) == ("d1", "AMD EPYC", "2026-11-30")
+
+
 def test_widths_keep_the_network_order_and_stages_go_along(one_run: OneRun) -> None:
     results, spec = one_run
     layers = {"z": {"kept": 3, "full": 4, "stage": None}, "a": {"kept": 1, "full": 8, "stage": 1}}

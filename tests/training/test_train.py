@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,9 @@ def test_the_result_says_what_it_is_made_of(results: Path) -> None:
     assert training.seconds.keys() == {"select", "fine_tune"}
     assert training.versions["torch"] == torch.__version__.partition("+")[0]
     assert RunSpec.model_validate(training.spec) == spec
+    assert training.options == method_class("l1").Options().model_dump(mode="json")
+    assert training.date is not None
+    assert abs(datetime.now(UTC).date() - date.fromisoformat(training.date)) <= timedelta(days=1)
 
 
 def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
@@ -34,8 +34,9 @@ def _read(value: Any) -> Any:
     return kind.model_validate(options)
 
 
-def _written(criterion: Criterion) -> dict[str, Any]:
-    return {criterion_name(type(criterion)): criterion.model_dump(mode="json")}
+def _written(criterion: Criterion, info: SerializationInfo) -> dict[str, Any]:
+    options = criterion.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
+    return {criterion_name(type(criterion)): options}
 
 
 ChosenCriterion = Annotated[Criterion, BeforeValidator(_read), PlainSerializer(_written)]

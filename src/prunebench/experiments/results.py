@@ -122,6 +122,8 @@ class TrainingResult(ResultFile):
     test_images: int | None = None
     processor: str | None = None  # of the host, whose bits the results have
     code: str | None = None  # hash of the method's source code; also None for a base network
+    options: dict[str, Any] | None = None  # of the method, complete; also None for a base network
+    date: str | None = None  # on which the training ended, in UTC
 
 
 class CostResult(ResultFile):

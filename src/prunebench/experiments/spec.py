@@ -2,12 +2,20 @@
 
 A run is a function of its specification. Results, checkpoints and Snakemake's rerun trigger are
 compared by the hash of the specification. The machine of a job (device, folders) is not part of it.
+
+Hashes outlast versions, so that stored results can be reused. A hash covers what is computed: the
+values that differ from their defaults, and no names of experiments, settings and recipes. A new
+option, recipe key or field therefore leaves all hashes as they are, if its default computes what
+was computed before. A default must never change by itself: a changed default of a recipe or of the
+specification raises `SCHEMA`, one of a method raises the method's revision.
+`tests/planning/test_defaults.py` checks this.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +24,7 @@ from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings
 
+SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
 RESERVED_EXPERIMENTS = frozenset({"base", "benchmarks", "data", "logs", "reference", "resolved"})
 
 
@@ -56,7 +65,7 @@ class BaseSpec(Settings):
     @property
     def hash(self) -> str:
         """Return a hash of this specification."""
-        return digest(self.model_dump(mode="json"))
+        return _hash(self, {"recipe_name": True})
 
     @property
     def path(self) -> str:
@@ -78,16 +87,22 @@ class RunSpec(Settings):
     threads: int
     revision: int  # the method's; raised when its results change
     start: Literal["base", "fresh"]
-    options: dict[str, Any]  # complete: defaults are filled in
+    options: dict[str, Any]  # those that differ from the method's defaults
     recipes: dict[str, Recipe]  # by role
     recipe_names: dict[str, str]
     base: BaseSpec
     widths_from: str | None = None  # path of the run whose widths it takes
+    widths_hash: str | None = None  # hash of that run
 
     @property
     def hash(self) -> str:
-        """Return a hash of this specification."""
-        return digest(self.model_dump(mode="json"))
+        """Return a hash of this specification.
+
+        The run whose widths it takes counts by its hash, not by its path and name.
+        """
+        names = dict.fromkeys(("experiment", "setting", "recipe_names", "widths_from"), True)
+        own: dict[str, Any] = {"base": {"recipe_name"}, "options": {"widths_from"}}
+        return _hash(self, names | own)
 
     @property
     def budget(self) -> Budget:
@@ -111,6 +126,12 @@ class RunSpec(Settings):
             self.ratio_slug,
             self.seed,
         )
+
+
+def _hash(spec: Settings, names: Mapping[str, Any]) -> str:
+    """Return a hash of the values that differ from their defaults, without `names`."""
+    content = spec.model_dump(mode="json", exclude_defaults=True, exclude=dict(names))
+    return digest({"schema": SCHEMA, **content})
 
 
 def base_path(dataset: str, architecture: str, recipe: str, seed: int) -> str:

@@ -169,6 +169,10 @@ class EarlyBird(GlobalRanking[EarlyBirdOptions]):
         )
         return [*found, train]
 
+    def run_revision(self, budget: Budget) -> int:
+        """Return `revision`, and one more for each revision of the chosen criterion."""
+        return super().run_revision(budget) + self.options.criterion.revision - 1
+
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the scores of the chosen criterion."""
         return self.options.criterion.scores(run, groups)

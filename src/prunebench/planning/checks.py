@@ -11,7 +11,7 @@ from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.core.names import unknown_name
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import ExperimentConfig, experiment_file
-from prunebench.experiments.spec import RunSpec
+from prunebench.experiments.spec import RunSpec, run_parts
 from prunebench.methods.registry import method_class, method_paths
 from prunebench.models.registry import split_width
 from prunebench.papers.published import papers, read_published, select
@@ -109,7 +109,9 @@ def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
                 for other in followed.values()
                 if other.path == _moved(run, other).path and other.method != "unpruned"
             ]
-            sentence = unknown_name("run", str(run.options["widths_from"]), known)
+            source = run_parts(run.widths_from)
+            name = f"{source['method']}/{source['setting']}"
+            sentence = unknown_name("run", name, known)
             fail(where, f"methods.{run.method}: widths_from", f"{sentence} at {run.ratio_slug}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,18 @@ def resolve_experiment(
     check_names(experiment, where)
     runs = list(_Grid(name, experiment, where, config_dir, seeds).runs())
     check_widths(runs, where)
-    return runs
+    return _with_widths(runs)
+
+
+def _with_widths(runs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return the runs with the hashes of the runs whose widths they take."""
+    hashes = {run.path: run.hash for run in runs if run.widths_from is None}
+    return [
+        run
+        if run.widths_from is None
+        else run.model_copy(update={"widths_hash": hashes[run.widths_from]})
+        for run in runs
+    ]
 
 
 class _Grid:
@@ -126,7 +137,7 @@ class _Grid:
                         threads=self.experiment.threads,
                         revision=chosen.run_revision(Budget(kind=kind, ratio=ratio)),
                         start=chosen.starts_from(),
-                        options=options.model_dump(mode="json"),
+                        options=options.model_dump(mode="json", exclude_defaults=True),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
                         recipe_names={role: name for role, (name, _) in recipes.items()},
                         base=BaseSpec(
@@ -139,7 +150,9 @@ class _Grid:
                         ),
                     )
                     if options.widths_from is not None:
-                        run = run.model_copy(update={"widths_from": _widths_path(run)})
+                        run = run.model_copy(
+                            update={"widths_from": _path_of(run, options.widths_from)}
+                        )
                     with place(self.where, f"methods.{method}"):
                         check_hooks(chosen, chosen.phases(run.recipes, run.budget))
                     yield run
@@ -259,8 +272,8 @@ class _Grid:
         return options.shortened(self.experiment.epochs_scale)
 
 
-def _widths_path(run: RunSpec) -> str:
-    """Return the path of the run whose widths a control takes."""
-    method, _, setting = str(run.options["widths_from"]).partition("/")
+def _path_of(run: RunSpec, name: str) -> str:
+    """Return the path of the run `name`, a method or method/setting, beside another run."""
+    method, _, setting = name.partition("/")
     source = run.model_copy(update={"method": method, "setting": setting or "default"})
     return source.path

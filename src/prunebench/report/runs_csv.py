@@ -79,12 +79,16 @@ class RunRow:
     start: str  # base or fresh
     recipes: Json  # {role: {"name": ..., and the recipe}}
     spec_hash: str
-    base_hash: str | None
+    base_hash: str | None  # of the base network's weights; None: trained from fresh weights
+    data_hash: str
     device: str
+    processor: str | None  # of the host
     threads: int
     commit: str | None
     code: str | None  # "other" if the method's source code has changed since
     versions: Json
+    date: str | None  # on which the training ended, in UTC
+    reused: str | None = None  # the file that the row was taken from
     widths: Json  # {layer: [kept, full]} in network order
     stages: Json  # the layers' stages, in the same order
     history: Json  # {name in HISTORY: one entry per row of history.csv}

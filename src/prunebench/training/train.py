@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,10 @@ class _Job:
             test_images=len(run.dataset.test),
             processor=device_name(torch.device("cpu")),
             code=self.code,
+            options=loop.method.options.model_dump(mode="json")
+            if isinstance(self.spec, RunSpec)
+            else None,
+            date=datetime.now(UTC).date().isoformat(),
         )
 
     def _missed(self, loop: Loop) -> dict[str, float]:
