@@ -134,7 +134,8 @@ def test_widths_of_groups_that_roles_leave_alone_are_refused(resnet_run: RunStat
 
 def test_a_target_that_roles_do_not_reach_is_named(resnet_run: RunState) -> None:
     sentence = (
-        r"'select': ratio 0.99 of macs is out of reach with one unit left in each of 9 groups"
+        r"'select': ratio 0.99 of macs is out of reach; the largest is 0.959, with one unit left "
+        "in each of 9 groups; use a smaller ratio or more roles"
     )
     with pytest.raises(TrainingError, match=sentence):
         prune(resnet_run, "macs", 0.99)

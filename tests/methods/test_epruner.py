@@ -11,8 +11,10 @@ from torch import nn
 
 from prunebench import testing
 from prunebench.channels.trace.tracer import trace
-from prunebench.experiments.phases import Budget
+from prunebench.core.errors import TrainingError
+from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.base import is_met
 from prunebench.methods.epruner import (
     EPruner,
     EPrunerOptions,
@@ -395,6 +397,56 @@ def test_the_first_pattern_that_fits_a_layer_gives_its_beta() -> None:
     method = epruner(beta=0.7, layer_betas=betas)
     layers = ("stages.2.5.conv2", "stages.3.0.conv1", "stages.3.0.conv2")
     assert [method.beta_of(layer) for layer in layers] == [0.7, 0.9, 0.85]
+
+
+# --- a target instead of beta
+@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.7])
+def test_beta_is_searched_for_a_target(resnet_run: RunState, kind: RatioKind, ratio: float) -> None:
+    method, budget = epruner(), Budget(kind=kind, ratio=ratio)
+    removed = method.select(resnet_run, budget).removed
+    left = {name: len(units) for name, units in resnet_run.kept.items()}
+    left |= {name: left[name] - len(units) for name, units in removed.items()}
+    assert is_met(resnet_run, budget, left)
+    one_more = [{**left, name: left[name] + 1} for name in removed]
+    assert not ratio or not all(is_met(resnet_run, budget, other) for other in one_more)
+    figures = method.figures()
+    assert figures["exemplars_added"] == 0
+    again = epruner(beta=figures["beta"]).select(resnet_run, AUTO).removed if ratio else {}
+    assert again.keys() == removed.keys()
+    assert all(torch.equal(again[name], removed[name]) for name in again)
+
+
+@pytest.mark.parametrize("left", [2, 4, 7])
+def test_a_layer_whose_exemplars_leave_at_once_keeps_the_worst_represented(
+    bank_run: RunState, left: int
+) -> None:
+    # A zero filter is nearer to each of seven filters of equal norm than these are to each other:
+    # just above beta 0.5 it is the only exemplar.
+    bank = torch.cat([torch.zeros(1, 4), torch.eye(4), -torch.eye(4)[:3]])
+    with torch.no_grad():
+        bank_run.params["conv.weight"].copy_(bank.reshape(8, 2, 1, 2))
+    run, kept = bank_run, {"conv": left}
+    method = epruner()
+    ratio = 1 - run.costs.macs(kept) / run.base_macs
+    removed = method.select(run, Budget(kind="macs", ratio=ratio)).removed["conv"].tolist()
+    assert len(removed) == 8 - left
+    assert 0 not in removed
+    assert method.figures()["beta"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_betas_of_layers_keep_their_proportion_in_a_search(resnet_run: RunState) -> None:
+    low = "stages.0.0.conv1"
+    method = epruner(beta=0.5, layer_betas={low: 0.01})
+    removed = method.select(resnet_run, Budget(kind="macs", ratio=0.5)).removed
+    assert low not in removed
+    assert len(removed) == 8
+
+
+def test_a_target_beyond_the_largest_beta_is_named(resnet_run: RunState) -> None:
+    sentence = r"ratio 0.99 of macs is out of reach; the largest is 0\.9\d+, at beta [\d.]+; use a "
+    with pytest.raises(TrainingError, match=sentence):
+        epruner().select(resnet_run, Budget(kind="macs", ratio=0.99))
 
 
 def test_selection_repeats(resnet_run: RunState) -> None:

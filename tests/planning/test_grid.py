@@ -311,6 +311,16 @@ def test_a_revision_of_the_chosen_criterion_changes_the_hash(
     assert before.hash != after.hash
 
 
+def test_a_method_that_decides_its_ratio_takes_a_target_where_asked(
+    write_config: WriteConfig,
+) -> None:
+    settings = {"own": {}, "half": {"ratio_kind": "macs"}}
+    methods = {"epruner": {"settings": settings}}
+    own, *half = resolve_all(write_config({"methods": methods, "ratios": [0.5, 0.7]}))
+    assert (own.ratio_kind, own.ratio) == ("auto", None)
+    assert [(run.ratio_kind, run.ratio) for run in half] == [("macs", 0.5), ("macs", 0.7)]
+
+
 def test_any_criterion_may_take_the_widths_of_another_run(write_config: WriteConfig) -> None:
     setting = {"on_epruner": {"widths_from": "epruner"}}
     methods = {"epruner": {}, "random": {"ratio_kind": "auto", "settings": setting}}
@@ -379,12 +389,12 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},
             "methods.epruner.ratios: epruner determines its ratio by its options; remove "
-            "ratios and ratio_kind",
+            "ratios, or give a ratio_kind of macs, params",
         ),
         (
-            {"methods": {"epruner": {"ratio_kind": "macs"}}},
-            "methods.epruner.ratios: epruner determines its ratio by its options; remove "
-            "ratios and ratio_kind",
+            {"methods": {"epruner": {"ratio_kind": "units_global"}}},
+            "methods.epruner.ratio_kind: unknown ratio_kind of epruner 'units_global' "
+            "(allowed: auto, macs, params)",
         ),
         (
             {"methods": {"unpruned": {"ratios": [0.5]}, "l1": {}}},
@@ -419,7 +429,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
             "methods.epruner.settings.a.ratios: epruner determines its ratio by its options; "
-            "remove ratios and ratio_kind",
+            "remove ratios, or give a ratio_kind of macs, params",
         ),
         (
             {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},

@@ -58,7 +58,7 @@ def loop_of(name: str, make_loop: MakeLoop, **more: Any) -> Loop:
     method = make_method(name)
     is_weights = "weight" in OPTIONS.get(name, {}).values()
     budget = Budget(kind="weights" if is_weights else "units_per_group", ratio=0.5)
-    if method.ratio_kinds == ("auto",):
+    if method.decides_ratio:
         budget = Budget(kind="auto", ratio=None)
     elif budget.kind not in method.ratio_kinds:
         budget = Budget(kind="macs", ratio=0.5)

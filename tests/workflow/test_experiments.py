@@ -75,8 +75,8 @@ def cells_on(network: str, file: dict[str, Any]) -> int:
 def ratios_of(method: str, given: dict[str, Any]) -> int:
     """Count the ratios of a setting; a method with a fixed or with no ratio has one cell."""
     found = method_class(method)
-    has_one = found.ratios is not None or found.ratio_kinds == ("auto",)
-    return 1 if has_one or given.get("ratio_kind") == "auto" else len(given["ratios"])
+    kind = given.get("ratio_kind", "auto" if found.decides_ratio else None)
+    return 1 if found.ratios is not None or kind == "auto" else len(given["ratios"])
 
 
 def listed(value: Any) -> list[Any]:

@@ -7,6 +7,7 @@ plans that a method returns; an error is one sentence that names the method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -80,22 +81,47 @@ def is_met(run: Run, budget: Budget, left: Mapping[str, int]) -> bool:
     and for a network that shrinks during training.
     """
     assert budget.ratio is not None
+    whole, now = _counted(run, budget, left)
     if budget.kind == "units_global":
-        now = {name: len(units) for name, units in run.kept.items()} | dict(left)
-        # A group with a single unit left cannot lose more, but it still counts.
-        counted = [name for name, n in run.sizes.items() if name in left or now[name] < n]
-        population = sum(run.sizes[name] for name in counted)
-        return population - sum(now[name] for name in counted) >= int(budget.ratio * population)
+        return whole - now >= int(budget.ratio * whole)
+    return now <= (1 - budget.ratio) * whole
+
+
+def removed_fraction(run: Run, budget: Budget, left: Mapping[str, int]) -> float:
+    """Return the fraction that the budget's ratio would be if some groups keep `left` units."""
+    whole, now = _counted(run, budget, left)
+    return 1 - now / whole if whole else 0.0
+
+
+def _counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
+    """Return the units, MACs or parameters that a budget counts, at the start and with `left`."""
     if budget.kind == "macs":
-        return run.costs.macs(left) <= (1 - budget.ratio) * run.base_macs
-    return run.costs.params(left) <= (1 - budget.ratio) * run.base_params
+        return run.base_macs, run.costs.macs(left)
+    if budget.kind == "params":
+        return run.base_params, run.costs.params(left)
+    now = {name: len(units) for name, units in run.kept.items()} | dict(left)
+    # A group with a single unit left cannot lose more, but it still counts.
+    counted = [name for name, n in run.sizes.items() if name in left or now[name] < n]
+    return sum(run.sizes[name] for name in counted), sum(now[name] for name in counted)
 
 
-def out_of_reach(run: Run, budget: Budget, groups: int) -> TrainingError:
-    """Return the error of a budget that one unit left in each of `groups` groups does not meet."""
+def out_of_reach(
+    run: Run, budget: Budget, least: Mapping[str, int], limit: str | None = None
+) -> TrainingError:
+    """Return the error of a budget that is not met even if groups keep `least` units.
+
+    `limit` says what prevents a smaller network (default: the last unit of each group stays).
+    """
+    limit = limit or f"with one unit left in each of {len(least)} groups"
+    return unreachable(run, budget, removed_fraction(run, budget, least), limit)
+
+
+def unreachable(run: Run, budget: Budget, largest: float, limit: str) -> TrainingError:
+    """Return the error of a budget whose largest possible ratio is `largest`."""
     return TrainingError(
-        f"phase {run.phase.name!r}: ratio {budget.ratio} of {budget.kind} is out of reach with "
-        f"one unit left in each of {groups} groups; use a smaller ratio or more roles"
+        f"phase {run.phase.name!r}: ratio {budget.ratio:g} of {budget.kind} is out of reach; the "
+        f"largest is {math.floor(largest * 1e4) / 1e4:g}, {limit}; use a smaller ratio or more "
+        "roles"
     )
 
 
@@ -183,6 +209,7 @@ class Method(Generic[O]):
     revision: ClassVar[int] = 1  # raise it when the method's results change
     recipe_roles: ClassVar[tuple[str, ...]] = ("fine_tune",)
     # Kinds of ratio that the method accepts. "auto": `layer_ratios`, or the method's own decision
+    # if it `decides_ratio`
     ratio_kinds: ClassVar[tuple[str, ...]] = (
         "units_per_group",
         "units_global",
@@ -190,6 +217,8 @@ class Method(Generic[O]):
         "params",
         "auto",
     )
+    # Whether "auto" leaves the ratio to the method's options; a setting without a kind is "auto"
+    decides_ratio: ClassVar[bool] = False
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only valid ratios; None: all
     tolerance: ClassVar[int] = 1  # units of one group by which the result may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` is allowed
@@ -292,7 +321,7 @@ class Method(Generic[O]):
         try:
             counts = shortest_prefix(order, reached)
         except ValueError:
-            raise out_of_reach(run, budget, len(scores)) from None
+            raise out_of_reach(run, budget, dict.fromkeys(scores, 1)) from None
         return {name: counts.get(name, 0) for name in scores}
 
     # --- what a run has reached, compared with its ratio

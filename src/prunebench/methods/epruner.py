@@ -6,6 +6,12 @@ messages about which of them represent the others; the filters that emerge as ex
 Their number, the layer's new width, depends on `beta` alone: a larger one makes every filter less
 willing to be an exemplar. The selection needs no data and no training.
 
+For a target in MACs or parameters, ours, the smallest `beta` that meets it is found by halving an
+interval. In one layer, the step from one exemplar count to the next may remove more than the target
+asks for: a filter of almost no norm is the nearest to all others, and of 62 exemplars it alone may
+be left. That layer keeps some of the filters of the step before, those that its exemplars represent
+worst, so that the target is met to one unit.
+
 The code asks for scikit-learn 0.20 and passes it float32. Here similarities are float64 and the
 seed of the library's tie-breaking noise is fixed, so that exemplars are reproducible. A layer that
 has not converged after the library's 200 iterations keeps the exemplars found by then, as in 0.20.
@@ -17,7 +23,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +37,20 @@ from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.channels.unit_weights import members_with, producers, unit_rows
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.settings import Positive
-from prunebench.methods.base import Before, Method, MethodOptions, Run, by_pattern
+from prunebench.methods.allocation import crossing, shortest_prefix
+from prunebench.methods.base import (
+    Before,
+    Method,
+    MethodOptions,
+    Run,
+    by_pattern,
+    is_met,
+    out_of_reach,
+    removed_fraction,
+)
 
 Floats = NDArray[np.float64]
+LARGEST_BETA = 64.0  # of the search for a target; far above it, the messages do not converge
 
 
 class EPrunerOptions(MethodOptions):
@@ -42,13 +59,15 @@ class EPrunerOptions(MethodOptions):
     beta: Positive = Field(
         0.73,
         description="Factor of the median similarity in a filter's preference; larger values prune "
-        "more (default: README for VGG-16, ResNet-18 and ResNet-50).",
+        "more (default: README for VGG-16, ResNet-18 and ResNet-50). Where ratio_kind macs or "
+        "params gives a target, only the first value that is tried.",
     )
     layer_betas: dict[str, Positive] = Field(
         {},
         description="Values of beta by pattern of layers; the first that matches counts. The code "
         "sets them in the deep layers of VGG-16 (0.92) and of the ResNets for ImageNet, in "
-        "bottlenecks for the 3x3 convolution only.",
+        "bottlenecks for the 3x3 convolution only. With a target, they keep their proportion to "
+        "`beta`.",
     )
     initialization: Literal["centroids", "random_project", "random"] = Field(
         "centroids",
@@ -86,16 +105,27 @@ def preferences(s: Floats, beta: float) -> Floats:
     return found
 
 
-def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
-    """Return the ascending indices of the exemplars, and whether the messages converged.
+class Exemplars(NamedTuple):
+    """The ascending indices of a layer's exemplars, and whether the messages converged."""
 
-    `rows` has the shape (filters, weights per filter). There is always an exemplar: if the library
-    finds none, it is the filter most similar to all others. Of equal filters, it is the first.
+    kept: list[int]
+    converged: bool
+
+
+def exemplars(rows: Floats, beta: float) -> Exemplars:
+    """Return the exemplars of a layer; `rows` has the shape (filters, weights per filter)."""
+    return clustered(similarities(rows), beta)
+
+
+def clustered(s: Floats, beta: float) -> Exemplars:
+    """Return the exemplars of a layer from its similarities, shape (filters, filters).
+
+    There is always an exemplar: if the library finds none, it is the filter most similar to all
+    others. Of equal filters, it is the first.
     """
     from sklearn.cluster import AffinityPropagation
     from sklearn.exceptions import ConvergenceWarning
 
-    s = similarities(rows)
     model = AffinityPropagation(
         affinity="precomputed", preference=preferences(s, beta), random_state=0
     )
@@ -104,7 +134,38 @@ def exemplars(rows: Floats, beta: float) -> tuple[list[int], bool]:
         model.fit(s)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
     found = [int(k) for k in model.cluster_centers_indices_]
-    return found or [int(s.sum(axis=0).argmax())], converged
+    return Exemplars(found or [int(s.sum(axis=0).argmax())], converged)
+
+
+class ExemplarsByBeta:
+    """The exemplars of a layer at any beta, for a search.
+
+    Between two values of beta with the same number of exemplars, those of the larger one count.
+    """
+
+    def __init__(self, s: Floats) -> None:
+        self.s = s
+        self.known = {0.0: Exemplars(list(range(len(s))), True)}
+
+    def at(self, beta: float) -> Exemplars:
+        """Return the exemplars; at beta 0 these are all filters."""
+        below = self.known[max(b for b in self.known if b <= beta)]
+        above = self.known.get(min((b for b in self.known if b >= beta), default=beta))
+        if above is None or len(above.kept) != len(below.kept):
+            above = self.known.setdefault(beta, clustered(self.s, beta))
+        return above
+
+
+def with_worst_represented(s: Floats, kept: list[int], others: list[int], count: int) -> list[int]:
+    """Return `count` filters: `kept`, and those of `others` that are least similar to any of them.
+
+    >>> line = np.array([[0.0], [1.0], [5.0], [7.0]])
+    >>> with_worst_represented(similarities(line), [0], [0, 1, 2, 3], 3)
+    [0, 2, 3]
+    """
+    spare = [i for i in others if i not in kept]
+    order = np.argsort(s[np.ix_(spare, kept)].max(axis=1), kind="stable")
+    return sorted([*kept, *(spare[k] for k in order[: count - len(kept)])])
 
 
 def sparse_projection(n_in: int, n_out: int, generator: torch.Generator) -> Tensor:
@@ -132,7 +193,8 @@ class EPruner(Method[EPrunerOptions]):
 
     summary = "keep exemplar filters found by affinity propagation in each layer (Lin et al.)"
     Options = EPrunerOptions
-    ratio_kinds = ("auto",)
+    ratio_kinds = ("auto", "macs", "params")
+    decides_ratio = True
 
     def before_phase(self, run: Run) -> None:
         """Import scikit-learn before the selection, so that the import is not in its seconds."""
@@ -144,16 +206,69 @@ class EPruner(Method[EPrunerOptions]):
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the removal of all filters except the exemplars."""
-        removed, not_converged = {}, 0
-        for name, group in self.candidates(run).items():
-            rows = unit_rows(run.params, group).double().cpu().numpy()
-            kept, converged = exemplars(rows, self.beta_of(name))
-            not_converged += not converged
-            run.log(name, "mean_cluster_size", torch.tensor(group.n_units / len(kept)))
-            if len(kept) < group.n_units:
-                removed[name] = kept_units(group.n_units, torch.tensor(kept))
-        self.state["layers_not_converged"] = not_converged
+        groups = self.candidates(run)
+        s = {
+            name: similarities(unit_rows(run.params, group).double().cpu().numpy())
+            for name, group in groups.items()
+        }
+        if budget.ratio is None:
+            found = {name: clustered(own, self.beta_of(name)) for name, own in s.items()}
+        else:
+            found = self.searched(run, budget, s)
+        removed = {}
+        for name, (kept, _) in found.items():
+            n_units = groups[name].n_units
+            run.log(name, "mean_cluster_size", torch.tensor(n_units / len(kept)))
+            if len(kept) < n_units:
+                removed[name] = kept_units(n_units, torch.tensor(kept))
+        self.state["layers_not_converged"] = sum(not own.converged for own in found.values())
         return Plan(removed=removed)
+
+    def searched(self, run: Run, budget: Budget, s: Mapping[str, Floats]) -> dict[str, Exemplars]:
+        """Return the exemplars at the smallest beta that meets the budget, to one unit.
+
+        The state gets `beta` and `exemplars_added`, the filters that stay beside the exemplars.
+        TrainingError if no beta meets it.
+        """
+        layers = {name: ExemplarsByBeta(own) for name, own in s.items()}
+        factors = {name: self.beta_of(name) / self.options.beta for name in s}
+
+        def at(beta: float) -> dict[str, Exemplars]:
+            return {name: own.at(factors[name] * beta) for name, own in layers.items()}
+
+        tried: dict[float, dict[str, int]] = {}
+
+        def met(beta: float) -> bool:
+            tried[beta] = {name: len(own.kept) for name, own in at(beta).items()}
+            return is_met(run, budget, tried[beta])
+
+        self.state |= {"beta": 0.0, "exemplars_added": 0}
+        if met(0.0):
+            return at(0.0)
+        try:
+            found = crossing(met, min(self.options.beta, LARGEST_BETA), LARGEST_BETA)
+        except ValueError:
+            best = max(tried, key=lambda beta: removed_fraction(run, budget, tried[beta]))
+            raise out_of_reach(run, budget, tried[best], f"at beta {best:g}") from None
+        before, after = at(found.below), at(found.reached)
+        # Layers whose number of exemplars changes there, in network order.
+        order = [n for n in s for _ in before[n].kept[len(after[n].kept) :]]
+        gone = shortest_prefix(
+            order,
+            lambda counts: is_met(
+                run, budget, {n: len(own.kept) - counts.get(n, 0) for n, own in before.items()}
+            ),
+        )
+        chosen = {}
+        for name, (kept, converged) in before.items():
+            count = len(kept) - gone.get(name, 0)
+            chosen[name] = before[name] if name not in gone else after[name]
+            if count > len(chosen[name].kept):
+                both = with_worst_represented(s[name], after[name].kept, kept, count)
+                chosen[name] = Exemplars(both, converged and after[name].converged)
+                self.state["exemplars_added"] += count - len(after[name].kept)
+        self.state["beta"] = found.reached
+        return chosen
 
     def after_removal(self, run: Run, plan: Plan, before: Before) -> None:
         """Initialize anew the tensors that the code does, and restore all others.
@@ -207,7 +322,11 @@ class EPruner(Method[EPrunerOptions]):
             new[:, places.to(new.device)] = projected(columns, len(places), generator)
 
     def figures(self) -> dict[str, float]:
-        """Return the number of layers in which affinity propagation did not converge."""
+        """Return the number of layers in which affinity propagation did not converge.
+
+        With a target, also the `beta` that was found, and the number of filters that stay beside
+        the exemplars.
+        """
         return dict(self.state)
 
 

@@ -214,8 +214,9 @@ class GroupFisher(Method[GroupFisherOptions]):
             "kept": kept.to(run.device),
             "left": {name: group.n_units for name, group in groups.items()},
         }
-        if not is_met(run, self.budget(run), dict.fromkeys(groups, 1)):
-            raise out_of_reach(run, self.budget(run), len(groups))
+        least = dict.fromkeys(groups, 1)
+        if not is_met(run, self.budget(run), least):
+            raise out_of_reach(run, self.budget(run), least)
 
     def attach(self, run: Run) -> list[RemovableHandle]:
         """Watch the layers that read units, and build the masks of their input channels."""

@@ -165,7 +165,7 @@ class _Grid:
             fail(self.where, key, f"{method} determines its own widths; remove widths_from")
         if follows and options.layer_ratios:
             fail(self.where, key, "widths_from and layer_ratios exclude each other")
-        if found.ratio_kinds == ("auto",) or (follows and kind == "auto"):
+        if kind == "auto" and (found.decides_ratio or follows):
             return
         if (kind == "auto") != bool(options.layer_ratios):
             problem = "layer_ratios and ratio_kind 'auto' require each other"
@@ -216,10 +216,12 @@ class _Grid:
         cell = cell.model_copy(update=given)
         prefix = f"methods.{method}.settings.{setting}" if given else f"methods.{method}"
         key = f"{prefix}.ratios"
-        if found.ratio_kinds == ("auto",):
-            if cell.ratios is not None or cell.ratio_kind not in (None, "auto"):
-                problem = f"{method} determines its ratio by its options"
-                fail(self.where, key, f"{problem}; remove ratios and ratio_kind")
+        if found.decides_ratio and cell.ratio_kind in (None, "auto"):
+            if cell.ratios is not None:
+                others = ", ".join(own for own in found.ratio_kinds if own != "auto")
+                target = f", or give a ratio_kind of {others}" if others else ""
+                problem = f"{method} determines its ratio by its options; remove ratios{target}"
+                fail(self.where, key, problem)
             return (None,), "auto"
         kind = self._ratio_kind(method, cell, prefix)
         if kind == "auto":

@@ -65,6 +65,7 @@ class IncRegAccuracy(IncReg):
     summary = "IncReg in stages, as far as the accuracy on the validation split permits"
     Options = IncRegAccuracyOptions
     ratio_kinds = ("auto",)
+    decides_ratio = True
     options: IncRegAccuracyOptions
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
