@@ -315,8 +315,18 @@ def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> Non
 def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(results: Path) -> None:
     path = results / base_spec().path / "training.json"
     stored = read_json(path)
-    path.write_text(json.dumps({**stored, "top1": stored["top1"] + 5}))
+    # With the same data and weights, the stored accuracy is taken as it is.
+    path.write_text(json.dumps({**stored, "top1": stored["top1"] + 5, "data_sha256": "other"}))
     with pytest.raises(TrainingError, match="when it was stored; train it again"):
+        train(run_spec(), results)
+
+
+def test_a_base_with_other_weights_than_it_was_stored_with_stops(results: Path) -> None:
+    path = results / base_spec().path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["fc.bias"] += 1
+    save_file(tensors, path)
+    with pytest.raises(ResultError, match=r"model.safetensors: SHA-256 is \w+, expected \w+ as in"):
         train(run_spec(), results)
 
 

@@ -359,7 +359,8 @@ class Method(Generic[O]):
         """Derive what is not saved; called at a phase's start, after a removal and on resume.
 
         Return the handles of hooks on the network's passes. A hook may see a part of the batch at
-        a time, in each process its own; `sees_parts` declares that the method allows for it.
+        a time, in each process its own; `sees_parts` declares that the method allows for it. Hooks
+        leave outputs as they are: the accuracy of a network is that of its weights.
         """
         return []
 

@@ -22,7 +22,7 @@ from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
 from prunebench.criteria.base import Needs
-from prunebench.data.dataset import Dataset
+from prunebench.data.dataset import Dataset, content_hash
 from prunebench.data.images import LabeledImages, evaluation_batches
 from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
@@ -132,6 +132,7 @@ def count_split(
 
 
 Slot = Literal["best", "accepted"]
+Evaluated = Literal["val", "test"]
 
 
 @dataclass
@@ -162,6 +163,8 @@ class RunState:
         The processes that train this run together.
     portion
         The images of the step's batch that this process trains on.
+    counts
+        Known counts of correct predictions, by split, normalization and hash of the weights.
     recipe
         Recipe of the last phase that trained; its normalization holds until another one trains.
     """
@@ -184,6 +187,7 @@ class RunState:
     epochs: float = 0.0
     parallel: Alone = ALONE
     portion: Portion = field(default_factory=lambda: portion(1))
+    counts: dict[tuple[Evaluated, Normalization, str], Correct] = field(default_factory=dict)
 
     model: nn.Module = field(init=False)
     graph: ChannelGraph = field(init=False)
@@ -266,7 +270,7 @@ class RunState:
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        counts = self._count(self.dataset.val)
+        counts = self.count("val", self._normalization)
         return counts.correct / counts.total
 
     def accuracies(self) -> tuple[float | None, float]:
@@ -274,12 +278,35 @@ class RunState:
 
         All processes call it together.
         """
-        val = self._count(self.dataset.val).percent if len(self.dataset.val) else None
-        return val, self._count(self.dataset.test).percent
+        own = self._normalization
+        val = self.count("val", own).percent if len(self.dataset.val) else None
+        return val, self.count("test", own).percent
 
-    def _count(self, split: LabeledImages) -> Correct:
-        own = normalization(self.recipe.normalize, self.dataset.info)
-        return count_split(self.model, split, own, self.parallel)
+    def count(self, split: Evaluated, own: Normalization) -> Correct:
+        """Count correct predictions on a split; a network is evaluated once for as long as it is.
+
+        The same weights give the same counts, so these are looked up by a hash of the weights: it
+        notices every change, whoever made it. All processes call it together.
+        """
+        self.parallel.spread_buffers(self.model)  # equal hashes in all processes
+        key = split, own, self._weights_hash()
+        if key not in self.counts:
+            images = self.dataset.val if split == "val" else self.dataset.test
+            self.counts[key] = count_split(self.model, images, own, self.parallel)
+        return self.counts[key]
+
+    def remember(self, split: Evaluated, own: Normalization, percent: float) -> None:
+        """Take over the accuracy of the current network, evaluated in another run."""
+        total = len(self.dataset.val if split == "val" else self.dataset.test)
+        key = split, own, self._weights_hash()
+        self.counts[key] = Correct(round(percent * total / 100), total)
+
+    def _weights_hash(self) -> str:
+        return content_hash({name: t.cpu() for name, t in self.model.state_dict().items()})
+
+    @property
+    def _normalization(self) -> Normalization:
+        return normalization(self.recipe.normalize, self.dataset.info)
 
     def initialize(self) -> None:
         """Initialize every parameter of the current network again, as its architecture does."""

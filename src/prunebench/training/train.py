@@ -60,7 +60,7 @@ from prunebench.training.processes import (
 )
 from prunebench.training.progress import Progress, SilentProgress
 from prunebench.training.pruning import missed_ratio
-from prunebench.training.run import RunState, count_split, derived_seed
+from prunebench.training.run import RunState, derived_seed
 
 PLAIN = Machine()
 PACKAGES = ("prunebench", "torch", "numpy", "scikit-learn")  # whose versions a result records
@@ -277,7 +277,7 @@ class _Job:
     def _start(self, run: RunState) -> Pretrained | None:
         """Give the run its first network; return the source of its weights if they are imported."""
         if self.start is not None:
-            run.start_from(load_network(self.results / self.base.path))
+            self._start_from_base(run, self.start)
             self.progress.say(
                 f"{'base':<10} {self.spec.architecture} · {self.spec.dataset} · "
                 f"{self.start.top1:.2f} % (seed {self.spec.seed}, {self.base_hash:.8})"
@@ -289,15 +289,34 @@ class _Job:
         run.start_from(model)
         return pretrained
 
-    def _check_base(self, run: RunState) -> None:
-        """Evaluate a base network that was not trained in this job.
+    def _start_from_base(self, run: RunState, stored: TrainingResult) -> None:
+        """Load the base network, and its accuracies if it was stored with the same data.
 
+        ResultError if its weights are not those that it was stored with.
+        """
+        folder = self.results / self.base.path
+        if (found := file_hash(folder / MODEL_FILE)) != stored.weights_sha256:
+            raise ResultError(
+                f"{folder / MODEL_FILE}: SHA-256 is {found}, expected {stored.weights_sha256} as "
+                f"in {TrainingResult.FILE}; train the base network again"
+            )
+        run.start_from(load_network(folder))
+        if stored.data_sha256 == run.dataset.sha256:
+            own = normalization(self.base.recipe.normalize, run.dataset.info)
+            run.remember("test", own, stored.top1)
+            if stored.val_top1 is not None:
+                run.remember("val", own, stored.val_top1)
+
+    def _check_base(self, run: RunState) -> None:
+        """Check the accuracy of a base network that was not trained in this job.
+
+        Imported weights are evaluated, and so is a base network that was stored with other data.
         TrainingError if it is far from the accuracy that its recipe expects or that it had when it
         was stored.
         """
         recipe, what = self.base.recipe, f"the base network {self.base.path}"
         own = normalization(recipe.normalize, run.dataset.info)
-        top1 = count_split(run.model, run.dataset.test, own, run.parallel).percent
+        top1 = run.count("test", own).percent
         check_accuracy(top1, recipe, what)
         if self.start is not None and abs(top1 - self.start.top1) > recipe.expected_within:
             raise TrainingError(
