@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunebench.core.errors import ModelError, ResultError, TrainingError
+from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
 from prunebench.core.files import read_json
 from prunebench.data.augment import normalize
 from prunebench.data.dataset import Dataset
@@ -328,6 +329,53 @@ def test_a_base_with_other_weights_than_it_was_stored_with_stops(results: Path) 
     save_file(tensors, path)
     with pytest.raises(ResultError, match=r"model.safetensors: SHA-256 is \w+, expected \w+ as in"):
         train(run_spec(), results)
+
+
+@pytest.fixture
+def without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "avx2": True})
+
+
+BF16 = recipe(precision="bf16", epochs=1)
+
+
+@pytest.mark.usefixtures("without_bf16")
+def test_a_processor_without_bf16_stops_before_training_and_names_the_fp32_recipe(
+    results: Path,
+) -> None:
+    spec = run_spec(recipes={"fine_tune": BF16}, recipe_names={"fine_tune": "brief_bf16"})
+    with pytest.raises(ConfigError) as error:
+        train(spec, results)
+    assert re.fullmatch(
+        r"recipe 'brief_bf16': precision: 'bf16' needs bf16 instructions, and this processor "
+        r"\(.+\) has none; use 'brief' with precision: fp32",
+        str(error.value),
+    )
+    with pytest.raises(ConfigError, match="recipe 'slim': precision: 'bf16'"):
+        train_base(
+            base_spec().model_copy(update={"recipe": BF16, "recipe_name": "slim"}),
+            results,
+            progress=PlainProgress(),
+            machine=HERE,
+        )
+
+
+@pytest.mark.usefixtures("without_bf16")
+def test_a_processor_without_bf16_takes_weights_that_were_trained_in_it(results: Path) -> None:
+    spec = given_weights(results)
+    recipe_in_bf16 = spec.recipe.model_copy(update={"precision": "bf16"})
+    machine = HERE.model_copy(update={"data_dir": results})
+    changed = spec.model_copy(update={"recipe": recipe_in_bf16})
+    assert train_base(changed, results, progress=PlainProgress(), machine=machine).top1 > 0
+
+
+@pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_a_processor_with_bf16_trains_in_it(
+    instructions: str, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {instructions: True})
+    spec = run_spec(recipes={"fine_tune": BF16}, recipe_names={"fine_tune": "brief_bf16"})
+    assert train(spec, results).epochs == 1
 
 
 class Short:

@@ -1,4 +1,4 @@
-"""Devices: the GPUs that a setting allows, and the names of devices in results."""
+"""Devices: the GPUs that a setting allows, what a processor can do, and names in results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 
 from prunebench.core.errors import ConfigError
 
+# Of x86 (AVX-512, AMX) and of ARM, as torch.cpu.get_capabilities names them.
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+
 
 def usable_gpus(name: str) -> int:
     """Return the number of GPUs for "auto", "cpu" or "cuda"; ConfigError for "cuda" without one."""
@@ -18,6 +21,15 @@ def usable_gpus(name: str) -> int:
     if name == "cuda" and not available:
         raise ConfigError("device: 'cuda', but this machine has no GPU; allowed: auto, cpu")
     return available
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16; only CPUs are asked.
+
+    Without them bf16 is emulated and slower than fp32.
+    """
+    found = torch.cpu.get_capabilities()
+    return device.type != "cpu" or any(found.get(name, False) for name in BF16_INSTRUCTIONS)
 
 
 def device_name(device: torch.device) -> str:

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from prunebench.core.errors import ModelError, ResultError, TrainingError
+from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
 from prunebench.core.files import make_folder, remove_leftovers
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
@@ -32,7 +32,7 @@ from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.resolved import PACKAGE
 from prunebench.experiments.results import HistoryRow, PlanResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
-from prunebench.measure.device import device_name
+from prunebench.measure.device import device_name, multiplies_bf16
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.methods.registry import method_class
@@ -102,6 +102,26 @@ def phases_of(spec: BaseSpec | RunSpec) -> tuple[Phase, ...]:
     if spec.recipe.weights is not None:
         return ()
     return tuple(method_of(spec).phases({"base": spec.recipe}, Budget(kind="auto", ratio=None)))
+
+
+def check_precision(spec: BaseSpec | RunSpec, device: torch.device) -> None:
+    """Raise ConfigError if a recipe trains in bf16 and the device has no instructions for it.
+
+    A recipe `<name>_bf16` has an fp32 counterpart `<name>`, which the message names.
+    """
+    recipes = (
+        {spec.recipe_names[role]: recipe for role, recipe in spec.recipes.items()}
+        if isinstance(spec, RunSpec)
+        else {spec.recipe_name: spec.recipe}
+    )
+    for name, recipe in recipes.items():
+        if recipe.precision != "bf16" or recipe.weights or multiplies_bf16(device):
+            continue
+        raise ConfigError(
+            f"recipe {name!r}: precision: 'bf16' needs bf16 instructions, and this processor "
+            f"({device_name(device)}) has none; use {name.replace('_bf16', '')!r} with "
+            "precision: fp32"
+        )
 
 
 @contextmanager
@@ -186,6 +206,7 @@ class _Job:
             processes(device) as parallel,
             listening() as stop,
         ):
+            check_precision(self.spec, device)
             if parallel.world > 1 and parallel.from_first(self._is_finished):
                 self.progress.say(f"{self.folder}: finished already")
                 return
