@@ -20,6 +20,7 @@ from prunebench.experiments.config import read_experiment
 from prunebench.experiments.override import Override
 from prunebench.experiments.phases import Steps
 from prunebench.experiments.spec import ratio_slug, run_path
+from prunebench.measure.device import multiplies_bf16
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.planning.grid import resolve_experiment
@@ -27,6 +28,7 @@ from tests.workflow.conftest import ROOT, planned, snakemake
 from tests.workflow.test_declared import DECLARED
 
 CONFIG = ROOT / "config"
+CPU = torch.device("cpu")
 FILES = sorted(path.stem for path in (CONFIG / "experiments").glob("*.yaml"))
 EXPERIMENTS = [name for name in FILES if name not in DECLARED]
 
@@ -221,6 +223,11 @@ def test_a_shortened_experiment_runs_to_its_tables_and_figures(
     workflow: Path, experiment: str
 ) -> None:
     own, dataset = read_experiment(CONFIG, experiment), stripes_for(experiment)
+    recipes = [
+        each for run in resolve_experiment(experiment, CONFIG) for each in run.recipes.values()
+    ]
+    if any(recipe.precision == "bf16" for recipe in recipes) and not multiplies_bf16(CPU):
+        pytest.skip("needs a processor with bf16 instructions")
     override = {"dataset": dataset, "epochs_scale": SHORT}
     settings = [f"experiments={experiment}", "seeds=0", f"override={json.dumps(override)}"]
     done = snakemake(workflow, "--cores", "2", "--show-failed-logs", "--config", *settings)
