@@ -62,6 +62,27 @@ def test_nothing_is_held_out_where_the_caller_says_so(tmp_path: Path) -> None:
     assert data.val.images.shape == (0, 3, 8, 8)
 
 
+@pytest.mark.parametrize("validation", [0.1, 0.5])
+def test_joined_splits_do_not_depend_on_the_split(tmp_path: Path, validation: float) -> None:
+    """The order is that of the source, as if nothing were held out."""
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    prepare("synthetic", tmp_path, whole, validation=0.0)
+    prepare("synthetic", tmp_path, parts, validation=validation)
+    expected, data = load(whole), load(parts, joined=True)
+    assert torch.equal(data.train.images, expected.train.images)
+    assert torch.equal(data.train.labels, expected.train.labels)
+    assert len(data.val) == 0
+    assert data.val.images.shape == (0, 3, 8, 8)
+    assert torch.equal(data.test.images, expected.test.images)
+
+
+def test_a_file_without_the_places_of_its_validation_images_is_not_joined(path: Path) -> None:
+    rewrite(path, lambda _: None, held_out=None)
+    assert len(load(path).val) == 120
+    with pytest.raises(DataError, match="without the places of the validation images; run"):
+        load(path, joined=True)
+
+
 @pytest.mark.parametrize("validation", [-0.1, 1.0, float("nan")])
 def test_a_fraction_out_of_range_is_refused(tmp_path: Path, validation: float) -> None:
     with pytest.raises(ConfigError, match=r"validation must be a fraction in \[0, 1\), not"):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prunebench.core.errors import ConfigError, DataError
 from prunebench.data.dataset import Dataset, Split, load, prepare, summary
+from prunebench.data.image_files import FileSplit
 from prunebench.data.images import Order, evaluation_batches
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.recipe import Augment, ResizedCrop
@@ -32,6 +33,15 @@ def read_all(data: Dataset, augment: Augment | None, *, seed: int = 0, first: in
     order = Order(torch.arange(11, -1, -1), lambda k: slice(5 * k, 5 * k + 5), 3, seed)
     reader = data.train.reader(order, augment)
     return torch.cat([reader.read(k) for k in range(first, 3)])
+
+
+def test_the_splits_are_joined_in_the_order_of_the_folder(flowers: Path) -> None:
+    expected = loaded(flowers).train
+    train = load(prepared(flowers, validation=0.25), joined=True).train
+    assert isinstance(train, FileSplit)
+    assert isinstance(expected, FileSplit)
+    for found, own in zip(vars(train).values(), vars(expected).values(), strict=True):
+        assert torch.equal(found, own) if isinstance(found, Tensor) else found == own
 
 
 def test_a_folder_describes_itself(flowers: Path) -> None:

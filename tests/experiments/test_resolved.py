@@ -59,10 +59,17 @@ def test_a_run_is_validated_when_it_is_looked_up(tmp_path: Path, two_runs: Any) 
         known[two_runs[0].path]
 
 
-def test_two_recipes_with_one_name_are_refused(tmp_path: Path) -> None:
-    other = {"fine_tune": RECIPE.model_copy(update={"lr": 0.2})}
-    with pytest.raises(ValueError, match="the name 'digits_fine_tune'"):
-        write_resolved(tmp_path / "runs.jsonl", [run(), run(seed=4, recipes=other)], "k")
+def test_one_recipe_may_follow_two_base_networks(tmp_path: Path) -> None:
+    moved = {"fine_tune": RECIPE.model_copy(update={"normalize": "imagenet"})}
+    runs = [run(), run(method="l1", setting="default", recipes=moved)]
+    write_resolved(tmp_path / "runs.jsonl", runs, "k")
+    assert list(read_resolved(tmp_path / "runs.jsonl").values()) == runs
+
+
+def test_two_base_networks_with_one_path_are_refused(tmp_path: Path) -> None:
+    base = BASE.model_copy(update={"threads": 2})
+    with pytest.raises(ValueError, match="two different base networks have the path 'base/digits"):
+        write_resolved(tmp_path / "runs.jsonl", [run(), run(base=base)], "k")
 
 
 def test_runs_are_found_by_network(tmp_path: Path, two_runs: Any) -> None:

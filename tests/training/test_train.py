@@ -19,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
 from prunebench.core.files import read_json
 from prunebench.data.augment import normalize
-from prunebench.data.dataset import Dataset
+from prunebench.data.dataset import Dataset, load
+from prunebench.data.normalization import IMAGENET
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.results import TrainingResult
+from prunebench.experiments.results import TrainingResult, read_history
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.accuracy import evaluate
 from prunebench.measure.stored_runs import measure_cost
@@ -32,6 +33,7 @@ from prunebench.methods.registry import METHODS, method_class
 from prunebench.network import file_hash, load_masks, load_network, read_structure
 from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
+from prunebench.training.run import count_split
 from prunebench.training.train import train_base, train_run
 from tests.training.conftest import ARCHITECTURE, recipe
 
@@ -103,6 +105,35 @@ def test_a_run_writes_all_its_files(results: Path) -> None:
         "structure.json",
         "training.json",
     }
+
+
+def published_run(results: Path) -> tuple[RunSpec, TrainingResult]:
+    """Run l1 from a base network with a normalization of its own, trained on all images."""
+    own = {"normalize": "imagenet", "trained_on": "train_and_val"}
+    base = base_spec().model_copy(update={"recipe": recipe(**own)})
+    train_base(base, results, progress=PlainProgress(), machine=HERE)
+    spec = run_spec(base=base, recipes={"fine_tune": recipe(**own)})
+    return spec, train(spec, results)
+
+
+def test_a_base_network_trained_on_all_images_leaves_no_validation_split(results: Path) -> None:
+    spec, result = published_run(results)
+    assert (result.val_top1, result.top1_best_val) == (None, None)
+    assert [plan.val_top1_before for plan in result.plans] == [None]
+    history = read_history(results / spec.path)
+    # 600 images in batches of 64: ten steps an epoch, eight without the validation split
+    assert [row.step for row in history] == [0, 10, 20]
+    assert {row.val_top1 for row in history} == {None}
+
+
+def test_a_run_is_normalized_as_its_base_network(results: Path) -> None:
+    spec, result = published_run(results)
+    stored = read_structure(results / spec.path).normalization
+    assert stored is not None
+    assert stored.mean == IMAGENET.mean
+    data = load(data_path(results, "synthetic"))
+    model = load_network(results / spec.path)
+    assert count_split(model, data.test, IMAGENET).percent == result.top1
 
 
 def test_a_ratio_that_is_not_reached_is_printed_and_stored(

@@ -107,6 +107,7 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
         "split": f"{info.split}; {len(held_out)} of {len(raw.train_labels)} training images are "
         f"held out for validation, stratified, seed {SPLIT_SEED}",
         "validation": fraction,
+        "held_out": held_out.tolist(),
         **more,
     }
     with replacing(out) as temporary:
@@ -115,10 +116,18 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
         )
 
 
-def load(path: Path, device: torch.device | str = "cpu", *, workers: int = 0) -> Dataset:
+def load(
+    path: Path, device: torch.device | str = "cpu", *, workers: int = 0, joined: bool = False
+) -> Dataset:
     """Load a file written by `prepare`; raise DataError that names the file, key and value.
 
-    `workers` is the number of image-loading workers of data sets in files.
+    Parameters
+    ----------
+    workers
+        Number of image-loading workers of data sets in files.
+    joined
+        Whether the validation split joins the training split: all training images, in the order
+        that they have if none is held out.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -132,6 +141,8 @@ def load(path: Path, device: torch.device | str = "cpu", *, workers: int = 0) ->
     check_tensors(tensors, info, where=str(path))
     if (found := content_hash(tensors)) != metadata["sha256"]:
         raise DataError(f"{path}: the tensors' SHA-256 is {found}, expected {metadata['sha256']}")
+    if joined:
+        join_splits(tensors, metadata, where=str(path))
     train, val, test = (
         _file_split(path, split, tensors, metadata, info, device, workers)
         if info.in_files
@@ -161,6 +172,26 @@ def summary(path: Path) -> dict[str, str]:
         "resize": f"shorter side to {info.resize}" if is_resized else "none",
         "crop": f"center {h}x{w} (in training, the recipe's)" if is_resized else "none",
     }
+
+
+def join_splits(tensors: dict[str, Tensor], metadata: Mapping[str, Any], where: str) -> None:
+    """Move the validation split into the training split, in the order of the source.
+
+    Raises DataError if the file does not say where the held-out images belong.
+    """
+    held_out = torch.tensor(metadata.get("held_out", []), dtype=torch.int64)
+    if len(held_out) != len(tensors["val_labels"]):
+        raise DataError(
+            f"{where}: written by an earlier version, without the places of the validation "
+            "images; run `prunebench data` again"
+        )
+    is_val = torch.zeros(len(held_out) + len(tensors["train_labels"]), dtype=torch.bool)
+    is_val[held_out] = True
+    for key in [key for key in tensors if key.startswith("train_")]:
+        train, val = tensors[key], tensors.pop(key.replace("train_", "val_"))
+        whole = train.new_empty((len(is_val), *train.shape[1:]))
+        whole[~is_val], whole[is_val] = train, val
+        tensors[key], tensors[key.replace("train_", "val_")] = whole, val[:0]
 
 
 def _file_split(

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 
 from prunebench.experiments.settings import Beta, NonNegative, Positive, Settings
 
+TrainedOn = Literal["train", "train_and_val"]
+
 
 class ResizedCrop(Settings):
     """A crop of random area and shape, scaled to the data set's size: Inception's augmentation."""
@@ -266,7 +268,9 @@ class Recipe(Settings):
         "dataset",
         description=(
             "Mean and standard deviation that images are normalized with: `dataset` for the data "
-            "set's own, or a name from `src/prunebench/data/normalization.py` (papers differ)."
+            "set's own, or a name from `src/prunebench/data/normalization.py` (papers differ). A "
+            "run that starts from a base network uses the base network's in all phases; its own "
+            "recipes may leave the key out and must not differ."
         ),
     )
     norm_statistics: Literal["updated", "frozen"] = Field(
@@ -299,6 +303,15 @@ class Recipe(Settings):
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None,
         description=("SHA-256 of the file of `weights`, or over its tensors (default: any file)."),
+    )
+    trained_on: TrainedOn = Field(
+        "train",
+        description=(
+            "Images that the network is trained on. `train_and_val` adds the validation split, as "
+            "for most published networks: then nothing can be selected by it. A run that starts "
+            "from a base network trains on the base network's images; its own recipes may leave "
+            "the key out and must not differ."
+        ),
     )
     expected_top1: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None,

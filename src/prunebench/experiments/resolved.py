@@ -1,8 +1,8 @@
 """Resolved experiments as files: the workflow reads all runs, a job looks up its own.
 
 A file is JSON lines. The first line holds the key of the sources that the runs were resolved from,
-the base networks by path, and the recipes by name. Each further line is one run, its path first,
-so that a job parses and validates its own run alone.
+the base networks by path, and the recipes by their hash. Each further line is one run, its path
+first, so that a job parses and validates its own run alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prunebench.core.files import write_text
 from prunebench.core.names import plug_ins
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.spec import RunSpec
+from prunebench.experiments.spec import RunSpec, digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folders whose sources know names, options and revisions.
@@ -38,27 +38,27 @@ def resolved_file(results: Path, experiment: str) -> Path:
 def write_resolved(path: Path, runs: Iterable[RunSpec], key: str) -> None:
     """Write the specifications of an experiment's runs and the key of their sources.
 
-    ValueError if two recipes have the same name, or two base networks the same path.
+    ValueError if two base networks have the same path.
     """
     bases: dict[str, dict[str, Any]] = {}
-    recipes: dict[str, Recipe] = {}
+    recipes: dict[str, Any] = {}
+
+    def stored(recipe: Recipe) -> str:
+        content = recipe.model_dump(mode="json")
+        recipes[found := digest(content)] = content
+        return found
+
     lines = []
     for run in runs:
-        named = {run.recipe_names[role]: recipe for role, recipe in run.recipes.items()}
-        _add(recipes, {**named, run.base.recipe_name: run.base.recipe})
-        own = run.base.model_dump(mode="json", exclude={"recipe"})
-        _add(bases, {run.base.path: {"hash": run.base.hash, **own}})
+        base = {"hash": run.base.hash, **run.base.model_dump(mode="json", exclude={"recipe"})}
+        base["recipe"] = stored(run.base.recipe)
+        if bases.setdefault(run.base.path, base) != base:
+            raise ValueError(f"two different base networks have the path {run.base.path!r}")
         own = run.model_dump(mode="json", exclude={"recipes", "base"})
+        own["recipes"] = {role: stored(recipe) for role, recipe in run.recipes.items()}
         lines.append({"path": run.path, "hash": run.hash, "base_path": run.base.path, **own})
-    texts = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
-    lines.insert(0, {"key": key, "bases": bases, "recipes": texts})
+    lines.insert(0, {"key": key, "bases": bases, "recipes": recipes})
     write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines))
-
-
-def _add(known: dict[str, Any], named: Mapping[str, Any]) -> None:
-    for name, content in named.items():
-        if known.setdefault(name, content) != content:
-            raise ValueError(f"two different specifications have the name {name!r}")
 
 
 class ResolvedFile(Mapping[str, RunSpec]):
@@ -67,7 +67,7 @@ class ResolvedFile(Mapping[str, RunSpec]):
     Attributes
     ----------
     bases
-        Base networks by path, as in the file: with their hash, without their recipe.
+        Base networks by path, as in the file: with their hash, their recipe by its hash.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ResolvedFile(Mapping[str, RunSpec]):
         self._lines = {line.split('"', 4)[3]: line for line in lines}  # {"path": "...", ...
 
     def entry(self, path: str) -> dict[str, Any]:
-        """Return a run as in the file: with its hash and base path, recipes by name."""
+        """Return a run as in the file: with its hash and base path, recipes by their hash."""
         entry: dict[str, Any] = json.loads(self._lines[path])
         return entry
 
@@ -85,11 +85,9 @@ class ResolvedFile(Mapping[str, RunSpec]):
         entry = self.entry(path)
         base = self.bases[entry["base_path"]]
         content = {name: entry[name] for name in RunSpec.model_fields if name in entry}
-        content["recipes"] = {
-            role: self._recipes[name] for role, name in entry["recipe_names"].items()
-        }
+        content["recipes"] = {role: self._recipes[key] for role, key in entry["recipes"].items()}
         content["base"] = {name: value for name, value in base.items() if name != "hash"}
-        content["base"]["recipe"] = self._recipes[base["recipe_name"]]
+        content["base"]["recipe"] = self._recipes[base["recipe"]]
         return RunSpec.model_validate(content)
 
     def __iter__(self) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prunebench.experiments.phases import Budget, RatioKind
-from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.recipe import Recipe, TrainedOn
 from prunebench.experiments.settings import Settings
 
 SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
@@ -72,6 +72,11 @@ class BaseSpec(Settings):
         """Return the folder of its results, relative to the results folder."""
         return base_path(self.dataset, self.architecture, self.recipe_name, self.seed)
 
+    @property
+    def trained_on(self) -> TrainedOn:
+        """Return the images that it is trained on."""
+        return self.recipe.trained_on
+
 
 class RunSpec(Settings):
     """Everything that determines one run: one cell of an experiment."""
@@ -108,6 +113,13 @@ class RunSpec(Settings):
     def budget(self) -> Budget:
         """Return the budget at the end of the run."""
         return Budget(kind=self.ratio_kind, ratio=self.ratio)
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """Return the images that the run trains on: its base network's, if it starts from one."""
+        if self.start == "base":
+            return self.base.trained_on
+        return next((recipe.trained_on for recipe in self.recipes.values()), "train")
 
     @property
     def ratio_slug(self) -> str:

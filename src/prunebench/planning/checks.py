@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.core.names import unknown_name
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import ExperimentConfig, experiment_file
+from prunebench.experiments.phases import Phase
 from prunebench.experiments.spec import RunSpec, run_parts
+from prunebench.methods.base import Method
 from prunebench.methods.registry import method_class, method_paths
 from prunebench.models.registry import split_width
 from prunebench.papers.published import papers, read_published, select
@@ -133,6 +135,30 @@ def check_bases(runs: Sequence[RunSpec], config_dir: Path) -> None:
                 f"{other.experiment!r} would train {run.base.path} differently; use the same "
                 "number, or a recipe with another name",
             )
+
+
+def check_validation(run: RunSpec, method: Method[Any], phases: Iterable[Phase]) -> None:
+    """Raise ConfigError if a run without validation images would select something by them.
+
+    Its recipes must also agree on whether there are any.
+    """
+    own = {} if run.start == "base" else run.recipes
+    for role, recipe in own.items():
+        if recipe.trained_on != run.trained_on:
+            raise ConfigError(
+                f"the recipe of {role!r} has trained_on {recipe.trained_on!r}, another one "
+                f"{run.trained_on!r}"
+            )
+    if run.trained_on == "train":
+        return
+    users = ["the method"] if method.needs_validation else []
+    users += [f"phase {phase.name!r}" for phase in phases if phase.keep_best]
+    if users:
+        whose = "its base network" if run.start == "base" else "the network"
+        raise ConfigError(
+            f"{users[0]} selects by validation accuracy, but {whose} is trained on the validation "
+            f"images too (trained_on: {run.trained_on})"
+        )
 
 
 def fail(where: Path, key: str, problem: str) -> NoReturn:

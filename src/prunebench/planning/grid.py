@@ -26,10 +26,12 @@ from prunebench.experiments.validation import validate
 from prunebench.methods.base import MethodOptions, check_hooks
 from prunebench.methods.registry import method_class
 from prunebench.planning.adapted_recipes import adapted_recipe
+from prunebench.planning.base_keys import following
 from prunebench.planning.checks import (
     BASE_ROLE,
     check_bases,
     check_names,
+    check_validation,
     check_widths,
     fail,
     place,
@@ -116,13 +118,16 @@ class _Grid:
                 f"methods.{method}.recipes": cell.recipes,
                 f"methods.{method}.settings.{setting}.recipes": own.recipes,
             }
-            recipes = {
-                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
-            }
             ratios, kind = self._ratios(method, setting)
             options = self._options(method, setting, architecture)
             self._check_widths(method, options, kind)
             chosen = found(options)
+            start = chosen.starts_from()
+            recipes = {
+                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
+            }
+            if start == "base":
+                recipes = self._following(recipes, base_recipe, dataset)
             for ratio in ratios:
                 for seed in self.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
@@ -136,7 +141,7 @@ class _Grid:
                         seed=seed,
                         threads=self.experiment.threads,
                         revision=chosen.run_revision(Budget(kind=kind, ratio=ratio)),
-                        start=chosen.starts_from(),
+                        start=start,
                         options=options.model_dump(mode="json", exclude_defaults=True),
                         recipes={role: recipe for role, (_, recipe) in recipes.items()},
                         recipe_names={role: name for role, (name, _) in recipes.items()},
@@ -154,7 +159,9 @@ class _Grid:
                             update={"widths_from": _path_of(run, options.widths_from)}
                         )
                     with place(self.where, f"methods.{method}"):
-                        check_hooks(chosen, chosen.phases(run.recipes, run.budget))
+                        phases = chosen.phases(run.recipes, run.budget)
+                        check_hooks(chosen, phases)
+                        check_validation(run, chosen, phases)
                     yield run
 
     def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:
@@ -207,6 +214,16 @@ class _Grid:
         with place(file, "augment"):
             dataset_info(dataset).check_augmentation(recipe.augment)
         return full, recipe
+
+    def _following(
+        self, recipes: Mapping[str, tuple[str, Recipe]], base: Recipe, dataset: str
+    ) -> dict[str, tuple[str, Recipe]]:
+        """Return the recipes of a run with the keys of its base network."""
+        found = {}
+        for role, (name, recipe) in recipes.items():
+            with place(self.where, f"recipe {name!r}"):
+                found[role] = name, following(recipe, base, dataset_info(dataset))
+        return found
 
     def _ratios(self, method: str, setting: str) -> tuple[tuple[float | None, ...], RatioKind]:
         """Return the ratios of a setting and their kind; (None,) if the options determine it."""

@@ -266,7 +266,10 @@ class _Job:
 
     def _new_run(self, device: torch.device, parallel: Alone, method: Method[Any]) -> RunState:
         dataset = load(
-            data_path(self.results, self.spec.dataset), device, workers=self.machine.loading_workers
+            data_path(self.results, self.spec.dataset),
+            device,
+            workers=self.machine.loading_workers,
+            joined=self.spec.trained_on == "train_and_val",
         )
         # A folder says only when it is loaded whether its images are read from files.
         for recipe in (self.base.recipe, *(phase.recipe for phase in self.phases if phase.recipe)):

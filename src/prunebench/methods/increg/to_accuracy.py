@@ -66,6 +66,7 @@ class IncRegAccuracy(IncReg):
     Options = IncRegAccuracyOptions
     ratio_kinds = ("auto",)
     decides_ratio = True
+    needs_validation = True
     options: IncRegAccuracyOptions
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
