@@ -134,6 +134,27 @@ class Picked(nn.Module):
         return x[:, self.picks]
 
 
+class Blur(nn.Module):
+    """One fixed filter for all channels, copied to them or stored for each."""
+
+    def __init__(self, rows: Tensor, kind: str) -> None:
+        super().__init__()
+        self.rows: Tensor
+        self.register_buffer("rows", rows)
+        self.kind = kind
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        c, weight = x.shape[1], self.rows
+        if self.kind == "expanded":
+            weight = weight.expand(c, 1, 3, 3)
+        elif self.kind == "repeated":
+            weight = weight.repeat(c, 1, 1, 1)
+        return F.conv2d(x, weight, padding=1, groups=c)
+
+
 class Awkward(nn.Module):
     """Mixes or cuts channels, so that some of them cannot be removed."""
 
@@ -247,7 +268,7 @@ def path(rng: Random, c_in: int, c_out: int | None, depth: int) -> nn.Module:
 def block(rng: Random, channels: int, depth: int) -> nn.Module:
     """Draw anything that keeps the image's size."""
     simple = ["convolution", "grouped", "shuffle", "gate", "factor", "twice", "channels last"]
-    simple += ["reshaped", "pool", "awkward", "picked", "tied"]
+    simple += ["reshaped", "pool", "awkward", "picked", "tied", "blur"]
     nested = ["residual", "residual", "projected", "concat", "dense", "chunks", "chunks"]
     kinds = [*nested, *simple] if depth else simple
     kind = rng.choice(kinds) if channels <= WIDEST else "convolution"
@@ -293,6 +314,10 @@ def block(rng: Random, channels: int, depth: int) -> nn.Module:
         if rng.random() < 0.5:
             return ChannelsLast(Tied(nn.Linear(channels, hidden), activation(rng, 1)))
         return Tied(nn.Conv2d(channels, hidden, 3, padding=1), activation(rng, hidden))
+    if kind == "blur":
+        how = rng.choice(["expanded", "repeated", "stored"])
+        rows = torch.tensor([rng.random() for _ in range(9)]).view(1, 1, 3, 3)
+        return Blur(rows.repeat(channels, 1, 1, 1) if how == "stored" else rows, how)
     if kind == "picked":
         return Picked(picks(rng, channels))
     if kind == "reshaped":

@@ -48,7 +48,8 @@ class Costs:
     units
         Number of units of every prunable group.
     extents
-        Extent of each dimension, by parameter or buffer.
+        Extent of each dimension, by parameter or buffer; of rows and the rest for a computed weight
+        that loses rows.
     calls
         Uses of convolution and linear weights.
     batch
@@ -161,9 +162,14 @@ def costs_of(graph: ChannelGraph) -> Costs:
         for member in group.members:
             for name in member.parameters:
                 per_unit.setdefault((name, member.dim), {})[group.name] = member.index.shape[1]
+    shapes = dict(graph.shapes)
+    for call in graph.calls:
+        if call.rows:
+            shapes[call.weight] = (call.rows, call.entries // call.rows)
+            per_unit[call.weight, call.dim] = dict(call.per_unit)
     units = {name: group.n_units for name, group in graph.groups.items()}
     extents = {}
-    for name, shape in graph.shapes.items():
+    for name, shape in shapes.items():
         dims = []
         for dim, size in enumerate(shape):
             terms = per_unit.get((name, dim), {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -148,7 +148,8 @@ class Call:
     Attributes
     ----------
     weight
-        Name of the parameter, or of the operation if the weight is computed from others.
+        Name of the parameter. If the weight is computed from others, the name of the operation; if
+        such a weight loses output channels, after the path of the running module.
     positions
         Number of multiplications per entry of the weight in the traced pass (whole batch).
     entries
@@ -157,6 +158,10 @@ class Call:
         Number of elements it produces in the traced pass (whole batch).
     dim
         The weight's producing dimension; `outputs` is proportional to its size.
+    rows
+        Size of this dimension of a computed weight that loses output channels; 0 for other weights.
+    per_unit
+        Group name to number of these rows per unit.
     """
 
     weight: str
@@ -164,6 +169,8 @@ class Call:
     entries: int
     outputs: int
     dim: int
+    rows: int = 0
+    per_unit: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prunebench.channels.costs import costs_of
 from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import largest_difference, randomized
+from prunebench.measure.macs import count_macs
 from tests.channels.conftest import Between, Wired, named, units_of
 
 SINGLE = [[n] for n in range(6)]
@@ -204,6 +206,82 @@ def test_fixed_filters_of_a_written_number_of_channels_freeze():
     net = around(Blur(6, lambda x: 6))
     assert units_of(net, example()) == {}
     assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
+
+
+class OneFilter(nn.Module):
+    """One fixed filter for all channels."""
+
+    def __init__(self, filters, *shape):
+        super().__init__()
+        self.register_buffer("filter", torch.rand(shape))
+        self.filters = filters
+
+    def forward(self, x):
+        return F.conv2d(x, self.filters(self.filter, x), stride=2, groups=x.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("filters", "shape"),
+    [
+        (lambda f, x: f.expand(x.shape[1], 1, 3, 3), (1, 1, 3, 3)),
+        (lambda f, x: f.expand(x.shape[1], -1, -1, -1), (1, 1, 3, 3)),
+        (lambda f, x: f.expand(x.shape[1], 1, 3, 3), (3, 3)),
+        (lambda f, x: f.to(x).repeat(x.shape[1], 1, 1, 1), (3, 3)),
+        (lambda f, x: f[None, None].tile((x.size(1), 1, 1, 1)).contiguous(), (3, 3)),
+        (lambda f, x: torch.broadcast_to(f, (x.shape[1], 1, 3, 3)), (1, 3, 3)),
+        (lambda f, x: f[:, None].expand(-1, x.size(1), -1, -1).reshape(-1, 1, 3, 3), (1, 3, 3)),
+        (lambda f, x: (f[:, None] * f).expand(x.shape[1], 1, 3, 3), (3,)),
+        (lambda f, x: x.new_ones(x.shape[1], 1, 3, 3) / 9, (1,)),
+        (lambda f, x: f.mean() * x.mean((0, 2, 3)).view(-1, 1, 1, 1), (1,)),
+    ],
+)
+def test_one_filter_for_all_channels_is_followed(filters, shape):
+    net = around(OneFilter(filters, *shape))
+    assert units_of(net, example()) == {"first": SINGLE}
+    graph = trace(net, example())
+    smaller = remove(net, graph, {"first": torch.tensor([1, 4])})
+    assert smaller.layer.filter.shape == shape
+    assert costs_of(graph).macs({"first": 4}) == count_macs(smaller, example()).total
+    assert costs_of(trace(smaller, example())).macs() == count_macs(smaller, example()).total
+
+
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        (lambda f, x: f.expand(6, 1, 3, 3), "a convolution with a computed weight"),
+        (lambda f, x: f.repeat(6, 1, 1, 1), ""),  # a single unit, which cannot be removed
+        (lambda f, x: torch.cat([f] * x.shape[1]), "a convolution with a computed weight"),
+    ],
+)
+def test_one_filter_copied_by_a_written_number_freezes(filters, reason):
+    net = around(OneFilter(filters, 1, 1, 3, 3))
+    assert units_of(net, example()) in ({}, {"first": [list(range(6))]})
+    frozen = trace(net, example()).frozen
+    assert reason in (frozen["first"].frozen if "first" in frozen else "")
+
+
+def test_one_filter_and_a_written_number_of_groups_freeze():
+    net = around(nn.Identity())
+    net.layer.forward = lambda x: F.conv2d(x, torch.ones(x.shape[1], 1, 3, 3), groups=6)
+    assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        lambda one, x: one.expand_as(x),
+        lambda one, x: one.expand(-1, x.shape[1], -1, -1),
+        lambda one, x: one.repeat(1, x.shape[1], 1, 1),
+    ],
+)
+def test_one_map_copied_to_all_channels_leaves_them_free(copies):
+    net = Wired(
+        lambda m, x: m.last(m.first(x) * copies(m.map(x), m.first(x)).sigmoid()),
+        first=nn.Conv2d(3, 6, 1),
+        map=nn.Conv2d(3, 1, 1),
+        last=nn.Conv2d(6, 2, 1),
+    )
+    assert units_of(net, example()) == {"first": SINGLE}
 
 
 NUMBERS = [

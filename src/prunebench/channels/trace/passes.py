@@ -16,9 +16,9 @@ from prunebench.channels.trace.ids import CONSTANT, ChannelAxis, Ids, Ints, Valu
 from prunebench.channels.trace.operation import Operation
 
 INPUT = "the network's input"
-# In place of a dimension: the block is a module's number of channels, or the channels that a buffer
-# picks from by their positions.
-WIDTH, POSITIONS = -1, -2
+# In place of a dimension: the block is a module's number of channels, the channels that a buffer
+# picks from by their positions, or the rows of a computed weight.
+WIDTH, POSITIONS, ROWS = -1, -2, -3
 
 
 # Ids of the channels that a size is proportional to; True for -1, False for a hard-coded number.
@@ -202,6 +202,17 @@ class Pass:
         else:  # the parameter itself may be transposed
             name = self.names[block.owner][0]
             self.calls.append(Call(name, positions, weight.numel(), out.numel(), block.dim))
+
+    def called_computed(
+        self, rows: Ints, weight: Tensor, positions: int, out: Tensor, operation: str
+    ) -> None:
+        """Record a use of a computed weight whose first dimension loses channels."""
+        if not self.is_counting:
+            return
+        name = ".".join(filter(None, (self.module()[0], operation)))
+        name += f"#{len(self.calls)}"
+        self.ids.tie(self.ids.new(len(rows), name, ROWS), rows)
+        self.calls.append(Call(name, positions, weight.numel(), out.numel(), 0, len(rows)))
 
     def settle(
         self,

@@ -226,6 +226,10 @@ class SizeMode(TorchFunctionMode):
             value = created(out, listed(args if func in FREE else args[1:], kwargs))
             if value.axes:
                 self.state.values[out] = value
+        elif func in COPIES:
+            copied(self.state, args[0], out, listed(args[1:], kwargs))
+        elif func is Tensor.expand_as:
+            copied(self.state, args[0], out, counted_sizes(self.state, args[1], args[1].shape))
         return out
 
 
@@ -289,7 +293,30 @@ def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
     )
 
 
+def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
+    """Give copies along a dimension the channels that their number is read from."""
+    value = state.value(out)
+    for d, count in enumerate(sizes, out.ndim - len(sizes)):
+        place = d - out.ndim + x.ndim
+        is_copied = place < 0 or x.shape[place] == 1
+        if not is_copied or not isinstance(count, ChannelCount) or len(count.of) != out.shape[d]:
+            continue
+        axes = []
+        for axis in value.axes:
+            # A single number of a parameter counts as one for all channels, as in sums.
+            is_one = state.value(x).parameter and axis.ids.size == 1
+            if is_one or (d in axis.dims and out.shape[d] > 1):
+                state.ids.freeze(axis.ids, "copied to several channels")
+            else:
+                axes.append(axis)
+        state.ids.join(axes, ChannelAxis(count.of, tuple(out.shape), (d,)))
+        value = value._replace(axes=tuple(axes), parameter=False)
+    state.values[out] = value
+
+
 VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
+COPIES = {Tensor.expand, Tensor.broadcast_to, torch.broadcast_to, Tensor.repeat, Tensor.tile,
+          torch.tile}  # fmt: skip
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
 UNFLATTENS = {torch.unflatten, Tensor.unflatten}
 FREE = {torch.empty, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}

@@ -7,7 +7,7 @@ blocks, equally many in each, and if they are frozen for the same reason or not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from prunebench.channels.groups import (
 )
 from prunebench.channels.roles import gates
 from prunebench.channels.trace.ids import Block, Ids, Ints
-from prunebench.channels.trace.passes import POSITIONS, WIDTH, Pass
+from prunebench.channels.trace.passes import POSITIONS, ROWS, WIDTH, Pass
 
 # Pairs (number of the block, slices per unit) in network order, equal for all units of a group.
 Signature = tuple[tuple[int, int], ...]
@@ -85,7 +85,18 @@ def graph_of(state: Pass, batch: int, arrangement: Arrangement = "rows") -> Chan
             )
             for number, ids in state.positions.items()
         ),
-        calls=tuple(state.calls),
+        calls=tuple(
+            replace(
+                call,
+                per_unit={
+                    name: index.shape[1]
+                    for name, index in modules.get((call.weight, ROWS), {}).items()
+                },
+            )
+            if call.rows
+            else call
+            for call in state.calls
+        ),
         batch=batch,
         arrangement=arrangement,
         shapes={name: tuple(tensor.shape) for name, tensor in named.items()},

@@ -1,7 +1,7 @@
 """Rules for layers: convolutions and matrix products bind their weights to channels.
 
 Channels at computed weights and at products of two activations are frozen: removing one there has
-another effect than zeroing its consumers.
+another effect than zeroing its consumers. Filters of a single channel each are the exception.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from prunebench.channels.trace.ids import ChannelAxis, Ints, Value, along
 from prunebench.channels.trace.operation import Operation
 from prunebench.channels.trace.passes import INPUT, Pass
 
+CONVOLUTION = nn.modules.conv._ConvNd
+COMPUTED = "a convolution with a computed weight"
+FIXED_GROUPS = "a convolution with a hard-coded number of groups"
 STATE = "part of the state of a recurrent layer, whose size is fixed"
 READS_INPUT = {"weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"}  # recurrent layers and cells
 
@@ -22,29 +25,30 @@ def convolution(p: Pass, op: Operation) -> Value:
     xv, wv = p.value(x), p.value(weight)
     places = x if transposed else op.out
     producing = int(transposed)
-    p.called(wv, weight, producing, places.numel() // places.shape[1], op.out, "convolution")
+    positions = places.numel() // places.shape[1]
     rows, columns = along(wv, producing), along(wv, 1 - producing)
+    counted = p.request.groups if weight.shape[1] == 1 and not transposed else None
+    if not wv.parameter and counted is not None and rows is not None:
+        p.called_computed(rows, weight, positions, op.out, "convolution")
+        return filtered(p, op, rows, counted)
+    p.called(wv, weight, producing, positions, op.out, "convolution")
+    module = p.module()[1]
     if not wv.parameter or rows is None or columns is None:
-        return p.refuse((x, weight, bias), "a convolution with a computed weight")
+        is_depthwise = groups > 1 and weight.shape[1] == 1 and not isinstance(module, CONVOLUTION)
+        is_fixed = is_depthwise and p.request.groups is None
+        return p.refuse((x, weight, bias), FIXED_GROUPS if is_fixed else COMPUTED)
     if transposed and groups > 1:
         return p.refuse((x, weight, bias), "a grouped transposed convolution")
     ids = channels(p, xv, 1, "a convolution")
-    module = p.module()[1]
     rows_by_group = rows.reshape(groups, -1)
     if passes_whole_groups(p, module, weight, groups):
-        counted = p.request.groups if weight.shape[1] == 1 else None
-        is_stored = isinstance(module, nn.modules.conv._ConvNd) and module.groups == groups
+        is_stored = isinstance(module, CONVOLUTION) and module.groups == groups
         if counted is not None:
             p.ids.keep_proportional(counted, rows)
         elif not is_stored:
-            description = "a convolution with a hard-coded number of groups"
-            return p.refuse((x, weight, bias), description)
+            return p.refuse((x, weight, bias), FIXED_GROUPS)
         p.ids.set_role(rows, "pass")
-        p.ids.tie(rows_by_group[:, :1], rows_by_group)
-        if ids is None:
-            p.ids.freeze(rows, f"reads {xv.origin} group by group")
-        else:
-            p.ids.tie(rows_by_group[:, :1], ids.reshape(groups, -1))
+        pass_on(p, xv, ids, rows_by_group)
     else:
         consume(p, xv, None if ids is None else ids.reshape(groups, -1), columns)
         produce(p, rows, xv)
@@ -52,6 +56,31 @@ def convolution(p: Pass, op: Operation) -> Value:
             p.ids.tie(rows_by_group[:1], rows_by_group)
     vector(p, rows, bias)
     return Value((ChannelAxis(rows, tuple(op.out.shape), (1,)),))
+
+
+def filtered(p: Pass, op: Operation, rows: Ints, counted: Ints) -> Value:
+    """Follow computed filters of a single channel each, such as copies of one for all channels.
+
+    They are as many as the channels that their number is read from.
+    """
+    x, weight, bias = op.args[:3]
+    xv = p.value(x)
+    for axis in p.value(weight).axes:
+        if axis.dims != (0,):
+            p.ids.freeze(axis.ids, f"used by {COMPUTED}")
+    p.ids.keep_proportional(counted, rows)
+    pass_on(p, xv, channels(p, xv, 1, "a convolution"), rows.reshape(op.args[8], -1))
+    vector(p, rows, bias)
+    return Value((ChannelAxis(rows, tuple(op.out.shape), (1,)),))
+
+
+def pass_on(p: Pass, read: Value, ids: Ints | None, rows_by_group: Ints) -> None:
+    """Tie all rows of a group, and the channels that they read."""
+    p.ids.tie(rows_by_group[:, :1], rows_by_group)
+    if ids is None:
+        p.ids.freeze(rows_by_group, f"reads {read.origin} group by group")
+    else:
+        p.ids.tie(rows_by_group[:, :1], ids.reshape(len(rows_by_group), -1))
 
 
 def passes_whole_groups(p: Pass, module: nn.Module | None, weight: Tensor, groups: int) -> bool:
