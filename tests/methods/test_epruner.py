@@ -435,6 +435,34 @@ def test_a_layer_whose_exemplars_leave_at_once_keeps_the_worst_represented(
     assert method.figures()["beta"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_filters_of_negligible_norm_are_no_exemplars(bank_run: RunState) -> None:
+    # The second filter, almost zero, is nearer to each other one than these to each other.
+    star = 5 * np.concatenate([np.eye(4), -np.eye(4)])
+    star[1] = [0.1, 0, 0, 0]
+    with torch.no_grad():
+        bank_run.params["conv.weight"].copy_(torch.tensor(star).reshape(8, 2, 1, 2))
+    removed = epruner(beta=1.0).select(bank_run, AUTO).removed["conv"]
+    assert removed.tolist() == [0, 2, 3, 4, 5, 6, 7]
+    method = epruner(beta=1.0, negligible_norm=0.1)
+    removed = method.select(bank_run, AUTO).removed["conv"]
+    assert 1 in removed.tolist()
+    assert len(removed) < 7
+    assert method.figures()["filters_negligible"] == 1
+
+
+def test_a_target_counts_filters_of_negligible_norm(resnet_run: RunState) -> None:
+    with torch.no_grad():
+        resnet_run.params["stages.0.0.conv1.weight"][:3] *= 0.001
+    budget = Budget(kind="macs", ratio=0.5)
+    plan = epruner(negligible_norm=0.1).select(resnet_run, budget)
+    assert {0, 1, 2} <= set(plan.removed["stages.0.0.conv1"].tolist())
+    left = {
+        name: group.n_units - len(plan.removed.get(name, ()))
+        for name, group in EPruner(EPrunerOptions()).candidates(resnet_run).items()
+    }
+    assert is_met(resnet_run, budget, left)
+
+
 def test_betas_of_layers_keep_their_proportion_in_a_search(resnet_run: RunState) -> None:
     low = "stages.0.0.conv1"
     method = epruner(beta=0.5, layer_betas={low: 0.01})

@@ -69,6 +69,14 @@ class EPrunerOptions(MethodOptions):
         "bottlenecks for the 3x3 convolution only. With a target, they keep their proportion to "
         "`beta`.",
     )
+    negligible_norm: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Filters with an L2 norm below this share of their layer's median norm are "
+        "removed before the others are clustered (default: none, as in the paper). Filters of "
+        "almost no norm are nearer to all others than these to each other, and become exemplars.",
+    )
     initialization: Literal["centroids", "random_project", "random"] = Field(
         "centroids",
         description="Start of the smaller network. centroids (default): exemplars and the matching "
@@ -90,6 +98,19 @@ def similarities(rows: Floats) -> Floats:
     from sklearn.metrics.pairwise import euclidean_distances  # importing it takes a second
 
     found: Floats = -euclidean_distances(rows, squared=True)
+    return found
+
+
+def clearly_nonzero(rows: Floats, share: float) -> list[int]:
+    """Return the filters whose L2 norm is at least `share` of the layer's median norm.
+
+    `rows` has the shape (filters, weights per filter).
+
+    >>> clearly_nonzero(np.array([[3.0, 4.0], [0.1, 0.0], [5.0, 0.0]]), 0.1)
+    [0, 2]
+    """
+    norms = np.linalg.norm(rows, axis=1)
+    found: list[int] = np.flatnonzero(norms >= share * np.median(norms)).tolist()
     return found
 
 
@@ -207,17 +228,22 @@ class EPruner(Method[EPrunerOptions]):
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the removal of all filters except the exemplars."""
         groups = self.candidates(run)
-        s = {
-            name: similarities(unit_rows(run.params, group).double().cpu().numpy())
-            for name, group in groups.items()
-        }
+        clustered_units, s = {}, {}
+        for name, group in groups.items():
+            rows = unit_rows(run.params, group).double().cpu().numpy()
+            clustered_units[name] = clearly_nonzero(rows, self.options.negligible_norm)
+            s[name] = similarities(rows[clustered_units[name]])
+        if self.options.negligible_norm:
+            whole = sum(group.n_units for group in groups.values())
+            self.state["filters_negligible"] = whole - sum(map(len, clustered_units.values()))
         if budget.ratio is None:
             found = {name: clustered(own, self.beta_of(name)) for name, own in s.items()}
         else:
             found = self.searched(run, budget, s)
         removed = {}
-        for name, (kept, _) in found.items():
+        for name, (places, _) in found.items():
             n_units = groups[name].n_units
+            kept = [clustered_units[name][place] for place in places]
             run.log(name, "mean_cluster_size", torch.tensor(n_units / len(kept)))
             if len(kept) < n_units:
                 removed[name] = kept_units(n_units, torch.tensor(kept))
