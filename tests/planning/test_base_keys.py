@@ -61,6 +61,15 @@ def test_a_run_without_recipes_trains_on_the_images_of_its_base_network(
     assert last_run(write_config, PUBLISHED, {}, {"unpruned": {}}).trained_on == "train_and_val"
 
 
+def test_a_run_without_fine_tuning_needs_no_recipe(write_config: WriteConfig) -> None:
+    options = {"fine_tune": False, "recalibrate": 20}
+    config_dir = write_config(
+        {"recipes": {"base": "one_epoch"}, "methods": {"l1": {"options": options}}}
+    )
+    run = resolve_experiment("tiny", config_dir)[0]
+    assert (run.recipes, run.recipe_names) == ({}, {})
+
+
 def test_another_name_of_the_same_normalization_is_allowed(write_config: WriteConfig) -> None:
     run = last_run(write_config, {"normalize": "imagenet"}, {"normalize": "greg_cifar10"})
     assert keys(run) == ("greg_cifar10", "train")  # both are ImageNet's numbers

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.experiments.results import HistoryRow, LatencyEntry, write_history
+from prunebench.experiments.results import HistoryRow, LatencyEntry, PlanResult, write_history
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.collect import collect, collect_to_csv, write_rows
 from prunebench.report.runs_csv import RunRow
@@ -61,6 +61,25 @@ def test_the_origin_of_a_result_stands_beside_it(one_run: OneRun) -> None:
     change(results / spec.path / "training.json", **origin)
     row = collect_one(one_run)
     assert (row.data_hash, row.processor, row.date) == ("d1", "AMD EPYC", "2026-11-30")
+
+
+def test_the_accuracy_after_the_last_removal_stands_beside_the_final_one(one_run: OneRun) -> None:
+    results, spec = one_run
+    plan = PlanResult(
+        phase="select",
+        val_top1_before=None,
+        test_top1_before=90.0,
+        val_top1_after=None,
+        test_top1_after=20.0,
+        macs=1,
+        params=1,
+        selection_seconds=0.0,
+        masked_removed_difference=None,
+    ).model_dump()
+    change(results / spec.path / "training.json", plans=[plan, plan | {"test_top1_after": 10.0}])
+    assert collect_one(one_run).top1_after_removal == 10.0
+    change(results / spec.path / "training.json", plans=[])
+    assert collect_one(one_run).top1_after_removal is None
 
 
 def test_widths_keep_the_network_order_and_stages_go_along(one_run: OneRun) -> None:

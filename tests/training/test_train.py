@@ -35,6 +35,7 @@ from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import count_split
 from prunebench.training.train import train_base, train_run
+from prunebench.training.verify_run import verify_run
 from tests.training.conftest import ARCHITECTURE, recipe
 
 HERE = Machine(device="cpu", checkpoint_seconds=3600.0)
@@ -134,6 +135,18 @@ def test_a_run_is_normalized_as_its_base_network(results: Path) -> None:
     data = load(data_path(results, "synthetic"))
     model = load_network(results / spec.path)
     assert count_split(model, data.test, IMAGENET).percent == result.top1
+
+
+def test_a_run_without_training_has_two_accuracies(results: Path) -> None:
+    options = {"recalibrate": 300, "fine_tune": False}
+    spec = run_spec(options=options, recipes={}, recipe_names={})
+    result = train(spec, results)
+    removed, recalibrated = read_history(results / spec.path)
+    assert (removed.event, recalibrated.event) == ("pruned", "recalibrated")
+    assert result.plans[0].test_top1_after == removed.test_top1
+    assert result.top1 == recalibrated.test_top1 != removed.test_top1
+    assert (result.epochs, result.top1_masked) == (0, None)
+    assert "top-1" in verify_run(results / spec.path)
 
 
 def test_a_ratio_that_is_not_reached_is_printed_and_stored(

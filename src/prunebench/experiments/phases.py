@@ -1,7 +1,7 @@
 """The phases of a run, as data: the stages that a method goes through, in order.
 
 A phase trains with a recipe for a given length, or only selects; at its end it may prune to a
-budget.
+budget and estimate the statistics of batch norm again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One stage of a run. Without recipe and length it only selects and prunes."""
+    """One stage of a run. Without recipe and length nothing is trained."""
 
     name: str
     recipe: Recipe | None = None
@@ -85,8 +85,14 @@ class Phase:
     # Share of the phase after which epochs may be reported as the result; None: never.
     reportable_from: float | None = 0.0
     then: Budget | None = None  # the budget to prune to at the end
+    # Training images on which the last step estimates the statistics of batch norm again; 0: none
+    recalibrate: int = 0
 
     def __post_init__(self) -> None:
+        if self.recalibrate < 0 or self.recalibrate == 1:
+            raise ValueError(
+                f"phase {self.name!r}: recalibrate {self.recalibrate} is not 0 or at least 2 images"
+            )
         if (self.recipe is None) != (self.length is None):
             raise ValueError(f"phase {self.name!r}: recipe and length must be given together")
         for hook in self.hooks:

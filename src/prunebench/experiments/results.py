@@ -177,7 +177,10 @@ class LatencyResult(ResultFile):
 
 
 class HistoryRow(NamedTuple):
-    """A row of history.csv: an epoch, or the network right after a removal ("pruned")."""
+    """A row of history.csv: an epoch, or the network right after an event.
+
+    Events are a removal ("pruned") and new statistics of batch norm ("recalibrated").
+    """
 
     phase: str
     epoch: int  # 1 is the first of a phase; an unfinished epoch at its end counts
@@ -189,7 +192,7 @@ class HistoryRow(NamedTuple):
     test_top1: float | None = None
     macs: int | None = None
     seconds: float | None = None  # since the previous row
-    event: str = ""  # "pruned" right after a removal
+    event: str = ""  # "pruned" or "recalibrated"; empty: an epoch
     reportable: bool | None = None  # whether the network after this epoch may be a result
 
 

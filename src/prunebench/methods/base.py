@@ -242,6 +242,10 @@ class Method(Generic[O]):
         """Return the revision of a run: `revision`, more if only some runs' results changed."""
         return self.revision
 
+    def needed_roles(self) -> tuple[str, ...]:
+        """Return the roles whose recipes a run needs: `recipe_roles`, fewer by some options."""
+        return self.recipe_roles
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return the method's phases, by default select and fine_tune.
 

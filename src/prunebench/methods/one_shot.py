@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import create_model
+from pydantic import Field, create_model
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
@@ -44,13 +44,22 @@ from prunebench.methods.unstructured import (
 class OneShotOptions(RoundOptions):
     """Options of every one-shot method; `one_shot` adds those of the criterion."""
 
+    recalibrate: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Training images on which the statistics of batch norm are estimated again "
+        "after each removal; 0: none.",
+    )
+    fine_tune: bool = Field(
+        True, description="Fine-tune after each removal; false: no recipe is needed."
+    )
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # pickle cannot find a class made by `one_shot` by its name
         return _restored, (type(self).__mro__[1], dict(self))
 
 
 class OneShot(InRounds[OneShotOptions]):
-    """Select and remove units, then fine-tune; once, or in several rounds."""
+    """Select and remove units, then fine-tune unless told otherwise; once, or in several rounds."""
 
     Options: ClassVar[type[MethodOptions]] = OneShotOptions
     takes_widths = True
@@ -61,11 +70,21 @@ class OneShot(InRounds[OneShotOptions]):
         assert isinstance(self.options, Criterion)
         return self.options
 
+    def needed_roles(self) -> tuple[str, ...]:
+        """Return no role without fine-tuning."""
+        return self.recipe_roles if self.options.fine_tune else ()
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return select, fine_tune; numbered from 1 if there are several rounds."""
+        """Return select, recalibrate, fine_tune; numbered from 1 if there are several rounds."""
         found = []
         for number, part, is_last in self.numbered_rounds(budget):
             found.append(Phase(name=f"select{number}", then=part))
+            if self.options.recalibrate:
+                found.append(
+                    Phase(name=f"recalibrate{number}", recalibrate=self.options.recalibrate)
+                )
+            if not self.options.fine_tune:
+                continue
             reportable = 0.0 if is_last else None
             found.append(
                 training(f"fine_tune{number}", recipes["fine_tune"], reportable_from=reportable)

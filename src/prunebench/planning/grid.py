@@ -124,7 +124,7 @@ class _Grid:
             chosen = found(options)
             start = chosen.starts_from()
             recipes = {
-                role: self._recipe(named, role, method, dataset) for role in found.recipe_roles
+                role: self._recipe(named, role, method, dataset) for role in chosen.needed_roles()
             }
             if start == "base":
                 recipes = self._following(recipes, base_recipe, dataset)

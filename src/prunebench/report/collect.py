@@ -134,6 +134,7 @@ def _row(
         top1_best_val=training.top1_best_val,
         top1_best_test=training.top1_best_test,
         top1_masked=training.top1_masked,
+        top1_after_removal=training.plans[-1].test_top1_after if training.plans else None,
         drop=base.top1 - training.top1,
         test_images=training.test_images,
         epochs=training.epochs,

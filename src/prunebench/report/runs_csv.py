@@ -65,6 +65,7 @@ class RunRow:
     top1_best_val: float | None
     top1_best_test: float
     top1_masked: float | None  # of the dense network with zeros, before removal
+    top1_after_removal: float | None = None  # right after the last removal; None: nothing removed
     drop: float  # base_top1 - top1, in points
     test_images: int | None  # size of the test split
     epochs: float  # of all phases

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.core.errors import RunStoppedError, TrainingError
+from prunebench.criteria.base import Needs
 from prunebench.data.normalization import normalization
 from prunebench.experiments.phases import Budget, Epochs, Phase, is_past
 from prunebench.experiments.recipe import Recipe
@@ -32,6 +33,7 @@ from prunebench.training.optimizer import Moments, Optimizer
 from prunebench.training.processes import synchronized
 from prunebench.training.progress import Progress
 from prunebench.training.pruning import apply_plan
+from prunebench.training.recalibration import batch_size, recalibrate
 from prunebench.training.run import RunState
 from prunebench.training.step import Sums
 
@@ -87,6 +89,8 @@ class Loop:
                     self.train_phase(phase)
             if phase.then is not None:
                 self.prune(phase, phase.then)
+            if phase.recalibrate:
+                self.recalibrate(phase)
             self._spend(phase)
             following = self.method.next_phase(self.run, self.run.index)
             self.run.go_to(len(self.run.phases) if following is None else following)
@@ -204,20 +208,7 @@ class Loop:
         applied = apply_plan(run, plan)
         self.moments = self.moments.sliced(applied.before.cuts)
         method.after_removal(run, plan, applied.before)
-        val, test = run.accuracies()
-        run.records.flush(phase.name)
-        run.records.history.append(
-            HistoryRow(
-                phase=phase.name,
-                epoch=math.ceil(run.clock / self.per_epoch),
-                step=run.clock,
-                val_top1=val,
-                test_top1=test,
-                macs=run.costs.macs(),
-                seconds=self._lap(),
-                event="pruned",
-            )
-        )
+        val, test = self._record(phase, "pruned")
         run.records.plans.append(
             PlanResult(
                 phase=phase.name,
@@ -232,6 +223,37 @@ class Loop:
             )
         )
         self.progress.pruned(applied.units, run.base_macs, run.costs.macs(), applied.difference)
+
+    def recalibrate(self, phase: Phase) -> None:
+        """Estimate the statistics of batch norm again, and record the accuracy after it.
+
+        Every process does the same on the same images.
+        """
+        run = self.run
+        images = min(phase.recalibrate, len(run.dataset.train))
+        samples = run.samples(Needs(samples=images, batch=batch_size(images)))
+        recalibrate(run.model, (inputs for inputs, _ in samples))
+        self._record(phase, "recalibrated")
+        self.progress.say(f"{'statistics':<10} of batch norm estimated on {images} images")
+
+    def _record(self, phase: Phase, event: str) -> tuple[float | None, float]:
+        """Evaluate, record a row of an event, and return the percentages on val and test split."""
+        run = self.run
+        val, test = run.accuracies()
+        run.records.flush(phase.name)
+        run.records.history.append(
+            HistoryRow(
+                phase=phase.name,
+                epoch=math.ceil(run.clock / self.per_epoch),
+                step=run.clock,
+                val_top1=val,
+                test_top1=test,
+                macs=run.costs.macs(),
+                seconds=self._lap(),
+                event=event,
+            )
+        )
+        return val, test
 
     def _measure_phase(self, phase: Phase) -> int:
         """Set the length of the phase and of its epochs; return the number of its steps."""
