@@ -70,6 +70,23 @@ def test_a_run_without_fine_tuning_needs_no_recipe(write_config: WriteConfig) ->
     assert (run.recipes, run.recipe_names) == ({}, {})
 
 
+def test_runs_of_all_seeds_share_one_imported_base_network(write_config: WriteConfig) -> None:
+    changed = {"seeds": [0, 1], "recipes": {"base": "trained", "fine_tune": "one_epoch"}}
+    for weights, seeds in ((None, {0, 1}), ("a.pt", {0})):
+        config_dir = write_config(changed, {"recipes/trained.yaml": {**RECIPE, "weights": weights}})
+        runs = resolve_experiment("tiny", config_dir)
+        assert {run.seed for run in runs} == {0, 1}
+        assert {run.base.seed for run in runs} == seeds
+
+
+def test_a_method_may_have_seeds_of_its_own(write_config: WriteConfig) -> None:
+    config_dir = write_config({"methods": {"l1": {}, "random": {"seeds": [0, 5]}}})
+    runs = resolve_experiment("tiny", config_dir)
+    assert [(run.method, run.seed) for run in runs] == [("l1", 0), ("random", 0), ("random", 5)]
+    runs = resolve_experiment("tiny", config_dir, seeds=(3,))
+    assert [(run.method, run.seed) for run in runs] == [("l1", 3), ("random", 3)]
+
+
 def test_another_name_of_the_same_normalization_is_allowed(write_config: WriteConfig) -> None:
     run = last_run(write_config, {"normalize": "imagenet"}, {"normalize": "greg_cifar10"})
     assert keys(run) == ("greg_cifar10", "train")  # both are ImageNet's numbers

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from prunebench.data.registry import dataset_info
-from prunebench.experiments.config import read_experiment
+from prunebench.experiments.config import read_experiment, read_recipe
 from prunebench.experiments.override import Override
 from prunebench.experiments.phases import Steps
 from prunebench.experiments.spec import ratio_slug, run_path
@@ -37,7 +37,7 @@ class Jobs(NamedTuple):
     """The size of an experiment."""
 
     runs: int  # cells x seeds
-    bases: int  # data sets x networks x seeds
+    bases: int  # data sets x networks x seeds; one per network if its weights are imported
     networks: int  # data sets x networks
     datasets: int
 
@@ -51,27 +51,32 @@ def jobs_of(experiment: str) -> Jobs:
 def jobs_in(file: dict[str, Any]) -> Jobs:
     """Count the jobs that the content of a file defines."""
     networks, datasets = file["networks"], len(listed(file["datasets"]))
-    seeds = {
-        name: listed((own or {}).get("seeds", file["seeds"])) for name, own in networks.items()
-    }
-    cells = {name: cells_on(name, file) for name in networks}
+    seeds = {name: seeds_on(name, file) for name in networks}
     return Jobs(
-        runs=datasets * sum(cells[name] * len(seeds[name]) for name in networks),
-        bases=datasets * sum(len(own) for own in seeds.values()),
+        runs=datasets * sum(len(own) for own in seeds.values()),
+        bases=datasets
+        * sum(1 if is_imported(name, file) else len(set(seeds[name])) for name in networks),
         networks=datasets * len(networks),
         datasets=datasets,
     )
 
 
-def cells_on(network: str, file: dict[str, Any]) -> int:
-    """Count settings x ratios of all methods that run on a network."""
-    cells = 0
+def seeds_on(network: str, file: dict[str, Any]) -> list[int]:
+    """List the seed of each run on a network: settings x ratios x seeds of all methods."""
+    seeds = []
     for method, cell in file["methods"].items():
+        own = listed({**file, **(file["networks"][network] or {}), **cell}["seeds"])
         for setting in cell.get("settings", {"default": {}}).values():
             both = [setting.get("networks"), cell.get("networks")]
             if all(names is None or network in listed(names) for names in both):
-                cells += ratios_of(method, {**file, **cell, **setting})
-    return cells
+                seeds += own * ratios_of(method, {**file, **cell, **setting})
+    return seeds
+
+
+def is_imported(network: str, file: dict[str, Any]) -> bool:
+    """Whether the base networks of an architecture have imported weights."""
+    recipes = file.get("recipes", {}) | (file["networks"][network] or {}).get("recipes", {})
+    return "base" in recipes and read_recipe(CONFIG, recipes["base"]).weights is not None
 
 
 def ratios_of(method: str, given: dict[str, Any]) -> int:
@@ -129,6 +134,11 @@ def test_jobs_of_a_file_are_counted_as_by_hand(file: dict[str, Any], jobs: Jobs)
         ),
         # unpruned; epruner in 6 settings; l1 and random with the widths of 4 of them
         ("epruner_imagenet_resnet50", Jobs(runs=1 + 6 + 2 * 4, bases=1, networks=1, datasets=1)),
+        # 2 networks: unpruned; 10 criteria with one seed and random with 3, 4 ratios in 2 ways
+        (
+            "cifar10_no_training",
+            Jobs(runs=2 * (1 + (10 + 3) * 4 * 2), bases=2, networks=2, datasets=1),
+        ),
     ],
 )
 def test_jobs_are_counted_as_by_hand(experiment: str, jobs: Jobs) -> None:

@@ -144,6 +144,9 @@ class MethodConfig(Settings):
         None,
         description=("Networks on which the method runs (default: all of the experiment)."),
     )
+    seeds: Seeds | None = Field(
+        None, description="Seeds (default: the network's, or the experiment's)."
+    )
 
 
 class PublishedConfig(Settings):

@@ -129,7 +129,7 @@ class _Grid:
             if start == "base":
                 recipes = self._following(recipes, base_recipe, dataset)
             for ratio in ratios:
-                for seed in self.seeds or network.seeds or self.experiment.seeds:
+                for seed in self.seeds or cell.seeds or network.seeds or self.experiment.seeds:
                     run = RunSpec(
                         experiment=self.name,
                         dataset=dataset,
@@ -150,7 +150,8 @@ class _Grid:
                             architecture=architecture,
                             recipe_name=base_name,
                             recipe=base_recipe,
-                            seed=seed,
+                            # Imported weights are the same for every seed.
+                            seed=seed if base_recipe.weights is None else 0,
                             threads=self.experiment.threads,
                         ),
                     )
