@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -42,6 +43,32 @@ def test_group_that_breaks_is_named_and_can_be_frozen():
     graph = trace(net, example).with_frozen(report.broken)
     assert list(graph.groups) == ["free"]
     assert "stops the network" in graph.frozen["conv"].frozen
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda c: 1.0 / c,
+        lambda c: 2.0 * c,
+        lambda c: 0.5 + c - 9.5,
+        lambda c: 2.0**c,
+        lambda c: 7.0 // c,
+        lambda c: 2 if 3.5 < c else 1,  # noqa: SIM300
+        lambda c: len(range(c)),
+        lambda c: len([1, 2, 3, 4, 5][:c]),
+        lambda c: math.log(c),
+        lambda c: math.isqrt(c) + math.gcd(c, 4),
+        lambda c: len(bytes(c)),
+        lambda c: int(f"{c}"),
+    ],
+)
+def test_uses_of_a_number_of_channels_that_python_does_not_tell_of_are_found(factor):
+    net, example = Between(lambda x: x * factor(x.shape[1])), torch.rand(2, 3, 4, 4)
+    broken = verify(net, example).broken
+    assert list(broken) == ["conv"]
+    assert broken["conv"].startswith("removing [0] changes the output by ")
+    frozen = trace(net, example).with_frozen(broken).frozen["conv"].frozen
+    assert frozen == broken["conv"]
 
 
 def test_verify_leaves_the_model_alone(residual_net):

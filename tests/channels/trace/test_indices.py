@@ -133,7 +133,7 @@ def test_one_order_for_two_layers_couples_them():
         (lambda m, x: x[:, m.order] * m.order.view(-1, 1, 1), "used as 'index' and 'vector'"),
         (lambda m, x: x[:, m.order] / len(m.order), "number is used in the code (len)"),
         (lambda m, x: x.take_along_dim(m.order.view(1, -1, 1, 1), 1), "used by aten.gather"),
-        (lambda m, x: x.roll(1, 1), "mixed across its channels by aten.roll"),
+        (lambda m, x: x.roll(1, 1), "rolled along its channels"),
     ],
 )
 def test_other_positions_freeze(function, reason):

@@ -111,8 +111,9 @@ def test_sizes_read_from_tensors_are_followed(function, c_in, rows):
         (lambda x: x[:, : x.shape[1] - 1], 3, "cut along"),
         (lambda x: x.split(2, 1)[1], 2, "cut along"),
         (lambda x: x.split([x.shape[1] // 4, x.shape[1] * 3 // 4], 1)[1], 3, "cut along"),
-        (lambda x: x.roll(1, 1), 4, "mixed across its channels by aten.roll"),
-        (lambda x: x.roll(1), 4, "mixed across its channels by aten.roll"),
+        (lambda x: x.roll(1, 1), 4, "rolled along its channels, which moves others after"),
+        (lambda x: x.roll(1), 4, "rolled along its channels, which moves others after a removal"),
+        (lambda x: x.roll((1, 2), (2, -3)), 4, "rolled along its channels"),
         (lambda x: x.expand(len(x), 4, 4, 4), 4, "hard-coded sizes"),
         (lambda x: x.tensor_split(2, 1)[0], 2, "cut along"),
         (lambda x: x + torch.ones(4, 1, 1), 4, "combined with a constant"),
@@ -259,6 +260,18 @@ def numpy_product(x):
         (lambda x: x / x[0].numel(), "div"),
         (lambda x: x / math.prod(x.shape[1:]), "div"),
         (lambda x: x / len(x[0]), "len"),
+        (lambda x: x * abs(x.shape[1]), "abs"),
+        (lambda x: x * +x.shape[1], "+"),
+        (lambda x: x * math.trunc(x.shape[1]), "trunc"),
+        (lambda x: x * x.shape[1].numerator, "mul"),
+        (lambda x: x * x.shape[1].bit_count(), "bit_count"),
+        (lambda x: x * len([0] * x.shape[1]), "*"),
+        (lambda x: x * x.stride(0), "stride"),
+        (lambda x: x * x.stride()[0], "stride"),
+        (lambda x: x * torch.arange(x.shape[1]).to(x).max(), "arange"),
+        (lambda x: x * torch.eye(x.shape[1]).to(x).sum(), "eye"),
+        (lambda x: x * F.one_hot(torch.tensor(0), x.shape[1]).to(x).mean(), "one_hot"),
+        (lambda x: x * torch.ones(x.shape[1] * 2).to(x).sum(), "ones"),
         (numpy_root, "sqrt"),
         (numpy_product, "int"),
     ],
@@ -270,9 +283,25 @@ def test_numbers_of_channels_used_in_the_code_freeze(function, operation):
 
 
 @pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x * len(x[0].tolist()), "tolist"),
+        (lambda x: x * x.numpy().shape[1], "numpy"),
+        (lambda x: x * float(np.asarray(x).sum()), "array"),
+    ],
+)
+def test_channels_that_are_read_outside_of_torch_freeze(function, name):
+    assert units_of(Between(function), EXAMPLE) == {}
+    assert trace(Between(function), EXAMPLE).frozen["conv"].frozen == (
+        f"read outside of PyTorch by {name}"
+    )
+
+
+@pytest.mark.parametrize(
     "function",
     [
         lambda x: x * 2 if x.shape[1] > 0 else x,
+        lambda x: x * x.stride(2),
         lambda x: x * (x.shape[1] / x.relu().shape[1]),
         lambda x: x * 2 if x.shape == x.relu().shape else x,
         lambda x: x * 2 if x.numel() == x.relu().numel() else x,

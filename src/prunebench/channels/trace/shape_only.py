@@ -16,8 +16,8 @@ from torch import Tensor
 
 aten = torch.ops.aten
 # These read values without passing the dispatcher.
-READS = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr,
-         Tensor.storage, Tensor.untyped_storage, Tensor.__repr__}  # fmt: skip
+LEAVES = {Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+READS = LEAVES | {Tensor.data_ptr, Tensor.storage, Tensor.untyped_storage, Tensor.__repr__}
 
 
 class ValuesNeeded(BaseException):

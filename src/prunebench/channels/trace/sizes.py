@@ -20,15 +20,16 @@ from torch.overrides import TorchFunctionMode
 
 from prunebench.channels.trace.ids import ChannelAxis, Ids, Ints, Value
 from prunebench.channels.trace.passes import Pass, Request, Size
-from prunebench.channels.trace.shape_only import READS, ValuesNeeded
+from prunebench.channels.trace.shape_only import LEAVES, READS, ValuesNeeded
 
 
 class ChannelCount(int):
     """A number of channels read from a tensor, or a multiple, part or sum of such numbers.
 
     Any other use of the number in Python, such as `c ** -0.5` or `c == 8`, may depend on its value,
-    which removal changes: it is noticed, and the channels are frozen. Python does not tell of a
-    float on the left (`1.0 / c`), `range(c)` and `math.log(c)`; `verify` finds these.
+    which removal changes: it is noticed, and the channels are frozen. Uses by code in C are not: a
+    float on the left (`1.0 / c`, `2.0 < c`), `range(c)`, `values[:c]`, integer functions of `math`
+    such as `log` and `gcd`, and text such as `f"{c}"`. `verify` finds these.
 
     Attributes
     ----------
@@ -113,6 +114,13 @@ class ChannelCount(int):
     __rmul__ = __mul__
     __radd__ = __add__
 
+    @property
+    def real(self) -> Self:
+        """Return the number itself, whose uses are noticed."""
+        return self
+
+    numerator = real
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         self.notice("a NumPy array")
         return np.array(plain(self), dtype)
@@ -151,8 +159,9 @@ CALCULATIONS = COMPARISONS | {
     "rpow": "**", "divmod": "divmod", "rdivmod": "divmod", "neg": "-", "invert": "~",
     "lshift": "<<", "rlshift": "<<", "rshift": ">>", "rrshift": ">>", "and": "&", "rand": "&",
     "or": "|", "ror": "|", "xor": "^", "rxor": "^", "int": "int", "float": "float",
-    "round": "round", "bit_length": "bit_length",
+    "round": "round", "abs": "abs", "pos": "+", "trunc": "trunc", "floor": "floor", "ceil": "ceil",
 }  # fmt: skip
+METHODS = ("bit_length", "bit_count", "to_bytes", "as_integer_ratio", "conjugate")
 
 
 def calculation(operation: str, function: Any) -> Callable[..., Any]:
@@ -165,8 +174,9 @@ def calculation(operation: str, function: Any) -> Callable[..., Any]:
 
 
 for name, symbol in CALCULATIONS.items():
-    full = name if name == "bit_length" else f"__{name}__"
-    setattr(ChannelCount, full, calculation(symbol, getattr(int, full)))
+    setattr(ChannelCount, f"__{name}__", calculation(symbol, getattr(int, f"__{name}__")))
+for name in METHODS:
+    setattr(ChannelCount, name, calculation(name, getattr(int, name)))
 
 
 def is_in_torch() -> bool:
@@ -215,15 +225,22 @@ class SizeMode(TorchFunctionMode):
             out = func(*args, **kwargs)
             self.state.values[out] = self.state.value(args[0])
             return out
-        if func in READS and not self.state.computing:
-            raise ValuesNeeded
+        if func is Tensor.stride:
+            freeze_strides(self.state, *args, **kwargs)
+        if func in READS:
+            if not self.state.computing:
+                raise ValuesNeeded
+            if func in LEAVES:
+                reason = f"read outside of PyTorch by {func.__name__.strip('_')}"
+                self.state.ids.freeze_value(self.state.value(args[0]), reason)
         outer, self.state.request = self.state.request, request_of(func, args, kwargs)
         try:
             out = func(*args, **kwargs)
         finally:
             self.state.request = outer
         if func in CREATIONS:
-            value = created(out, listed(args if func in FREE else args[1:], kwargs))
+            sizes = listed(args if func in FREE else args[1:], kwargs)
+            value = created(out, sizes, func.__name__)
             if value.axes:
                 self.state.values[out] = value
         elif func in COPIES:
@@ -264,6 +281,14 @@ def freeze_length(state: Pass, x: Tensor) -> None:
             state.ids.use(axis.ids, "len")
 
 
+def freeze_strides(state: Pass, x: Tensor, dim: int | None = None) -> None:
+    """Freeze the channels behind a dimension, whose number its stride is a multiple of."""
+    first = 0 if dim is None else dim % x.ndim
+    for axis in state.value(x).axes:
+        if max(axis.dims) > first and not is_in_torch():
+            state.ids.use(axis.ids, "stride")
+
+
 def counts_in(*values: Any) -> Iterator[ChannelCount]:
     """Yield the numbers of channels among the arguments of a call, containers included."""
     for value in values:
@@ -281,16 +306,17 @@ def listed(sizes: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes
 
 
-def created(out: Tensor, sizes: tuple[Any, ...]) -> Value:
+def created(out: Tensor, sizes: tuple[Any, ...], operation: str) -> Value:
     """Return the channels of a new tensor, whose sizes may be read from other tensors."""
-    if len(sizes) != out.ndim:
-        return Value()
-    counts = {d: n.of for d, n in enumerate(sizes) if isinstance(n, ChannelCount)}
-    return Value(
-        tuple(
-            ChannelAxis(of, out.shape, (d,)) for d, of in counts.items() if len(of) == out.shape[d]
-        )
-    )
+    axes = []
+    for d, count in enumerate(sizes):
+        if not isinstance(count, ChannelCount):
+            continue
+        if len(sizes) == out.ndim and len(count.of) == out.shape[d]:
+            axes.append(ChannelAxis(count.of, out.shape, (d,)))
+        else:
+            count.notice(operation)
+    return Value(tuple(axes))
 
 
 def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
@@ -328,12 +354,12 @@ NARROWS = {torch.narrow, Tensor.narrow}
 # Functions that take sizes or positions of channels; the rules of the operations follow or freeze
 # the channels. Numbers of channels in all others are values.
 TAKE_SIZES = {
-    "__getitem__", "__setitem__", "adaptive_avg_pool1d", "adaptive_max_pool1d", "arange",
+    "__getitem__", "__setitem__", "adaptive_avg_pool1d", "adaptive_max_pool1d",
     "as_strided", "as_strided_", "broadcast_to", "channel_shuffle", "chunk", "conv1d", "conv2d",
     "conv3d", "empty",
-    "expand", "eye", "flatten", "group_norm", "instance_norm", "layer_norm", "narrow",
-    "native_channel_shuffle", "new_empty", "new_ones", "new_zeros", "one_hot", "ones",
-    "permute", "pixel_shuffle", "pixel_unshuffle", "rand", "randn", "randperm", "repeat",
+    "expand", "flatten", "group_norm", "instance_norm", "layer_norm", "narrow",
+    "native_channel_shuffle", "new_empty", "new_ones", "new_zeros", "ones",
+    "permute", "pixel_shuffle", "pixel_unshuffle", "rand", "randn", "repeat",
     "repeat_interleave", "reshape", "rms_norm", "roll", "select", "split", "split_with_sizes",
     "tensor_split", "tile", "transpose", "unflatten", "unfold", "unsqueeze", "view", "zeros",
 }  # fmt: skip

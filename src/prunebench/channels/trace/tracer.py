@@ -54,6 +54,9 @@ def trace(
 ) -> ChannelGraph:
     """Find which slices of which parameters must be removed together.
 
+    Channels whose number the code uses are frozen, with one exception: Python does not tell of
+    `1.0 / c`, `range(c)`, `math.log(c)` and the like. Run `verify` on a network for the first time.
+
     Parameters
     ----------
     model

@@ -44,12 +44,22 @@ def reduction(p: Pass, op: Operation) -> Value:
 
 
 def across(p: Pass, op: Operation) -> Value:
-    """Pass on the channels off the dimensions that softmax, `cumsum` or `roll` mix."""
+    """Pass on the channels off the dimensions that softmax or `cumsum` mix."""
     value = p.value(op.args[0])
-    # Without dimensions, `roll` treats all as one.
-    dims = chosen_dims(op.arg("dim") if op.arg("dims") is None else op.arg("dims"), op.out.ndim)
+    dims = chosen_dims(op.arg("dim"), op.out.ndim)
     axes = [None if dims & set(axis.dims) else axis for axis in value.axes]
     return p.settle(value, axes, f"mixed across its channels by {op.name}")
+
+
+def roll(p: Pass, op: Operation) -> Value:
+    """Pass on the channels off the rolled dimensions, which are all if none is named.
+
+    Unlike a flip, a roll of the remaining channels is not what remains of the rolled ones.
+    """
+    value = p.value(op.args[0])
+    dims = chosen_dims(op.arg("dims"), op.out.ndim)
+    axes = [None if dims & set(axis.dims) else axis for axis in value.axes]
+    return p.settle(value, axes, "rolled along its channels, which moves others after a removal")
 
 
 def chosen_dims(argument: int | Sequence[int] | None, n_dims: int) -> set[int]:

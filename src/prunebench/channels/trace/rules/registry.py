@@ -102,7 +102,7 @@ RULES: dict[str, Rule] = {
     "aten.replication_pad1d": reductions.spatial_1d,
     "aten.replication_pad2d": reductions.spatial_2d,
     "aten.replication_pad3d": reductions.spatial_3d,
-    "aten.roll": reductions.across,
+    "aten.roll": reductions.roll,
     "aten.rrelu_with_noise": tensors.same,
     "aten.rrelu_with_noise_": tensors.same,
     "aten.select": tensors.select,
