@@ -17,6 +17,7 @@ from prunebench.methods.sfp import (
     ASRFP,
     SFP,
     SRFP,
+    SoftFPGM,
     SoftOptions,
     SoftPruning,
     count_pruned,
@@ -576,3 +577,44 @@ def test_a_run_starts_afresh_or_from_the_base_network(kind: type[SoftPruning]) -
 @pytest.mark.parametrize("kind", FAMILY)
 def test_the_family_leaves_gradients_alone(kind: type[SoftPruning]) -> None:
     assert phases(method(kind))[0].hooks == {"after_epoch"}
+
+
+# --- a target in MACs or parameters
+@pytest.mark.parametrize("kind", [*FAMILY, SoftFPGM])
+@pytest.mark.parametrize("n_units", [1, 3, 16, 57])
+def test_each_count_has_a_ratio(kind: type[SoftPruning], n_units: int) -> None:
+    soft = method(kind)
+    found = [soft.pruned_count(n_units, soft.ratio_of(n_units, n)) for n in range(n_units)]
+    assert found == list(range(n_units))
+
+
+def test_the_share_of_a_target_rises_as_that_of_a_ratio(resnet_run: RunState) -> None:
+    soft = method(ASFP, scope="group", norms="decay")
+    run = testing.train(soft, phases(soft, epochs=3, kind="macs", ratio=0.5), resnet_run)
+    shares = {
+        row.layer: [r.value for r in run.records.diagnostics if r.layer == row.layer]
+        for row in run.records.diagnostics
+        if row.quantity == "pruned_share"
+    }
+    assert len(shares) == 9
+    for name, (first, *_, last) in shares.items():
+        assert 0 < first < last == 1 - len(run.kept[name]) / run.sizes[name]
+
+
+def test_zeroed_filters_of_layers_save_their_own_macs_only(resnet_run: RunState) -> None:
+    soft = method(SFP)
+    layers = soft.layers(resnet_run)
+    budget = Budget(kind="macs", ratio=0.5)
+    whole, now = soft.counted(resnet_run, budget, {n: la.n_units // 2 for n, la in layers.items()})
+    convolutions = sum(resnet_run.costs.layer_macs()[la.producers[0]] for la in layers.values())
+    assert (whole, now) == (resnet_run.base_macs, resnet_run.base_macs - convolutions // 2)
+
+
+def test_scales_that_decay_count_as_parameters(resnet_run: RunState) -> None:
+    budget = Budget(kind="params", ratio=0.5)
+    left = {"conv1": 15}
+    for norms, entries in (("keep", 9), ("decay", 9 + 2)):
+        soft = method(SFP, norms=norms)
+        others = {name: la.n_units for name, la in soft.layers(resnet_run).items()}
+        whole, now = soft.counted(resnet_run, budget, others | left)
+        assert whole - now == entries

@@ -401,13 +401,14 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "methods.unpruned.ratios: unpruned allows [0.0], not [0.5]",
         ),
         (
-            {"methods": {"sfp": {"ratio_kind": "params"}}},
-            "methods.sfp.ratio_kind: unknown ratio_kind of sfp 'params' "
-            "(allowed: units_per_group, weights)",
+            {"methods": {"sfp": {"ratio_kind": "units_global"}}},
+            "methods.sfp.ratio_kind: unknown ratio_kind of sfp 'units_global' "
+            "(allowed: macs, params, units_per_group, weights)",
         ),
         (
             {"ratio_kind": "auto", "methods": {"sfp": {}}},
-            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: units_per_group, weights)",
+            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: macs, params, units_per_group, "
+            "weights)",
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},

@@ -73,55 +73,46 @@ class Run(ScoringRun, Protocol):
         """Initialize every parameter of the present network anew, as its architecture does."""
 
 
-def is_met(run: Run, budget: Budget, left: Mapping[str, int]) -> bool:
-    """Return whether a budget is met if some groups keep `left` units and the others do not change.
+def counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
+    """Return the units, MACs or parameters that a budget counts, at the run's start and later.
 
-    units_global: at least floor(ratio N) of the N units of prunable groups are removed. macs and
-    params: at most (1 - ratio) of the starting network's remain. One rule for a selection at once
-    and for a network that shrinks during training.
+    Later is when some groups keep `left` units and the others do not change.
     """
-    assert budget.ratio is not None
-    whole, now = _counted(run, budget, left)
-    if budget.kind == "units_global":
-        return whole - now >= int(budget.ratio * whole)
-    return now <= (1 - budget.ratio) * whole
-
-
-def removed_fraction(run: Run, budget: Budget, left: Mapping[str, int]) -> float:
-    """Return the fraction that the budget's ratio would be if some groups keep `left` units."""
-    whole, now = _counted(run, budget, left)
-    return 1 - now / whole if whole else 0.0
-
-
-def _counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
-    """Return the units, MACs or parameters that a budget counts, at the start and with `left`."""
     if budget.kind == "macs":
         return run.base_macs, run.costs.macs(left)
     if budget.kind == "params":
         return run.base_params, run.costs.params(left)
     now = {name: len(units) for name, units in run.kept.items()} | dict(left)
     # A group with a single unit left cannot lose more, but it still counts.
-    counted = [name for name, n in run.sizes.items() if name in left or now[name] < n]
-    return sum(run.sizes[name] for name in counted), sum(now[name] for name in counted)
+    names = [name for name, n in run.sizes.items() if name in left or now[name] < n]
+    return sum(run.sizes[name] for name in names), sum(now[name] for name in names)
 
 
-def out_of_reach(
-    run: Run, budget: Budget, least: Mapping[str, int], limit: str | None = None
-) -> TrainingError:
-    """Return the error of a budget that is not met even if groups keep `least` units.
+def is_enough(budget: Budget, whole: int, now: int) -> bool:
+    """Return whether a budget is met if `now` is left of `whole` units, MACs or parameters.
 
-    `limit` says what prevents a smaller network (default: the last unit of each group stays).
+    units_global: at least floor(ratio N) of N units are removed. macs and params: at most
+    (1 - ratio) of the starting network's remain.
     """
-    limit = limit or f"with one unit left in each of {len(least)} groups"
-    return unreachable(run, budget, removed_fraction(run, budget, least), limit)
+    assert budget.ratio is not None
+    if budget.kind == "units_global":
+        return whole - now >= int(budget.ratio * whole)
+    return now <= (1 - budget.ratio) * whole
 
 
-def unreachable(run: Run, budget: Budget, largest: float, limit: str) -> TrainingError:
-    """Return the error of a budget whose largest possible ratio is `largest`."""
+def is_met(run: Run, budget: Budget, left: Mapping[str, int]) -> bool:
+    """Return whether a budget is met if some groups keep `left` units and the others do not change.
+
+    One rule for a selection at once and for a network that shrinks during training.
+    """
+    return is_enough(budget, *counted(run, budget, left))
+
+
+def out_of_reach(run: Run, budget: Budget, largest: float, limit: str) -> TrainingError:
+    """Return the error of a budget whose ratio can be `largest` at most; `limit` says why."""
     return TrainingError(
         f"phase {run.phase.name!r}: ratio {budget.ratio:g} of {budget.kind} is out of reach; the "
-        f"largest is {math.floor(largest * 1e4) / 1e4:g}, {limit}; use a smaller ratio or more "
-        "roles"
+        f"largest is {math.floor(largest * 1e4) / 1e4:g}, {limit}"
     )
 
 
@@ -320,14 +311,38 @@ class Method(Generic[O]):
         order = leaving_order(scores, gone, allocation)
 
         def reached(counts: Mapping[str, int]) -> bool:
-            left = {name: len(run.kept[name]) - counts.get(name, 0) for name in scores}
-            return is_met(run, budget, left)
+            left = {name: len(own) - counts.get(name, 0) for name, own in scores.items()}
+            return is_enough(budget, *self.counted(run, budget, left))
 
-        try:
-            counts = shortest_prefix(order, reached)
-        except ValueError:
-            raise out_of_reach(run, budget, dict.fromkeys(scores, 1)) from None
+        self.check_reach(run, budget)
+        counts = shortest_prefix(order, reached)
         return {name: counts.get(name, 0) for name in scores}
+
+    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
+        """Return the units, MACs or parameters that the ratio counts, at the start and later.
+
+        Later is when the groups, or the layers whose filters become zero, keep `left` units.
+        """
+        return counted(run, budget, left)
+
+    def least(self, run: Run) -> tuple[dict[str, int], str]:
+        """Return the fewest units that may be left, by group or layer, and the limit in words."""
+        groups = self.candidates(run)
+        words = f"with one unit left in each of {len(groups)} groups"
+        return dict.fromkeys(groups, 1), f"{words}; use a smaller ratio or more roles"
+
+    def check_reach(self, run: Run, budget: Budget) -> None:
+        """Raise TrainingError if a ratio of units, MACs or parameters exceeds the largest one.
+
+        Called before a run trains, with its last budget.
+        """
+        is_shared = budget.kind in ("units_global", "macs", "params")
+        if not is_shared or not budget.ratio or run.source_kept is not None:
+            return
+        least, limit = self.least(run)
+        whole, now = self.counted(run, budget, least)
+        if not is_enough(budget, whole, now):
+            raise out_of_reach(run, budget, 1 - now / whole, limit)
 
     # --- what a run has reached, compared with its ratio
     def zeroed_weights(self, run: Run) -> list[str] | None:

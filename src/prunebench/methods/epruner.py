@@ -44,9 +44,9 @@ from prunebench.methods.base import (
     MethodOptions,
     Run,
     by_pattern,
+    is_enough,
     is_met,
     out_of_reach,
-    removed_fraction,
 )
 
 Floats = NDArray[np.float64]
@@ -262,11 +262,12 @@ class EPruner(Method[EPrunerOptions]):
         def at(beta: float) -> dict[str, Exemplars]:
             return {name: own.at(factors[name] * beta) for name, own in layers.items()}
 
-        tried: dict[float, dict[str, int]] = {}
+        tried: dict[float, tuple[int, int]] = {}
 
         def met(beta: float) -> bool:
-            tried[beta] = {name: len(own.kept) for name, own in at(beta).items()}
-            return is_met(run, budget, tried[beta])
+            left = {name: len(own.kept) for name, own in at(beta).items()}
+            tried[beta] = self.counted(run, budget, left)
+            return is_enough(budget, *tried[beta])
 
         self.state |= {"beta": 0.0, "exemplars_added": 0}
         if met(0.0):
@@ -274,8 +275,9 @@ class EPruner(Method[EPrunerOptions]):
         try:
             found = crossing(met, min(self.options.beta, LARGEST_BETA), LARGEST_BETA)
         except ValueError:
-            best = max(tried, key=lambda beta: removed_fraction(run, budget, tried[beta]))
-            raise out_of_reach(run, budget, tried[best], f"at beta {best:g}") from None
+            reached = {1 - now / whole: beta for beta, (whole, now) in tried.items()}
+            limit = f"at beta {reached[max(reached)]:g}; use a smaller ratio or more roles"
+            raise out_of_reach(run, budget, max(reached), limit) from None
         before, after = at(found.below), at(found.reached)
         # Layers whose number of exemplars changes there, in network order.
         order = [n for n in s for _ in before[n].kept[len(after[n].kept) :]]

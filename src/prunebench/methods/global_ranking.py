@@ -188,6 +188,11 @@ class GlobalRanking(Method[O]):
                 zeroed |= filter_masks(run, layers[name], units)
         return Plan(removed=removed, zeroed=zeroed)
 
+    def check_reach(self, run: Run, budget: Budget) -> None:
+        """Leave units_global to the ranking, which counts units by its own rules."""
+        if budget.kind != "units_global":
+            super().check_reach(run, budget)
+
     def ranked(self, run: Run) -> dict[str, Ranked]:
         """Return the layers that may lose units."""
         found = {

@@ -50,7 +50,7 @@ from prunebench.criteria.masks import (
 from prunebench.experiments.phases import Budget, Length, Phase, Steps, training, training_for
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Shrinks
-from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met, out_of_reach
+from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met
 
 
 class GroupFisherOptions(MethodOptions):
@@ -214,9 +214,7 @@ class GroupFisher(Method[GroupFisherOptions]):
             "kept": kept.to(run.device),
             "left": {name: group.n_units for name, group in groups.items()},
         }
-        least = dict.fromkeys(groups, 1)
-        if not is_met(run, self.budget(run), least):
-            raise out_of_reach(run, self.budget(run), least)
+        self.check_reach(run, self.budget(run))
 
     def attach(self, run: Run) -> list[RemovableHandle]:
         """Watch the layers that read units, and build the masks of their input channels."""

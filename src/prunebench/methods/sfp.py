@@ -8,7 +8,8 @@ and its official code (FPGM).
 After each epoch t, the share P(t) of a layer's filters with the smallest L2 norms is multiplied by
 alpha(t). All filters go on training, with their momenta, and the next epoch chooses anew. At the
 end alpha is 0 and P is the pruning ratio. The four methods of the family differ only in the
-schedules of P and alpha.
+schedules of P and alpha. For a target in MACs or parameters, which is ours, each layer has the
+ratio at which all layers together meet the target to one filter.
 
 No code came with ASFP, SRFP and ASRFP. The schedules of alpha and P are those of the CIFAR script
 of PGMPF (AAAI 2022), by SRFP's first author; the ranking, the rounding and the order of operations
@@ -40,6 +41,7 @@ from prunebench.channels.unit_weights import unit_rows
 from prunebench.criteria.weights import FPGM, difference, median_count
 from prunebench.experiments.phases import Budget, HookName, Phase, is_past, training
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.allocation import crossing
 from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
 
 EpochShare = Annotated[float, Field(ge=0, lt=1)]
@@ -285,15 +287,15 @@ def batch_norm_parameters(model: nn.Module) -> set[str]:
 class SoftPruning(Method[SoftOptions]):
     """Train, shrink the smallest filters after each epoch, remove or zero them at the end.
 
-    The state is empty unless gradients are masked; then `kept` has the bool mask of each pruned
-    parameter.
+    The state has, if gradients are masked, the bool mask of each pruned parameter as `kept`; and
+    for a target in MACs or parameters the ratio of each layer as `ratios`.
     """
 
     Options = SoftOptions
     start = "fresh"
     recipe_roles = ("base",)
     optional_hooks = frozenset({"before_optimizer_step"})
-    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "weights")
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "params", "weights")
 
     def starts_from(self) -> Start:
         """Return "base" for a pretrained start, else "fresh"."""
@@ -306,7 +308,8 @@ class SoftPruning(Method[SoftOptions]):
         floor.
         """
         options, ratio = self.options, budget.ratio
-        is_other_keep = ratio is not None and kept_fraction(ratio) != 1 - ratio
+        is_own = budget.kind in ("units_per_group", "weights")
+        is_other_keep = is_own and ratio is not None and kept_fraction(ratio) != 1 - ratio
         is_other_alpha = options.norms == "decay" and options.alpha_floor > 0
         return self.revision + is_other_keep + is_other_alpha
 
@@ -391,12 +394,69 @@ class SoftPruning(Method[SoftOptions]):
             return None
         return [layer.producers[0] for layer in self.layers(run).values()]
 
+    def final_ratios(self, run: Run, budget: Budget) -> dict[str, float]:
+        """Return the pruning ratio of each layer, found once per run for macs and params."""
+        layers = self.layers(run)
+        if budget.kind not in ("macs", "params"):
+            assert budget.ratio is not None
+            return dict.fromkeys(layers, budget.ratio)
+        if "ratios" not in self.state:
+            counts = self.allocate(run, self.score(run, layers), budget)
+            self.state["ratios"] = {
+                name: self.ratio_of(layers[name].n_units, count) for name, count in counts.items()
+            }
+        found: dict[str, float] = self.state["ratios"]
+        return found
+
+    def ratio_of(self, n_units: int, count: int) -> float:
+        """Return a ratio at which `count` of a layer's `n_units` are pruned."""
+        if not count:
+            return 0.0
+        return crossing(lambda r: self.pruned_count(n_units, r) >= count, 0.5, 1.0).reached
+
+    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
+        """Return the MACs or parameters that are not zero, at the start and later.
+
+        Later is when the layers keep `left` filters. Those of scope "group" are removed, which
+        saves input channels of the next layers too.
+        """
+        if self.options.scope == "group":
+            return super().counted(run, budget, left)
+        gone = {
+            name: (layer, layer.n_units - left[name]) for name, layer in self.layers(run).items()
+        }
+        if budget.kind == "macs":
+            macs = run.costs.layer_macs()
+            saved = sum(macs[la.producers[0]] // la.n_units * n for la, n in gone.values())
+            return run.base_macs, run.base_macs - saved
+        saved = 0
+        for layer, n in gone.values():
+            pruned = torch.arange(layer.n_units) >= n
+            masks = self.masks(run, layer, pruned).values()
+            saved += sum(int((~mask).sum()) for mask in masks)
+        return run.base_params, run.base_params - saved
+
+    def least(self, run: Run) -> tuple[dict[str, int], str]:
+        """Return one filter per layer."""
+        if self.options.scope == "group":
+            return super().least(run)
+        layers = self.layers(run)
+        words = f"with one filter left in each of {len(layers)} layers"
+        return dict.fromkeys(layers, 1), f"{words}; use a smaller ratio or more `layers`"
+
+    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return the L2 norm of each filter, (filters,), over all producers of a group."""
+        return {
+            name: torch.linalg.vector_norm(unit_rows(run.params, group), dim=1)
+            for name, group in groups.items()
+        }
+
     def kept(self, run: Run, layer: ChannelGroup, keep: float) -> Tensor:
         """Return the mask of kept filters, (filters,), or of kept weights in scope "weight"."""
         if self.options.scope == "weight":
             weight = run.params[layer.producers[0]]
             return kept_weights(weight, count_pruned(weight.numel(), keep))
-        norms = torch.linalg.vector_norm(unit_rows(run.params, layer), dim=1)
+        norms = self.score(run, {layer.name: layer})[layer.name]
         return kept_filters(norms, count_pruned(layer.n_units, keep))
 
     def masks(self, run: Run, layer: ChannelGroup, kept: Tensor) -> dict[str, Tensor]:
@@ -418,14 +478,12 @@ class SoftPruning(Method[SoftOptions]):
     @torch.no_grad()
     def shrink(self, run: Run, t: int) -> dict[str, Tensor]:
         """Multiply the pruned entries by alpha(t); return the mask of kept units by layer."""
-        ratio = self.budget(run).ratio
-        assert ratio is not None
+        ratios = self.final_ratios(run, self.budget(run))
         alpha, norm_alpha = self.alpha_at(t, run.epochs), self.norm_alpha_at(t, run.epochs)
         norms = batch_norm_parameters(run.model)
-        keep = self.keep_at(t, run.epochs, ratio)
         kept = {}
         for name, layer in self.layers(run).items():
-            kept[name] = self.kept(run, layer, keep)
+            kept[name] = self.kept(run, layer, self.keep_at(t, run.epochs, ratios[name]))
             for parameter, mask in self.masks(run, layer, kept[name]).items():
                 own = norm_alpha if parameter in norms else alpha
                 run.params[parameter].copy_(softened(run.params[parameter], mask, own))
@@ -462,10 +520,9 @@ class SoftPruning(Method[SoftOptions]):
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the plan for the smallest filters at the ratio, zeroed after the last epoch."""
-        assert budget.ratio is not None
-        removed, zeroed = {}, {}
+        removed, zeroed, ratios = {}, {}, self.final_ratios(run, budget)
         for name, layer in self.layers(run).items():
-            kept = self.kept(run, layer, kept_fraction(budget.ratio))
+            kept = self.kept(run, layer, kept_fraction(ratios[name]))
             if kept.all():
                 continue
             if self.options.scope == "group":
@@ -509,14 +566,18 @@ class SoftFPGM(SoftPruning):
     Options = SoftFPGMOptions
     options: SoftFPGMOptions
     revision = 2
-    ratio_kinds = ("units_per_group",)
+    ratio_kinds = ("units_per_group", "macs", "params")
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
         """Return the number of pruned filters by FPGM's rounding."""
         return median_count(n_units, ratio, self.options.norm_rate)
 
+    def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
+        """Return FPGM's scores."""
+        with torch.no_grad():
+            return self.options.scores(run, groups)
+
     def kept(self, run: Run, layer: ChannelGroup, keep: float) -> Tensor:
         """Return the bool mask of kept filters, (filters,)."""
-        with torch.no_grad():
-            scores = self.options.scores(run, {layer.name: layer})[layer.name]
+        scores = self.score(run, {layer.name: layer})[layer.name]
         return kept_filters(scores, self.pruned_count(layer.n_units, difference(1, keep)))

@@ -78,6 +78,8 @@ class Loop:
             self.moments = Moments(**resumed["moments"])
             self.sums = unpacked_sums(resumed, self.run.device, self.parallel)
             self.progress.say(f"continues in phase {self.run.phase.name} at step {self.run.clock}")
+        else:
+            self._check_reach()
         self.since = self.row_since = time.perf_counter()
         while self.run.index < len(self.run.phases):
             phase = self.run.phase
@@ -95,6 +97,12 @@ class Loop:
             following = self.method.next_phase(self.run, self.run.index)
             self.run.go_to(len(self.run.phases) if following is None else following)
             self.run.begun = False
+
+    def _check_reach(self) -> None:
+        """Raise TrainingError, before any training, if no network meets the last budget."""
+        budgets = [phase.then for phase in self.run.phases if phase.then is not None]
+        if budgets:
+            self.method.check_reach(self.run, budgets[-1])
 
     def begin(self, phase: Phase) -> None:
         """Set network, clock and method state for the start of a phase."""

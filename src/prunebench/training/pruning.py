@@ -113,9 +113,10 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
 
 def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
-    """Return the pruned fraction of all MACs, parameters or units; masked weights have no MACs."""
+    """Return the pruned fraction of all MACs, parameters or units; masked weights do not count."""
     if budget.kind == "params":
-        return 1 - run.costs.params() / run.base_params
+        masked = sum(int((~mask).sum()) for mask in run.masks.values())
+        return 1 - (run.costs.params() - masked) / run.base_params
     if budget.kind == "units_global":
         first, now = method.counted_units(run)
         return 1 - now / first if first else 0.0
