@@ -50,6 +50,7 @@ from prunebench.network import (
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
 from prunebench.training.cuda import CudaGraphs, MemoryShortError, deterministic
 from prunebench.training.loop import Loop
+from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import Pretrained, check_accuracy, load_pretrained
 from prunebench.training.processes import (
     Alone,
@@ -207,6 +208,8 @@ class _Job:
             listening() as stop,
         ):
             check_precision(self.spec, device)
+            if device.type == "cpu":
+                keep_freed_memory()
             if parallel.world > 1 and parallel.from_first(self._is_finished):
                 self.progress.say(f"{self.folder}: finished already")
                 return
