@@ -63,6 +63,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/figures/kept_width.svg",
         "quick/figures/accuracy_epochs.svg",
         "quick/figures/method_diagnostics.svg",
+        "quick/figures/accuracy_without_training.svg",
     ],
 )
 def test_results_have_their_fixed_paths(quick: Path, name: str) -> None:

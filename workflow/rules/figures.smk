@@ -33,12 +33,19 @@ rule draw_figures:
             category="{experiment}",
             labels={"content": "method diagnostics", "form": "figure"},
         ),
+        report(
+            "results/{experiment}/figures/accuracy_without_training.svg",
+            caption="../report/accuracy_without_training.rst",
+            category="{experiment}",
+            labels={"content": "accuracy without training", "form": "figure"},
+        ),
         multiext(
             "results/{experiment}/figures/",
             "accuracy_speedup.png",
             "kept_width.png",
             "accuracy_epochs.png",
             "method_diagnostics.png",
+            "accuracy_without_training.png",
         ),
     log:
         "results/logs/{experiment}/figures.log",

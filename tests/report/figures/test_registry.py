@@ -22,6 +22,8 @@ NAMES = [
     "accuracy_epochs.png",
     "method_diagnostics.svg",
     "method_diagnostics.png",
+    "accuracy_without_training.svg",
+    "accuracy_without_training.png",
 ]
 
 

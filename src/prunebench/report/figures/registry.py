@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prunebench.report.figures.accuracy_epochs import accuracy_epochs
 from prunebench.report.figures.accuracy_speedup import accuracy_speedup
+from prunebench.report.figures.accuracy_without_training import accuracy_without_training
 from prunebench.report.figures.kept_width import kept_width
 from prunebench.report.figures.method_diagnostics import method_diagnostics
 from prunebench.report.figures.style import save
@@ -16,6 +17,7 @@ FIGURES = {
     "kept_width": kept_width,
     "accuracy_epochs": accuracy_epochs,
     "method_diagnostics": method_diagnostics,
+    "accuracy_without_training": accuracy_without_training,
 }
 
 
