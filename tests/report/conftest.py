@@ -112,7 +112,7 @@ def run_spec(network: str, method: str, setting: str, ratio: float | None, seed:
         threads=1,
         revision=1,
         start="fresh" if method in FRESH else "base",
-        options={},
+        options={} if setting == "default" else {"beta": EPRUNER_SETTINGS[setting]},
         recipes=roles,
         recipe_names={role: f"digits_{role}" for role in roles},
         base=BaseSpec(

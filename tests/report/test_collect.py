@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from prunebench.core.errors import ResultError
 from prunebench.experiments.results import HistoryRow, LatencyEntry, PlanResult, write_history
 from prunebench.experiments.spec import RunSpec
-from prunebench.report.collect import collect, collect_to_csv, write_rows
-from prunebench.report.runs_csv import RunRow
+from prunebench.report.collect import collect, collect_to_csv, finished, write_rows
+from prunebench.report.runs_csv import RunRow, read_rows
 
 from .conftest import change, latency, write
 
@@ -170,6 +171,70 @@ def test_unmeasured_latency_leaves_no_columns(one_run: OneRun) -> None:
     results, spec = one_run
     (results / spec.path / "latency.json").unlink()
     assert not collect_one(one_run).more
+
+
+Stored = tuple[Path, RunSpec, Path]
+
+
+@pytest.fixture
+def stored(one_run: OneRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
+    """A results folder without its run, the run, and a runs.csv with its row."""
+    results, spec = one_run
+    both = entries(latency("cpu", 64, 4.0, 8.0), latency("cuda", 64, 2.0, 8.0))
+    change(results / spec.path / "latency.json", entries=both)
+    change(results / spec.path / "training.json", code="c1")
+    change(results / spec.base.path / "training.json", weights_sha256=spec.base.hash)
+    devices = {entry["device_kind"]: entry["device"] for entry in both}
+    monkeypatch.setattr("prunebench.report.collect.processor_name", lambda: devices["cpu"])
+    monkeypatch.setattr("prunebench.report.collect.gpu_name", lambda: None)
+    write_rows(tmp_path / "old.csv", collect(results, [spec]))
+    shutil.rmtree(results / spec.path)
+    return results, spec, tmp_path / "old.csv"
+
+
+def test_a_reused_row_has_the_names_of_the_new_run(stored: Stored) -> None:
+    results, spec, file = stored
+    names = {role: "renamed" for role in spec.recipes}
+    new = spec.model_copy(update={"experiment": "new", "setting": "b", "recipe_names": names})
+    (row,) = collect(results, [new], None, lambda *_: "c2", [file])
+    (old,) = read_rows(file)
+    assert (row.experiment, row.setting, row.reused) == ("new", "b", str(file))
+    assert json.loads(row.recipes)["fine_tune"]["name"] == "renamed"
+    assert (row.top1, row.history, row.versions) == (old.top1, old.history, old.versions)
+    assert (old.code, row.code) == (None, "other")  # the code has changed since
+
+
+def test_latencies_of_other_devices_are_not_reused(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, spec, file = stored
+    (here,) = collect(results, [spec], reuse=[file])
+    assert {name for name in here.more if "latency" in name} == {
+        "latency_ms_cpu_b64",
+        "latency_base_ms_cpu_b64",
+        "latency_speedup_cpu_b64",
+    }
+    assert list(json.loads(here.latency_devices)) == ["cpu"]
+    monkeypatch.setattr("prunebench.report.collect.processor_name", lambda: "another")
+    (there,) = collect(results, [spec], reuse=[file])
+    assert not any("latency" in name for name in there.more)
+    assert there.latency_devices == "{}"
+
+
+def test_a_row_that_does_not_fit_any_more_is_named(stored: Stored) -> None:
+    results, spec, file = stored
+    change(results / spec.base.path / "training.json", weights_sha256="w2")
+    with pytest.raises(
+        ResultError, match=r"old\.csv: the row of .* has the base network .*; start"
+    ):
+        collect(results, [spec], reuse=[file])
+
+
+def test_finished_runs_are_those_with_results_or_a_row(stored: Stored) -> None:
+    results, spec, file = stored
+    other = spec.model_copy(update={"seed": 7})
+    assert finished(results, [spec, other], [file]) == [spec]
+    assert finished(results, [spec, other]) == []
 
 
 def entries(*some: LatencyEntry) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 # Functions for the rules: input files, hashes and threads of the runs. They read the resolved
 # configuration without importing torch.
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from prunebench.experiments.config import experiment_title, merged_config, published_text
 from prunebench.core.errors import PrunebenchError
-from prunebench.experiments.resolved import only_table_left, resolved_runs, source_hash
-from prunebench.experiments.spec import base_path, run_path
+from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
+from prunebench.experiments.reuse import digest_of_rows
+from prunebench.experiments.spec import base_path, data_path, run_path
 
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
@@ -32,10 +34,9 @@ try:
 except PrunebenchError as error:
     sys.exit(f"prunebench: {error}")
 
-for name in SETTINGS.experiments:
-    if only_table_left(RESULTS, name):
-        table = RESULTS / name / "runs.csv"
-        print(f"prunebench: using {table} only; delete it to run {name} again", file=sys.stderr)
+for name in only_drawn(SETTINGS, RESULTS):
+    table = RESULTS / name / "runs.csv"
+    print(f"prunebench: using {table} only; delete it to run {name} again", file=sys.stderr)
 
 
 def stop_for(path):
@@ -92,6 +93,21 @@ def measured_flags(wildcards):
     return [f"results/{place}/{what}.done" for place in places for what in ("cost", "latency")]
 
 
+def reused_data(wildcards):
+    """Return the data files of the reused runs, whose hashes `collect` compares."""
+    paths = RUNS.reused_in(wildcards.experiment)
+    return sorted({str(data_path(RESULTS, RUNS.runs[path]["dataset"])) for path in paths})
+
+
+def reuse_options(wildcards):
+    return " ".join(f"--reuse {shlex.quote(str(file))}" for file in SETTINGS.reuse)
+
+
+def reused_rows(wildcards):
+    """Return a hash of the reused rows: a change of them reruns `collect`."""
+    return digest_of_rows(RUNS.reused_in(wildcards.experiment))
+
+
 def gpus(wildcards):
     """Return the number of GPUs of a job on this machine: 0 or 1."""
     found = SETTINGS.device == "auto" and shutil.which("nvidia-smi") is not None
@@ -123,11 +139,11 @@ def cost_sources(wildcards):
 
 
 def all_bases(wildcards):
-    return training_files(RUNS.bases)
+    return training_files(RUNS.to_train)
 
 
 def all_runs(wildcards):
-    return training_files(RUNS.runs)
+    return training_files(RUNS.to_run)
 
 
 def all_csvs(wildcards):

@@ -55,6 +55,7 @@ localrules:
 rule collect:
     input:
         measured_flags,
+        reused_data,
     output:
         "results/{experiment}/runs.csv",
     log:
@@ -64,6 +65,9 @@ rule collect:
     params:
         published=published_rows,
         sources=method_sources,
+        reuse=reuse_options,
+        reused=reused_rows,
     shell:  # the terminal shows how to repeat runs that other code has made
         "python -m prunebench collect --experiment {wildcards.experiment}"
-        " --runs results/resolved/{wildcards.experiment}.jsonl 2>&1 > {log} | tee -a {log}"
+        " --runs results/resolved/{wildcards.experiment}.jsonl {params.reuse}"
+        " 2>&1 > {log} | tee -a {log}"

@@ -25,17 +25,38 @@ def collect(
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Stored runs.csv, whose rows stand for runs that are not stored here."),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Merge the rows of all finished runs into this runs.csv, and replace none "
+            "(default: write the experiment's runs.csv)."
+        ),
+    ] = None,
 ) -> None:
     """Collect the results of an experiment's runs into one runs.csv."""
     from prunebench.experiments.config import read_experiment
     from prunebench.methods.source_code import method_code
-    from prunebench.report.collect import collect_to_csv
+    from prunebench.report import collect as rows
+    from prunebench.report.merge import merge_into
 
     found = experiment_runs(experiment, config=config, results=results, resolved=runs)
     specs = list(found.values())
-    name = specs[0].experiment
-    path = collect_to_csv(results, name, specs, read_experiment(config.parent, name), method_code)
-    typer.echo(f"{len(specs)} runs · {path}")
+    name, files = specs[0].experiment, tuple(reuse or ())
+    grid = read_experiment(config.parent, name)
+    if into is None:
+        path = rows.collect_to_csv(results, name, specs, grid, method_code, files)
+        typer.echo(f"{len(specs)} runs · {path}")
+    else:
+        done, path = rows.finished(results, specs, files), into
+        new = rows.collect(results, done, grid, method_code, files)
+        added = merge_into(path, new, list(found))
+        typer.echo(f"{added} rows added, {len(done) - added} were there · {path}")
+        if len(done) < len(specs):
+            typer.echo(f"{len(specs) - len(done)} of {len(specs)} runs are not finished here")
     _say_other_code(path)
 
 

@@ -90,6 +90,8 @@ def read_csv(path: Path, names: Iterable[str]) -> list[dict[str, str]]:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: not UTF-8 text ({error})") from None
+    except csv.Error as error:
+        raise ResultError(f"{path}: not a CSV file ({error})") from None
     for name in names:
         if name not in found:
             raise ResultError(f"{path}: the column {name!r} is missing")

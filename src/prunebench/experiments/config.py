@@ -73,6 +73,12 @@ Slugs = Annotated[
     AfterValidator(_without_duplicates),
     _one_or_list({"type": "string", "pattern": NAME}),
 ]
+Files = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(_as_tuple),
+    AfterValidator(_without_duplicates),
+    _one_or_list({"type": "string"}),
+]
 RecipeNames = dict[Slug, Slug]  # role: name of a file in config/recipes
 
 
@@ -239,6 +245,13 @@ class Selection(Settings):
         ),
     )
     seeds: Seeds | None = Field(None, description="Seeds (default: each experiment's own).")
+    reuse: Files = Field(
+        (),
+        description=(
+            "Stored `runs.csv` files: a run whose specification, data and base network are those "
+            "of a row is not run again (default: none)."
+        ),
+    )
 
 
 class Config(Machine, Selection):

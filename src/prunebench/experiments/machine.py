@@ -7,6 +7,9 @@ field here; config/config.yaml, the options of the commands and the workflow tak
 from __future__ import annotations
 
 import os
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +18,24 @@ from pydantic import Field
 from prunebench.experiments.settings import Settings
 
 MOST_WORKERS = 8
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def gpu_name() -> str | None:
+    """Return the name of this machine's first GPU, as PyTorch calls it; None without one."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    names = found.stdout.splitlines() if found.returncode == 0 else []
+    return names[0].strip() if names else None
 
 
 class Machine(Settings):

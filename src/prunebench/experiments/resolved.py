@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from prunebench.core.files import write_text
 from prunebench.core.names import plug_ins
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
+from prunebench.experiments.reuse import StoredRow, Wanted, reusable
 from prunebench.experiments.spec import RunSpec, digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -124,16 +125,37 @@ class Resolved:
     ----------
     runs, bases
         Entries of the files by path: specifications with their hash, not validated.
+    reused
+        Rows that stand for runs, by the runs' paths.
     """
 
     runs: dict[str, dict[str, Any]]
     bases: dict[str, dict[str, Any]]
+    reused: dict[str, StoredRow] = field(default_factory=dict)
+
+    @cached_property
+    def to_run(self) -> dict[str, dict[str, Any]]:
+        """Return the runs without a reused row, by path."""
+        return {path: run for path, run in self.runs.items() if path not in self.reused}
+
+    @cached_property
+    def to_train(self) -> list[str]:
+        """Return the paths of the base networks of the runs without a reused row."""
+        return list(dict.fromkeys(run["base_path"] for run in self.to_run.values()))
+
+    def reused_in(self, experiment: str) -> dict[str, StoredRow]:
+        """Return the reused rows of an experiment, by the runs' paths."""
+        found = self.reused.items()
+        return {p: row for p, row in found if self.runs[p]["experiment"] == experiment}
 
     @cached_property
     def by_network(self) -> dict[str, list[str]]:
-        """Return the paths of runs and of their bases by "experiment/data set/architecture"."""
+        """Return the paths of runs and of their bases by "experiment/data set/architecture".
+
+        Runs with a reused row are left out.
+        """
         grouped: dict[str, dict[str, None]] = {}
-        for path, run in self.runs.items():
+        for path, run in self.to_run.items():
             place = f"{run['experiment']}/{run['dataset']}/{run['architecture']}"
             paths = grouped.setdefault(place, {})
             paths |= {path: None, run["base_path"]: None}
@@ -172,7 +194,7 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     That is the configuration, the files of experiments and recipes, the sources that know names,
     options and revisions, and the installed plug-ins.
     """
-    content = settings.model_dump(mode="json", exclude={"experiments"})
+    content = settings.model_dump(mode="json", exclude={"experiments", "reuse"})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     files = [
         *sorted(config_dir.glob("*.yaml")),
@@ -199,9 +221,25 @@ def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved
 
     The workflow calls this, since it must not import torch itself. ConfigError repeats the error of
     the other process. An experiment of which only runs.csv remains has no runs: its tables and
-    figures are drawn from that file.
+    figures are drawn from that file, unless it shall be extended by reuse.
     """
-    names = [name for name in settings.experiments if not only_table_left(results, name)]
+    drawn = set(only_drawn(settings, results))
+    names = [name for name in settings.experiments if name not in drawn]
+    found = _resolved(settings, names, config_dir, results)
+    if not settings.reuse:
+        return found
+    wanted = [Wanted.of_entry(entry, found.bases) for entry in found.runs.values()]
+    return replace(found, reused=reusable(wanted, settings.reuse, results))
+
+
+def only_drawn(settings: Config, results: Path) -> list[str]:
+    """Return the experiments whose tables and figures are drawn from what is left of them."""
+    if settings.reuse:
+        return []
+    return [name for name in settings.experiments if only_table_left(results, name)]
+
+
+def _resolved(settings: Config, names: list[str], config_dir: Path, results: Path) -> Resolved:
     if not names:
         return Resolved({}, {})
     asked = settings.model_copy(update={"experiments": tuple(names)})

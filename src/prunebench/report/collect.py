@@ -1,10 +1,11 @@
-"""Collect the result files of finished runs into one runs.csv."""
+"""Collect the result files of finished runs, and reused rows, into one runs.csv."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import prunebench
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_csv
 from prunebench.experiments.config import ExperimentConfig
+from prunebench.experiments.machine import gpu_name, processor_name
 from prunebench.experiments.results import (
     CostResult,
     LatencyResult,
@@ -19,6 +21,7 @@ from prunebench.experiments.results import (
     read_diagnostics,
     read_history,
 )
+from prunebench.experiments.reuse import StoredRow, Wanted, is_stored, misfit, reusable
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.diagnostics import summarize_diagnostics
 from prunebench.report.other_code import OTHER
@@ -29,6 +32,8 @@ from prunebench.report.runs_csv import (
     is_fixed,
     is_latency,
     latency_columns,
+    latency_prefixes,
+    row_of,
 )
 
 # Returns the hash of the present code of a method with some options.
@@ -41,18 +46,20 @@ def collect_to_csv(
     runs: Sequence[RunSpec],
     config: ExperimentConfig | None = None,
     code_now: CodeOf | None = None,
+    reuse: Sequence[Path] = (),
 ) -> Path:
     """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
 
     The experiment's configuration adds the printed table and row that each run belongs to, and
     the share of its recipes' epochs. `code_now` returns the hash of a method's present code: runs
-    that other code has made are marked.
+    that other code has made are marked. Runs that are not stored in `results` may have a row in
+    the files `reuse` (`experiments.reuse`).
     """
     mine = [run for run in runs if run.experiment == experiment]
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
-    write_rows(path, collect(results, mine, config, code_now))
+    write_rows(path, collect(results, mine, config, code_now, reuse))
     return path
 
 
@@ -61,19 +68,79 @@ def collect(
     runs: Sequence[RunSpec],
     config: ExperimentConfig | None = None,
     code_now: CodeOf | None = None,
+    reuse: Sequence[Path] = (),
 ) -> list[RunRow]:
     """Return a row per run, in their order.
 
-    ResultError names the file that is missing, damaged, or belongs to another specification.
+    ResultError names the file that is missing, damaged, or belongs to another specification, or the
+    reused row with other data or another base network than here.
     """
     bases: dict[str, TrainingResult] = {}
+    reused = reusable([_wanted(spec) for spec in runs], reuse, results) if reuse else {}
+    devices = {"cpu": processor_name(), "cuda": gpu_name()} if reused else {}
     rows = []
     for spec in runs:
+        if spec.path in reused:
+            rows.append(_reused_row(spec, reused[spec.path], config, code_now, devices))
+            continue
+        if reuse and not is_stored(results / spec.path, spec.hash):
+            reason = misfit(_wanted(spec), reuse, results)
+            if reason is not None:
+                raise ResultError(f"{reason}; start the workflow again to run it here")
         base = spec.base
         if base.path not in bases:
             bases[base.path] = TrainingResult.read(results / base.path, base.hash)
         rows.append(_row(results / spec.path, spec, bases[base.path], config, code_now))
     return rows
+
+
+def finished(results: Path, runs: Sequence[RunSpec], reuse: Sequence[Path] = ()) -> list[RunSpec]:
+    """Return the runs that are trained and measured, or have a row in the files `reuse`."""
+    reused = reusable([_wanted(spec) for spec in runs], reuse, results)
+
+    def is_finished(run: RunSpec) -> bool:
+        files = (TrainingResult.FILE, CostResult.FILE)
+        return all((results / run.path / name).is_file() for name in files)
+
+    return [run for run in runs if run.path in reused or is_finished(run)]
+
+
+def _wanted(spec: RunSpec) -> Wanted:
+    base = spec.base
+    return Wanted(spec.path, spec.hash, spec.dataset, base.path, base.hash, spec.widths_from)
+
+
+def _reused_row(
+    spec: RunSpec,
+    stored: StoredRow,
+    config: ExperimentConfig | None,
+    code_now: CodeOf | None,
+    devices: Mapping[str, str | None],
+) -> RunRow:
+    """Return a stored row under the names of this run.
+
+    Latencies are dropped unless they were measured on a device of this machine's kind.
+    """
+    row = row_of(stored.cells, str(stored.file))
+    try:
+        measured_on = json.loads(row.latency_devices)
+        kept = {kind: name for kind, name in measured_on.items() if devices.get(kind) == name}
+    except (ValueError, AttributeError):
+        raise ResultError(f"{stored.file}: latency_devices is not a JSON object") from None
+    prefixes = tuple(f"{name}_" for kind in kept for name in latency_prefixes(kind))
+    more = {
+        name: value
+        for name, value in row.more.items()
+        if not is_latency(name) or name.startswith(prefixes)
+    }
+    return replace(
+        row,
+        **_names(spec, config),
+        more=more,
+        latency_devices=_json(kept),
+        code=_code(row.code_hash, spec, code_now),
+        reused=str(stored.file),
+    )
 
 
 def write_rows(path: Path, rows: Sequence[RunRow]) -> None:
@@ -91,24 +158,15 @@ def _row(
     """Return the row of the run in `folder`."""
     training = TrainingResult.read(folder, spec.hash)
     cost = CostResult.read(folder, spec.hash)
-    published = None if config is None else config.published
-    name = None
-    if published is not None:
-        name = published.name_of(spec.architecture, spec.method, spec.setting, spec.ratio_slug)
     fine_tune = spec.recipes.get("fine_tune")
-    recipes = {
-        role: {"name": spec.recipe_names.get(role)} | recipe.model_dump(mode="json")
-        for role, recipe in spec.recipes.items()
-    }
+    latencies, latency_devices = _latencies(folder, spec)
     widths, stages = _layers(folder / "structure.json")
     return RunRow(
-        paper=None if published is None else published.paper,
-        table=None if published is None else published.table,
+        **_names(spec, config),
         task="classification",
         dataset=spec.dataset,
         architecture=spec.architecture,
         method=spec.method,
-        setting=spec.setting,
         ratio=spec.ratio,
         ratio_kind=spec.ratio_kind,
         base_top1=base.top1,
@@ -119,7 +177,6 @@ def _row(
         params_reduction_pct=100 * (1 - cost.params / cost.base_params),
         speedup_theoretical=cost.base_macs / cost.macs_theoretical,
         source=f"prunebench {training.versions.get('prunebench', prunebench.__version__)}",
-        experiment=spec.experiment,
         seed=spec.seed,
         macs=cost.macs,
         params=cost.params,
@@ -138,36 +195,57 @@ def _row(
         drop=base.top1 - training.top1,
         test_images=training.test_images,
         epochs=training.epochs,
-        epochs_scale=None if config is None else config.epochs_scale,
         fine_tune_epochs=None if fine_tune is None else fine_tune.epochs,
         training_seconds=sum(training.seconds.values()),
         selection_seconds=training.selection_seconds,
-        more=_latencies(folder, spec) | _own_numbers(folder, training),
+        more=latencies | _own_numbers(folder, training),
+        latency_devices=_json(latency_devices),
         capped=";".join(training.capped),
         start=spec.start,
-        recipes=_json(recipes),
         spec_hash=training.spec_hash,
+        base_spec_hash=spec.base.hash,
         base_hash=training.base_hash,
         data_hash=training.data_sha256,
         device=training.device,
         processor=training.processor,
         threads=spec.threads,
         commit=training.commit,
-        code=_code(training, spec, code_now),
+        code=_code(training.code, spec, code_now),
+        code_hash=training.code,
         versions=_json(training.versions),
         date=training.date,
         widths=_json(widths),
         stages=_json(stages),
         history=_json(_history(folder)),
-        printed=None if name is None else _json(name),
         insides=_json(summarize_diagnostics(read_diagnostics(folder))),
     )
 
 
-def _code(training: TrainingResult, spec: RunSpec, code_now: CodeOf | None) -> str | None:
+def _names(spec: RunSpec, config: ExperimentConfig | None) -> dict[str, Any]:
+    """Return the columns that say what a run is called here, and what it is compared with."""
+    published = None if config is None else config.published
+    name = None
+    if published is not None:
+        name = published.name_of(spec.architecture, spec.method, spec.setting, spec.ratio_slug)
+    recipes = {
+        role: {"name": spec.recipe_names.get(role)} | recipe.model_dump(mode="json")
+        for role, recipe in spec.recipes.items()
+    }
+    return {
+        "paper": None if published is None else published.paper,
+        "table": None if published is None else published.table,
+        "printed": None if name is None else _json(name),
+        "experiment": spec.experiment,
+        "setting": spec.setting,
+        "recipes": _json(recipes),
+        "epochs_scale": None if config is None else config.epochs_scale,
+    }
+
+
+def _code(made_by: str | None, spec: RunSpec, code_now: CodeOf | None) -> str | None:
     """Return the mark of a run that other code has made; None if that is not known."""
     now = None if code_now is None else code_now(spec.method, spec.options)
-    return None if None in (now, training.code) or now == training.code else OTHER
+    return None if None in (now, made_by) or now == made_by else OTHER
 
 
 def _layers(path: Path) -> tuple[dict[str, list[int]], list[int | None]]:
@@ -193,23 +271,25 @@ def _own_numbers(folder: Path, training: TrainingResult) -> dict[str, float]:
     return training.summary
 
 
-def _latencies(folder: Path, spec: RunSpec) -> dict[str, float]:
-    """Return the latencies by column, none if they were not measured.
+def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the latencies by column, none if they were not measured, and devices by kind.
 
     ResultError if a device and batch size was timed twice (with another precision or memory
     format): the second would need columns of its own.
     """
     path = folder / LatencyResult.FILE
     if not path.exists():
-        return {}
+        return {}, {}
     found: dict[str, float] = {}
+    devices: dict[str, str] = {}
     for entry in LatencyResult.read(folder, spec.hash).entries:
         names = latency_columns(entry.device_kind, entry.batch_size)
         if names[0] in found:
             raise ResultError(f"{path}: two entries for {names[0]}")
         times = (entry.median_ms, entry.base_median_ms, entry.speedup)
         found |= dict(zip(names, times, strict=True))
-    return found
+        devices[entry.device_kind] = entry.device
+    return found, devices
 
 
 def _history(folder: Path) -> dict[str, list[Any]]:

@@ -26,9 +26,13 @@ def other_code_note(runs: pd.DataFrame) -> str:
 
 
 def rerun_lines(frame: pd.DataFrame) -> list[str]:
-    """Return, for each experiment, a line with the command that repeats exactly those runs."""
+    """Return, for each experiment, a line with the command that repeats exactly those runs.
+
+    Reused rows are left out: their runs are not stored here.
+    """
     lines = []
-    for experiment, runs in by_other_code(frame).groupby("experiment", sort=False):
+    mine = frame[frame["reused"].isna()] if "reused" in frame else frame
+    for experiment, runs in by_other_code(mine).groupby("experiment", sort=False):
         files = [f"results/{path}/training.json" for path in map(_path, runs.to_dict("records"))]
         command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
         total = (frame["experiment"] == experiment).sum()

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import pandas as pd
 
 from prunebench.core.errors import ResultError
+from prunebench.core.files import read_csv
 
 Json = str  # a cell that holds JSON
 
@@ -76,10 +77,12 @@ class RunRow:
 
     more: Mapping[str, float] = field(default_factory=dict)  # latencies and methods' own numbers
 
+    latency_devices: Json  # {"cpu" or "cuda": the device on which the latencies were measured}
     capped: str  # phases that reached their maximum length unfinished, joined by ";"
     start: str  # base or fresh
     recipes: Json  # {role: {"name": ..., and the recipe}}
     spec_hash: str
+    base_spec_hash: str  # of the base network's specification
     base_hash: str | None  # of the base network's weights; None: trained from fresh weights
     data_hash: str
     device: str
@@ -87,6 +90,7 @@ class RunRow:
     threads: int
     commit: str | None
     code: str | None  # "other" if the method's source code has changed since
+    code_hash: str | None  # of the method's source code
     versions: Json
     date: str | None  # on which the training ended, in UTC
     reused: str | None = None  # the file that the row was taken from
@@ -99,6 +103,49 @@ class RunRow:
     def cells(self) -> dict[str, Any]:
         """Return the cells by column."""
         return {name: getattr(self, name) for name in _FIXED} | dict(self.more)
+
+
+def row_of(cells: Mapping[str, str], where: str) -> RunRow:
+    """Return the row of a line of runs.csv, as text by column; ResultError names the column.
+
+    Its cells are written as they were read.
+    """
+    values: dict[str, Any] = {}
+    more: dict[str, float] = {}
+    for name, text in cells.items():
+        if name in _TEXT:
+            values[name] = text or (None if _is_optional(name) else "")
+            continue
+        try:
+            number = None if not text and _is_optional(name) else _number(text)
+        except (TypeError, ValueError):
+            raise ResultError(f"{where}: {name} is {text!r}, not a number") from None
+        if name in _FIXED:
+            values[name] = number
+        elif number is not None:
+            more[name] = number
+    missing = [name for name in _FIXED if name not in values]
+    if missing:
+        raise ResultError(f"{where}: the column {missing[0]!r} is missing; collect the runs again")
+    return RunRow(**values, more=more)
+
+
+def read_rows(path: Path) -> list[RunRow]:
+    """Read runs.csv row by row; ResultError if it is missing or no runs.csv."""
+    return [row_of(cells, str(path)) for cells in read_csv(path, _FIXED)]
+
+
+def _is_optional(name: str) -> bool:
+    return name not in _FIXED or type(None) in (_TYPES[name], *get_args(_TYPES[name]))
+
+
+def _number(text: str) -> float:
+    """Return a whole number as int, so that it stays whole.
+
+    >>> _number("3"), _number("3.0")
+    (3, 3.0)
+    """
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 HISTORY = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
@@ -125,6 +172,15 @@ def latency_columns(device_kind: str, batch_size: int) -> tuple[str, str, str]:
     """
     where = f"{device_kind}_b{batch_size}"
     return LATENCY + where, BASE_LATENCY + where, LATENCY_SPEEDUP + where
+
+
+def latency_prefixes(device_kind: str) -> tuple[str, ...]:
+    """Return the beginnings of all latency columns of a kind of device, without batch size.
+
+    >>> latency_prefixes("cpu")
+    ('latency_ms_cpu', 'latency_base_ms_cpu', 'latency_speedup_cpu')
+    """
+    return tuple(name.rpartition("_b")[0] for name in latency_columns(device_kind, 1))
 
 
 def is_fixed(column: str) -> bool:

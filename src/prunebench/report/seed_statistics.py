@@ -9,6 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from scipy.special import stdtrit
 
+from prunebench.report.origins import reused_rows
 from prunebench.report.other_code import by_other_code
 from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
 
@@ -36,8 +37,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
     order, and last the cells without a ratio. The column `code` marks cells with a run that other
-    code has made, if there are any. The columns of `paired_differences` are there if a cell has a
-    difference to `REFERENCE`.
+    code has made, and `reused` is the number of reused runs, if there are any. The columns of
+    `paired_differences` are there if a cell has a difference to `REFERENCE`.
     """
     names = quantities(frame)
     require(frame, [*CELL, *_NEEDED, "seed"])
@@ -48,6 +49,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         summary[f"{name}_std"] = groups[name].std(ddof=1)
     if len(by_other_code(frame)):
         summary["code"] = groups["code"].first().fillna("")
+    if len(reused_rows(frame)):
+        summary["reused"] = groups["reused"].count()
     differences = paired_differences(frame)
     if len(differences):
         summary = summary.join(differences)

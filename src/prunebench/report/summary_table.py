@@ -14,6 +14,7 @@ from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
+from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
 from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
 from prunebench.report.seed_statistics import DIFFERENCE, FEWEST_PAIRS, REFERENCE, summarize
@@ -89,7 +90,7 @@ def _section(
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = {column.name for column in columns}
     notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
-    notes += [_pairing(names), other_code_note(runs)]
+    notes += [_pairing(names), other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
@@ -119,6 +120,7 @@ def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("selection_seconds", "selection", "s", "significant"),
         Column("magnitude_ratio", "magnitude", "kept/pruned", "significant"),
         Column("code", "code"),
+        Column("reused", "reused", "runs", "count"),
     )
     return tuple(c for c in candidates if c.name in summary and _says_something(summary, c.name))
 
