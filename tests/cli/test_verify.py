@@ -50,6 +50,14 @@ def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path / "copy"
 
 
+def test_runs_without_an_end_can_be_left_out_of_a_measurement(call: Any, workplace: Path) -> None:
+    (COLUMNS / "training.json").unlink()
+    (COLUMNS / "model.safetensors").unlink()
+    assert call("measure", "--only", "cost")[0] == 1
+    code, out, _ = call("measure", "--only", "cost", "--finished")
+    assert (code, out.count("fewer MACs")) == (0, 1)
+
+
 def test_a_verified_run_is_one_line(call: Any, workplace: Path) -> None:
     code, out, err = call("verify", str(L1))
     assert (code, err) == (0, "")

@@ -167,6 +167,9 @@ def measure(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set (default: all).")] = None,
     architecture: Annotated[str | None, typer.Option(help="Network (default: all).")] = None,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Skip runs whose training has not ended.")
+    ] = False,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -177,6 +180,7 @@ def measure(
     the pruned network and of its base network, measured in turns. Earlier measurements of the same
     weights are kept.
     """
+    from prunebench.experiments.reuse import is_stored
     from prunebench.measure.stored_runs import measure_runs
 
     chosen = fitting_runs(
@@ -184,6 +188,8 @@ def measure(
         dataset=dataset,
         architecture=architecture,
     )
+    if finished:
+        chosen = [run for run in chosen if is_stored(results / run.path, run.hash)]
     for line in measure_runs(chosen, results, only=only, device=machine.device):
         typer.echo(line)
 
