@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from prunebench.report.figures.kept_width import kept_width
+from prunebench.report.figures.registry import marked
 from prunebench.report.summary_table import summary_table
 from tests.report.conftest import few_runs
 
@@ -27,6 +29,14 @@ def test_reused_rows_are_counted_and_say_where_they_come_from() -> None:
     table = summary_table(frame)
     (place,) = [i for i, column in enumerate(table.columns) if column.name == "reused"]
     assert [str(line.cells[place]) for line in table.sections[0].lines] == ["0", "2"]
+
+
+def test_titles_of_figures_count_reused_rows() -> None:
+    frame = few_runs(HERE, THERE | {"seed": 1})
+    title = marked(kept_width(frame), frame).get_suptitle()
+    assert title == "Kept width per layer · 1 of 2 runs reused"
+    frame = few_runs(HERE)
+    assert marked(kept_width(frame), frame).get_suptitle() == "Kept width per layer"
 
 
 def test_other_processors_are_named_with_their_methods() -> None:

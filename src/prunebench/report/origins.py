@@ -14,6 +14,16 @@ def reused_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["reused"].notna()] if "reused" in runs else runs[:0]
 
 
+def reused_share(runs: pd.DataFrame) -> str:
+    """Return how many runs are reused, in words; "" if there are none.
+
+    >>> reused_share(pd.DataFrame({"reused": ["old.csv", None]})), reused_share(pd.DataFrame())
+    ('1 of 2 runs reused', '')
+    """
+    count = len(reused_rows(runs))
+    return f"{count} of {len(runs)} runs reused" if count else ""
+
+
 def origin_notes(runs: pd.DataFrame) -> list[str]:
     """Return the notes below a table; none if all rows were computed here on one processor."""
     notes = []
