@@ -19,7 +19,8 @@ FRESH = {"start": "fresh", "base_hash": math.nan, "recipes": "{}", "fine_tune_ep
     ("other", "level", "differing"),
     [
         ({"base_hash": "b1"}, "S1", "base networks"),
-        ({"fine_tune_epochs": 6.0}, "S2", "numbers of fine-tuning epochs"),
+        ({"fine_tune_epochs": 6.0, "epochs": 6.0}, "S2", "numbers of fine-tuning epochs"),
+        ({"fine_tune_epochs": 6.0}, "SX-A", "numbers of pruning and of fine-tuning epochs"),
         ({"recipes": OTHER_RECIPE}, "S3.1", "fine-tuning recipes"),
         ({"epochs": 20.0}, "S3.2", "numbers of pruning epochs"),
         ({"recipes": OTHER_NAME}, "S4.1", ""),

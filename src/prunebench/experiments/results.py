@@ -119,6 +119,7 @@ class TrainingResult(ResultFile):
     commit: str | None
     spec: dict[str, Any]
     # None in results of earlier versions
+    last_phase_epochs: float | None = None  # of the last phase that trained
     test_images: int | None = None
     processor: str | None = None  # of the host, whose bits the results have
     code: str | None = None  # hash of the method's source code; also None for a base network

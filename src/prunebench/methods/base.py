@@ -23,7 +23,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import ScoringRun
-from prunebench.experiments.phases import Budget, HookName, Length, Phase, training
+from prunebench.experiments.phases import Budget, Epochs, HookName, Length, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
 from prunebench.methods.allocation import (
@@ -59,6 +59,10 @@ class Run(ScoringRun, Protocol):
 
         In this process: the images of the batch, divided by the processes that share it.
         """
+
+    @property
+    def epochs_before(self) -> float:
+        """Return the epochs trained in the phases before this one."""
 
     def summed(self, tensor: Tensor) -> Tensor:
         """Return the sum over the processes that share the step's batch."""
@@ -140,6 +144,11 @@ def by_pattern(numbers: Mapping[str, float], name: str, otherwise: float) -> flo
     return next((n for pattern, n in numbers.items() if fnmatchcase(name, pattern)), otherwise)
 
 
+def last_training(phases: Sequence[Phase]) -> Phase | None:
+    """Return the last phase that trains, None if there is none."""
+    return next((phase for phase in reversed(phases) if phase.recipe is not None), None)
+
+
 class MethodOptions(Settings):
     """The options of every method; each method's own class adds more.
 
@@ -165,14 +174,25 @@ class MethodOptions(Settings):
         description="Units of grouped convolutions: whole groups, or the same position in all "
         "groups; auto: by shape.",
     )
+    total_epochs: float | None = Field(
+        None,
+        gt=0,
+        description="Epochs of the whole run: the last phase gets those that are left, with the "
+        "schedule of its recipe stretched to them (default: the recipe's own epochs). Methods "
+        "whose pruning takes a different number of epochs are then trained equally long.",
+    )
 
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a fraction `scale` of the epochs.
 
         Lengths in steps shrink, and increments grow so that they reach the same ceiling; fields
-        marked `Shrinks` and `Grows` say which. The algorithm stays the same.
+        marked `Shrinks` and `Grows` say which; `total_epochs` stays at least 1, as a recipe's
+        epochs do. The algorithm stays the same.
         """
-        return shortened(self, scale)
+        found = shortened(self, scale)
+        if self.total_epochs is None:
+            return found
+        return found.model_copy(update={"total_epochs": max(1.0, scale * self.total_epochs)})
 
     def layer_ratio(self, group: str) -> float:
         """Return the ratio that `layer_ratios` assigns to a group; 0 if it assigns none."""
@@ -245,9 +265,22 @@ class Method(Generic[O]):
         return [Phase(name="select", then=budget), training("fine_tune", recipes["fine_tune"])]
 
     def phase_length(self, run: Run, phase: Phase) -> Length:
-        """Return the length of `phase`; called once at its beginning and again on resume."""
+        """Return the length of `phase`; called once at its beginning and again on resume.
+
+        By default the phase's own, or what `total_epochs` leaves for the last phase that trains;
+        TrainingError if that is nothing.
+        """
         assert phase.length is not None
-        return phase.length
+        total = self.options.total_epochs
+        if total is None or phase is not last_training(run.phases):
+            return phase.length
+        left = total - run.epochs_before
+        if left <= 0:
+            raise TrainingError(
+                f"phase {phase.name!r}: total_epochs is {total:g}, but the phases before took "
+                f"{run.epochs_before:g} epochs"
+            )
+        return Epochs(left)
 
     def next_phase(self, run: Run, index: int) -> int | None:
         """Return the phase that follows phase `index`; None or one past the last ends the run."""

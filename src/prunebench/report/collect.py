@@ -158,7 +158,6 @@ def _row(
     """Return the row of the run in `folder`."""
     training = TrainingResult.read(folder, spec.hash)
     cost = CostResult.read(folder, spec.hash)
-    fine_tune = spec.recipes.get("fine_tune")
     latencies, latency_devices = _latencies(folder, spec)
     widths, stages = _layers(folder / "structure.json")
     return RunRow(
@@ -195,7 +194,7 @@ def _row(
         drop=base.top1 - training.top1,
         test_images=training.test_images,
         epochs=training.epochs,
-        fine_tune_epochs=None if fine_tune is None else fine_tune.epochs,
+        fine_tune_epochs=_fine_tune_epochs(spec, training),
         training_seconds=sum(training.seconds.values()),
         selection_seconds=training.selection_seconds,
         more=latencies | _own_numbers(folder, training),
@@ -240,6 +239,16 @@ def _names(spec: RunSpec, config: ExperimentConfig | None) -> dict[str, Any]:
         "recipes": _json(recipes),
         "epochs_scale": None if config is None else config.epochs_scale,
     }
+
+
+def _fine_tune_epochs(spec: RunSpec, training: TrainingResult) -> float | None:
+    """Return the epochs of fine-tuning: the recipe's, or what `total_epochs` left for it."""
+    fine_tune = spec.recipes.get("fine_tune")
+    if fine_tune is None:
+        return None
+    if spec.options.get("total_epochs") is None or training.last_phase_epochs is None:
+        return fine_tune.epochs
+    return training.last_phase_epochs
 
 
 def _code(made_by: str | None, spec: RunSpec, code_now: CodeOf | None) -> str | None:

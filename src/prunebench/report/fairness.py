@@ -3,8 +3,9 @@
 The levels are those of Wang et al., "Why is the State of Neural Network Pruning so Confusing?"
 (arXiv 2301.05219); each includes the previous ones: S1 same data and network, S2 same base
 network, S3.1 same number of fine-tuning epochs, S3.2 same fine-tuning recipe, S4.1 same number of
-pruning epochs. S4.2, the same schedule during pruning, does not follow from runs.csv and is never
-claimed.
+pruning epochs. SX-A, same base network and same total number of epochs, is a level beside S3.1: the
+methods divide their epochs differently into pruning and fine-tuning. S4.2, the same schedule
+during pruning, does not follow from runs.csv and is never claimed.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ def fairness(frame: pd.DataFrame) -> Fairness:
         ),
     ):
         if not holds(runs):
+            if level == "S3.1" and _same_epochs(runs):
+                shared = "the base network and the total number of epochs"
+                reached = ("SX-A", shared, "numbers of pruning and of fine-tuning epochs")
             break
         reached = (level, shared, differing)
     return Fairness(*reached, fresh)
@@ -89,6 +93,11 @@ def _same_bases(runs: pd.DataFrame) -> bool:
 def _same_fine_tuning_epochs(runs: pd.DataFrame) -> bool:
     """Whether the fine-tuning epochs are equal; a method without fine-tuning has 0."""
     return runs["fine_tune_epochs"].fillna(0).nunique() == 1
+
+
+def _same_epochs(runs: pd.DataFrame) -> bool:
+    """Whether the epochs of all phases together are equal to a hundredth."""
+    return bool(runs["epochs"].max() - runs["epochs"].min() < 0.01)
 
 
 def _same_fine_tuning(runs: pd.DataFrame) -> bool:

@@ -71,7 +71,7 @@ class RunRow:
     test_images: int | None  # size of the test split
     epochs: float  # of all phases
     epochs_scale: float | None  # share of the recipes' epochs in a shortened experiment
-    fine_tune_epochs: float | None  # of the recipe with that role
+    fine_tune_epochs: float | None  # of the recipe with that role, or what total_epochs left
     training_seconds: float
     selection_seconds: float
 

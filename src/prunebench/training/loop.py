@@ -118,6 +118,8 @@ class Loop:
         if phase.clock == "new":
             run.clock = run.epoch = 0
         self.sums.reset()
+        if phase.recipe is not None:
+            run.records.epochs_before = run.records.epochs_trained
         self._measure_phase(phase)
         self.method.before_phase(run)
         run.begun = True

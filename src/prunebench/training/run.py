@@ -66,6 +66,7 @@ class Records:
     capped: list[str] = field(default_factory=list)  # phases that reached their cap unfinished
     seconds: dict[str, float] = field(default_factory=dict)  # by phase, measured
     epochs_trained: float = 0.0
+    epochs_before: float = 0.0  # trained before the last phase that trains or has trained
     resumed_at: list[tuple[str, int]] = field(default_factory=list)  # phase and step of each
     pending: list[tuple[int, str, str, Tensor]] = field(default_factory=list)
 
@@ -246,6 +247,11 @@ class RunState:
             std=own.std,
             generator=self.generator("samples"),
         )
+
+    @property
+    def epochs_before(self) -> float:
+        """Return the epochs trained in the phases before this one."""
+        return self.records.epochs_before
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""

@@ -392,6 +392,7 @@ class _Job:
             top1_best_test=max(end[1] for end in ends if end[1] is not None),
             top1_masked=_masked_top1(records.history, records.plans),
             epochs=round(records.epochs_trained, 6),
+            last_phase_epochs=round(records.epochs_trained - records.epochs_before, 6),
             seconds={name: round(s, 3) for name, s in records.seconds.items()},
             selection_seconds=sum(plan.selection_seconds for plan in records.plans),
             summary=loop.method.figures() | self._missed(loop),
