@@ -24,7 +24,7 @@ EXPERIMENT_KEYS = (
     "datasets, epochs_scale, methods, networks, published, ratio_kind, ratios, recipes, seeds, "
     "threads, title"
 )
-METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, settings"
+METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, seeds, settings"
 
 
 def experiment(**changed: Any) -> dict[str, Any]:
