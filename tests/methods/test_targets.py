@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from prunebench import testing
+from prunebench.core.errors import TrainingError
 from prunebench.criteria.gradients import DataCriterion
 from prunebench.criteria.registry import CRITERIA
 from prunebench.data.random_state import seeded
@@ -80,3 +81,54 @@ def test_a_target_is_met_to_one_unit(
     run.costs, lost = before, [group for group, n in left.items() if n < run.sizes[group]]
     assert is_met(run, budget, left)
     assert not all(is_met(run, budget, {**left, group: left[group] + 1}) for group in lost)
+
+
+# Filters of single layers and columns become zero: theoretical MACs and parameters count.
+ZEROED: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"scope": "layer", "norms": norms}) for name in SOFT for norms in ("keep", "decay")),
+    *((name, {"unit": unit}) for name in COLUMNS for unit in ("column", "row")),
+    *(("increg", {"growth": growth}) for growth in ("constant", "discontinuous", "norms")),
+    ("l1_columns", {"layer_rule": "uniform", "roles": ()}),
+]
+
+
+@pytest.mark.parametrize(("kind", "ratio"), TARGETS)
+@pytest.mark.parametrize(("name", "options"), ZEROED)
+def test_zeros_meet_a_target_to_one_unit(
+    name: str, options: dict[str, Any], kind: RatioKind, ratio: float, run: RunState
+) -> None:
+    method, first = make(name, options), run.base_params
+    sizes = {weight: parameter.shape for weight, parameter in run.params.items()}
+    macs, whole = run.costs.layer_macs(), run.base_macs if kind == "macs" else first
+    pruned(method, name, Budget(kind=kind, ratio=ratio), run)
+    now = run.costs.layer_macs()
+    if kind == "macs":
+        kept = {w: float(keep.double().mean()) for w, keep in run.masks.items()}
+        left = sum(own * kept.get(weight, 1.0) for weight, own in now.items())
+    else:
+        left = run.costs.params() - sum(int((~keep).sum()) for keep in run.masks.values())
+    # A filter that nothing reads any more leaves with its last column.
+    unit = max(
+        2 * (macs[w] if kind == "macs" else sizes[w].numel()) / min(len(sizes[w]), sizes[w][1])
+        for w in macs
+        if len(sizes[w]) == 4
+    )
+    assert -1e-6 <= (1 - ratio) * whole - left <= unit
+
+
+def test_a_target_out_of_reach_is_refused_before_training(run: RunState) -> None:
+    method, steps = make("orthoreg_from_base", {"rounds": 3}), []
+    sentence = "^phase 'penalize_1': ratio 0.97 of macs is out of reach; the largest is 0.8384, with "
+    with pytest.raises(TrainingError, match=sentence):
+        testing.train(method, Budget(kind="macs", ratio=0.97), run, after_step=steps.append)
+    assert steps == []
+
+
+@pytest.mark.parametrize("name", [*OTHERS, *SOFT, *COLUMNS])
+def test_a_target_beyond_the_last_units_names_the_largest(name: str, run: RunState) -> None:
+    method = make(name, {"layers": ("stages.2.*",)} if name in (*SOFT, *COLUMNS) else {})
+    sentence = r"ratio 0.999 of macs .* the largest is 0\.\d+, "
+    with pytest.raises(TrainingError, match=sentence) as caught:
+        testing.train(method, Budget(kind="macs", ratio=0.999), run, recipes=RECIPES)
+    assert "\n" not in str(caught.value)
+    assert run.clock == 0

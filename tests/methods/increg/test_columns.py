@@ -240,10 +240,14 @@ def test_a_ratio_of_macs_may_count_convolutions_alone(resnet_run: RunState) -> N
     macs = resnet_run.costs.layer_macs()
     convolutions = sum(macs.values()) - macs["fc.weight"]
     method = l1_columns(layer_rule="uniform")
-    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.5)
+    shares = method.shares_for(
+        resnet_run, method.layers(resnet_run), Budget(kind="macs", ratio=0.5)
+    )
     assert shares["conv1"] == pytest.approx(0.5 * resnet_run.base_macs / convolutions)
     method = l1_columns(layer_rule="uniform", count_linear=False)
-    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.5)
+    shares = method.shares_for(
+        resnet_run, method.layers(resnet_run), Budget(kind="macs", ratio=0.5)
+    )
     assert shares["conv1"] == pytest.approx(0.5)
 
 
@@ -254,13 +258,15 @@ def test_listed_ratios_are_scaled_to_the_target() -> None:
     method = l1_columns(layer_rule=listed, count_linear=False)
     layers = method.layers(run)
     for ratio, printed in ((0.75, [0.6961, 0.8185, 0.6535]), (0.9, [0.8353, 0.9822, 0.7842])):
-        shares = method.shares_for_macs(run, layers, ratio)
+        shares = method.shares_for(run, layers, Budget(kind="macs", ratio=ratio))
         assert list(shares.values()) == pytest.approx(printed, abs=2e-4)
 
 
 def test_a_layer_that_is_not_listed_keeps_its_columns(resnet_run: RunState) -> None:
     method = l1_columns(layer_rule={"stages.0.*": 0.2, "stages.1.*": 0.4})
-    shares = method.shares_for_macs(resnet_run, method.layers(resnet_run), 0.25)
+    shares = method.shares_for(
+        resnet_run, method.layers(resnet_run), Budget(kind="macs", ratio=0.25)
+    )
     assert shares["conv1"] == shares["stages.2.0.conv1"] == 0
     assert shares["stages.1.0.conv1"] == 2 * shares["stages.0.0.conv1"] > 0
 
@@ -271,8 +277,28 @@ def test_a_list_that_fits_no_layer_is_named(resnet_run: RunState) -> None:
 
 
 def test_a_ratio_that_the_rule_cannot_give_names_the_layer(resnet_run: RunState) -> None:
-    with pytest.raises(TrainingError, match=r"'select': for a ratio 0.95 of macs, 'stages.* lose"):
+    sentence = (
+        r"'select': ratio 0.95 of macs .* the largest is 0.\d+, with all columns of 'stages.2"
+    )
+    with pytest.raises(TrainingError, match=sentence):
         prune(resnet_run, 0.95, "macs", layers=("stages.2.*",))
+
+
+@pytest.mark.parametrize("roles", [(), ("stem", "inside")])
+@pytest.mark.parametrize("unit", ["column", "row"])
+def test_a_ratio_of_parameters_is_met(
+    resnet_run: RunState, unit: str, roles: tuple[str, ...]
+) -> None:
+    prune(resnet_run, 0.5, "params", unit=unit, roles=roles)
+    masked = sum(int((~keep).sum()) for keep in resnet_run.masks.values())
+    left = resnet_run.costs.params() - masked
+    assert 0.495 * resnet_run.base_params <= left <= 0.5 * resnet_run.base_params
+
+
+def test_a_ratio_that_rows_do_not_reach_is_named(resnet_run: RunState) -> None:
+    sentence = r"0.068 of params .* the largest is 0.067\d, with one row left in each of 1 layers"
+    with pytest.raises(TrainingError, match=sentence):
+        prune(resnet_run, 0.068, "params", layers=("stages.2.0.conv1",), unit="row", roles=())
 
 
 def test_a_ratio_of_macs_needs_a_convolution(resnet_run: RunState) -> None:

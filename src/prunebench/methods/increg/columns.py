@@ -29,8 +29,16 @@ from prunebench.channels.removal import slice_tensor, slicing
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
 from prunebench.experiments.phases import Budget
-from prunebench.methods.allocation import lowest, pruned_count, shortest_prefix
-from prunebench.methods.base import Method, MethodOptions, Ratio, Rule, Run, by_pattern
+from prunebench.methods.allocation import counted, lowest, pruned_count, shortest_prefix
+from prunebench.methods.base import (
+    Method,
+    MethodOptions,
+    Ratio,
+    Rule,
+    Run,
+    by_pattern,
+    out_of_reach,
+)
 from prunebench.methods.increg.layer_ratios import (
     pca_errors,
     redundancy_scores,
@@ -60,10 +68,11 @@ class ColumnOptions(MethodOptions):
     )
     layer_rule: Literal["redundancy", "uniform"] | dict[str, Ratio] = Field(
         "redundancy",
-        description="Ratios of the layers for ratio_kind macs. redundancy (default): IncReg's rule "
-        "of computation and PCA error; uniform: the same ratio for all; a dictionary: these ratios "
-        "by pattern of layers times one common factor, where the first match counts and none means "
-        "0. The rule is linear, so the author's list for 2x serves every target.",
+        description="Ratios of the layers for ratio_kind macs and params. redundancy (default): "
+        "IncReg's rule of computation and PCA error; uniform: the same ratio for all; a "
+        "dictionary: these ratios by pattern of layers times one common factor, where the first "
+        "match counts and none means 0. The rule is linear, so the author's list for 2x serves "
+        "every target.",
     )
     count_linear: bool = Field(
         True,
@@ -139,8 +148,8 @@ def units_unused(
 class ColumnMethod(Method[C]):
     """Base class of methods that prune columns or rows of convolutions."""
 
-    stops_by_macs: ClassVar[bool] = False  # whether pruning stops when a MACs target is met
-    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "auto")
+    stops_at_target: ClassVar[bool] = False  # when the target in MACs or parameters is met
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "params", "auto")
 
     def layers(self, run: Run) -> dict[str, str]:
         """Return the weight of each convolution that may lose units, by path, in network order.
@@ -167,9 +176,12 @@ class ColumnMethod(Method[C]):
         assert budget.ratio is not None
         if budget.kind == "units_per_group":
             return dict.fromkeys(layers, budget.ratio)
-        shares = self.shares_for_macs(run, layers, budget.ratio)
-        is_exact = self.stops_by_macs and self.options.unit == "column"
-        return shares if is_exact or not budget.ratio else self.scaled(run, shares, budget.ratio)
+        shares = self.shares_for(run, layers, budget)
+        is_exact = self.stops_at_target and self.options.unit == "column"
+        return shares if is_exact or not budget.ratio else self.scaled(run, shares, budget)
+
+    def check_reach(self, run: Run, budget: Budget) -> None:
+        """Leave it to the first phase, which finds the ratios of the layers before it trains."""
 
     def counted_macs(self, run: Run) -> dict[str, int]:
         """Return the MACs, by weight, of the layers that ratio_kind macs counts."""
@@ -178,40 +190,52 @@ class ColumnMethod(Method[C]):
             return macs
         return {weight: own for weight, own in macs.items() if _is_convolution(run, weight)}
 
-    def shares_for_macs(
-        self, run: Run, layers: Mapping[str, str], ratio: float
-    ) -> dict[str, float]:
-        """Return ratios of the layers that together save `ratio` of the MACs.
+    def counted_costs(self, run: Run, budget: Budget) -> dict[str, int]:
+        """Return what the ratio counts, MACs by weight or the sizes of all parameters."""
+        if budget.kind == "macs":
+            return self.counted_macs(run)
+        return {name: run.params[name].numel() for name in run.graph.trainable}
+
+    def shares_for(self, run: Run, layers: Mapping[str, str], budget: Budget) -> dict[str, float]:
+        """Return ratios of the layers that together save the budget's ratio.
 
         TrainingError if a layer would lose all of its units, or if there are no layers.
         """
+        ratio = budget.ratio
         if not ratio:
             return dict.fromkeys(layers, 0.0)
         if not layers:
             raise TrainingError(
                 f"phase {run.phase.name!r}: the rules {list(self.options.layers)} of `layers` "
-                f"select no convolution, so a ratio {ratio} of macs cannot be saved"
+                f"select no convolution, so a ratio {ratio} of {budget.kind} cannot be saved"
             )
-        counted = self.counted_macs(run)
-        saved, macs = ratio * sum(counted.values()), {p: counted[w] for p, w in layers.items()}
+        whole, macs = self.counted_costs(run, budget), self.counted_macs(run)
+        saved, costs = ratio * sum(whole.values()), {p: whole[w] for p, w in layers.items()}
         if self.options.layer_rule == "uniform":
-            found = dict.fromkeys(layers, saved / sum(macs.values()))
+            found = dict.fromkeys(layers, saved / sum(costs.values()))
         elif self.options.layer_rule != "redundancy":
-            found = self.listed_shares(run, macs, saved)
+            found = self.listed_shares(run, costs, saved)
         else:
-            total = sum(own for weight, own in counted.items() if _is_convolution(run, weight))
-            worth = worth_pruning(macs, total)
+            total = sum(own for weight, own in macs.items() if _is_convolution(run, weight))
+            own_macs = {path: macs[weight] for path, weight in layers.items()}
+            worth = worth_pruning(own_macs, total)
             errors = [pca_errors(run.params[layers[path]].flatten(1)) for path in worth]
             scores = redundancy_scores(torch.stack(errors))
-            weighted = weighted_ratios([macs[path] for path in worth], total, scores, saved)
+            weighted = weighted_ratios(
+                [own_macs[path] for path in worth],
+                total,
+                scores,
+                saved,
+                [costs[path] for path in worth],
+            )
             found = dict.fromkeys(layers, 0.0) | dict(zip(worth, weighted, strict=True))
-        for path, own in found.items():
-            if own >= 1:
-                raise TrainingError(
-                    f"phase {run.phase.name!r}: for a ratio {ratio} of macs, {path!r} would have "
-                    f"to lose {own:.3f} of its {self.options.unit}s; use a smaller ratio or more "
-                    "`layers`"
-                )
+        most = max(found, key=lambda path: found[path])
+        if found[most] >= 1:
+            limit = (
+                f"with all {self.options.unit}s of {most!r} pruned; use a smaller ratio, more "
+                "`layers` or another layer_rule"
+            )
+            raise out_of_reach(run, budget, ratio / found[most], limit)
         return found
 
     def listed_shares(self, run: Run, macs: Mapping[str, int], saved: float) -> dict[str, float]:
@@ -230,12 +254,13 @@ class ColumnMethod(Method[C]):
             )
         return {path: share * saved / at_once for path, share in shares.items()}
 
-    def scaled(self, run: Run, shares: Mapping[str, float], ratio: float) -> dict[str, float]:
-        """Return shares in the same proportions that save `ratio` of the MACs, to within a unit.
+    def scaled(self, run: Run, shares: Mapping[str, float], budget: Budget) -> dict[str, float]:
+        """Return shares in the same proportions that meet the budget, to within a unit.
 
-        The rule counts only the MACs that a layer loses itself. Removed filters shrink the next or
-        previous layers too, so smaller shares suffice.
+        The rule counts only what a layer loses itself. Removed filters shrink the next or previous
+        layers too, so smaller shares suffice.
         """
+        assert budget.ratio is not None
         sizes = {
             path: unit_count(run.params[weight], self.options.unit)
             for path, weight in self.layers(run).items()
@@ -246,23 +271,29 @@ class ColumnMethod(Method[C]):
             if share
             for k in range(1, sizes[path])
         ]
-        goal = (1 - ratio) * sum(self.counted_macs(run).values())
+        whole = sum(self.counted_costs(run, budget).values())
+        goal = (1 - budget.ratio) * whole
 
         def after(counts: Mapping[str, int]) -> dict[str, float]:
             return {path: counts.get(path, 0) / sizes[path] for path in shares}
 
-        def saves_enough(counts: Mapping[str, int]) -> bool:
-            return self.macs_after(run, self.lowest_plan(run, after(counts))) <= goal
+        def left(counts: Mapping[str, int]) -> float:
+            return self.cost_after(run, self.lowest_plan(run, after(counts)), budget)
 
+        order = [path for *_, path in sorted(times)]
         try:
-            counts = shortest_prefix([path for *_, path in sorted(times)], saves_enough)
+            counts = shortest_prefix(order, lambda counts: left(counts) <= goal)
         except ValueError:
-            raise TrainingError(
-                f"phase {run.phase.name!r}: ratio {ratio} of macs is out of reach with one "
-                f"{self.options.unit} left in each of {len(shares)} layers; use a smaller ratio or "
-                "more `layers`"
+            unit, n = self.options.unit, len(set(order))
+            limit = f"with one {unit} left in each of {n} layers; use a smaller ratio or more "
+            raise out_of_reach(
+                run, budget, 1 - left(counted(order)) / whole, f"{limit}`layers`"
             ) from None
         return after(counts)
+
+    def cost_after(self, run: Run, plan: Plan, budget: Budget) -> float:
+        """Return the counted MACs or parameters that remain after a plan."""
+        return self.macs_after(run, plan) if budget.kind == "macs" else params_after(run, plan)
 
     def macs_after(self, run: Run, plan: Plan) -> float:
         """Return the counted MACs that remain after a plan; zeroed weights count nothing."""
@@ -316,6 +347,15 @@ class ColumnMethod(Method[C]):
         return {
             name: units_unused(group, kept, role) for name, group in self.candidates(run).items()
         }
+
+
+def params_after(run: Run, plan: Plan) -> int:
+    """Return the parameters that remain after a plan and are not masked."""
+    left = {g: run.graph.groups[g].n_units - len(units) for g, units in plan.removed.items()}
+    cuts = slicing(run.graph, plan.removed)
+    masks = {**run.masks, **plan.zeroed}
+    zeros = sum(int((~slice_tensor(m, cuts.get(w, []))).sum()) for w, m in masks.items())
+    return run.costs.params(left) - zeros
 
 
 def _is_convolution(run: Run, weight: str) -> bool:

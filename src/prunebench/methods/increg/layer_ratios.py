@@ -71,15 +71,22 @@ def worth_pruning(macs: Mapping[str, int], total: int) -> list[str]:
     ]
 
 
-def weighted_ratios(macs: Sequence[int], total: int, scores: Tensor, saved: float) -> list[float]:
-    """Return 0.8 softmax(macs / total) + 0.2 softmax(scores), scaled to save `saved` MACs.
+def weighted_ratios(
+    macs: Sequence[int],
+    total: int,
+    scores: Tensor,
+    saved: float,
+    costs: Sequence[int] | None = None,
+) -> list[float]:
+    """Return 0.8 softmax(macs / total) + 0.2 softmax(scores), scaled to save `saved`.
 
-    Each layer saves its ratio times its MACs. A ratio may exceed 1; then the target is out of reach
-    of the rule.
+    Each layer saves its ratio times its cost (default: its MACs). A ratio may exceed 1; then the
+    target is out of reach of the rule.
     """
     shares = torch.tensor(macs, dtype=torch.float64) / total
     weights = 0.8 * shares.softmax(dim=0) + 0.2 * scores.double().cpu().softmax(dim=0)
-    factor = saved / float((weights * torch.tensor(macs, dtype=torch.float64)).sum())
+    own = torch.tensor(macs if costs is None else costs, dtype=torch.float64)
+    factor = saved / float((weights * own).sum())
     return [float(weight) * factor for weight in weights]
 
 

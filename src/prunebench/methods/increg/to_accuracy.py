@@ -98,7 +98,7 @@ class IncRegAccuracy(IncReg):
         if self.options.layer_ratios:
             steps = {path: self.options.layer_ratio(path) for path in layers}
         else:
-            steps = self.shares_for_macs(run, layers, STEPS_SAVE)
+            steps = self.shares_for(run, layers, Budget(kind="macs", ratio=STEPS_SAVE))
         accuracy, border = run.validate(), self.options.border
         self.state |= {
             "steps": steps,

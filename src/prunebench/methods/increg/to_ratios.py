@@ -20,7 +20,8 @@ of settings.
 - Filters that nothing reads are removed (`roles`); [scripts]: they are not.
 
 All branches let several columns reach the ceiling together, beyond the ratio; so does this module,
-but the last column of a layer stays. The weight decay applies to all weights. The code's penalty is
+but the last column of a layer stays, and a target in MACs or parameters is met to one column or
+row. The weight decay applies to all weights. The code's penalty is
 off where the weight decay is 0; here it is not. `n` of the averaged rank counts the steps of the
 phase; starting from zeros, any n that counts up by one gives the same order. The code's row mode
 does not work; here rows follow the same formulas. Filters that nothing reads become zero at the
@@ -49,7 +50,7 @@ from prunebench.experiments.phases import Budget, HookName, Phase, Steps, traini
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Before, Run
 from prunebench.methods.increg.columns import ColumnMethod, count_to_prune, units_unused
-from prunebench.methods.increg.formulas import staged_ceiling
+from prunebench.methods.increg.formulas import ranks, staged_ceiling
 from prunebench.methods.increg.layer_ratios import macs_left
 from prunebench.methods.increg.penalty_table import (
     IncRegOptions,
@@ -73,9 +74,13 @@ class IncReg(ColumnMethod[IncRegOptions]):
     Options = IncRegOptions
     recipe_roles = ("regularize", "loss_eval", "fine_tune")
     interval = Steps(25)
-    stops_by_macs = True
+    stops_at_target = True
 
     table: PenaltyTable
+
+    def run_revision(self, budget: Budget) -> int:
+        """Return one more than `revision` for a target in MACs, which is no longer exceeded."""
+        return self.revision + (budget.kind == "macs")
 
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
         """Return prune, loss_eval (some steps of ordinary training) and fine_tune."""
@@ -154,14 +159,15 @@ class IncReg(ColumnMethod[IncRegOptions]):
         """Build the tensors that steps read besides the state: views of the table, and costs."""
         self.table = PenaltyTable(self.state, self.options, run.params)
         self.read_groups = self.groups_with_columns(run)
-        counted, budget = self.counted_macs(run), self.budget(run)
-        own = [counted[weight] for weight in self.table.views]
-        self.layer_macs = torch.tensor(own, dtype=torch.float64, device=run.device)[:, None]
-        self.macs_goal = None
-        if budget.kind == "macs" and budget.ratio is not None:
-            # All layers stop once their MACs have fallen to this, whatever the ratio of each.
+        budget = self.budget(run)
+        self.goal = None
+        if budget.kind in ("macs", "params") and budget.ratio is not None:
+            # All layers stop once their costs have fallen to this, whatever the ratio of each.
+            counted = self.counted_costs(run, budget)
+            own = [counted[weight] for weight in self.table.views]
+            self.layer_costs = torch.tensor(own, dtype=torch.float64, device=run.device)[:, None]
             others = sum(counted.values()) - sum(own)
-            self.macs_goal = (1 - budget.ratio) * sum(counted.values()) - others
+            self.goal = (1 - budget.ratio) * sum(counted.values()) - others
         return []
 
     def groups_with_columns(self, run: Run) -> list[ChannelGroup]:
@@ -188,20 +194,37 @@ class IncReg(ColumnMethod[IncRegOptions]):
             reached = self.table.hold_penalty(self.state["hold"])
         else:
             reached = self.table.grow()
-        self.table.prune(reached)
-        if self.macs_goal is not None:
+        self.table.prune(reached if self.goal is None else self.up_to_goal(reached, self.goal))
+        if self.goal is not None:
             self.silence_unread(run)
-            self.table.stop((self.macs_left() <= self.macs_goal).view(1, 1))
+            self.table.stop((self.cost_left() <= self.goal).view(1, 1))
         for weight, (penalty, _, _) in self.table.views.items():
             parameter = run.params[weight]
             assert parameter.grad is not None
             parameter.grad.addcmul_(parameter.detach(), penalty)
 
-    def macs_left(self) -> Tensor:
-        """Return the remaining MACs of the table's layers, a float64 scalar."""
+    def cost_left(self) -> Tensor:
+        """Return the remaining MACs or parameters of the table's layers, a float64 scalar."""
         state = self.table.state
         rows, columns = state["row_share"], self.table.gone / state["size"]
-        return macs_left(self.layer_macs, columns, rows).sum()
+        return macs_left(self.layer_costs, columns, rows).sum()
+
+    def up_to_goal(self, reached: Tensor, goal: float) -> Tensor:
+        """Return as many of the columns at the ceiling as the target needs, lowest ranks first.
+
+        Many may reach it in one step. Rows also save MACs of other layers, which the number of rows
+        of each layer takes into account. Bool, (layers, columns).
+        """
+        state = self.table.state
+        if self.options.unit == "row":
+            place = ranks(state["rank"].masked_fill(~reached, torch.inf))
+            return reached & (place < state["goal"] - self.table.gone)
+        each = self.layer_costs * (1 - state["row_share"]) / state["size"]
+        order = state["rank"].masked_fill(~reached, torch.inf).flatten().argsort(stable=True)
+        saved = (each * reached).flatten()[order]
+        needed = saved.cumsum(0) - saved < self.cost_left() - goal
+        chosen = torch.zeros_like(needed).scatter(0, order, needed)
+        return reached & chosen.view_as(reached)
 
     @torch.no_grad()
     def silence_unread(self, run: Run) -> None:
