@@ -118,7 +118,9 @@ def test_zeros_meet_a_target_to_one_unit(
 
 def test_a_target_out_of_reach_is_refused_before_training(run: RunState) -> None:
     method, steps = make("orthoreg_from_base", {"rounds": 3}), []
-    sentence = "^phase 'penalize_1': ratio 0.97 of macs is out of reach; the largest is 0.8384, with "
+    sentence = (
+        "^phase 'penalize_1': ratio 0.97 of macs is out of reach; the largest is 0.8384, with "
+    )
     with pytest.raises(TrainingError, match=sentence):
         testing.train(method, Budget(kind="macs", ratio=0.97), run, after_step=steps.append)
     assert steps == []
