@@ -281,7 +281,11 @@ class Recipe(Settings):
         ),
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
-        "fp32", description="Arithmetic of forward and backward passes."
+        "fp32",
+        description=(
+            "Arithmetic of forward and backward passes; accuracies are evaluated in fp32. `bf16` "
+            "on a CPU needs a processor with bf16 instructions (AVX-512, AMX or ARM)."
+        ),
     )
     compile: bool = Field(
         False,
