@@ -78,7 +78,7 @@ def evaluation_batch_size(shape: tuple[int, int, int], device: torch.device) -> 
 
     On a CPU batches are smaller: the C library returns an activation of 32 MiB, as one of 16
     channels of 512 CIFAR images, to the system after each layer, and the pages of the next one are
-    cleared again. That doubled the time of an evaluation.
+    cleared again. ResNet-20 took 2.55 s for 1024 CIFAR images, and 1.26 s in batches of 128.
 
     >>> [evaluation_batch_size((3, side, side), torch.device("cpu")) for side in (8, 32, 64, 224)]
     [512, 128, 64, 18]
