@@ -13,6 +13,8 @@ from prunebench.methods.controls import (
     ScratchE,
     ScratchOptions,
     UniformWidth,
+    Unpruned,
+    UnprunedOptions,
     scratch_b_epochs,
 )
 from prunebench.training.run import RunState
@@ -42,6 +44,16 @@ def test_scratch_b_trains_as_much_as_the_base_up_to_a_cap(
     base_macs: int, macs: int, epochs: float
 ) -> None:
     assert scratch_b_epochs(20, base_macs, macs, longest=2.0) == epochs
+
+
+def test_base_network_is_trained_like_pruned_ones_on_request() -> None:
+    nothing = Budget(kind="units_per_group", ratio=0.0)
+    as_it_is, trained = (Unpruned(UnprunedOptions(fine_tune=wanted)) for wanted in (False, True))
+    assert (as_it_is.needed_roles(), trained.needed_roles()) == ((), ("fine_tune",))
+    assert as_it_is.phases({}, nothing) == []
+    run = testing.train(trained, nothing)
+    assert [(row.phase, row.step) for row in run.records.history] == [("fine_tune", 3)]
+    assert run.costs.macs() == run.base_macs
 
 
 def test_widths_are_those_of_the_followed_run(half_width_run: RunState) -> None:

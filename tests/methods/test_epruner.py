@@ -243,7 +243,7 @@ def test_layers_that_did_not_settle_are_counted() -> None:
     with torch.no_grad():
         run.params["conv.weight"].copy_(torch.tensor(SQUARE)[:, :, None, None])
     assert len(method.select(run, AUTO).removed["conv"]) == 3
-    assert method.figures() == {"layers_not_converged": 1}
+    assert method.figures() == {"beta": 2, "layers_not_converged": 1}
 
 
 # --- over a network
@@ -482,6 +482,14 @@ def test_selection_repeats(resnet_run: RunState) -> None:
     first, again = (method.select(resnet_run, AUTO).removed for _ in range(2))
     assert first.keys() == again.keys() == method.candidates(resnet_run).keys()
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_selection_without_training(resnet_run: RunState) -> None:
+    method = epruner(beta=1.5, fine_tune=False, recalibrate=8)
+    assert method.needed_roles() == ()
+    testing.train(method, AUTO, resnet_run)
+    assert [row.event for row in resnet_run.records.history] == ["pruned", "recalibrated"]
+    assert method.figures()["beta"] == 1.5
 
 
 def test_the_pruned_network_can_be_traced_and_trained(resnet_run: RunState) -> None:

@@ -1,7 +1,7 @@
 """Controls: the base network itself, and smaller networks trained from scratch.
 
-`unpruned` evaluates the base network, which gives it a row in the tables. The others train a
-smaller network from fresh weights.
+`unpruned` evaluates the base network, which gives it a row in the tables, or trains it as long as
+pruned networks are fine-tuned. The others train a smaller network from fresh weights.
 
 Source: Liu et al., "Rethinking the Value of Network Pruning", arXiv 1810.05270. Scratch-E trains
 as many epochs as the base network had; Scratch-B gets the base network's computation, that is
@@ -27,16 +27,30 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Before, Method, MethodOptions, O, Rule, Run
 
 
-class Unpruned(Method[MethodOptions]):
-    """The base network, evaluated without any training."""
+class UnprunedOptions(MethodOptions):
+    """Options of the base network."""
+
+    fine_tune: bool = Field(
+        False,
+        description="Train the base network on, like pruned ones after the removal: what the "
+        "training alone changes.",
+    )
+
+
+class Unpruned(Method[UnprunedOptions]):
+    """The base network, evaluated as it is or after the fine-tuning of pruned ones."""
 
     summary = "control: the base network, not pruned"
-    recipe_roles = ()
+    Options = UnprunedOptions
     ratios = (0.0,)
 
+    def needed_roles(self) -> tuple[str, ...]:
+        """Return no role without fine-tuning."""
+        return self.recipe_roles if self.options.fine_tune else ()
+
     def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
-        """Return no phases."""
-        return []
+        """Return fine_tune, or no phases."""
+        return [training("fine_tune", recipes["fine_tune"])] if self.options.fine_tune else []
 
 
 class Base(Method[MethodOptions]):

@@ -35,25 +35,26 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.channels.unit_weights import members_with, producers, unit_rows
-from prunebench.experiments.phases import Budget
+from prunebench.experiments.phases import Budget, Phase
+from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Positive
 from prunebench.methods.allocation import crossing, shortest_prefix
 from prunebench.methods.base import (
     Before,
     Method,
-    MethodOptions,
     Run,
     by_pattern,
     is_enough,
     is_met,
     out_of_reach,
 )
+from prunebench.methods.fine_tuning import FineTuneOptions
 
 Floats = NDArray[np.float64]
 LARGEST_BETA = 64.0  # of the search for a target; far above it, the messages do not converge
 
 
-class EPrunerOptions(MethodOptions):
+class EPrunerOptions(FineTuneOptions):
     """Options of EPruner; the README and the code use other values of `beta` per network."""
 
     beta: Positive = Field(
@@ -221,6 +222,14 @@ class EPruner(Method[EPrunerOptions]):
         """Import scikit-learn before the selection, so that the import is not in its seconds."""
         importlib.import_module("sklearn.cluster")
 
+    def needed_roles(self) -> tuple[str, ...]:
+        """Return no role without fine-tuning."""
+        return self.recipe_roles if self.options.fine_tune else ()
+
+    def phases(self, recipes: Mapping[str, Recipe], budget: Budget) -> list[Phase]:
+        """Return select, recalibrate, fine_tune."""
+        return [Phase(name="select", then=budget), *self.options.after_removal(recipes)]
+
     def beta_of(self, layer: str) -> float:
         """Return the beta of a layer."""
         return by_pattern(self.options.layer_betas, layer, self.options.beta)
@@ -237,6 +246,7 @@ class EPruner(Method[EPrunerOptions]):
             whole = sum(group.n_units for group in groups.values())
             self.state["filters_negligible"] = whole - sum(map(len, clustered_units.values()))
         if budget.ratio is None:
+            self.state["beta"] = self.options.beta
             found = {name: clustered(own, self.beta_of(name)) for name, own in s.items()}
         else:
             found = self.searched(run, budget, s)
@@ -350,10 +360,10 @@ class EPruner(Method[EPrunerOptions]):
             new[:, places.to(new.device)] = projected(columns, len(places), generator)
 
     def figures(self) -> dict[str, float]:
-        """Return the number of layers in which affinity propagation did not converge.
+        """Return beta, and the number of layers in which affinity propagation did not converge.
 
-        With a target, also the `beta` that was found, and the number of filters that stay beside
-        the exemplars.
+        With a target, `beta` is the one found, and there is the number of filters that stay beside
+        the exemplars; with `negligible_norm`, the number of filters removed before the clustering.
         """
         return dict(self.state)
 

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field, create_model
+from pydantic import create_model
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import ConfigError
 from prunebench.criteria.base import AnyUnitCriterion, Criterion
-from prunebench.experiments.phases import Budget, Phase, training
+from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import MethodOptions, Run
+from prunebench.methods.fine_tuning import FineTuneOptions
 from prunebench.methods.rounds import InRounds, RoundOptions
 from prunebench.methods.unstructured import (
     WeightOptions,
@@ -41,17 +42,8 @@ from prunebench.methods.unstructured import (
 )
 
 
-class OneShotOptions(RoundOptions):
+class OneShotOptions(RoundOptions, FineTuneOptions):
     """Options of every one-shot method; `one_shot` adds those of the criterion."""
-
-    recalibrate: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Training images on which the statistics of batch norm are estimated again "
-        "after each removal; 0: none.",
-    )
-    fine_tune: bool = Field(
-        True, description="Fine-tune after each removal; false: no recipe is needed."
-    )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # pickle cannot find a class made by `one_shot` by its name
@@ -79,16 +71,8 @@ class OneShot(InRounds[OneShotOptions]):
         found = []
         for number, part, is_last in self.numbered_rounds(budget):
             found.append(Phase(name=f"select{number}", then=part))
-            if self.options.recalibrate:
-                found.append(
-                    Phase(name=f"recalibrate{number}", recalibrate=self.options.recalibrate)
-                )
-            if not self.options.fine_tune:
-                continue
             reportable = 0.0 if is_last else None
-            found.append(
-                training(f"fine_tune{number}", recipes["fine_tune"], reportable_from=reportable)
-            )
+            found += self.options.after_removal(recipes, number, reportable_from=reportable)
         return found
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
