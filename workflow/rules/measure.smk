@@ -1,6 +1,6 @@
 # Measure costs and latencies, then collect all results of an experiment in runs.csv. One process
 # measures all runs of a network, since its start takes longer than measuring a run. It keeps
-# earlier measurements of unchanged runs.
+# earlier measurements of unchanged runs. `--finished` leaves out runs with a reused row.
 
 
 rule measure_cost:
@@ -20,7 +20,7 @@ rule measure_cost:
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only cost --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
+        " --only cost --finished --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
 # Needs the machine to itself: Snakemake lowers the number of threads to all available cores.
@@ -44,7 +44,7 @@ rule measure_latency:
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only latency --device {resources.device}"
+        " --only latency --finished --device {resources.device}"
         " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
