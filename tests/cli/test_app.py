@@ -11,6 +11,8 @@ import pytest
 import prunebench
 from prunebench.data.dataset import prepare
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.spec import RunSpec
+from prunebench.training import train
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 from tests.data.conftest import write_image
 
@@ -223,6 +225,35 @@ def test_a_base_network_needs_a_recipe_with_epochs(call: Any, write_config: Writ
     arguments = "base --dataset synthetic --architecture resnet20 --recipe endless"
     _, _, err = call(*arguments.split())
     assert err == ("prunebench: --recipe: 'endless' has no epochs, but a base network needs them\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths", "is_shared"),
+    [
+        ("--every", ["l1/default/0.25/seed0", "l1/default/0.5/seed0"], True),
+        ("--every --ratio 0.5", ["l1/default/0.5/seed0"], True),
+        ("--ratio 0.5", ["l1/default/0.5/seed0"], False),
+    ],
+)
+def test_one_process_may_prune_at_every_ratio(
+    call: Any,
+    write_config: WriteConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    paths: list[str],
+    is_shared: bool,
+) -> None:
+    write_config({"ratios": [0.25, 0.5]})
+    seen: list[tuple[str, Any]] = []
+
+    def note(spec: RunSpec, results: Path, *, shared: Any, **_: Any) -> None:
+        seen.append((spec.path.removeprefix("tiny/synthetic/resnet20_x0_25/"), shared))
+
+    monkeypatch.setattr(train, "train_run", note)
+    assert call("prune", "--method", "l1", *arguments.split())[0] == 0
+    assert [path for path, _ in seen] == paths
+    assert len({id(shared) for _, shared in seen}) == 1
+    assert (seen[0][1] is not None) == is_shared
 
 
 def test_resolve_prints_the_number_of_runs_and_the_file(

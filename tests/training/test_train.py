@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
 from prunebench.core.files import read_json
+from prunebench.criteria.gradients import Fisher
 from prunebench.data.augment import normalize
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import IMAGENET
@@ -34,6 +35,7 @@ from prunebench.network import file_hash, load_masks, load_network, read_structu
 from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import count_split
+from prunebench.training.shared import Shared
 from prunebench.training.train import train_base, train_run
 from prunebench.training.verify_run import verify_run
 from tests.training.conftest import ARCHITECTURE, recipe
@@ -147,6 +149,34 @@ def test_a_run_without_training_has_two_accuracies(results: Path) -> None:
     assert result.top1 == recalibrated.test_top1 != removed.test_top1
     assert (result.epochs, result.top1_masked) == (0, None)
     assert "top-1" in verify_run(results / spec.path)
+
+
+def test_runs_of_one_process_share_scores_and_have_the_same_results(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"samples": 100, "recalibrate": 100, "fine_tune": False}
+    specs = [
+        run_spec("fisher", options=few, recipes={}, recipe_names={}, ratio=ratio, ratio_kind=kind)
+        for ratio, kind in ((0.25, "units_per_group"), (0.5, "units_global"))
+    ]
+    elsewhere = Path(shutil.copytree(results, tmp_path / "elsewhere"))
+    alone = [train(spec, elsewhere) for spec in specs]
+    scored = []
+    kind, scores = Fisher, Fisher.scores
+    monkeypatch.setattr(kind, "scores", lambda *args: scored.append(args) or scores(*args))
+    shared = Shared()
+    together = [
+        train_run(spec, results, progress=PlainProgress(), machine=HERE, shared=shared)
+        for spec in specs
+    ]
+    assert len(scored) == len(shared.computed) == len(shared.datasets) == 1
+    assert [one.weights_sha256 for one in together] == [one.weights_sha256 for one in alone]
+    # the time of the shared scores belongs to every selection
+    (computed,) = shared.computed.values()
+    assert all(one.selection_seconds >= computed.seconds for one in together)
+    other = run_spec("fisher", options=few | {"samples": 50}, recipes={}, recipe_names={})
+    train_run(other, results, progress=PlainProgress(), machine=HERE, shared=shared)
+    assert len(scored) == 2
 
 
 def test_a_ratio_that_is_not_reached_is_printed_and_stored(

@@ -124,6 +124,14 @@ def prune(
         int | None,
         typer.Option(min=0, help="Seed; required if more than one fits."),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--every",
+            help="Run all fitting runs in this process; they load the data and compute equal "
+            "importance scores once.",
+        ),
+    ] = False,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -132,24 +140,29 @@ def prune(
     """Prune a base network with one method, or resume the run.
 
     The run is one cell of an experiment. Options that the experiment leaves no choice for can be
-    omitted.
+    omitted; with --every, all runs that fit the given options are run.
     """
     _known_method(method)
     from prunebench.training.progress import make_progress
+    from prunebench.training.shared import Shared
     from prunebench.training.train import train_run
 
-    spec = one_run(
-        experiment_runs(experiment, config=config, results=results, resolved=runs),
-        method=method,
-        dataset=dataset,
-        architecture=architecture,
-        setting=setting,
-        ratio=ratio,
-        seed=seed,
-    )
-    check_expected(spec, expect)
+    known = experiment_runs(experiment, config=config, results=results, resolved=runs)
+    wanted = {
+        "method": method,
+        "dataset": dataset,
+        "architecture": architecture,
+        "setting": setting,
+        "ratio": ratio,
+        "seed": seed,
+    }
+    specs = fitting_runs(known, **wanted) if every else [one_run(known, **wanted)]
+    for spec in specs:
+        check_expected(spec, expect)
+    shared = Shared() if every else None
     with make_progress() as progress:
-        train_run(spec, results, machine=machine, progress=progress)
+        for spec in specs:
+            train_run(spec, results, machine=machine, progress=progress, shared=shared)
 
 
 @machine_options("device")

@@ -8,7 +8,7 @@ plans that a method returns; an error is one sentence that names the method.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
@@ -63,6 +63,13 @@ class Run(ScoringRun, Protocol):
     @property
     def epochs_before(self) -> float:
         """Return the epochs trained in the phases before this one."""
+
+    def scored(self, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the result of `compute`, or that of an earlier run of this process.
+
+        `compute` returns scores by group that depend on the present network, the seed, the phase,
+        the images, and on `what`: the criterion with its options, in words.
+        """
 
     def summed(self, tensor: Tensor) -> Tensor:
         """Return the sum over the processes that share the step's batch."""

@@ -77,7 +77,8 @@ class OneShot(InRounds[OneShotOptions]):
 
     def score(self, run: Run, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
         """Return the criterion's scores."""
-        return self.criterion.scores(run, groups)
+        what = f"{type(self).__module__}.{type(self).__qualname__} {self.options!r} {[*groups]}"
+        return run.scored(what, lambda: self.criterion.scores(run, groups))
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
         """Return the criterion's own count, if it has one; otherwise the usual count."""

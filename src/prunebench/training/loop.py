@@ -210,10 +210,10 @@ class Loop:
         """Select for the budget, remove, and record the accuracy before and after."""
         run, method = self.run, self.method
         before_val, before_test = run.accuracies()
-        started = time.perf_counter()
+        run.saved_seconds, started = 0.0, time.perf_counter()
         selected = method.select(run, budget)
         plan = self.parallel.from_first(lambda: selected)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started + run.saved_seconds
         check_plan(method, run.graph, run.params, plan)
         applied = apply_plan(run, plan)
         self.moments = self.moments.sliced(applied.before.cuts)

@@ -39,6 +39,7 @@ from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.models.base import initialize
 from prunebench.training.batches import Portion, portion, sampled
 from prunebench.training.processes import ALONE, Alone
+from prunebench.training.shared import Scores, Shared
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -166,6 +167,10 @@ class RunState:
         The images of the step's batch that this process trains on.
     counts
         Known counts of correct predictions, by split, normalization and hash of the weights.
+    shared
+        What earlier runs of this process have computed; None: nothing is shared.
+    saved_seconds
+        Seconds that shared scores have saved this run.
     recipe
         Recipe of the last phase that trained; its normalization holds until another one trains.
     """
@@ -189,6 +194,8 @@ class RunState:
     parallel: Alone = ALONE
     portion: Portion = field(default_factory=lambda: portion(1))
     counts: dict[tuple[Evaluated, Normalization, str], Correct] = field(default_factory=dict)
+    shared: Shared | None = None
+    saved_seconds: float = 0.0
 
     model: nn.Module = field(init=False)
     graph: ChannelGraph = field(init=False)
@@ -252,6 +259,21 @@ class RunState:
     def epochs_before(self) -> float:
         """Return the epochs trained in the phases before this one."""
         return self.records.epochs_before
+
+    def scored(self, what: str, compute: Callable[[], Scores]) -> Scores:
+        """Return scores, computed or taken over from a run of this process; see `methods.base.Run`.
+
+        What is taken over is equal bit for bit: the key holds everything that scores depend on.
+        """
+        if self.shared is None:
+            return compute()
+        images = self.dataset.sha256, len(self.dataset.train), self.recipe.model_dump_json()
+        machine = str(self.device), torch.get_num_threads()
+        key = what, self._weights_hash(), self.seed, self.index, images, machine
+        is_known = key in self.shared.computed
+        scores, seconds = self.shared.scores(key, compute)
+        self.saved_seconds += seconds if is_known else 0.0
+        return {name: values.clone() for name, values in scores.items()}
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""

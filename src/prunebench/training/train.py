@@ -62,6 +62,7 @@ from prunebench.training.processes import (
 from prunebench.training.progress import Progress, SilentProgress
 from prunebench.training.pruning import missed_ratio
 from prunebench.training.run import RunState, derived_seed
+from prunebench.training.shared import Shared
 
 PLAIN = Machine()
 PACKAGES = ("prunebench", "torch", "numpy", "scikit-learn")  # whose versions a result records
@@ -75,17 +76,23 @@ def train_base(
 
 
 def train_run(
-    spec: RunSpec, results: Path, *, progress: Progress, machine: Machine = PLAIN
+    spec: RunSpec,
+    results: Path,
+    *,
+    progress: Progress,
+    machine: Machine = PLAIN,
+    shared: Shared | None = None,
 ) -> TrainingResult:
     """Run a method on a base network below `results`.
 
+    Runs that are given the same `shared` load their data and compute equal scores once.
     ResultError if the base network, or the run whose widths are taken, is missing or belongs to
     another specification.
     """
     start = None
     if spec.start == "base":
         start = TrainingResult.read(results / spec.base.path, spec.base.hash)
-    return _Job(spec, spec.base, start, results, progress, machine).result()
+    return _Job(spec, spec.base, start, results, progress, machine, shared).result()
 
 
 def method_of(spec: BaseSpec | RunSpec) -> Method[Any]:
@@ -166,7 +173,9 @@ class _Job:
         results: Path,
         progress: Progress,
         machine: Machine,
+        shared: Shared | None = None,
     ) -> None:
+        self.shared = shared
         self.spec, self.base, self.start = spec, base, start
         self.base_hash = None if start is None else start.weights_sha256
         self.results, self.folder, self.machine = results, results / spec.path, machine
@@ -268,12 +277,14 @@ class _Job:
             parallel.wait()
 
     def _new_run(self, device: torch.device, parallel: Alone, method: Method[Any]) -> RunState:
-        dataset = load(
-            data_path(self.results, self.spec.dataset),
-            device,
-            workers=self.machine.loading_workers,
-            joined=self.spec.trained_on == "train_and_val",
-        )
+        path, workers = data_path(self.results, self.spec.dataset), self.machine.loading_workers
+        joined = self.spec.trained_on == "train_and_val"
+
+        def loaded() -> Dataset:
+            return load(path, device, workers=workers, joined=joined)
+
+        key = path, str(device), workers, joined
+        dataset = self.shared.dataset(key, loaded) if self.shared else loaded()
         # A folder says only when it is loaded whether its images are read from files.
         for recipe in (self.base.recipe, *(phase.recipe for phase in self.phases if phase.recipe)):
             dataset.info.check_augmentation(recipe.augment)
@@ -288,6 +299,7 @@ class _Job:
             source_kept=None if widths is None else _kept_units(self.results / widths),
             grouped=method.options.grouped,
             parallel=parallel,
+            shared=self.shared if parallel.world == 1 else None,
         )
 
     def _builder(self, dataset: Dataset) -> Callable[[], nn.Module]:
