@@ -75,7 +75,7 @@ class Machine(Settings):
     check_base: bool = Field(
         True,
         description="Stop a run if its base network is far from the expected accuracy of its "
-        "recipe, or from its stored accuracy.",
+        "recipe or, on data that have changed since, from its stored accuracy.",
     )
 
     @property

@@ -26,8 +26,10 @@ def multiplies_bf16(device: torch.device) -> bool:
 
     Without them bf16 is emulated and slower than fp32.
     """
+    if device.type != "cpu":
+        return True
     found = torch.cpu.get_capabilities()
-    return device.type != "cpu" or any(found.get(name, False) for name in BF16_INSTRUCTIONS)
+    return any(found.get(name, False) for name in BF16_INSTRUCTIONS)
 
 
 def device_name(device: torch.device) -> str:
