@@ -141,13 +141,14 @@ class Blur(nn.Module):
         super().__init__()
         self.rows: Tensor
         self.register_buffer("rows", rows)
-        self.kind = kind
+        self.kind, self.channels = kind, len(rows)
 
     def extra_repr(self) -> str:
         return self.kind
 
     def forward(self, x: Tensor) -> Tensor:
-        c, weight = x.shape[1], self.rows
+        weight = self.rows
+        c = self.channels if self.kind == "attribute" else x.shape[1]
         if self.kind == "expanded":
             weight = weight.expand(c, 1, 3, 3)
         elif self.kind == "repeated":
@@ -315,9 +316,10 @@ def block(rng: Random, channels: int, depth: int) -> nn.Module:
             return ChannelsLast(Tied(nn.Linear(channels, hidden), activation(rng, 1)))
         return Tied(nn.Conv2d(channels, hidden, 3, padding=1), activation(rng, hidden))
     if kind == "blur":
-        how = rng.choice(["expanded", "repeated", "stored"])
+        how = rng.choice(["expanded", "repeated", "stored", "attribute"])
         rows = torch.tensor([rng.random() for _ in range(9)]).view(1, 1, 3, 3)
-        return Blur(rows.repeat(channels, 1, 1, 1) if how == "stored" else rows, how)
+        stored = how in ("stored", "attribute")
+        return Blur(rows.repeat(channels, 1, 1, 1) if stored else rows, how)
     if kind == "picked":
         return Picked(picks(rng, channels))
     if kind == "reshaped":

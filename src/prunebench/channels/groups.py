@@ -100,12 +100,14 @@ class Pad:
 
 @dataclass(frozen=True)
 class Width:
-    """A normalization module that stores its number of channels but has no tensors.
+    """A number of channels that a module stores and that no tensor of its own shows.
 
     Attributes
     ----------
     module
-        Its path.
+        The module's path.
+    attribute
+        Name of the attribute; empty for a normalization module without tensors.
     size
         The stored number of channels.
     index
@@ -114,6 +116,7 @@ class Width:
     """
 
     module: str
+    attribute: str
     size: int
     index: dict[str, Tensor]
 
@@ -186,7 +189,7 @@ class ChannelGraph:
     pads
         Padding modules that add channels.
     widths
-        Normalization modules without tensors.
+        Stored numbers of channels.
     positions
         Buffers that hold positions of channels.
     calls

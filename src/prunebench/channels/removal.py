@@ -256,11 +256,14 @@ def correct_norm(module: nn.Module, n_channels: int) -> None:
 
 
 def correct_widths(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:
-    """Update normalization modules that have no tensors."""
+    """Update the stored numbers of channels that the modules' tensors do not show."""
     for width in graph.widths:
         gone = slices_of(width.index, removed)
-        if len(gone):
-            correct_norm(model.get_submodule(width.module), width.size - len(gone))
+        module, left = model.get_submodule(width.module), width.size - len(gone)
+        if width.attribute and len(gone):
+            setattr(module, width.attribute, left)
+        elif len(gone):
+            correct_norm(module, left)
 
 
 def correct_pads(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> None:

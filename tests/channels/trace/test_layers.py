@@ -266,6 +266,74 @@ def test_one_filter_and_a_written_number_of_groups_freeze():
     assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
 
 
+class StoredBlur(nn.Module):
+    """Fixed filters whose number is an attribute, as in timm."""
+
+    def __init__(self, apply, rows=6):
+        super().__init__()
+        self.register_buffer("filters", torch.rand(rows, 1, 3, 3))
+        self.channels = self.twin = 6
+        self.apply_filters = apply
+
+    def forward(self, x):
+        return self.apply_filters(self, x)
+
+
+def stored(m, x):
+    return F.conv2d(x, m.filters, groups=m.channels)
+
+
+@pytest.mark.parametrize(
+    ("function", "rows"),
+    [
+        (stored, 6),
+        (lambda m, x: F.conv2d(x, m.filters, None, 1, 0, 1, m.channels), 6),
+        (lambda m, x: F.conv2d(x, m.filters.expand(m.channels, 1, 3, 3), groups=m.channels), 1),
+        (lambda m, x: F.conv2d(x, m.filters.repeat(m.channels, 1, 1, 1), groups=x.shape[1]), 1),
+        (lambda m, x: F.conv2d(x, m.filters.expand(x.size(1), 1, 3, 3), groups=m.channels), 1),
+        (lambda m, x: stored(m, x) if m.channels == x.shape[1] else x, 6),
+    ],
+)
+def test_number_of_filters_in_an_attribute_is_corrected(function, rows):
+    net = around(StoredBlur(function, rows))
+    assert units_of(net, example()) == {"first": SINGLE}
+    graph = trace(net, example())
+    smaller = remove(net, graph, {"first": torch.tensor([1, 4])})
+    assert (smaller.layer.channels, net.layer.channels, smaller.layer.twin) == (4, 6, 6)
+    assert type(net.layer.channels) is type(smaller.layer.channels) is int
+    assert costs_of(graph).macs({"first": 4}) == count_macs(smaller, example()).total
+    assert list(trace(smaller, example()).groups) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (lambda m, x: stored(m, x) / m.channels, "div"),
+        (lambda m, x: stored(m, x) * (m.channels * 2), "*"),
+        (lambda m, x: stored(m, x) * m.channels**-0.5, "**"),
+        (lambda m, x: stored(m, x) * (2 if m.channels == 6 else 1), "=="),
+        (lambda m, x: stored(m, x) * (2 if m.twin == m.channels else 1), "=="),
+        (lambda m, x: stored(m, x) * (m.twin - m.channels), "-"),
+        (lambda m, x: stored(m, x) * (x.transpose(1, 3).shape[1] / m.channels), "/"),
+        (lambda m, x: stored(m, x) * torch.zeros(m.channels).numel(), "zeros"),
+        (lambda m, x: F.conv2d(x, m.filters, padding=m.channels, groups=m.channels), "conv2d"),
+        (lambda m, x: stored(m, x) * (m.channels * x.shape[1]), "mul"),
+        (lambda m, x: stored(m, x) * (2 if m.channels <= x.shape[1] else 1), ">="),
+    ],
+)
+def test_attributes_with_another_use_freeze(function, operation):
+    net = around(StoredBlur(function))
+    assert units_of(net, example()) == {}
+    assert f"used in the code ({operation})" in trace(net, example()).frozen["first"].frozen
+
+
+def test_blur_pooling_of_timm_is_followed():
+    timm = pytest.importorskip("timm")
+    for channels in (6, None):
+        net = around(timm.layers.BlurPool2d(channels))
+        assert units_of(net, example()) == {"first": SINGLE}
+
+
 @pytest.mark.parametrize(
     "copies",
     [

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from prunebench.channels.removal import remove
 from prunebench.channels.trace.sizes import ChannelCount
 from prunebench.channels.trace.tracer import trace
 from tests.channels.conftest import Between, Wired, named, units_of
@@ -332,6 +333,56 @@ def test_unflatten_is_followed_like_view(function):
 def test_unflatten_to_a_number_of_groups_keeps_them_equal():
     net = Between(lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2))
     assert units_of(net, EXAMPLE) == {"conv": [[0, 2], [1, 3]]}
+
+
+class Checked(nn.Module):
+    """A module that compares the number of its channels with an attribute."""
+
+    def __init__(self, check):
+        super().__init__()
+        self.channels, self.half, self.check = 4, 2, check
+
+    def forward(self, x):
+        self.check(self, x)
+        return x * 2
+
+
+def asserted(m, x):
+    assert x.shape[1] == m.channels
+
+
+def raised(m, x):
+    if m.channels != x.size(1):
+        raise ValueError("wrong number of channels")
+
+
+def asserted_shape(m, x):
+    assert x.shape[1:] == (m.channels, 4, 4)
+
+
+def asserted_by_torch(m, x):
+    torch._assert(x.shape[1] == m.channels, "wrong number of channels")
+
+
+@pytest.mark.parametrize("check", [asserted, raised, asserted_shape, asserted_by_torch])
+def test_attribute_that_a_number_of_channels_is_compared_with_is_corrected(check):
+    net = named(conv=nn.Conv2d(3, 4, 1), checked=Checked(check), head=nn.Conv2d(4, 2, 1))
+    assert units_of(net, EXAMPLE) == {"conv": SINGLE}
+    smaller = remove(net, trace(net, EXAMPLE), {"conv": torch.tensor([0])})
+    assert (smaller.checked.channels, net.checked.channels) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda m, x: x.shape[1] == m.half,
+        lambda m, x: x.shape[1] // 2 == m.half,
+        lambda m, x: m.channels <= x.shape[1],
+    ],
+)
+def test_other_comparisons_with_attributes_freeze(check):
+    net = named(conv=nn.Conv2d(3, 4, 1), checked=Checked(check), head=nn.Conv2d(4, 2, 1))
+    assert units_of(net, EXAMPLE) == {}
 
 
 def test_divisibility_is_kept_by_units_of_several_channels():

@@ -41,12 +41,15 @@ class Request:
     groups
         Ids of the channels that a convolution's number of groups is proportional to; None if it is
         hard-coded.
+    stored
+        Gives the ids of such channels if their number is an attribute of a module.
     """
 
     sizes: tuple[Size, ...] | None = None
     cuts: tuple[Ints, ...] | None = None
     internal: bool = False
     groups: Ints | None = None
+    stored: Callable[[], Ints] | None = None
 
 
 class Values:
@@ -95,7 +98,9 @@ class Pass:
     unknown
         Operations on channels without a rule, each once.
     widths
-        Path of normalization modules without tensors, which store the number of channels, to ids.
+        (path, attribute) of stored numbers of channels to ids; see `Width`.
+    used_attributes
+        (path, attribute) of stored numbers that the code uses otherwise, to the operation.
     positions
         Number of a buffer of positions to the ids of the channels that it picks from.
     request
@@ -117,7 +122,8 @@ class Pass:
     pads: dict[tuple[str, int], tuple[int, int, Ints]] = field(default_factory=dict)
     flow: FlowRecorder = field(default_factory=FlowRecorder)
     unknown: dict[str, None] = field(default_factory=dict)
-    widths: dict[str, Ints] = field(default_factory=dict)
+    widths: dict[tuple[str, str], Ints] = field(default_factory=dict)
+    used_attributes: dict[tuple[str, str], str] = field(default_factory=dict)
     positions: dict[int, Ints] = field(default_factory=dict)
     request: Request = Request()
     is_counting: bool = True
@@ -155,10 +161,15 @@ class Pass:
 
     def width(self, channels: Ints, n_channels: int) -> None:
         """Record that the running module stores the number of these channels, but has no tensor."""
-        path, _ = self.module()
-        if path not in self.widths:
-            self.widths[path] = self.ids.new(n_channels, path, WIDTH)
-        self.ids.tie(np.tile(self.widths[path], len(channels) // n_channels), channels)
+        width = self.stored(self.module()[0], "", n_channels)
+        self.ids.tie(np.tile(width, len(channels) // n_channels), channels)
+
+    def stored(self, path: str, attribute: str, n_channels: int) -> Ints:
+        """Return the ids of the channels whose number a module stores, the same at each call."""
+        key = (path, attribute)
+        if key not in self.widths:
+            self.widths[key] = self.ids.new(n_channels, joined(path, attribute), WIDTH)
+        return self.widths[key]
 
     def picked(self, index: Tensor, channels: Ints) -> Ints | None:
         """Return the ids of the channels that a buffer picks by their positions or by a mask.
@@ -209,8 +220,7 @@ class Pass:
         """Record a use of a computed weight whose first dimension loses channels."""
         if not self.is_counting:
             return
-        name = ".".join(filter(None, (self.module()[0], operation)))
-        name += f"#{len(self.calls)}"
+        name = f"{joined(self.module()[0], operation)}#{len(self.calls)}"
         self.ids.tie(self.ids.new(len(rows), name, ROWS), rows)
         self.calls.append(Call(name, positions, weight.numel(), out.numel(), 0, len(rows)))
 
@@ -237,6 +247,15 @@ class Pass:
             if tensor is not None:
                 self.ids.freeze_value(self.value(tensor), f"used by {description}")
         return Value((), f"the result of {description}")
+
+
+def joined(path: str, name: str) -> str:
+    """Return the name of something of a module; either part may be empty.
+
+    >>> joined("layer.1", "groups"), joined("", "groups")
+    ('layer.1.groups', 'groups')
+    """
+    return f"{path}.{name}" if path and name else path or name
 
 
 def origin_of(values: Sequence[Value]) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from prunebench.channels.trace.attributes import CALCULATIONS, COMPARISONS, StoredNumber
 from prunebench.channels.trace.ids import ChannelAxis, Ids, Ints, Value
 from prunebench.channels.trace.passes import Pass, Request, Size
 from prunebench.channels.trace.shape_only import LEAVES, READS, ValuesNeeded
@@ -71,6 +72,11 @@ class ChannelCount(int):
         """
         if self.ids is None or is_in_torch():
             return
+        stored = [n for n in others if isinstance(n, StoredNumber)]
+        if stored and operation in ("==", "!=") and self.is_stored_in(stored[0]):
+            return
+        for number in stored:
+            number.use(operation)
         counts = [n for n in others if isinstance(n, ChannelCount) and n.ids is self.ids]
         for other in counts:
             if operation in RATIOS:
@@ -79,6 +85,14 @@ class ChannelCount(int):
                 self.ids.use(other.of, operation)
         if not counts or operation not in RATIOS:
             self.ids.use(self.of, operation)
+
+    def is_stored_in(self, attribute: StoredNumber) -> bool:
+        """Whether an attribute holds this number; if so, it is corrected and remains equal."""
+        number = plain(self)
+        if number != plain(attribute) or len(self.of) != number or self.ids is None:
+            return False
+        self.ids.tie(self.of, attribute.channels())
+        return True
 
     def __mul__(self, other: Any) -> Any:
         if is_number(other):
@@ -93,7 +107,7 @@ class ChannelCount(int):
     def __mod__(self, other: Any) -> Any:
         if is_number(other) and other and self.ids is not None:
             if not is_in_torch():
-                self.ids.keep_remainder(self.of, other)
+                self.ids.keep_remainder(self.of, plain(other))
             return plain(self) % other
         return calculated("%", int.__mod__, self, other)
 
@@ -107,7 +121,7 @@ class ChannelCount(int):
         if isinstance(other, ChannelCount) and other.ids is self.ids:
             number = function(plain(self), plain(other))
             return ChannelCount(number, np.concatenate([self.of, other.of]), self.ids)
-        if is_number(other) and other == 0:  # `sum` starts from 0
+        if is_number(other) and plain(other) == 0:  # `sum` starts from 0
             return self
         return calculated(operation, function, self, other)
 
@@ -137,7 +151,7 @@ RATIOS = {"==", "!=", "<", "<=", ">", ">=", "/", "//", "%"}
 
 def calculated(operation: str, function: Any, count: ChannelCount, *others: Any) -> Any:
     """Return the result of a calculation with the number of channels, which is noticed."""
-    numbers = [plain(n) if isinstance(n, ChannelCount) else n for n in others]
+    numbers = [plain(n) if isinstance(n, ChannelCount | StoredNumber) else n for n in others]
     result = function(plain(count), *numbers)
     if not is_certain(operation, others):
         count.notice(operation, others)
@@ -149,18 +163,10 @@ def is_certain(operation: str, others: Sequence[Any]) -> bool:
     if operation not in COMPARISONS.values():
         return False
     if is_number(others[0]):
-        return int(others[0]) <= 0
+        return plain(others[0]) <= 0
     return not isinstance(others[0], int | float | Tensor)
 
 
-COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-CALCULATIONS = COMPARISONS | {
-    "truediv": "/", "rtruediv": "/", "rfloordiv": "//", "rmod": "%", "rsub": "-", "pow": "**",
-    "rpow": "**", "divmod": "divmod", "rdivmod": "divmod", "neg": "-", "invert": "~",
-    "lshift": "<<", "rlshift": "<<", "rshift": ">>", "rrshift": ">>", "and": "&", "rand": "&",
-    "or": "|", "ror": "|", "xor": "^", "rxor": "^", "int": "int", "float": "float",
-    "round": "round", "abs": "abs", "pos": "+", "trunc": "trunc", "floor": "floor", "ceil": "ceil",
-}  # fmt: skip
 METHODS = ("bit_length", "bit_count", "to_bytes", "as_integer_ratio", "conjugate")
 
 
@@ -196,7 +202,7 @@ def size_of(size: Any) -> Size:
     """Return the ids that a requested size is proportional to, or else whether it is -1."""
     if isinstance(size, ChannelCount):
         return size.of
-    return isinstance(size, int) and size == -1
+    return isinstance(size, int) and plain(size) == -1
 
 
 class SizeMode(TorchFunctionMode):
@@ -216,10 +222,8 @@ class SizeMode(TorchFunctionMode):
             return counted_elements(self.state, args[0], func(*args, **kwargs))
         if func is Tensor.__len__:
             freeze_length(self.state, args[0])
-        elif getattr(func, "__name__", "") not in TAKE_SIZES:
-            for count in counts_in(args, kwargs):
-                if count.ids is not None:
-                    count.ids.use(count.of, getattr(func, "__name__", "a function").strip("_"))
+        else:
+            notice_numbers(func, args, kwargs)
         if getattr(func, "__self__", None) is Tensor.data and func.__name__ == "__get__":
             # PyTorch does not dispatch it: the result would look like a constant.
             out = func(*args, **kwargs)
@@ -248,6 +252,19 @@ class SizeMode(TorchFunctionMode):
         elif func is Tensor.expand_as:
             copied(self.state, args[0], out, counted_sizes(self.state, args[1], args[1].shape))
         return out
+
+
+def notice_numbers(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Record the numbers that a call uses as values, not as sizes that its rule follows."""
+    name = getattr(func, "__name__", "a function")
+    if func in CONVOLUTIONS:  # its number of groups is followed
+        args, kwargs = args[:6], {**kwargs, "groups": None}
+    for number in numbers_in(args, kwargs):
+        if isinstance(number, StoredNumber):
+            if func not in COPIES:
+                number.use(name.strip("_"))
+        elif name not in TAKE_SIZES and number.ids is not None:
+            number.ids.use(number.of, name.strip("_"))
 
 
 def counted_sizes(state: Pass, x: Tensor, sizes: Any, dim: int | None = None) -> Any:
@@ -289,15 +306,15 @@ def freeze_strides(state: Pass, x: Tensor, dim: int | None = None) -> None:
             state.ids.use(axis.ids, "stride")
 
 
-def counts_in(*values: Any) -> Iterator[ChannelCount]:
+def numbers_in(*values: Any) -> Iterator[ChannelCount | StoredNumber]:
     """Yield the numbers of channels among the arguments of a call, containers included."""
     for value in values:
-        if isinstance(value, ChannelCount):
+        if type(value) in (ChannelCount, StoredNumber):
             yield value
-        elif isinstance(value, list | tuple):
-            yield from counts_in(*value)
+        elif isinstance(value, (list, tuple)):
+            yield from numbers_in(*value)
         elif isinstance(value, dict):
-            yield from counts_in(*value.values())
+            yield from numbers_in(*value.values())
 
 
 def listed(sizes: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -325,7 +342,12 @@ def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
     for d, count in enumerate(sizes, out.ndim - len(sizes)):
         place = d - out.ndim + x.ndim
         is_copied = place < 0 or x.shape[place] == 1
-        if not is_copied or not isinstance(count, ChannelCount) or len(count.of) != out.shape[d]:
+        if isinstance(count, StoredNumber) and not is_copied:
+            count.use("expand")
+        if not is_copied or not isinstance(count, ChannelCount | StoredNumber):
+            continue
+        channels = count.of if isinstance(count, ChannelCount) else count.channels()
+        if len(channels) != out.shape[d]:
             continue
         axes = []
         for axis in value.axes:
@@ -335,7 +357,7 @@ def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
                 state.ids.freeze(axis.ids, "copied to several channels")
             else:
                 axes.append(axis)
-        state.ids.join(axes, ChannelAxis(count.of, tuple(out.shape), (d,)))
+        state.ids.join(axes, ChannelAxis(channels, tuple(out.shape), (d,)))
         value = value._replace(axes=tuple(axes), parameter=False)
     state.values[out] = value
 
@@ -372,8 +394,11 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
     if func in UNFLATTENS:
         return unflattened(*args, **kwargs)
     if func in CONVOLUTIONS:
-        groups = size_of(kwargs.get("groups", args[6] if len(args) > 6 else 1))
-        return Request(internal=True, groups=groups if isinstance(groups, np.ndarray) else None)
+        groups = groups_of(args, kwargs)
+        if isinstance(groups, StoredNumber):
+            return Request(internal=True, stored=groups.channels)
+        counted = size_of(groups)
+        return Request(internal=True, groups=counted if isinstance(counted, np.ndarray) else None)
     if func in CREATIONS:
         return Request()
     if func in CHUNKS:
@@ -389,6 +414,11 @@ def request_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Requ
     return Request(internal=True)
 
 
+def groups_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the number of groups that a convolution is called with."""
+    return kwargs.get("groups", args[6] if len(args) > 6 else 1)
+
+
 def unflattened(x: Tensor, dim: int, sizes: Sequence[Any]) -> Request:
     """Return the sizes that a call asks for; it keeps those of the other dimensions."""
     asked = tuple(map(size_of, sizes))
@@ -401,7 +431,7 @@ def unflattened(x: Tensor, dim: int, sizes: Sequence[Any]) -> Request:
 def cuts_of(places: Sequence[Any]) -> tuple[Ints, ...] | None:
     """Return the ids that positions of cuts are proportional to; None if one is hard-coded."""
     flat = [n for place in places for n in (place if isinstance(place, Sequence) else [place])]
-    cuts = [n for n in flat if n is not None and not (is_number(n) and n == 0)]
+    cuts = [n for n in flat if n is not None and not (is_number(n) and plain(n) == 0)]
     if not cuts or not all(isinstance(n, ChannelCount) for n in cuts):
         return None
     return tuple(n.of for n in cuts)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from prunebench.channels.examples import batch_of
 from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
+from prunebench.channels.trace.attributes import hand_out
 from prunebench.channels.trace.ids import Value
 from prunebench.channels.trace.operation import Operation, tensors_in
 from prunebench.channels.trace.passes import INPUT, Pass, origin_of
@@ -140,12 +141,16 @@ def passed(
                 state.ids.freeze_value(value, "is an output of the network")
                 state.flow.outputs |= value.sources
         state.is_counting = False
+    for place, operation in state.used_attributes.items():
+        if place in state.widths:
+            state.ids.use(state.widths[place], operation)
     return state
 
 
 def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: bool) -> Any:
     """Run the network once under the tracer and return its output."""
     with untouched(model, training, weights=True), torch.no_grad(), module_paths(model, state):
+        hand_out(model, state)
         try:
             with (
                 decomposed_lstm(model),

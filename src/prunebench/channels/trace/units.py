@@ -27,7 +27,7 @@ from prunebench.channels.groups import (
 )
 from prunebench.channels.roles import gates
 from prunebench.channels.trace.ids import Block, Ids, Ints
-from prunebench.channels.trace.passes import POSITIONS, ROWS, WIDTH, Pass
+from prunebench.channels.trace.passes import POSITIONS, ROWS, WIDTH, Pass, joined
 
 # Pairs (number of the block, slices per unit) in network order, equal for all units of a group.
 Signature = tuple[tuple[int, int], ...]
@@ -73,8 +73,8 @@ def graph_of(state: Pass, batch: int, arrangement: Arrangement = "rows") -> Chan
             for (path, place), (before, after, _) in state.pads.items()
         ),
         widths=tuple(
-            Width(path, len(ids), modules.get((path, WIDTH), {}))
-            for path, ids in state.widths.items()
+            Width(path, attribute, len(ids), modules.get((joined(path, attribute), WIDTH), {}))
+            for (path, attribute), ids in state.widths.items()
         ),
         positions=tuple(
             Positions(

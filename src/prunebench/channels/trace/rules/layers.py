@@ -28,6 +28,11 @@ def convolution(p: Pass, op: Operation) -> Value:
     positions = places.numel() // places.shape[1]
     rows, columns = along(wv, producing), along(wv, 1 - producing)
     counted = p.request.groups if weight.shape[1] == 1 and not transposed else None
+    if p.request.stored and weight.shape[1] == 1 and not transposed:
+        read = along(xv, 1)
+        counted = p.request.stored()
+        if read is not None and len(read) == groups:
+            p.ids.tie(counted, read)
     if not wv.parameter and counted is not None and rows is not None:
         p.called_computed(rows, weight, positions, op.out, "convolution")
         return filtered(p, op, rows, counted)
@@ -35,7 +40,7 @@ def convolution(p: Pass, op: Operation) -> Value:
     module = p.module()[1]
     if not wv.parameter or rows is None or columns is None:
         is_depthwise = groups > 1 and weight.shape[1] == 1 and not isinstance(module, CONVOLUTION)
-        is_fixed = is_depthwise and p.request.groups is None
+        is_fixed = is_depthwise and counted is None
         return p.refuse((x, weight, bias), FIXED_GROUPS if is_fixed else COMPUTED)
     if transposed and groups > 1:
         return p.refuse((x, weight, bias), "a grouped transposed convolution")
