@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -266,6 +268,12 @@ def test_one_filter_and_a_written_number_of_groups_freeze():
     assert "hard-coded number of groups" in trace(net, example()).frozen["first"].frozen
 
 
+class Size(enum.IntEnum):
+    """A number that is no plain integer."""
+
+    SIX = 6
+
+
 class StoredBlur(nn.Module):
     """Fixed filters whose number is an attribute, as in timm."""
 
@@ -313,6 +321,8 @@ def test_number_of_filters_in_an_attribute_is_corrected(function, rows):
         (lambda m, x: stored(m, x) * m.channels**-0.5, "**"),
         (lambda m, x: stored(m, x) * (2 if m.channels == 6 else 1), "=="),
         (lambda m, x: stored(m, x) * (2 if m.twin == m.channels else 1), "=="),
+        (lambda m, x: stored(m, x) * (2 if m.channels == Size.SIX else 1), "=="),
+        (lambda m, x: stored(m, x) * (2 if 6 == m.channels else 1), "=="),  # noqa: SIM300
         (lambda m, x: stored(m, x) * (m.twin - m.channels), "-"),
         (lambda m, x: stored(m, x) * (x.transpose(1, 3).shape[1] / m.channels), "/"),
         (lambda m, x: stored(m, x) * torch.zeros(m.channels).numel(), "zeros"),

@@ -2,7 +2,8 @@
 
 `F.conv2d(x, self.filters, groups=self.channels)` still works after a removal if the attribute is
 corrected. That is right only if the code uses the attribute for nothing else; so while the network
-runs, such attributes are numbers that notice their uses.
+runs, such attributes are numbers that notice their uses, as far as Python tells of them (see
+`ChannelCount`).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def calculation(name: str, operation: str) -> Callable[..., Any]:
     function = getattr(int, f"__{name}__")
 
     def method(self: StoredNumber, *others: Any) -> Any:
-        if any(isinstance(n, int) and type(n) not in PLAIN for n in others):
-            return NotImplemented  # left to a number of channels, which notices its own uses
+        if any(isinstance(n, int) and hasattr(n, "of") for n in others):
+            return NotImplemented  # left to the `ChannelCount`, which notices its own uses
         for number in (self, *others):
             if isinstance(number, StoredNumber):
                 number.use(operation)
@@ -73,7 +74,6 @@ def calculation(name: str, operation: str) -> Callable[..., Any]:
     return method
 
 
-PLAIN = (int, bool, StoredNumber)
 for name, symbol in (CALCULATIONS | PROPORTIONAL).items():
     setattr(StoredNumber, f"__{name}__", calculation(name, symbol))
 
