@@ -115,6 +115,7 @@ class EpochBatches:
     augment: Augment
     mean: Sequence[float]
     std: Sequence[float]
+    memory_format: torch.memory_format
 
     def chunk(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the inputs (n, C, h, w), float32, and labels (n,) of chunk k."""
@@ -128,7 +129,7 @@ class EpochBatches:
             mean=self.mean,
             std=self.std,
         )
-        return images.contiguous(memory_format=torch.channels_last), self.labels[here]
+        return images.contiguous(memory_format=self.memory_format), self.labels[here]
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,14 @@ def draw_epoch(
     std: Sequence[float],
     batching: Batching,
     generator: torch.Generator,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> EpochBatches:
     """Draw the order and the augmentation of one epoch from `generator`, a CPU generator."""
-    return _drawn(
-        split, transform, mean, std, generator, lambda _: (batching.places, len(batching))
-    )
+
+    def chunks(_: Tensor) -> tuple[Callable[[int], slice], int]:
+        return batching.places, len(batching)
+
+    return _drawn(split, transform, mean, std, generator, chunks, memory_format)
 
 
 def sampled(
@@ -175,6 +179,7 @@ def sampled(
     mean: Sequence[float],
     std: Sequence[float],
     generator: torch.Generator,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images and labels that a criterion needs, in batches, at random.
 
@@ -190,7 +195,7 @@ def sampled(
         found = [chunk for places in parts for chunk in torch.split(places, needs.batch)]
         return found.__getitem__, len(found)
 
-    drawn = _drawn(split, transform, mean, std, generator, chunks)
+    drawn = _drawn(split, transform, mean, std, generator, chunks, memory_format)
     for k in range(drawn.order.chunks):
         yield drawn.chunk(k)
 
@@ -202,6 +207,7 @@ def _drawn(
     std: Sequence[float],
     generator: torch.Generator,
     chunks: Callable[[Tensor], tuple[Callable[[int], slice | Tensor], int]],
+    memory_format: torch.memory_format,
 ) -> EpochBatches:
     """Draw an order and its augmentation; `chunks` divides it, given the labels in that order."""
     index = torch.randperm(len(split), generator=generator)
@@ -219,4 +225,4 @@ def _drawn(
     chunk, count = chunks(labels)  # training does not copy the labels to the CPU
     order = Order(index, chunk, count, generator.initial_seed())
     reader = split.reader(order, transform)
-    return EpochBatches(order, reader, labels, draw.to(device), transform, mean, std)
+    return EpochBatches(order, reader, labels, draw.to(device), transform, mean, std, memory_format)

@@ -175,6 +175,7 @@ class Loop:
         forward = torch.compile(run.model, dynamic=False) if run.recipe.compile else run.model
         part, _ = self._batching().portion(0).parts[0]
         example = run.example.expand(part.stop - part.start, -1, -1, -1)
+        example = example.contiguous(memory_format=run.memory_format)
         network = self.parallel.network(run.model, forward, example)
         return PhaseStep(run, self.method, optimizer, network, self.recorder)
 
@@ -296,6 +297,7 @@ class Loop:
             std=own.std,
             batching=batching,
             generator=self.run.generator("epoch", self.run.epoch),
+            memory_format=self.run.memory_format,
         )
 
     def _end_epoch(self, phase: Phase, lr: float) -> None:

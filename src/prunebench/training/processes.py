@@ -110,11 +110,10 @@ class Processes(Alone):
 
         ids = [self.device.index] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(_Calling(model, forward), device_ids=ids)
-        black = example.contiguous(memory_format=torch.channels_last)
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng(devices=[] if ids is None else ids):
             for _ in range(2):  # the second one builds the new order
-                wrapped(black).sum().backward()
+                wrapped(example).sum().backward()
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])

@@ -38,6 +38,7 @@ from prunebench.experiments.results import (
 from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.models.base import initialize
 from prunebench.training.batches import Portion, portion, sampled
+from prunebench.training.memory import memory_format
 from prunebench.training.processes import ALONE, Alone
 from prunebench.training.shared import Scores, Shared
 
@@ -198,6 +199,7 @@ class RunState:
     saved_seconds: float = 0.0
 
     model: nn.Module = field(init=False)
+    memory_format: torch.memory_format = field(init=False)  # of weights and images in training
     graph: ChannelGraph = field(init=False)
     costs: Costs = field(init=False)
     params: dict[str, nn.Parameter] = field(init=False)
@@ -224,7 +226,8 @@ class RunState:
 
     def adopt(self, model: nn.Module) -> None:
         """Make `model` the current network, and trace its groups."""
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).train()
+        self.memory_format = memory_format(model)
+        self.model = model.to(self.device).to(memory_format=self.memory_format).train()
         self.graph = trace(self.model, self.example, grouped=self.grouped)
         self.costs = costs_of(self.graph)
         self.params = dict(self.model.named_parameters())
@@ -253,6 +256,7 @@ class RunState:
             mean=own.mean,
             std=own.std,
             generator=self.generator("samples"),
+            memory_format=self.memory_format,
         )
 
     @property
