@@ -9,13 +9,13 @@ proportional sizes, and the sizes that a call asks for are recorded before it ru
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from prunebench.channels.trace.attributes import CALCULATIONS, COMPARISONS, StoredNumber
@@ -259,7 +259,7 @@ def notice_numbers(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     name = getattr(func, "__name__", "a function")
     if func in CONVOLUTIONS:  # its number of groups is followed
         args, kwargs = args[:6], {**kwargs, "groups": None}
-    for number in numbers_in(args, kwargs):
+    for number in numbers_in((*args, *kwargs.values())):
         if isinstance(number, StoredNumber):
             if func not in COPIES:
                 number.use(name.strip("_"))
@@ -306,15 +306,20 @@ def freeze_strides(state: Pass, x: Tensor, dim: int | None = None) -> None:
             state.ids.use(axis.ids, "stride")
 
 
-def numbers_in(*values: Any) -> Iterator[ChannelCount | StoredNumber]:
-    """Yield the numbers of channels among the arguments of a call, containers included."""
+def numbers_in(values: Iterable[Any]) -> list[ChannelCount | StoredNumber]:
+    """Return the numbers of channels among the arguments of a call, containers included."""
+    found: list[ChannelCount | StoredNumber] = []
     for value in values:
-        if type(value) in (ChannelCount, StoredNumber):
-            yield value
+        kind = type(value)
+        if kind is ChannelCount or kind is StoredNumber:
+            found.append(value)
+        elif kind in WITHOUT_NUMBERS:
+            continue
         elif isinstance(value, (list, tuple)):
-            yield from numbers_in(*value)
+            found += numbers_in(value)
         elif isinstance(value, dict):
-            yield from numbers_in(*value.values())
+            found += numbers_in(value.values())
+    return found
 
 
 def listed(sizes: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -362,6 +367,8 @@ def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
     state.values[out] = value
 
 
+# The usual types of arguments, which are passed over for speed.
+WITHOUT_NUMBERS = frozenset({Tensor, nn.Parameter, int, float, bool, str, type(None)})
 VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
 COPIES = {Tensor.expand, Tensor.broadcast_to, torch.broadcast_to, Tensor.repeat, Tensor.tile,
           torch.tile}  # fmt: skip
