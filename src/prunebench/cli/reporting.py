@@ -81,10 +81,14 @@ def tables(
 
 
 def figures(runs_csv: RunsCsv, out: Out) -> None:
-    """Draw the figures of a runs.csv as SVG and PNG."""
+    """Draw the figures of a runs.csv as SVG and PNG.
+
+    Runs that try several values of EPruner's beta get a figure of the MACs kept, macs_of_beta.
+    """
+    from prunebench.papers.beta_figure import write_macs_of_beta
     from prunebench.report.figures.registry import write_figures
 
-    for path in write_figures(runs_csv, out):
+    for path in [*write_figures(runs_csv, out), *write_macs_of_beta(runs_csv, out)]:
         typer.echo(str(path))
 
 
