@@ -14,6 +14,7 @@ from prunebench.channels.selections import select_groups
 from prunebench.channels.trace.tracer import trace
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import read_experiment
+from prunebench.experiments.phases import Budget
 from prunebench.experiments.spec import RunSpec
 from prunebench.methods.epruner import EPruner, EPrunerOptions
 from prunebench.methods.increg.penalty_table import IncRegOptions
@@ -296,7 +297,8 @@ def test_increg_s_list_for_resnet50_saves_half_of_the_convolutions() -> None:
         network = build("resnet50_caffe", num_classes=10)
     run = testing.start(network, image=(3, 224, 224))
     method = IncReg(options)
-    shares = method.shares_for_macs(run, method.layers(run), 0.5)
+    half = Budget(kind="macs", ratio=0.5)
+    shares = method.shares_for(run, method.layers(run), half)
     # a factor of 1.00002 is left of rounding to four digits
     assert shares == pytest.approx(options.layer_rule, abs=3e-5)
 

@@ -64,7 +64,7 @@ def test_own_numbers_of_methods_stand_between_latencies_and_provenance() -> None
         "latency_ms_cpu_b1",
         "gram",
         "mask_distance",
-        "capped",
+        "latency_devices",
     ]
 
 

@@ -81,7 +81,7 @@ QUICK_FILE = "config/experiments/quick.yaml"
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "deterministic, device, experiments, override, seeds, workers)",
+            "deterministic, device, experiments, override, reuse, seeds, workers)",
         ),
         (
             "config/config.yaml",
