@@ -12,7 +12,6 @@ from torch import nn
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 2**30
 
-
 NARROWEST = 8  # channels of a block of oneDNN's kernels for AVX2
 
 

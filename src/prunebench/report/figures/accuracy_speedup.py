@@ -19,7 +19,9 @@ from prunebench.report.figures.style import (
     FULL_WIDTH,
     HALF_WIDTH,
     INK,
+    LEGEND_ROW,
     SOFT,
+    base_line,
     legend_below,
     new_figure,
     styled,
@@ -29,7 +31,6 @@ from prunebench.report.looks import look
 from prunebench.report.series import Series, base_accuracy, per_network, series_of
 
 _PANEL_HEIGHT = 68.0  # mm
-_LEGEND_ROW = 4.2  # mm
 _MOST_LABELS = 7  # lines labeled at their ends; more get a legend
 _LABEL_GAP = 10.0  # typographic points from label to label
 _COLLAPSE = 10.0  # points of accuracy; a smaller loss always stays on the axis
@@ -70,7 +71,7 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     else:
         lines = {bars.get_label(): bars[0] for axes in grid.flat for bars in axes.containers}
         rows_below = legend_below(figure, lines)
-        figure.set_figheight(figure.get_figheight() + rows_below * _LEGEND_ROW / 25.4)
+        figure.set_figheight(figure.get_figheight() + rows_below * LEGEND_ROW / 25.4)
     return figure
 
 
@@ -81,14 +82,7 @@ def _seeds(cells: pd.DataFrame) -> str:
 
 
 def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
-    axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, label="_base", zorder=1)
-    axes.annotate(
-        f"base {base:.2f}",
-        (0, base),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(3, 2),
-        textcoords="offset points",
-    )
+    base_line(axes, base)
     for one in series:
         style = look(one.method)
         std = one.cells["top1_std"]

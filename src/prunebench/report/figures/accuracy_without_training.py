@@ -13,8 +13,9 @@ from matplotlib.figure import Figure, SubFigure
 from prunebench.report.figures.style import (
     FULL_WIDTH,
     HALF_WIDTH,
-    INK,
+    LEGEND_ROW,
     SOFT,
+    base_line,
     legend_below,
     new_figure,
     styled,
@@ -26,7 +27,6 @@ from prunebench.report.series import base_accuracy
 
 _ROW_HEIGHT = 58.0  # mm
 _HEAD_HEIGHT = 8.0
-_LEGEND_ROW = 4.2
 _AFTER_REMOVAL, _AT_THE_END = "top1_after_removal", "top1"
 _KINDS = {
     "units_per_group": "the same share of every group",
@@ -73,7 +73,7 @@ def accuracy_without_training(frame: pd.DataFrame) -> Figure:
         lines |= _draw(subfigure, part)
     methods = sorted(lines, key=lambda method: GROUPS.index(look(method).group))
     rows = legend_below(figure, {method: lines[method] for method in methods})
-    figure.set_figheight(figure.get_figheight() + rows * _LEGEND_ROW / 25.4)
+    figure.set_figheight(figure.get_figheight() + rows * LEGEND_ROW / 25.4)
     return figure
 
 
@@ -123,15 +123,7 @@ def _draw(figure: SubFigure, part: Part) -> dict[str, Artist]:
 
 
 def _panel(axes: Axes, runs: pd.DataFrame, column: str, base: float) -> dict[str, Artist]:
-    axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, label="_base", zorder=1)
-    axes.annotate(
-        f"base {base:.2f}",
-        (1, base),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(-2, 2),
-        textcoords="offset points",
-        ha="right",
-    )
+    base_line(axes, base, at_right=True)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     if runs.empty:

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from matplotlib import style
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prunebench.core.files import replacing
@@ -17,6 +18,7 @@ from prunebench.core.files import replacing
 HALF_WIDTH = 90.0  # mm, a column of a paper
 FULL_WIDTH = 180.0  # mm, a page of it
 DPI = 200
+LEGEND_ROW = 4.2  # mm, a row of a legend below the panels
 INK = "#1b1f24"
 SOFT = "#5b6672"
 LINE = "#d5dbe1"
@@ -84,6 +86,19 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     figure = Figure(figsize=(width * MM, height * MM), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
+
+
+def base_line(axes: Axes, base: float, *, at_right: bool = False) -> None:
+    """Draw the base network's accuracy (%) as a dashed line with a label at its left or right."""
+    axes.axhline(base, color=INK, linestyle=(0, (5, 3)), linewidth=0.9, label="_base", zorder=1)
+    axes.annotate(
+        f"base {base:.2f}",
+        (1 if at_right else 0, base),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(-2 if at_right else 3, 2),
+        textcoords="offset points",
+        ha="right" if at_right else "left",
+    )
 
 
 def legend_below(figure: Figure, lines: Mapping[str, Artist]) -> int:
