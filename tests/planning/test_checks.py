@@ -10,7 +10,7 @@ import pytest
 from prunebench.core.errors import ConfigError
 from prunebench.experiments.config import read_experiment
 from prunebench.experiments.spec import RunSpec
-from prunebench.models.registry import DETECTORS
+from prunebench.models.registry import is_detector
 from prunebench.papers.comparison import same_ratio
 from prunebench.papers.published import PublishedRow, read_published, select
 from prunebench.papers.reproduced import states
@@ -22,7 +22,7 @@ FILES = {
     path.stem: read_experiment(CONFIG, path.stem)
     for path in sorted((CONFIG / "experiments").glob("*.yaml"))
 }
-DECLARED = [name for name, file in FILES.items() if DETECTORS.keys() & file.networks.keys()]
+DECLARED = [name for name, file in FILES.items() if any(map(is_detector, file.networks))]
 COMPARED = [name for name, file in FILES.items() if file.published and name not in DECLARED]
 
 

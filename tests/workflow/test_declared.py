@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from prunebench.experiments.config import read_experiment
-from prunebench.models.registry import DETECTORS
+from prunebench.models.registry import is_detector
 from tests.workflow.conftest import ROOT, snakemake
 
 DECLARED = sorted(
     path.stem
     for path in (ROOT / "config" / "experiments").glob("*.yaml")
-    if DETECTORS.keys() & read_experiment(ROOT / "config", path.stem).networks.keys()
+    if any(map(is_detector, read_experiment(ROOT / "config", path.stem).networks))
 )
 
 

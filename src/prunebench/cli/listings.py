@@ -23,10 +23,14 @@ def _methods(config_dir: Path) -> Lines:
 
 
 def _networks(config_dir: Path) -> Lines:
-    from prunebench.models.registry import names
+    from prunebench.models.registry import has_widths, is_detector, names
 
-    words = "any width: a suffix such as _x0_25"
-    return [(name, words) for name in names()]
+    lines = []
+    for name in names():
+        kind = "detector, " if is_detector(name) else ""
+        widths = "any width: a suffix such as _x0_25" if has_widths(name) else "one width"
+        lines.append((name, f"{kind}{widths}"))
+    return lines
 
 
 def _datasets(config_dir: Path) -> Lines:

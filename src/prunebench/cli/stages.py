@@ -74,13 +74,13 @@ def base(
     """Train a base network, resume it, or import pretrained weights."""
     from prunebench.data.registry import dataset_info
     from prunebench.experiments.spec import BaseSpec
-    from prunebench.models.registry import split_width
     from prunebench.planning.adapted_recipes import recipe_on
+    from prunebench.planning.checks import check_trainable
     from prunebench.training.progress import make_progress
     from prunebench.training.train import train_base
 
     info = dataset_info(dataset)
-    split_width(architecture)
+    check_trainable(architecture)
     spec = BaseSpec(
         dataset=dataset,
         architecture=architecture,

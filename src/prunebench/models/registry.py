@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 # Each network and the file of its family, whose table NETWORKS holds the builder.
 MODELS = {
     "alexnet": "caffe",
+    "atss_r18_fpn": "detection.atss",
+    "atss_r50_fpn": "detection.atss",
     "convnet": "caffe",
+    "faster_rcnn_r18_fpn": "detection.faster_rcnn",
+    "faster_rcnn_r50_fpn": "detection.faster_rcnn",
+    "fsaf_r18_fpn": "detection.fsaf",
+    "fsaf_r50_fpn": "detection.fsaf",
     "googlenet": "googlenet",
     "lenet5": "caffe",
     "mobilenet_v1": "mobilenet",
     "mobilenet_v2": "mobilenet_v2",
+    "paa_r50_fpn": "detection.paa",
     "regnetx_0_2gf": "regnet",
     "regnetx_0_4gf": "regnet",
     "regnetx_0_8gf": "regnet",
@@ -46,18 +53,12 @@ MODELS = {
     "resnet56": "cifar_resnet",
     "resnet56_projection": "cifar_resnet",
     "resnext50_32x4d": "resnet",
+    "retinanet_r18_fpn": "detection.retinanet",
+    "retinanet_r50_fpn": "detection.retinanet",
     "vgg13": "vgg",
     "vgg16": "vgg",
     "vgg16_imagenet": "vgg",
     "vgg19": "vgg",
-}
-# Detectors can be built, traced and counted; experiments that name one are refused for now.
-DETECTORS = {
-    "atss_r50_fpn": "detectors",
-    "faster_rcnn_r50_fpn": "detectors",
-    "fsaf_r50_fpn": "detectors",
-    "paa_r50_fpn": "detectors",
-    "retinanet_r50_fpn": "detectors",
 }
 
 
@@ -66,19 +67,31 @@ def names() -> list[str]:
     return sorted(MODELS)
 
 
+def is_detector(name: str) -> bool:
+    """Whether a network, with or without a width, finds boxes instead of classifying images.
+
+    Raises ConfigError as `split_width` does.
+
+    >>> is_detector("retinanet_r18_fpn_x0_25"), is_detector("vgg16")
+    (True, False)
+    """
+    return MODELS[split_width(name)[0]].startswith("detection.")
+
+
+def has_widths(slug: str) -> bool:
+    """Whether a suffix may scale the network; torchvision's own detectors have one width."""
+    return MODELS[slug] != "detection.from_torchvision"
+
+
 def split_width(name: str) -> tuple[str, float]:
     """Return a network's name and width factor.
 
-    Raises ConfigError for an unknown network, an invalid width, and for detectors, which cannot be
-    trained yet.
+    Raises ConfigError for an unknown network, an invalid width, and a width of torchvision's own
+    detectors, whose widths are fixed.
 
     >>> split_width("vgg16_x0_25"), split_width("resnet56")
     (('vgg16', 0.25), ('resnet56', 1.0))
     """
-    if name in DETECTORS:
-        raise ConfigError(
-            f"{name} is a detector; detectors can be counted (prunebench costs) but not trained yet"
-        )
     slug, separator, suffix = name.rpartition("_x")
     if name in MODELS or not separator:
         slug, suffix = name, "1"
@@ -89,23 +102,24 @@ def split_width(name: str) -> tuple[str, float]:
             f"network {name!r}: the width {suffix!r} is not a number above 0; "
             f"for example, {slug}_x0_25 has a quarter of the width"
         )
+    if width != 1 and not has_widths(slug):
+        raise ConfigError(
+            f"network {name!r}: {slug} is torchvision's own and has one width; leave out "
+            f"'_x{suffix}'"
+        )
     return slug, width
 
 
 def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
-    """Build a network or detector by name, with fresh weights from torch's global generator.
+    """Build a network by name, with fresh weights from torch's global generator.
 
     Raises ConfigError for an unknown name and ModelError for a count below one.
     """
-    paths = MODELS
-    if name in DETECTORS:
-        paths, slug, width = DETECTORS, name, 1.0
-    else:
-        slug, width = split_width(name)
+    slug, width = split_width(name)
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
-    family = importlib.import_module(f"prunebench.models.{paths[slug]}")
+    family = importlib.import_module(f"prunebench.models.{MODELS[slug]}")
     builder = family.NETWORKS[slug]
     model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
     return model

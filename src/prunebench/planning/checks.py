@@ -15,7 +15,7 @@ from prunebench.experiments.phases import Phase
 from prunebench.experiments.spec import RunSpec, run_parts
 from prunebench.methods.base import Method
 from prunebench.methods.registry import method_class, method_paths
-from prunebench.models.registry import split_width
+from prunebench.models.registry import is_detector
 from prunebench.papers.published import papers, read_published, select
 
 BASE_ROLE = "base"
@@ -25,7 +25,7 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
     """Raise ConfigError for an unknown data set, network, method, role or printed row."""
     for architecture in experiment.networks:
         with place(where, "networks"):
-            split_width(architecture)
+            check_trainable(architecture)
     for dataset in experiment.datasets:
         with place(where, "datasets"):
             dataset_info(dataset)
@@ -43,6 +43,15 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
                     fail(where, f"methods.{method}.{key}", sentence)
     _check_roles(experiment, where)
     _check_published(experiment, where)
+
+
+def check_trainable(architecture: str) -> None:
+    """Raise ConfigError for an unknown network and for a detector."""
+    if is_detector(architecture):
+        raise ConfigError(
+            f"{architecture} is a detector; detectors can be counted (prunebench costs) but not "
+            "trained yet"
+        )
 
 
 def _check_published(experiment: ExperimentConfig, where: Path) -> None:
