@@ -11,7 +11,7 @@ from prunebench.core.errors import ModelError
 from prunebench.models.base import initialize
 from prunebench.models.registry import build, is_detector, names
 
-SMALL = ["retinanet_r18_fpn_x0_25"]
+SMALL = ["retinanet_r18_fpn_x0_25", "fsaf_r18_fpn_x0_25", "atss_r18_fpn_x0_25"]
 SIDE = 64
 TARGETS = torch.tensor(
     [
@@ -42,7 +42,8 @@ def test_the_loss_is_finite_and_reaches_every_parameter(name: str, training: boo
     assert loss.ndim == 0
     assert torch.isfinite(loss)
     reached = {n: p.grad is not None and bool(p.grad.any()) for n, p in model.named_parameters()}
-    assert [n for n, found in reached.items() if not found] == []
+    # the factor of an ATSS level counts only if an anchor of the level predicts a box
+    assert [n for n, found in reached.items() if not found and not n.startswith("scales")] == []
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
@@ -80,9 +81,7 @@ def test_outputs_have_the_same_shapes_in_both_modes(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_detections_are_sorted_and_lie_in_the_image(name: str) -> None:
     model = built(name).eval()
-    for layer in model.modules():  # scores above the threshold
-        if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
-            torch.nn.init.normal_(layer.bias, std=0.5)
+    torch.nn.init.normal_(model.head.classes.bias, std=0.5)  # scores above the threshold
     sizes = torch.tensor([[SIDE, SIDE], [40, 50], [SIDE, 20]])
     found = model.detect(images(), sizes)
     assert len(found) == 3

@@ -31,7 +31,7 @@ class DenseHead(nn.Module):
         self.boxes = nn.Conv2d(channels, boxes, 3, padding=1)
         self.third = nn.Conv2d(channels, third, 3, padding=1) if third else None
 
-    def draw_weights(self) -> None:
+    def draw_weights(self, box_bias: float) -> None:
         """Initialize convolutions as MMDetection does: normal, all classes improbable.
 
         The standard deviation is 0.01 for 256 input channels. It grows as they become fewer, so
@@ -43,7 +43,9 @@ class DenseHead(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         assert self.classes.bias is not None
+        assert self.boxes.bias is not None
         nn.init.constant_(self.classes.bias, -math.log((1 - PRIOR) / PRIOR))
+        nn.init.constant_(self.boxes.bias, box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return the outputs of each level: classes, boxes, and the third output if any."""
@@ -93,9 +95,12 @@ class OneStage(Detector):
     ----------
     overlap
         Intersection over union above which the worse of two boxes of a class is dropped.
+    box_bias
+        Bias of the last convolution for boxes before training.
     """
 
     overlap = 0.5
+    box_bias = 0.0
 
     def __init__(
         self,
@@ -119,13 +124,13 @@ class OneStage(Detector):
                 nn.Parameter(self.head.boxes.weight.new_ones(1)) for _ in STRIDES
             )
         self.pyramid.draw_weights()
-        self.head.draw_weights()
+        self.head.draw_weights(self.box_bias)
 
     def draw_weights(self) -> None:
         """Initialize all weights from torch's global generator."""
         self.backbone.draw_weights()
         self.pyramid.draw_weights()
-        self.head.draw_weights()
+        self.head.draw_weights(self.box_bias)
         for scale in getattr(self, "scales", ()):
             nn.init.ones_(scale)
 
