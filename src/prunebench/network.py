@@ -78,7 +78,8 @@ class Structure(Settings):
     in_channels: Count
     image: tuple[Count, Count, Count]  # channels, height, width
     normalization: NormalizationStructure | None = None
-    resize: Count | None = None  # shorter side before the center crop; None: no resize
+    # Shorter side before the center crop; longest and shorter side without a crop; None: no resize
+    resize: Count | tuple[Count, Count] | None = None
     classes: tuple[str, ...] | None = None  # names by output; None: unknown
     grouped: Grouping = "auto"  # what units of grouped convolutions are
     groups: dict[str, GroupStructure]
@@ -128,7 +129,7 @@ def structure_of(
     kept: Mapping[str, Tensor],
     grouped: Grouping = "auto",
     normalization: Normalization | None = None,
-    resize: int | None = None,
+    resize: int | tuple[int, int] | None = None,
     classes: Sequence[str] = (),
 ) -> Structure:
     """Describe `model`, which is `architecture` after the removal of all units except `kept`.

@@ -44,10 +44,24 @@ def test_other_inputs_are_refused(image: object, message: str) -> None:
         GRAY(image)
 
 
-FROM_THE_SOURCE = {"imagenet", "tiny_imagenet"}  # their names are those of folders
+FROM_THE_SOURCE = {"coco", "imagenet", "tiny_imagenet"}  # only their files have the names
 
 
 @pytest.mark.parametrize("name", sorted({*names(), "synthetic_32"} - FROM_THE_SOURCE))
 def test_every_data_set_names_its_classes(name: str) -> None:
     info = dataset_info(name)
     assert len(set(info.classes)) == info.num_classes
+
+
+def test_a_detector_sees_the_whole_image_scaled_and_padded_with_the_mean() -> None:
+    # 20x10 pixels at most 60x40: 3 times as large, padded to 32x64
+    image = Image.new("RGB", (20, 10), (51, 102, 255))
+    prepare = Preprocessing(image=(3, 64, 96), mean=(0.1,) * 3, std=(0.5,) * 3, resize=(60, 40))
+    found = prepare(image)
+    assert found.shape == (1, 3, 32, 64)
+    assert found[0, :, 29, 59].tolist() == pytest.approx([0.2, 0.6, 1.8])
+    assert (found[:, :, 30:] == 0).all()
+    assert (found[:, :, :, 60:] == 0).all()
+    assert prepare(torch.zeros(3, 32, 96, dtype=torch.uint8)).shape == (1, 3, 32, 96)
+    with pytest.raises(ValueError, match="takes 3 channels and sides that are multiples of 32"):
+        prepare(torch.zeros(3, 30, 96, dtype=torch.uint8))

@@ -82,6 +82,7 @@ SCHEMA_NAMES = ("config", "experiment", "recipe")  # of `configuration_models`, 
 
 def configuration_models() -> dict[str, type[BaseModel]]:
     """Return the models of the configuration files by name; `options` are those of every method."""
+    from prunebench.data.coco import BoxedDescription
     from prunebench.data.folder import Description
     from prunebench.experiments import config, recipe
     from prunebench.experiments.override import Override
@@ -101,6 +102,7 @@ def configuration_models() -> dict[str, type[BaseModel]]:
         "augment": recipe.Augment,
         "resized_crop": recipe.ResizedCrop,
         "dataset": Description,
+        "boxed_dataset": BoxedDescription,
     }
 
 

@@ -4,7 +4,8 @@ The file has the keys train_images, train_labels, val_images ... (images uint8 (
 int64 (N,)) and a single metadata entry, a JSON object: safetensors writes several entries in random
 order, and equal data must give equal bytes. Data sets that read image files during training have
 train_files and train_bytes (`listing.FileList`) instead of train_images, and the metadata of
-`listing.FileSplits`.
+`listing.FileSplits`. Data sets with boxes have the arrays of `boxed_source.BoxedSplits`. `stored`
+lists all of them.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from torch import Tensor
 
 from prunebench.core.errors import ConfigError, DataError
 from prunebench.core.files import replacing
+from prunebench.data.boxes import BoxedFiles, BoxedImages
 from prunebench.data.image_files import FileSplit
-from prunebench.data.images import LabeledImages, Order
+from prunebench.data.images import LabeledImages, OnDevice, Order
 from prunebench.data.info import DatasetInfo
 from prunebench.data.registry import DATASETS, dataset_info, is_known
-from prunebench.data.split import SPLIT_SEED, stratified_split
+from prunebench.data.stored import kind_of
 from prunebench.experiments.recipe import Augment
 
 SPLITS = ("train", "val", "test")
 METADATA_KEY = "prunebench"
 METADATA = ("dataset", "sha256", "source", "split", "validation")
 SHOWN_CLASSES = 10  # names of classes in a summary
-FILE_METADATA = ("folder", "classes", "resize", "described")
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,12 @@ class Split:
         return OnDevice(self.images, order.index.to(self.images.device), order)
 
 
-@dataclass(frozen=True)
-class OnDevice:
-    """Reads chunks of images that are on the device."""
-
-    images: Tensor
-    index: Tensor  # of the order, on the device of the images
-    order: Order
-
-    def read(self, k: int) -> Tensor:
-        """Return chunk k, uint8 (n, C, h, w)."""
-        return self.images[self.index[self.order.places(k, self.index.device)]]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A loaded data set; `val` is empty if nothing was held out."""
+    """A loaded data set; `val` is empty if nothing was held out.
+
+    The splits of a data set for detection are `boxes.BoxedImages`.
+    """
 
     info: DatasetInfo
     train: LabeledImages
@@ -86,17 +77,17 @@ class Dataset:
 def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = None) -> None:
     """Read the source of a data set below `data_dir` and write it to `out`, atomically.
 
-    `validation` is the fraction of the training images that is held out, stratified by class and
-    the same on every call (None: the data set's default; 0: none, as in the papers). Raises
-    DataError if the source is missing or damaged.
+    `validation` is the fraction of the training images that is held out, stratified and the same on
+    every call (None: the data set's default; 0: none, as in the papers). A source that has its own
+    validation images holds out those. Raises DataError if the source is missing or damaged.
     """
     info = dataset_info(name)
     fraction = info.validation if validation is None else validation
     if not 0 <= fraction < 1:
         raise ConfigError(f"validation must be a fraction in [0, 1), not {fraction}")
     raw = info.read(data_dir)
-    kept, held_out = stratified_split(raw.train_labels, fraction)
-    arrays = raw.arrays(kept, held_out)
+    held = raw.hold_out(fraction)
+    arrays = raw.arrays(held.kept, held.held_out)
     tensors = {key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()}
     more = raw.metadata()
     check_tensors(tensors, described(info, more), where=name)
@@ -104,10 +95,9 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
         "dataset": name,
         "sha256": content_hash(tensors),
         "source": info.source,
-        "split": f"{info.split}; {len(held_out)} of {len(raw.train_labels)} training images are "
-        f"held out for validation, stratified, seed {SPLIT_SEED}",
-        "validation": fraction,
-        "held_out": held_out.tolist(),
+        "split": f"{info.split}; {held.words}",
+        "validation": held.fraction,
+        "held_out": held.held_out.tolist(),
         **more,
     }
     with replacing(out) as temporary:
@@ -144,9 +134,7 @@ def load(
     if joined:
         join_splits(tensors, metadata, where=str(path))
     train, val, test = (
-        _file_split(path, split, tensors, metadata, info, device, workers)
-        if info.in_files
-        else Split(tensors[f"{split}_images"].to(device), tensors[f"{split}_labels"].to(device))
+        _loaded(_arrays(tensors, split), info, _root(path, metadata), torch.device(device), workers)
         for split in SPLITS
     )
     return Dataset(info=info, train=train, val=val, test=test, sha256=found)
@@ -161,17 +149,39 @@ def summary(path: Path) -> dict[str, str]:
         metadata = parse_metadata(path, file.metadata() or {})
         counts = [file.get_slice(f"{split}_labels").get_shape()[0] for split in SPLITS]
     info = described(dataset_info(metadata["dataset"]), metadata)
-    channels, h, w = info.shape
     shown = [*info.classes[:SHOWN_CLASSES], *(["..."] if len(info.classes) > SHOWN_CLASSES else [])]
     names = f" ({', '.join(shown)})" if shown else ""
-    is_resized = info.resize is not None
     return {
         "images": ", ".join(f"{n} {split}" for n, split in zip(counts, SPLITS, strict=True)),
         "classes": f"{info.num_classes}{names}",
-        "size": f"{h}x{w}, {channels} channel{'s' if channels > 1 else ''}",
+        **_sizes_in_words(info),
+        **_odd_boxes_in_words(metadata),
+    }
+
+
+def _sizes_in_words(info: DatasetInfo) -> dict[str, str]:
+    channels, h, w = info.shape
+    size = f"{h}x{w}, {channels} channel{'s' if channels > 1 else ''}"
+    if isinstance(info.resize, tuple):
+        longest, shorter = info.resize
+        return {
+            "size": f"{size}" + (", for counting costs" if info.in_files else ""),
+            "resize": f"sides to at most {longest} and {shorter}",
+            "crop": "none",
+        }
+    is_resized = info.resize is not None
+    return {
+        "size": size,
         "resize": f"shorter side to {info.resize}" if is_resized else "none",
         "crop": f"center {h}x{w} (in training, the recipe's)" if is_resized else "none",
     }
+
+
+def _odd_boxes_in_words(metadata: Mapping[str, Any]) -> dict[str, str]:
+    if "odd_boxes" not in metadata:
+        return {}
+    odd = metadata["odd_boxes"]
+    return {"boxes": f"{odd['clipped']} clipped to their image, {odd['skipped']} skipped"}
 
 
 def join_splits(tensors: dict[str, Tensor], metadata: Mapping[str, Any], where: str) -> None:
@@ -194,28 +204,55 @@ def join_splits(tensors: dict[str, Tensor], metadata: Mapping[str, Any], where: 
         tensors[key], tensors[key.replace("train_", "val_")] = whole, val[:0]
 
 
-def _file_split(
-    path: Path,
-    split: str,
-    tensors: Mapping[str, Tensor],
-    metadata: Mapping[str, Any],
-    info: DatasetInfo,
-    device: torch.device | str,
-    workers: int,
-) -> FileSplit:
-    assert info.resize is not None  # `parse_metadata` has checked it
-    root = Path(metadata["folder"])
+def _arrays(tensors: Mapping[str, Tensor], split: str) -> dict[str, Tensor]:
+    """Return the arrays of a split by name."""
+    start = f"{split}_"
+    return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
+
+
+def _root(path: Path, metadata: Mapping[str, Any]) -> Path:
+    """Return the folder of a data set in files; raise DataError if it is missing."""
+    root = Path(metadata.get("folder", "."))
     if not root.is_dir():
         raise DataError(f"{path}: its folder {root} is missing; run `prunebench data` again")
-    return FileSplit(
-        root,
-        tensors[f"{split}_files"],
-        tensors[f"{split}_bytes"],
-        tensors[f"{split}_labels"].to(device),
-        info.shape,
-        info.resize,
-        workers,
-    )
+    return root
+
+
+def _loaded(
+    arrays: Mapping[str, Tensor],
+    info: DatasetInfo,
+    root: Path,
+    device: torch.device,
+    workers: int,
+) -> LabeledImages:
+    """Return a split of its stored arrays."""
+    if info.task == "detection":
+        return _boxed(arrays, info, root, device, workers)
+    labels = arrays["labels"].to(device)
+    if not info.in_files:
+        return Split(arrays["images"].to(device), labels)
+    assert isinstance(info.resize, int)
+    files, sizes = arrays["files"], arrays["bytes"]
+    return FileSplit(root, files, sizes, labels, info.shape, info.resize, workers)
+
+
+def _boxed(
+    arrays: Mapping[str, Tensor],
+    info: DatasetInfo,
+    root: Path,
+    device: torch.device,
+    workers: int,
+) -> BoxedImages:
+    resize, pixels = info.resize, arrays.get("images")
+    assert isinstance(resize, tuple)
+    images: Tensor | BoxedFiles
+    if pixels is not None:
+        images = pixels.to(device)
+    else:
+        files, sizes = arrays["files"], arrays["bytes"]
+        images = BoxedFiles(root, files, sizes, arrays["sizes"], resize, device, workers)
+    boxes = {key: arrays[key].to(device) for key in ("sizes", "boxes", "labels", "areas", "crowd")}
+    return BoxedImages(pixels=images, shape=info.shape, resize=resize, **boxes)
 
 
 def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
@@ -249,44 +286,30 @@ def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
             f"{path}: the metadata's dataset is {metadata['dataset']!r}, "
             f"expected one of {', '.join(sorted(DATASETS))}"
         )
-    if described(dataset_info(metadata["dataset"]), metadata).in_files:
-        for key in FILE_METADATA:
-            if key not in metadata:
-                raise DataError(f"{path}: the metadata has no {key!r}")
+    for key in kind_of(described(dataset_info(metadata["dataset"]), metadata)).metadata:
+        if key not in metadata:
+            raise DataError(f"{path}: the metadata has no {key!r}")
     return dict(metadata)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], info: DatasetInfo, where: str) -> None:
     """Raise DataError unless the tensors are valid splits of this data set."""
-    kinds = ("files", "bytes", "labels") if info.in_files else ("images", "labels")
-    expected = {f"{split}_{kind}" for split in SPLITS for kind in kinds}
+    kind = kind_of(info)
+    splits = {split: _arrays(tensors, split) for split in SPLITS}
+    without_labels = {"labels": torch.zeros(0, 0, dtype=torch.int64)}
+    names = kind.forms(without_labels, info)
+    expected = {f"{split}_{name}" for split in SPLITS for name in names}
     if odd := sorted(expected ^ tensors.keys()):
         problem = "is missing" if odd[0] in expected else "is unexpected"
         raise DataError(f"{where}: {odd[0]!r} {problem}")
-    for split in SPLITS:
-        labels = tensors[f"{split}_labels"]
-        n, longest = len(labels), tensors.get(f"{split}_files", labels[None]).shape[-1]
-        forms = {
-            "images": (torch.uint8, (n, *info.shape)),
-            "files": (torch.uint8, (n, longest)),
-            "bytes": (torch.int64, (n,)),
-            "labels": (torch.int64, (labels.numel(),)),
-        }
-        for kind in kinds:
-            tensor, (dtype, shape) = tensors[f"{split}_{kind}"], forms[kind]
-            if tensor.dtype != dtype or tensor.shape != shape:
+    for split, arrays in splits.items():
+        for name, (dtype, shape) in kind.forms(arrays, info).items():
+            if arrays[name].dtype != dtype or arrays[name].shape != shape:
                 raise DataError(
-                    f"{where}: {split}_{kind} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
-                    f"expected {dtype} of shape {shape}"
+                    f"{where}: {split}_{name} is {arrays[name].dtype} of shape "
+                    f"{tuple(arrays[name].shape)}, expected {dtype} of shape {shape}"
                 )
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < info.num_classes:
-            raise DataError(
-                f"{where}: {split}_labels holds {int(labels.min())} to {int(labels.max())}, "
-                f"expected 0 to {info.num_classes - 1}"
-            )
-        counts = labels.bincount(minlength=info.num_classes)
-        if split != "val" and not counts.all():
-            raise DataError(f"{where}: {split}_labels has no class {int(counts.argmin())}")
+        kind.check(arrays, info, f"{where}: {split}", split == "val")
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:

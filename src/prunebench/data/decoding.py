@@ -1,15 +1,40 @@
-"""Read small images from their files at once, as one array."""
+"""Decode image files: one image, or small ones at once, as one array."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from prunebench.core.errors import DataError
+
+
+def open_rgb(path: Path, content: bytes, size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode the content of an image file in RGB; `size` is its expected height and width.
+
+    Raises DataError that names a damaged image or one of another size.
+    """
+    try:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"{path}: cannot be decoded as an image ({error})") from None
+    if size is not None and (image.height, image.width) != size:
+        raise DataError(
+            f"{path}: has {image.width}x{image.height} pixels, but its annotations say "
+            f"{size[1]}x{size[0]}"
+        )
+    return image
+
+
+def scale_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scale an image to a height and width, bilinear and smoothed when it becomes smaller."""
+    if (image.height, image.width) == size:
+        return image
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
 def common_size(paths: Iterable[Path]) -> tuple[int, int] | None:

@@ -7,11 +7,10 @@ position in it, not on the number of workers or on where a run was stopped and r
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -52,44 +51,79 @@ class FileSplit:
         """Return a reader of an order."""
         return FileReader(self, order, augment)
 
+    @property
+    def device(self) -> torch.device:
+        """Return the device to which images are copied."""
+        return self.labels.device
+
     def read(self, image: int) -> Any:
         """Return an image in RGB; raise DataError for a missing, changed or damaged file."""
-        from PIL import Image, UnidentifiedImageError
+        return read_rgb(self.root, self.names[image], int(self.sizes[image]))
 
-        path = self.root / unpacked(self.names[image].numpy())
-        again = "run `prunebench data` again, or restore the file"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from None
-        if len(content) != self.sizes[image]:
-            expected = int(self.sizes[image])
-            raise DataError(f"{path}: has {len(content)} bytes, expected {expected}; {again}")
-        try:
-            return Image.open(io.BytesIO(content)).convert("RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise DataError(f"{path}: cannot be decoded as an image ({error})") from None
+    def transform(self, augment: Augment | None) -> Any:
+        """Return the transform of an image before it joins a batch."""
+        return make_transform(self.shape[1:], self.resize, augment)
+
+
+class ImageFiles(Protocol):
+    """A split of images in files, as far as reading them goes."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device to which images are copied."""
+
+    @property
+    def workers(self) -> int:
+        """Return the number of image-loading workers; 0: this process reads."""
+
+    def read(self, image: int) -> Any:
+        """Return an image in RGB; raise DataError for a missing, changed or damaged file."""
+
+    def transform(self, augment: Augment | None) -> Any:
+        """Return the transform of an image before it joins a batch."""
+
+
+def read_rgb(root: Path, name: Tensor, size: int, pixels: tuple[int, int] | None = None) -> Any:
+    """Read the image file of this name below `root`, with `size` bytes, in RGB.
+
+    Raises DataError for a file that is missing or damaged, or has another number of bytes or
+    another height and width than `pixels`.
+    """
+    from prunebench.data.decoding import open_rgb  # Pillow
+
+    path = root / unpacked(name.numpy())
+    again = "run `prunebench data` again, or restore the file"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+    if len(content) != size:
+        raise DataError(f"{path}: has {len(content)} bytes, expected {size}; {again}")
+    return open_rgb(path, content, pixels)
 
 
 @dataclass
 class FileReader:
     """Reads chunks ahead in workers; a request out of order restarts the workers there."""
 
-    split: FileSplit
+    split: ImageFiles
     order: Order
     augment: Augment | None
     following: int = field(default=-1, init=False)
     batches: Iterator[Any] = field(default_factory=lambda: iter(()), init=False)
 
     def read(self, k: int) -> Tensor:
-        """Return chunk k, uint8 (n, 3, h, w), on the device."""
+        """Return chunk k, uint8 (n, 3, h, w), on the device.
+
+        Images that differ in size are padded with black at the right and bottom.
+        """
         if k != self.following:
             self.batches = iter(self._loader(k))
         self.following = k + 1
         images = next(self.batches)
         if isinstance(images, DataError):
             raise images
-        result: Tensor = images.to(self.split.labels.device, non_blocking=True)
+        result: Tensor = images.to(self.split.device, non_blocking=True)
         return result
 
     def _loader(self, first: int) -> torch.utils.data.DataLoader[Any]:
@@ -100,7 +134,7 @@ class FileReader:
             batch_sampler=chunks,
             num_workers=self.split.workers,
             collate_fn=_stacked,
-            pin_memory=self.split.labels.device.type == "cuda",
+            pin_memory=self.split.device.type == "cuda",
             generator=torch.Generator(),  # keeps the run's global generator untouched
         )
 
@@ -108,9 +142,9 @@ class FileReader:
 class _Decoded(torch.utils.data.Dataset[Any]):
     """Decoded images by their positions in an order."""
 
-    def __init__(self, split: FileSplit, order: Order, augment: Augment | None) -> None:
+    def __init__(self, split: ImageFiles, order: Order, augment: Augment | None) -> None:
         self.split, self.order = split, order
-        self.transform = make_transform(split.shape[1:], split.resize, augment)
+        self.transform = split.transform(augment)
 
     def __getitem__(self, place: int) -> Tensor | DataError:
         """Return uint8 (3, h, w), or the error itself, because a worker would wrap it."""
@@ -153,4 +187,12 @@ def image_seed(seed: int, place: int) -> int:
 def _stacked(images: list[Tensor | DataError]) -> Tensor | DataError:
     tensors = [image for image in images if isinstance(image, Tensor)]
     errors = [image for image in images if isinstance(image, DataError)]
-    return errors[0] if errors else torch.stack(tensors)
+    if errors:
+        return errors[0]
+    if len({tensor.shape for tensor in tensors}) == 1:
+        return torch.stack(tensors)
+    h, w = (max(tensor.shape[dim] for tensor in tensors) for dim in (1, 2))
+    batch = tensors[0].new_zeros((len(tensors), tensors[0].shape[0], h, w))
+    for row, tensor in zip(batch, tensors, strict=True):
+        row[:, : tensor.shape[1], : tensor.shape[2]] = tensor
+    return batch

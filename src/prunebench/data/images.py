@@ -55,6 +55,19 @@ class Reader(Protocol):
         """Return chunk k, uint8 (n, C, h, w), on the device."""
 
 
+@dataclass(frozen=True)
+class OnDevice:
+    """Reads chunks of images that are on the device."""
+
+    images: Tensor
+    index: Tensor  # of the order, on the device of the images
+    order: Order
+
+    def read(self, k: int) -> Tensor:
+        """Return chunk k, uint8 (n, C, h, w)."""
+        return self.images[self.index[self.order.places(k, self.index.device)]]
+
+
 class LabeledImages(Protocol):
     """A split of a data set."""
 

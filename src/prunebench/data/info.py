@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prunebench.core.errors import ConfigError
+from prunebench.data.split import HeldOut, stratified
 from prunebench.experiments.recipe import Augment
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from prunebench.data.boxed_source import BoxedSplits
     from prunebench.data.listing import FileSplits
+
+Task = Literal["classification", "detection"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,10 @@ class RawSplits:
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...] = ()  # names by label, if only the source knows them
     described: dict[str, Any] = field(default_factory=dict)  # fields that replace the info's
+
+    def hold_out(self, fraction: float) -> HeldOut:
+        """Hold out a fraction of the training images, stratified by class."""
+        return stratified(self.train_labels, fraction)
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]
@@ -54,7 +62,8 @@ class DatasetInfo:
     Attributes
     ----------
     shape
-        Channels, height and width of an image.
+        Channels, height and width of an image. In detection images differ in size: the input for
+        which costs are counted.
     mean, std
         Per channel, of the training images scaled to [0, 1].
     validation
@@ -74,6 +83,9 @@ class DatasetInfo:
         Names of the classes by label; empty until a source that defines them is read.
     resize
         Shorter side in pixels before the center crop of evaluation; None: images are not resized.
+        In detection the largest longer and shorter side, to which images are scaled as a whole.
+    task
+        Whether an image has one class or any number of boxes.
     """
 
     name: str
@@ -85,14 +97,20 @@ class DatasetInfo:
     validation: float
     source: str
     split: str
-    read: Callable[[Path], RawSplits | FileSplits] = field(repr=False, compare=False)
+    read: Callable[[Path], RawSplits | FileSplits | BoxedSplits] = field(repr=False, compare=False)
     in_files: bool = False
     mirrors: bool = True
     classes: tuple[str, ...] = ()
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
+    task: Task = "classification"
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images do not support."""
+        if self.task == "detection" and augment != Augment(flip=augment.flip):
+            raise ConfigError(
+                f"{self.name} supports no other augmentation than flip: its boxes move with the "
+                "image"
+            )
         if not self.in_files and augment.needs_files:
             raise ConfigError(
                 f"{self.name} does not support resized_crop, random_crop or jitter: its images are "

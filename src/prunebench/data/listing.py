@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.core.errors import DataError
+from prunebench.data.split import HeldOut, stratified
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
 
@@ -98,10 +99,9 @@ class FileSplits:
     resize: int
     described: dict[str, Any]
 
-    @property
-    def train_labels(self) -> NDArray[np.int64]:
-        """Return the labels of the training images."""
-        return self.train.labels
+    def hold_out(self, fraction: float) -> HeldOut:
+        """Hold out a fraction of the training images, stratified by class."""
+        return stratified(self.train.labels, fraction)
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]

@@ -12,7 +12,9 @@ DATASETS = {
     "cifar100": "prunebench.data.cifar:CIFAR100",
     "cifar100_other": "prunebench.data.cifar:CIFAR100_OTHER",
     "cifar10_other": "prunebench.data.cifar:CIFAR10_OTHER",
+    "coco": "prunebench.data.coco:COCO",
     "digits": "prunebench.data.digits:DIGITS",
+    "digits_coco": "prunebench.data.digits_coco:DIGITS_COCO",
     "fashion_mnist": "prunebench.data.fashion_mnist:FASHION_MNIST",
     "imagenet": "prunebench.data.imagenet:IMAGENET",
     "synthetic": "prunebench.data.synthetic:SYNTHETIC",
@@ -20,6 +22,7 @@ DATASETS = {
 }
 # prefix -> function that describes a data set by the rest of its name
 FAMILIES = {
+    "coco_": "prunebench.data.coco:coco_info",
     "folder_": "prunebench.data.folder:folder_info",
     "synthetic_": "prunebench.data.synthetic:synthetic_info",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The division of the training images: sorted indices, the fraction, and words about it."""
+
+    kept: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    fraction: float
+    words: str
+
+
+def stratified(labels: NDArray[np.int64], fraction: float) -> HeldOut:
+    """Hold out a fraction of the images, stratified by label."""
+    kept, held_out = stratified_split(labels, fraction)
+    words = (
+        f"{len(held_out)} of {len(labels)} training images are held out for validation, "
+        f"stratified, seed {SPLIT_SEED}"
+    )
+    return HeldOut(kept, held_out, fraction, words)
 
 
 def stratified_split(

@@ -59,8 +59,11 @@ def can_follow(augment: Augment, info: DatasetInfo) -> bool:
 
 
 def plain_augmentation(info: DatasetInfo) -> Augment:
-    """Return the usual augmentation: a crop of the padded image, if it is small, and mirroring."""
-    if info.in_files:
+    """Return the usual augmentation: a crop of the padded image, if it is small, and mirroring.
+
+    Images with boxes are not cropped.
+    """
+    if info.in_files or info.task == "detection":
         return Augment(flip=info.mirrors)
     return Augment(crop_padding=info.shape[1] // PADDING_SHARE, flip=info.mirrors)
 
