@@ -17,6 +17,7 @@ class Counter:
     conv_macs: int = 0
     linear_macs: int = 0
     conv_outputs: int = 0
+    linear_outputs: int = 0
 
     def add(self, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
@@ -24,6 +25,7 @@ class Counter:
             self.conv_outputs += out[0].numel()
         elif isinstance(module, nn.Linear):
             self.linear_macs += out.numel() * module.in_features
+            self.linear_outputs += out.numel()
 
 
 @pytest.fixture

@@ -108,12 +108,21 @@ def test_convolutions_have_as_many_weights_as_increg_s(name: str, weights: int) 
         ("retinanet_r50_fpn", 80, DETECTION, 297.462),
         ("fsaf_r50_fpn", 80, DETECTION, 283.128),
         ("atss_r50_fpn", 80, DETECTION, 283.149),
+        ("paa_r50_fpn", 80, DETECTION, 283.149),
     ],
 )
 def test_outputs_of_convolutions_are_group_fisher_s_memory(
     count: Callable[..., Any], name: str, classes: int, image: tuple[int, ...], millions: float
 ) -> None:
     assert round(count(on_meta(name, classes), *image).conv_outputs / 1e6, 3) == millions
+
+
+def test_outputs_of_faster_rcnn_include_the_linear_layers_of_512_regions(
+    count: Callable[..., Any],
+) -> None:
+    counted = count(on_meta("faster_rcnn_r50_fpn", 80), *DETECTION)
+    assert counted.linear_outputs == 512 * (1024 + 1024 + 81 + 320)
+    assert (counted.conv_outputs + counted.linear_outputs) // 100_000 == 2946  # printed: 294.6M
 
 
 def test_the_stride_stands_on_the_first_convolution_in_caffe_only() -> None:

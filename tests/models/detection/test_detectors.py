@@ -11,7 +11,12 @@ from prunebench.core.errors import ModelError
 from prunebench.models.base import initialize
 from prunebench.models.registry import build, is_detector, names
 
-SMALL = ["retinanet_r18_fpn_x0_25", "fsaf_r18_fpn_x0_25", "atss_r18_fpn_x0_25"]
+SMALL = [
+    "retinanet_r18_fpn_x0_25",
+    "fsaf_r18_fpn_x0_25",
+    "atss_r18_fpn_x0_25",
+    "faster_rcnn_r18_fpn_x0_25",
+]
 SIDE = 64
 TARGETS = torch.tensor(
     [
