@@ -235,7 +235,8 @@ def read_annotations(path: Path, root: Path, odd_boxes: OddBoxes = "clip") -> An
 
     Raises DataError that names the file and the first image that is missing.
     """
-    return with_paths(parse(read_json(path), str(path), odd_boxes), image_folders(path, root), path)
+    found = parse(read_json(path), str(path), odd_boxes)
+    return with_paths(found, image_folders(path, root), str(path))
 
 
 def image_folders(path: Path, root: Path) -> list[Path]:
@@ -248,17 +249,17 @@ def image_folders(path: Path, root: Path) -> list[Path]:
     return [root / ending, root / "images" / ending, root / "images", root]
 
 
-def with_paths(found: Annotations, folders: Iterable[Path], path: Path) -> Annotations:
+def with_paths(found: Annotations, folders: Iterable[Path], place: str) -> Annotations:
     """Return annotations with the images' paths in the first folder that holds the first image."""
     candidates, first = list(folders), found.images[0].path
     folder = next((f for f in candidates if (f / first).is_file()), None)
     if folder is None:
         searched = ", ".join(map(str, candidates))
-        raise DataError(f"{path}: the image {first} is in none of the folders {searched}")
+        raise DataError(f"{place}: the image {first} is in none of the folders {searched}")
     images = tuple(replace(image, path=folder / image.path) for image in found.images)
     for image in images:
         if not image.path.is_file():
-            raise DataError(f"{path}: the image {image.path} is missing")
+            raise DataError(f"{place}: the image {image.path} is missing")
     return replace(found, images=images)
 
 

@@ -30,6 +30,8 @@ SFP_CIFAR10 = Normalization(
 SFP_CIFAR100 = Normalization(
     (129.3 / 255, 124.1 / 255, 112.4 / 255), (68.2 / 255, 65.4 / 255, 70.4 / 255)
 )
+# computed, 205 images of 320x240
+BCCD = Normalization((0.7378, 0.6967, 0.7154), (0.0603, 0.1016, 0.0752))
 DIGITS = Normalization((0.2868,), (0.3536,))  # computed, 1077 images
 # computed, 1200 images
 DIGITS_COCO = Normalization((0.2443, 0.2455, 0.2443), (0.1553, 0.1558, 0.1555))
@@ -37,6 +39,7 @@ FASHION_MNIST = Normalization((0.2860,), (0.3530,))  # computed, 60 000 images
 SYNTHETIC = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # approximately, by construction
 
 NORMALIZATIONS = {
+    "bccd": BCCD,
     "digits": DIGITS,
     "digits_coco": DIGITS_COCO,
     # EPruner's code. Its deviations are means over images, smaller than those over all pixels.

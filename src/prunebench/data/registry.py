@@ -8,6 +8,7 @@ from prunebench.core.names import look_up
 from prunebench.data.info import DatasetInfo
 
 DATASETS = {
+    "bccd": "prunebench.data.bccd:BCCD",
     "cifar10": "prunebench.data.cifar:CIFAR10",
     "cifar100": "prunebench.data.cifar:CIFAR100",
     "cifar100_other": "prunebench.data.cifar:CIFAR100_OTHER",
