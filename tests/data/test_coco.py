@@ -297,7 +297,7 @@ def test_coco_itself_is_read_by_its_own_names(
 ) -> None:
     monkeypatch.setattr("prunebench.data.coco.CLASSES", 2)
     splits: dict[str, Content] = {
-        "train2017": [((50, 40), [(3, [1, 2, 30, 20])]), ((40, 50), [])],
+        "train2017": [((50, 40), [(3, [1, 2, 30, 20])]), ((40, 50), []), ((9, 9), [(3, [1] * 4)])],
         "val2017": [((50, 40), [(7, [1, 2, 30, 20])])],
     }
     root = write_coco(tmp_path / "coco", splits)
@@ -305,6 +305,7 @@ def test_coco_itself_is_read_by_its_own_names(
     prepare("coco", tmp_path, tmp_path / "out.safetensors", validation=0.0)
     data = load(tmp_path / "out.safetensors")
     assert (len(data.train), len(data.val), len(data.test)) == (2, 0, 1)
+    assert boxed(data.train).sizes.tolist() == [[40, 50], [9, 9]]  # the image without boxes is out
     assert (data.info.shape, data.info.resize) == ((3, 800, 1280), (1333, 800))
     # 50x40 at most 1333x800: 20 times as large
     assert boxed(data.train).targets(torch.tensor([0])).tolist() == [[[0, 20, 40, 620, 440]]]

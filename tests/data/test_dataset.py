@@ -13,6 +13,7 @@ from torch import Tensor
 from prunebench.core.errors import ConfigError, DataError
 from prunebench.data.dataset import METADATA_KEY, content_hash, load, prepare
 from prunebench.data.registry import names
+from tests.data.coco_files import Content, write_coco
 
 Change = Callable[[dict[str, Tensor]], Any]
 
@@ -158,6 +159,44 @@ def test_wrong_metadata_are_named(path: Path, metadata: dict[str, Any], message:
     rewrite(path, lambda tensors: None, **metadata)
     with pytest.raises(DataError, match=message):
         load(path)
+
+
+@pytest.fixture
+def boxed_path(tmp_path: Path) -> Path:
+    """The file of a data set with two boxes in one image of 40x20 pixels per split."""
+    images: Content = [((40, 20), [(7, [4, 2, 10, 6]), (3, [0, 0, 40, 20])])]
+    write_coco(tmp_path / "pets", {"train": images, "val": images, "test": images})
+    out = tmp_path / "pets.safetensors"
+    prepare("coco_pets", tmp_path, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("val_crowd"), "'val_crowd' is missing"),
+        (lambda t: t.update(test_files=torch.zeros(1)), "'test_files' is unexpected"),
+        (
+            lambda t: t.update(train_boxes=t["train_boxes"].float()),
+            r"train_boxes is torch.float32 of shape \(1, 2, 4\), expected torch.float64 of shape",
+        ),
+        (
+            lambda t: t.update(test_images=t["test_images"][:, :, :20].clone()),
+            r"shape \(1, 3, 20, 64\), expected torch.uint8 of shape \(1, 3, 32, 64\)",
+        ),
+        (lambda t: t["val_labels"].fill_(2), "val_labels holds 2 to 2, expected -1 to 1"),
+        (lambda t: t["test_labels"].fill_(-1), "test_labels has no boxes"),
+        (
+            lambda t: t["train_boxes"][0, 1].add_(1),
+            r"train_boxes: box 1 of image 0 is \[1.0, 1.0, 41.0, 21.0\], expected x1 < x2 and "
+            "y1 < y2 within 40x20 pixels",
+        ),
+    ],
+)
+def test_a_wrong_tensor_of_boxes_is_named(boxed_path: Path, change: Change, message: str) -> None:
+    rewrite(boxed_path, change)
+    with pytest.raises(DataError, match=message):
+        load(boxed_path)
 
 
 @pytest.mark.gpu

@@ -71,6 +71,15 @@ def _scaled(image: Any, resize: tuple[int, int]) -> Any:
     return scale_image(image, scaled_size((image.height, image.width), resize))
 
 
+@dataclass(frozen=True)
+class Normalizing:
+    """Mean and deviation per channel, and the memory format of inputs."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    memory_format: torch.memory_format = torch.channels_last
+
+
 @dataclass(frozen=True, eq=False)
 class BoxedImages:
     """A split of images with boxes; tensors are on the device.
@@ -157,15 +166,6 @@ class BoxedImages:
         labels = self.labels[index].masked_fill(self.crowd[index], -1)
         is_box = (labels >= 0)[:, :, None]
         return torch.cat((labels[:, :, None], boxes * is_box), dim=2).float()
-
-
-@dataclass(frozen=True)
-class Normalizing:
-    """Mean and deviation per channel, and the memory format of inputs."""
-
-    mean: Sequence[float]
-    std: Sequence[float]
-    memory_format: torch.memory_format = torch.channels_last
 
 
 def valid_sizes(sizes: Tensor, resize: tuple[int, int]) -> Tensor:
