@@ -339,8 +339,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"datasets": ["synthetik"]},
             "datasets: unknown data set 'synthetik'; did you mean synthetic? "
-            "(allowed: cifar10, cifar100, cifar100_other, cifar10_other, digits, fashion_mnist, "
-            "imagenet, synthetic, tiny_imagenet)",
+            "(allowed: bccd, cifar10, cifar100, cifar100_other, cifar10_other, coco, digits, "
+            "digits_coco, fashion_mnist, imagenet, synthetic, tiny_imagenet)",
         ),
         (
             {"networks": {"mobilenet": {}}},
