@@ -158,7 +158,7 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("collect --runs none.json", "none.json: no such file"),
         ("tables --runs-csv none.csv --out .", "none.csv: no such file"),
         ("figures --runs-csv none.csv --out .", "none.csv: no such file"),
-        ("data --dataset digist", "unknown data set 'digist'; did you mean digits? (allowed: c"),
+        ("data --dataset digist", "unknown data set 'digist'; did you mean digits? (allowed: b"),
         (
             "base --dataset synthetik --architecture resnet20 --recipe one_epoch",
             "unknown data set 'synthetik'; did you mean synthetic?",
