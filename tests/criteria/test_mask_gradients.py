@@ -164,6 +164,35 @@ def test_several_rows_of_an_image_are_added_up() -> None:
     assert gradients.table.tolist() == [[1 + 3, 2 * (2 + 4)], [5 + 7, 2 * (6 + 8)]]
 
 
+def test_images_may_have_different_numbers_of_rows() -> None:
+    # rows 1 and 2 belong to the second image, row 0 to the first, none to the third; the same model
+    # runs the first layer on images, while no rows are told
+    class Regions(nn.Module):
+        row_images: Tensor | None = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)
+
+        def forward(self, x: Tensor, sampled: list[int] | None = None) -> Tensor:
+            rows = self.first(x)
+            if sampled is not None:
+                rows, self.row_images = rows[sampled], torch.tensor(sampled)
+            found = self.last(rows)
+            self.row_images = None
+            return found
+
+    model, x = Regions(), torch.tensor([[1.0, 2], [3, 4], [5, 6]])
+    with torch.no_grad():
+        model.first.weight.copy_(torch.eye(2))
+        model.last.weight.copy_(torch.tensor([[1.0, 2]]))
+    gradients = watched(model, x, batch=6)
+    model(x, [0, 1, 1]).sum().backward()  # as many rows as images
+    assert gradients.table[:3].tolist() == [[1, 2 * 2], [2 * 3, 2 * 2 * 4], [0, 0]]
+    model(x, [2]).sum().backward()  # the next part of the batch
+    assert gradients.table[3:].tolist() == [[0, 0], [0, 0], [5, 2 * 6]]
+
+
 @pytest.mark.parametrize(
     ("layer", "member", "channels"),
     [

@@ -204,20 +204,26 @@ class MaskGradients:
             raise ModelError(
                 f"the input of {path!r} has no gradient: the layers before it are frozen"
             )
-        return (_Alias.apply(x, partial(self._add, path)), *args[1:])
+        # A detector says which image each sampled region belongs to.
+        row_images = getattr(self.model, "row_images", None)
+        return (_Alias.apply(x, partial(self._add, path, row_images)), *args[1:])
 
-    def _add(self, path: str, x: Tensor, grad: Tensor) -> None:
+    def _add(self, path: str, row_images: Tensor | None, x: Tensor, grad: Tensor) -> None:
         """Add the mask gradients of an input (rows, c, ...), or (rows, ..., c) of a linear layer.
 
-        A layer may have several rows per image, as for the regions of a detector; the rows of one
-        image are consecutive.
+        A layer may see several rows per image, such as the regions of a detector. `row_images`
+        holds the image of each row, int64 (rows,); without it, all images have equally many rows,
+        and those of an image are consecutive.
         """
         channel = x.ndim - 1 if isinstance(self.layers[path], nn.Linear) else 1
         product = x.to(self.table.dtype) * grad
         summed = [d for d in range(1, x.ndim) if d != channel]
         sums = product.sum(summed) if summed else product
         images = self.rows.stop - self.rows.start
-        if len(sums) != images:
+        if row_images is not None:
+            zeros = sums.new_zeros(images, sums.shape[1])
+            sums = zeros.index_add_(0, row_images, sums)
+        elif len(sums) != images:
             sums = sums.reshape(images, -1, sums.shape[1]).sum(1)
         for reading in self.readings[path]:
             part = sums[:, reading.channels]
