@@ -74,6 +74,17 @@ def test_padding_does_not_change_the_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_for_layers_only(name: str) -> None:
+    model, losses = built(name).eval(), []
+    for enabled in (False, True):
+        torch.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(model(images(), TARGETS))
+    assert [loss.dtype for loss in losses] == [torch.float32] * 2
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.02)
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_outputs_have_the_same_shapes_in_both_modes(name: str) -> None:
     model = built(name)
     shapes = [

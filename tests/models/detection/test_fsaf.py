@@ -19,7 +19,7 @@ from prunebench.models.detection.fsaf import (
 ANCHORS = torch.tensor(
     [[-4.0, -4, 4, 4], [4, -4, 12, 4], [-4, 4, 4, 12], [4, 4, 12, 12], [-8, -8, 8, 8]]
 )
-LEVEL = torch.tensor([0, 0, 0, 0, 1])
+LEVELS = (4, 1)
 
 
 def test_an_output_of_one_is_four_strides() -> None:
@@ -38,7 +38,7 @@ def test_a_region_covers_the_cells_it_touches() -> None:
 def test_the_level_with_the_least_mean_loss_is_chosen() -> None:
     losses = torch.tensor([[1.0, 3, 0, 0, 2.5], [1, 9, 0, 0, 2.5]])
     effective = torch.tensor([[True, True, False, False, True]] * 2)
-    assert best_levels(losses, effective, LEVEL).tolist() == [0, 1]  # 2 < 2.5, 5 > 2.5
+    assert best_levels(losses, effective, LEVELS).tolist() == [0, 1]  # 2 < 2.5, 5 > 2.5
 
 
 def test_losses_of_a_location_for_a_box() -> None:
@@ -71,7 +71,7 @@ def test_a_box_is_learned_at_its_level_and_ignored_beside_it(
         torch.zeros(5, 2),
         found,
         ANCHORS,
-        LEVEL,
+        LEVELS,
         box,
         torch.tensor([1, -1]),
         torch.tensor([True, False]),
@@ -85,7 +85,7 @@ def test_of_two_boxes_the_smaller_is_learned() -> None:
         torch.zeros(5, 2),
         boxes[1:].repeat(5, 1),
         ANCHORS,
-        LEVEL,
+        LEVELS,
         boxes,
         torch.tensor([0, 1]),
         torch.tensor([True, True]),

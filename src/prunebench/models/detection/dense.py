@@ -145,8 +145,8 @@ class OneStage(Detector):
     def dense(self, x: Tensor) -> Dense:
         """Return the head's outputs for images (N, in_channels, H, W)."""
         levels = self.outputs(x)
-        columns = [
-            torch.cat([rows_of(level[place], size) for level in levels], 1)
+        columns = [  # in float32 under autocast, too: boxes need more digits than bfloat16 has
+            torch.cat([rows_of(level[place], size) for level in levels], 1).to(x.dtype)
             for place, size in enumerate((self.num_classes, 4, 1)[: len(levels[0])])
         ]
         shapes = tuple((level[0].shape[2], level[0].shape[3]) for level in levels)

@@ -75,8 +75,8 @@ class WrappedOneStage(Wrapped):
     def found(self, x: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the head's outputs, and the levels that it read."""
         levels = list(self.detector.backbone(x).values())
-        outputs: dict[str, Tensor] = self.detector.head(levels)
-        return outputs, levels
+        outputs = self.detector.head(levels)
+        return {key: own.to(x.dtype) for key, own in outputs.items()}, levels
 
     def anchors(self, x: Tensor, levels: Sequence[Tensor]) -> list[Tensor]:
         """Return the anchors of each image, (A, 4)."""

@@ -9,6 +9,7 @@ every level; and the classification loss is the sum over a location's classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -47,16 +48,13 @@ class FSAF(OneStage):
         found = self.dense(x)
         anchors = self.anchors(found)
         predicted = decoded(found.boxes, anchors)
-        level = torch.cat(
-            [torch.full((rows,), i, device=x.device) for i, rows in enumerate(found.rows)]
-        )
         matched = torch.stack(
             [
                 assign(
                     found.classes[i],
                     predicted[i],
                     anchors,
-                    level,
+                    found.rows,
                     truth.boxes[i],
                     truth.labels[i],
                     truth.real[i],
@@ -107,7 +105,7 @@ def assign(
     classes: Tensor,
     predicted: Tensor,
     anchors: Tensor,
-    level: Tensor,
+    levels: Sequence[int],
     boxes: Tensor,
     labels: Tensor,
     real: Tensor,
@@ -121,14 +119,19 @@ def assign(
     ----------
     classes, predicted
         Logits (A, classes) and boxes (A, 4) of one image.
-    anchors, level
-        (A, 4), and int64 (A,): the level of each location.
+    anchors
+        (A, 4).
+    levels
+        Number of locations of each level; their sum is A.
     boxes, labels, real
         (M, 4), (M,) and bool (M,): False marks padding.
     """
     effective = touched(boxes, anchors, EFFECTIVE) & real[:, None]
     losses = location_losses(classes, predicted, boxes, labels)
-    distance = (level - best_levels(losses, effective, level)[:, None]).abs()
+    level = torch.cat(
+        [torch.full((rows,), i, device=boxes.device) for i, rows in enumerate(levels)]
+    )
+    distance = (level - best_levels(losses, effective, levels)[:, None]).abs()
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1, keepdim=True)
     areas = torch.where(effective & (distance == 0), area, torch.inf)
     smallest, box = areas.min(0)
@@ -147,17 +150,21 @@ def location_losses(classes: Tensor, predicted: Tensor, boxes: Tensor, labels: T
     return total
 
 
-def best_levels(losses: Tensor, effective: Tensor, level: Tensor) -> Tensor:
+def best_levels(losses: Tensor, effective: Tensor, levels: Sequence[int]) -> Tensor:
     """Return the level with the least mean loss over the effective region, int64 (M,); eq. 1-3.
 
     >>> losses = torch.tensor([[4.0, 2.0, 3.5]])
-    >>> best_levels(losses, torch.ones(1, 3, dtype=torch.bool), torch.tensor([0, 0, 1]))
+    >>> best_levels(losses, torch.ones(1, 3, dtype=torch.bool), [2, 1])
     tensor([0])
     """
-    is_at = F.one_hot(level).to(losses.dtype)  # (A, levels)
-    sums = (losses * effective) @ is_at
-    counts = effective.to(losses.dtype) @ is_at
-    return torch.where(counts > 0, sums / counts, torch.inf).argmin(1)
+    means, first = [], 0
+    for rows in levels:
+        own = effective[:, first : first + rows]
+        sums = (losses[:, first : first + rows] * own).sum(1)
+        counts = own.sum(1)
+        means.append(torch.where(counts > 0, sums / counts, torch.inf))
+        first += rows
+    return torch.stack(means, 1).argmin(1)
 
 
 def iou_loss(predicted: Tensor, boxes: Tensor) -> Tensor:

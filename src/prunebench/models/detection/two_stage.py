@@ -71,6 +71,7 @@ class TwoStage(Detector):
         rows = [level[0].numel() for level in objectness]
         anchors = [self.anchors(x, found)] * len(x)
         flat, flat_codes = concat_box_prediction_layers(objectness, codes)
+        flat, flat_codes = flat.to(x.dtype), flat_codes.to(x.dtype)  # float32 under autocast, too
         boxes = self.rpn.box_coder.decode(flat_codes.detach(), anchors).view(len(x), -1, 4)
         proposals, _ = self.rpn.filter_proposals(boxes, flat, sizes, rows)
         return proposals, (flat, flat_codes, anchors)
@@ -78,20 +79,20 @@ class TwoStage(Detector):
     def loss(self, x: Tensor, truth: Truth) -> Tensor:
         """Return the sum of the losses of classes and boxes of both stages."""
         levels, sizes, targets = self.levels(x), [as_size(x)] * len(x), truth.lists(first_label=1)
-        proposals, (objectness, codes, anchors) = self.regions(x, levels, sizes)
+        proposals, (objectness, proposed_codes, anchors) = self.regions(x, levels, sizes)
         labels, boxes = self.rpn.assign_targets_to_anchors(anchors, targets)
         wanted = self.rpn.box_coder.encode(boxes, anchors)
-        first = self.rpn.compute_loss(objectness, codes, labels, wanted)
+        first = self.rpn.compute_loss(objectness, proposed_codes, labels, wanted)
         sampled, _, labels, wanted = self.roi_heads.select_training_samples(proposals, targets)
         pooled = self.roi_heads.box_roi_pool(levels, sampled, sizes)
         self.row_images = torch.cat(
             [torch.full((len(own),), i, device=x.device) for i, own in enumerate(sampled)]
         )
         try:
-            found = self.classify(pooled)
+            classes, codes = (own.to(x.dtype) for own in self.classify(pooled))
         finally:
             self.row_images = None
-        second = fastrcnn_loss(*found, labels, wanted)
+        second = fastrcnn_loss(classes, codes, labels, wanted)
         return torch.stack([*first, *second]).sum()
 
     @torch.no_grad()
@@ -101,7 +102,8 @@ class TwoStage(Detector):
         proposals, _ = self.regions(x, levels, shapes)
         # The scale of a level is that of the whole input.
         pooled = self.roi_heads.box_roi_pool(levels, proposals, [as_size(x)] * len(x))
-        found = self.roi_heads.postprocess_detections(*self.classify(pooled), proposals, shapes)
+        classes, codes = (own.to(x.dtype) for own in self.classify(pooled))
+        found = self.roi_heads.postprocess_detections(classes, codes, proposals, shapes)
         return [
             {"boxes": boxes, "scores": scores, "labels": labels - 1}
             for boxes, scores, labels in zip(*found, strict=True)
