@@ -32,6 +32,7 @@ MODELS = {
     "lenet5": "caffe",
     "mobilenet_v1": "mobilenet",
     "mobilenet_v2": "mobilenet_v2",
+    "paa_r18_fpn": "detection.paa",
     "paa_r50_fpn": "detection.paa",
     "regnetx_0_2gf": "regnet",
     "regnetx_0_4gf": "regnet",

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from prunebench.core.errors import ModelError
 from prunebench.models.base import initialize
 from prunebench.models.registry import build, is_detector, names
 
@@ -15,6 +14,7 @@ SMALL = [
     "retinanet_r18_fpn_x0_25",
     "fsaf_r18_fpn_x0_25",
     "atss_r18_fpn_x0_25",
+    "paa_r18_fpn_x0_25",
     "faster_rcnn_r18_fpn_x0_25",
 ]
 SIDE = 64
@@ -127,9 +127,3 @@ def test_detectors_are_told_apart_by_name() -> None:
     assert is_detector("retinanet_r18_fpn_x0_25")
     assert not is_detector("resnet18_x0_25")
     assert {name for name in names() if is_detector(name)} >= {"paa_r50_fpn", "atss_r18_fpn"}
-
-
-def test_paa_is_not_trained() -> None:
-    model = build("paa_r50_fpn_x0_01", num_classes=3)
-    with pytest.raises(ModelError, match="PAA can be counted and pruned, but not trained"):
-        model(images(), TARGETS)

@@ -15,7 +15,12 @@ TARGETS = torch.tensor(
 
 
 @pytest.mark.parametrize(
-    "name", ["retinanet_r18_fpn_x0_0625", "faster_rcnn_r18_fpn_x0_0625", "fasterrcnn_resnet50_fpn"]
+    "name",
+    [
+        "retinanet_r18_fpn_x0_0625",
+        "faster_rcnn_r18_fpn_x0_0625",
+        pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
+    ],
 )
 def test_the_images_gradients_add_up_to_those_of_the_pyramid_s_outputs(name: str) -> None:
     # The layers that produce a unit are linear: the mask's gradient is the sum of weight times

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
+from prunebench.channels.trace.shape_only import looks_at_values
 from prunebench.models.detection.anchors import grid, match
 from prunebench.models.detection.dense import focal_loss
 from prunebench.models.detection.detector import truth_of
@@ -91,6 +94,30 @@ def test_factors_change_ranks_but_not_the_threshold() -> None:
 def test_boxes_in_the_padding_are_dropped() -> None:
     scores, boxes = torch.tensor([[0.9]]), torch.tensor([[10.0, 0, 20, 9]])
     assert len(select(scores, boxes, (1,), torch.tensor([9, 10]), overlap=0.5)["boxes"]) == 0
+
+
+class ReadsNothing(TorchDispatchMode):
+    """Refuse operations whose result depends on values, for which a CPU waits for its GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert not looks_at_values(func, args), func
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_loss_reads_nothing_from_the_device() -> None:
+    model = build("retinanet_r18_fpn_x0_1", num_classes=2)
+    boxes, x = torch.tensor([[[0.0, 4, 4, 40, 50], [-1, 0, 0, 0, 0]]]), torch.randn(1, 3, 64, 64)
+    model(x, boxes)  # keeps the anchors
+    with ReadsNothing():
+        model(x, boxes).backward()
+
+
+def test_anchors_made_in_inference_serve_in_training() -> None:
+    model = build("retinanet_r18_fpn_x0_1", num_classes=2).double().eval()
+    x = torch.randn(1, 3, 96, 32, dtype=torch.float64)  # a shape of this test alone
+    with torch.inference_mode():
+        model.detect(x, torch.tensor([[96, 32]]))
+    model(x, torch.tensor([[[0.0, 4, 4, 30, 30]]])).backward()
 
 
 def test_a_code_of_zero_is_the_anchor() -> None:

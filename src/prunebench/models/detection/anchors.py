@@ -83,3 +83,15 @@ def match(iou: Tensor, real: Tensor, low: float, high: float) -> Tensor:
     otherwise = torch.where(best < low, BACKGROUND, IGNORED)
     is_best_of_a_box = ((iou == iou.amax(1, keepdim=True)) & (iou > 0)).any(0)
     return torch.where((best >= high) | is_best_of_a_box, box, otherwise)
+
+
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Return the intersection over union of each pair of boxes (k, 4), shape (k,).
+
+    >>> paired_iou(torch.tensor([[0.0, 0, 2, 1]]), torch.tensor([[1.0, 0, 3, 1]]))
+    tensor([0.3333])
+    """
+    corner = torch.minimum(first[:, 2:], second[:, 2:])
+    shared = (corner - torch.maximum(first[:, :2], second[:, :2])).clamp(min=0).prod(1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    return shared / (areas[0] + areas[1] - shared)

@@ -184,6 +184,22 @@ def rows_of(output: Tensor, size: int) -> Tensor:
     return rows
 
 
+def label_losses(classes: Tensor, labels: Tensor) -> Tensor:
+    """Return (M, A): the focal loss of each location if it had to predict each label.
+
+    Parameters
+    ----------
+    classes
+        Logits of one image, (A, classes).
+    labels
+        int64 (M,); negative ones mark padding, whose losses mean nothing.
+    """
+    absent = sigmoid_focal_loss(classes, torch.zeros_like(classes), alpha=0.25, gamma=2)
+    present = sigmoid_focal_loss(classes, torch.ones_like(classes), alpha=0.25, gamma=2)
+    losses: Tensor = absent.sum(1) + (present - absent)[:, labels.clamp(min=0)].T
+    return losses
+
+
 def focal_loss(classes: Tensor, matched: Tensor, truth: Truth) -> Tensor:
     """Return the sum of the focal losses of all anchors that are not ignored.
 

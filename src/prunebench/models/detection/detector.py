@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunebench.core.errors import ModelError
-
 
 @dataclass(frozen=True)
 class Truth:
@@ -94,8 +92,8 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def loss(self, x: Tensor, truth: Truth) -> Tensor:
-        """Return the loss of the images, a scalar; ModelError for a detector that has none."""
-        raise ModelError(f"{type(self).__name__} can be counted and pruned, but not trained")
+        """Return the loss of the images, a scalar."""
+        raise NotImplementedError
 
     def detect(self, x: Tensor, sizes: Tensor) -> list[dict[str, Tensor]]:
         """Return the boxes found in each image.
@@ -110,10 +108,5 @@ class Detector(nn.Module):
         list[dict[str, Tensor]]
             `boxes` (k, 4) in pixels of the input, clipped to the image; `scores` (k,), falling;
             `labels` int64 (k,).
-
-        Raises
-        ------
-        ModelError
-            If the detector cannot select boxes.
         """
-        raise ModelError(f"{type(self).__name__} can be counted and pruned, but not evaluated")
+        raise NotImplementedError

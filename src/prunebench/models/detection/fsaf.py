@@ -15,10 +15,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import box_iou, sigmoid_focal_loss
+from torchvision.ops import box_iou
 
-from prunebench.models.detection.anchors import BACKGROUND, IGNORED, cells, grid
-from prunebench.models.detection.dense import STRIDES, Dense, OneStage, focal_loss
+from prunebench.models.detection.anchors import BACKGROUND, IGNORED, cells, grid, paired_iou
+from prunebench.models.detection.dense import STRIDES, Dense, OneStage, focal_loss, label_losses
 from prunebench.models.detection.detector import Truth
 
 CELLS = tuple(cells([float(stride)], [1.0]) for stride in STRIDES)
@@ -142,12 +142,8 @@ def assign(
 
 def location_losses(classes: Tensor, predicted: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
     """Return (M, A): focal loss plus IoU loss of each location if it had to predict each box."""
-    absent = sigmoid_focal_loss(classes, torch.zeros_like(classes), alpha=0.25, gamma=2)
-    present = sigmoid_focal_loss(classes, torch.ones_like(classes), alpha=0.25, gamma=2)
-    of_label = (present - absent)[:, labels.clamp(min=0)].T
-    overlap = box_iou(boxes, predicted).clamp(min=LEAST_IOU)
-    total: Tensor = absent.sum(1) + of_label - overlap.log()
-    return total
+    overlap: Tensor = box_iou(boxes, predicted).clamp(min=LEAST_IOU)
+    return label_losses(classes, labels) - overlap.log()
 
 
 def best_levels(losses: Tensor, effective: Tensor, levels: Sequence[int]) -> Tensor:
@@ -173,10 +169,7 @@ def iou_loss(predicted: Tensor, boxes: Tensor) -> Tensor:
     >>> iou_loss(torch.tensor([[0.0, 0, 2, 1]]), torch.tensor([[1.0, 0, 3, 1]]))  # ln 3
     tensor([1.0986])
     """
-    corner = torch.minimum(predicted[:, 2:], boxes[:, 2:])
-    shared = (corner - torch.maximum(predicted[:, :2], boxes[:, :2])).clamp(min=0).prod(1)
-    areas = [(b[:, 2:] - b[:, :2]).prod(1) for b in (predicted, boxes)]
-    return -(shared / (areas[0] + areas[1] - shared)).clamp(min=LEAST_IOU).log()
+    return -paired_iou(predicted, boxes).clamp(min=LEAST_IOU).log()
 
 
 NETWORKS = {
