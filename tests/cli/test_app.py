@@ -333,7 +333,9 @@ def test_crops_of_files_are_refused_for_a_folder_of_small_images(
     ("what", "line"),
     [
         ("methods", "l1                       one-shot, smallest mean |w| of a filter (Li et al.;"),
-        ("networks", "resnet20                 any width"),
+        ("networks", "resnet20                      any width"),
+        ("networks", "retinanet_r18_fpn             detector, any width"),
+        ("networks", "fcos_resnet50_fpn             detector, one width"),
         ("datasets", "cifar10                  CIFAR-10"),
         ("experiments", "tiny                     Stripes"),
         ("recipes", "one_epoch                1 epochs, batch 64, lr 0.1"),
