@@ -39,9 +39,9 @@ from prunebench.data.augment import normalize
 from prunebench.data.dataset import Split
 from prunebench.data.normalization import Normalization
 from prunebench.measure.device import multiplies_bf16
+from prunebench.training.classification import count_split
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.processes import Network
-from prunebench.training.run import count_split
 
 CPU = torch.device("cpu")
 BATCH = 128

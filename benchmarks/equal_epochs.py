@@ -45,10 +45,11 @@ from prunebench.methods.base import MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.models.registry import build
 from prunebench.training.checkpoint import StopRequest
+from prunebench.training.classification import count_split
 from prunebench.training.cuda import CudaGraphs
 from prunebench.training.loop import Loop
 from prunebench.training.progress import SilentProgress
-from prunebench.training.run import RunState, count_split
+from prunebench.training.run import RunState
 
 DATA = "fashion_mnist"
 

@@ -27,14 +27,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunebench.channels.groups import Grouping
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import RunStoppedError
-from prunebench.criteria.base import at_least_single
 from prunebench.data.dataset import Dataset, Split
 from prunebench.data.info import DatasetInfo
 from prunebench.data.random_state import seeded
@@ -298,7 +296,7 @@ def backward(run: RunState) -> None:
     images, labels = split.images[:n] / 255, split.labels[:n]
     run.model.zero_grad()
     run.portion = portion(len(labels))
-    F.cross_entropy(at_least_single(run.model(images)), labels).backward()  # type: ignore[no-untyped-call]
+    run.loss(images, labels).backward()  # type: ignore[no-untyped-call]
 
 
 def prune(method: Method[Any], budget: Budget, run: RunState | None = None) -> RunState:

@@ -126,7 +126,7 @@ def masked_more(folder: Path) -> None:
         (other_weights, "model.safetensors: SHA-256 is "),
         (another_base, "one_epoch/seed0/model.safetensors: SHA-256 is "),
         (edited("training.json", data_sha256="0"), "synthetic.safetensors: SHA-256 is "),
-        (edited("training.json", top1=3.125), "test images are classified correctly, "),
+        (edited("training.json", top1=3.125), "top-1 is "),
         (edited("metrics.json", macs=7), "metrics.json: macs is 7, expected "),
         (other_options, "training.json: spec_hash is "),
         (no_specification, "training.json: spec is not a specification of this version"),

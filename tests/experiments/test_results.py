@@ -76,7 +76,7 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     history = [
-        HistoryRow("select", 0, 0, val_top1=40.5, test_top1=41.0, macs=9, event="pruned"),
+        HistoryRow("select", 0, 0, val_accuracy=40.5, test_accuracy=41.0, macs=9, event="pruned"),
         HistoryRow("fine_tune", 1, 18, 0.1, 2.5, 30.0, None, 50.0, 9, 0.4, "", True),
     ]
     diagnostics = [DiagnosticRow("select", 0, "conv1", "clusters", 3.0)]

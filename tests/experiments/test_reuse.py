@@ -14,6 +14,7 @@ from prunebench.experiments.reuse import Wanted, data_hash, misfit, reusable
 from prunebench.experiments.spec import data_path
 
 ROW = {
+    "task": "classification",
     "spec_hash": "s1",
     "data_hash": "d1",
     "base_spec_hash": "b",
@@ -142,7 +143,7 @@ def test_two_results_for_one_hash_are_refused(tmp_path: Path) -> None:
     [
         (None, "no such file"),
         ("a,b\n1,2\n", "the column 'spec_hash' is missing"),
-        (f"{','.join(ROW)}\ns1,d1,b,w1\n", "base_top1 is None, not a number"),
+        (f"{','.join(ROW)}\nclassification,s1,d1,b,w1\n", "base_top1 is None, not a number"),
     ],
 )
 def test_a_file_that_is_no_runs_csv_is_a_one_line_error(

@@ -40,8 +40,8 @@ def cell(
             "method": method,
             "seed": seed,
             "drop": drop,
-            "top1": 93.4 - drop,
-            "base_top1": 93.4,
+            "accuracy": 93.4 - drop,
+            "base_accuracy": 93.4,
             "speedup_theoretical": 1.993,
             "params_reduction_pct": 49.82,
             "printed": printed,
@@ -167,7 +167,7 @@ def test_the_unpruned_network_is_the_base_and_gets_no_verdict() -> None:
     one = of(compared(cell("l1", [0.4], L1), unpruned), "baseline")
     assert one.verdict == "base"
     assert one.ours is not None
-    assert (one.ours.top1, one.printed_base) == (93.4, 93.36)
+    assert (one.ours.accuracy, one.printed_base) == (93.4, 93.36)
 
 
 def test_controls_stand_beside_no_row() -> None:

@@ -71,7 +71,9 @@ METHODS = {
 }
 FRESH = {"sfp", "asfp", "srfp", "asrfp", "scratch_e", "scratch_b"}
 # of one method on one network, for `few_runs`
-CURVE = [{"ratio": r, "speedup_macs": s, "top1": y} for r, s, y in ((0.5, 2, 98), (0.75, 4, 96))]
+CURVE = [
+    {"ratio": r, "speedup_macs": s, "accuracy": y} for r, s, y in ((0.5, 2, 98), (0.75, 4, 96))
+]
 EPRUNER_SETTINGS = {"beta0.9": 0.42, "beta0.73": 0.55, "beta0.6": 0.7}
 
 
@@ -127,22 +129,22 @@ def run_spec(network: str, method: str, setting: str, ratio: float | None, seed:
 
 
 def write_base(results: Path, spec: BaseSpec) -> None:
-    top1 = NETWORKS[spec.architecture][2] + 0.28 * spec.seed
-    trained(spec, top1, val_top1=top1 - 0.1).write(results / spec.path)
+    accuracy = NETWORKS[spec.architecture][2] + 0.28 * spec.seed
+    trained(spec, accuracy, val_accuracy=accuracy - 0.1).write(results / spec.path)
 
 
-def trained(spec: BaseSpec | RunSpec, top1: float, **known: Any) -> TrainingResult:
+def trained(spec: BaseSpec | RunSpec, accuracy: float, **known: Any) -> TrainingResult:
     """The training.json of a run without phases, with the known values."""
     plain = {
         "spec_hash": spec.hash,
         "base_hash": None,
         "weights_sha256": "",
         "pretrained": None,
-        "top1": top1,
-        "val_top1": top1 - 0.2,
-        "top1_best_val": top1 + 0.05,
-        "top1_best_test": top1 + 0.1,
-        "top1_masked": None,
+        "accuracy": accuracy,
+        "val_accuracy": accuracy - 0.2,
+        "accuracy_best_val": accuracy + 0.05,
+        "accuracy_best_test": accuracy + 0.1,
+        "accuracy_masked": None,
         "epochs": 0.0,
         "seconds": {},
         "selection_seconds": 0,
@@ -166,7 +168,7 @@ def trained(spec: BaseSpec | RunSpec, top1: float, **known: Any) -> TrainingResu
 
 
 def write_run(results: Path, spec: RunSpec) -> None:
-    layers, _, base_top1, base_macs, base_params = NETWORKS[spec.architecture]
+    layers, _, base_accuracy, base_macs, base_params = NETWORKS[spec.architecture]
     lost, phases = METHODS[spec.method]
     noise = random.Random(spec.path)
     share = spec.ratio if spec.ratio is not None else EPRUNER_SETTINGS[spec.setting]
@@ -185,13 +187,13 @@ def write_run(results: Path, spec: RunSpec) -> None:
         drop *= 1.5
         if spec.method in ("random", "scratch_e") and share > 0.8:
             drop = 87.0 if spec.method == "random" else 34.0
-    top1 = base_top1 + 0.28 * spec.seed - drop
+    accuracy = base_accuracy + 0.28 * spec.seed - drop
     folder = results / spec.path
     weights = f"{noise.getrandbits(256):064x}"
     own = {"spec_hash": spec.hash, "weights_sha256": weights}
     trained(
         spec,
-        top1,
+        accuracy,
         weights_sha256=weights,
         base_hash=None if spec.method in FRESH else spec.base.hash,
         epochs=float(sum(epochs for _, epochs in phases)),
@@ -214,7 +216,7 @@ def write_run(results: Path, spec: RunSpec) -> None:
     ).write(folder)
     write(folder / "structure.json", {"architecture": spec.architecture, "layers": widths})
     LatencyResult(entries=tuple(_latencies(base_macs / macs, noise)), **own).write(folder)
-    write_history(folder, _history(spec, phases, top1, noise))
+    write_history(folder, _history(spec, phases, accuracy, noise))
     write_diagnostics(folder, _diagnostics(spec))
 
 
@@ -257,11 +259,11 @@ def _latencies(speedup: float, noise: random.Random) -> Iterator[LatencyEntry]:
 
 
 def _history(
-    spec: RunSpec, phases: tuple[tuple[str, int], ...], top1: float, noise: random.Random
+    spec: RunSpec, phases: tuple[tuple[str, int], ...], end: float, noise: random.Random
 ) -> Iterator[HistoryRow]:
     def pruned(phase: str, epoch: int, accuracy: float) -> HistoryRow:
         return HistoryRow(
-            phase, epoch, 18 * epoch, val_top1=accuracy, test_top1=accuracy, event="pruned"
+            phase, epoch, 18 * epoch, val_accuracy=accuracy, test_accuracy=accuracy, event="pruned"
         )
 
     accuracy = 10.0 if spec.method in FRESH else 98.4
@@ -269,7 +271,7 @@ def _history(
         accuracy = accuracy if spec.method in FRESH else noise.uniform(20, 75)
         yield pruned("select", 0, accuracy)
     for phase, epochs in phases:
-        goal = top1 if phase != "regularize" else 97.5
+        goal = end if phase != "regularize" else 97.5
         for epoch in range(1, epochs + 1):
             accuracy = goal - (goal - accuracy) * 0.55 + noise.gauss(0, 0.12)
             yield HistoryRow(
@@ -278,9 +280,9 @@ def _history(
                 18 * epoch,
                 lr=0.01,
                 train_loss=2 * math.exp(-epoch / 4),
-                train_top1=accuracy,
-                val_top1=accuracy,
-                test_top1=accuracy,
+                train_accuracy=accuracy,
+                val_accuracy=accuracy,
+                test_accuracy=accuracy,
                 seconds=0.4,
             )
         if phase == "regularize":
@@ -335,10 +337,10 @@ def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
         "ratio_kind": "units_per_group",
         "experiment": "digits",
         "seed": 0,
-        "base_top1": 99.0,
-        "base_val_top1": 98.5,
-        "top1": 98.0,
-        "top1_masked": math.nan,
+        "base_accuracy": 99.0,
+        "base_val_accuracy": 98.5,
+        "accuracy": 98.0,
+        "accuracy_masked": math.nan,
         "drop": 1.0,
         "macs": 50,
         "macs_theoretical": 50,
@@ -363,8 +365,8 @@ def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
                 "epoch": [0, 1, 2],
                 "event": ["pruned", "", ""],
                 "train_loss": [None, 0.5, 0.1],
-                "val_top1": [30.0, 96.0, 97.0],
-                "test_top1": [31.0, 97.0, 98.0],
+                "val_accuracy": [30.0, 96.0, 97.0],
+                "test_accuracy": [31.0, 97.0, 98.0],
             }
         ),
     }

@@ -18,7 +18,7 @@ from prunebench.report.runs_csv import RunRow, read_rows
 
 from .conftest import change, latency, write
 
-HISTORY_HEAD = ",".join(HistoryRow._fields) + "\n"
+HISTORY_HEAD = ",".join(HistoryRow._fields).replace("accuracy", "top1") + "\n"
 OneRun = tuple[Path, RunSpec]
 
 
@@ -68,19 +68,21 @@ def test_the_accuracy_after_the_last_removal_stands_beside_the_final_one(one_run
     results, spec = one_run
     plan = PlanResult(
         phase="select",
-        val_top1_before=None,
-        test_top1_before=90.0,
-        val_top1_after=None,
-        test_top1_after=20.0,
+        val_accuracy_before=None,
+        test_accuracy_before=90.0,
+        val_accuracy_after=None,
+        test_accuracy_after=20.0,
         macs=1,
         params=1,
         selection_seconds=0.0,
         masked_removed_difference=None,
     ).model_dump()
-    change(results / spec.path / "training.json", plans=[plan, plan | {"test_top1_after": 10.0}])
-    assert collect_one(one_run).top1_after_removal == 10.0
+    change(
+        results / spec.path / "training.json", plans=[plan, plan | {"test_accuracy_after": 10.0}]
+    )
+    assert collect_one(one_run).accuracy_after_removal == 10.0
     change(results / spec.path / "training.json", plans=[])
-    assert collect_one(one_run).top1_after_removal is None
+    assert collect_one(one_run).accuracy_after_removal is None
 
 
 def test_widths_keep_the_network_order_and_stages_go_along(one_run: OneRun) -> None:
@@ -154,8 +156,10 @@ def test_missing_key_is_named(one_run: OneRun, key: str) -> None:
 
 def test_history_holds_nothing_for_empty_and_infinite_cells(one_run: OneRun) -> None:
     results, spec = one_run
-    pruned = HistoryRow("select", 0, 0, val_top1=40.5, event="pruned")
-    epoch = HistoryRow("fine_tune", 1, 18, train_loss=math.nan, val_top1=96.0, test_top1=math.inf)
+    pruned = HistoryRow("select", 0, 0, val_accuracy=40.5, event="pruned")
+    epoch = HistoryRow(
+        "fine_tune", 1, 18, train_loss=math.nan, val_accuracy=96.0, test_accuracy=math.inf
+    )
     write_history(results / spec.path, [pruned, epoch])
     assert json.loads(collect_one(one_run).history) == {
         "phase": ["select", "fine_tune"],

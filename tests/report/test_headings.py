@@ -40,7 +40,7 @@ def test_shortened_runs_are_titled_so() -> None:
 
 
 def test_error_bars_end_at_100_percent() -> None:
-    frame = few_runs({"top1": 98.5}, {"top1": 100.0, "seed": 1})
+    frame = few_runs({"accuracy": 98.5}, {"accuracy": 100.0, "seed": 1})
     (axes,) = accuracy_speedup(frame).axes
     (container,) = axes.containers
     ((low, high),) = container[2][0].get_segments()

@@ -17,6 +17,8 @@ from .conftest import few_runs
 class Row:
     """The part of a `RunRow` that `columns_of` uses."""
 
+    task = "classification"
+
     def __init__(self, *names: str) -> None:
         self.more = dict.fromkeys(names, 0.0)
 
@@ -89,7 +91,7 @@ def test_words_stay_words_and_empty_numbers_are_nan(tmp_path: Path) -> None:
     run = read(tmp_path, HEAD + "digits,resnet20,l1,none,,auto,0,00123e45,\n").iloc[0]
     assert (run["setting"], run["spec_hash"]) == ("none", "00123e45")
     assert math.isnan(run["ratio"])
-    assert math.isnan(run["top1"])
+    assert math.isnan(run["accuracy"])
 
 
 def test_collected_runs_are_read_in_their_order(runs: pd.DataFrame) -> None:

@@ -12,15 +12,15 @@ from .conftest import few_runs
 
 
 def test_mean_and_sample_deviation_over_seeds() -> None:
-    cell = summarize(few_runs(*({"top1": y, "seed": y} for y in (96, 98, 100)))).iloc[0]
+    cell = summarize(few_runs(*({"accuracy": y, "seed": y} for y in (96, 98, 100)))).iloc[0]
     # deviations -2, 0, 2: the sum of squares 8, divided by n - 1 = 2
-    assert (cell["n"], cell["top1"], cell["top1_std"]) == (3, 98.0, 2.0)
+    assert (cell["n"], cell["accuracy"], cell["accuracy_std"]) == (3, 98.0, 2.0)
 
 
 def test_one_seed_has_no_spread() -> None:
     cell = summarize(few_runs({})).iloc[0]
     assert cell["n"] == 1
-    assert math.isnan(cell["top1_std"])
+    assert math.isnan(cell["accuracy_std"])
 
 
 def test_unpruned_comes_first_then_ratios_then_methods_without_one() -> None:
@@ -32,7 +32,7 @@ def test_unpruned_comes_first_then_ratios_then_methods_without_one() -> None:
 
 
 def test_networks_are_never_averaged_together() -> None:
-    rows = [{"architecture": "vgg16", "top1": 90.0}, {"seed": 1}, {"dataset": "cifar10"}]
+    rows = [{"architecture": "vgg16", "accuracy": 90.0}, {"seed": 1}, {"dataset": "cifar10"}]
     summary = summarize(few_runs(*rows))
     assert list(summary["architecture"]) == ["vgg16", "resnet20", "resnet20"]
     assert list(summary["n"]) == [1, 1, 1]
@@ -64,9 +64,10 @@ def test_all_cells_of_an_experiment(runs: pd.DataFrame) -> None:
 
 
 def test_differences_to_l1_are_paired_by_seed() -> None:
-    l1 = [{"seed": seed, "top1": y} for seed, y in enumerate((90.0, 91.0, 92.0))]
+    l1 = [{"seed": seed, "accuracy": y} for seed, y in enumerate((90.0, 91.0, 92.0))]
     greg = [
-        {"method": "greg_1", "seed": seed, "top1": y} for seed, y in enumerate((90.5, 92.0, 92.9))
+        {"method": "greg_1", "seed": seed, "accuracy": y}
+        for seed, y in enumerate((90.5, 92.0, 92.9))
     ]
     cells = summarize(few_runs(*l1, *greg)).set_index("method")
     # differences 0.5, 1.0, 0.9: mean 0.8, deviation sqrt(0.07), t(0.975, 2) = 4.302653
@@ -77,7 +78,7 @@ def test_differences_to_l1_are_paired_by_seed() -> None:
 
 
 def test_fewer_than_three_pairs_have_no_interval() -> None:
-    rows = [{"seed": s, "top1": y, "method": m} for m, s, y in _TWO_PAIRS]
+    rows = [{"seed": s, "accuracy": y, "method": m} for m, s, y in _TWO_PAIRS]
     cell = summarize(few_runs(*rows)).set_index("method").loc["greg_1"]
     assert cell["difference"] == pytest.approx(-1.5)  # of seeds 0 and 1
     assert math.isnan(cell["difference_low"])

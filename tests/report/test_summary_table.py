@@ -42,7 +42,7 @@ def test_columns_without_a_value_vanish() -> None:
     ("values", "head"),
     [
         ({"setting": "beta0.9"}, "setting"),
-        ({"top1_masked": 98.5}, "masked"),
+        ({"accuracy_masked": 98.5}, "masked"),
         ({"macs_theoretical": 25, "speedup_theoretical": 4.0}, "theoretical"),
         ({"sparsity_pct": 90.0}, "sparsity"),
         ({"latency_speedup_cuda_b64": 1.5}, "latency CUDA b64"),
@@ -55,12 +55,14 @@ def test_column_appears_where_one_run_says_something(values: dict[str, Any], hea
 
 
 def test_masked_accuracy_equal_to_the_reported_one_says_nothing() -> None:
-    assert "masked" not in heads(summary_table(few_runs({"top1": 98.5, "top1_masked": 98.5})))
+    assert "masked" not in heads(
+        summary_table(few_runs({"accuracy": 98.5, "accuracy_masked": 98.5}))
+    )
 
 
 def test_masked_accuracy_is_a_dash_where_nothing_was_masked() -> None:
-    table = summary_table(few_runs({}, {"method": "sfp", "top1_masked": 98.5}))
-    assert column_of(table, "top1_masked") == ["–", "98.50"]
+    table = summary_table(few_runs({}, {"method": "sfp", "accuracy_masked": 98.5}))
+    assert column_of(table, "accuracy_masked") == ["–", "98.50"]
 
 
 def test_theoretical_speedup_stands_beside_the_physical_one() -> None:
@@ -75,13 +77,13 @@ def test_theoretical_speedup_stands_beside_the_physical_one() -> None:
 
 
 def test_means_have_a_spread_where_there_are_two_seeds() -> None:
-    rows = [{"top1": 97.0, "seed": 0}, {"top1": 98.0, "seed": 1}, {"method": "greg_1"}]
+    rows = [{"accuracy": 97.0, "seed": 0}, {"accuracy": 98.0, "seed": 1}, {"method": "greg_1"}]
     # deviations of half a point: sqrt(2 * 0.25 / 1) = 0.707
-    assert column_of(summary_table(few_runs(*rows)), "top1") == ["97.50 ± 0.71", "98.00"]
+    assert column_of(summary_table(few_runs(*rows)), "accuracy") == ["97.50 ± 0.71", "98.00"]
 
 
 def test_unpruned_is_the_base_row_and_comes_first() -> None:
-    table = summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0}))
+    table = summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "accuracy": 99.0}))
     assert [line.is_base for line in table.sections[0].lines] == [True, False]
     assert column_of(table, "method") == ["unpruned", "l1"]
 
@@ -102,7 +104,7 @@ def test_rows_of_one_ratio_are_a_block() -> None:
 
 
 def test_base_counts_each_seed_once() -> None:
-    rows = [{"seed": 0}, {"seed": 1, "base_top1": 98.0}, {"method": "greg_1"}]
+    rows = [{"seed": 0}, {"seed": 1, "base_accuracy": 98.0}, {"method": "greg_1"}]
     assert summary_table(few_runs(*rows)).sections[0].subtitle == "base 98.50 ± 0.71 % (n = 2)"
 
 
@@ -139,8 +141,8 @@ def test_every_network_is_a_section_with_the_same_columns(runs: pd.DataFrame) ->
 
 
 def test_difference_to_l1_has_an_interval_from_three_seeds_on() -> None:
-    rows = [{"seed": seed, "top1": 90.0 + seed} for seed in range(3)]
-    rows += [{"method": "greg_1", "seed": seed, "top1": 91.0 + 2 * seed} for seed in range(3)]
+    rows = [{"seed": seed, "accuracy": 90.0 + seed} for seed in range(3)]
+    rows += [{"method": "greg_1", "seed": seed, "accuracy": 91.0 + 2 * seed} for seed in range(3)]
     table = summary_table(few_runs(*rows))
     # differences 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.303: 2 ± 2.48
     assert column_of(table, "difference") == ["–", "2.00"]

@@ -15,13 +15,13 @@ from prunebench.report.table_formats import latex_text, to_html, to_latex, to_ma
 
 from .conftest import few_runs
 
-TWO_SEEDS = ({"top1": 97.0, "seed": 0}, {"top1": 98.0, "seed": 1})
+TWO_SEEDS = ({"accuracy": 97.0, "seed": 0}, {"accuracy": 98.0, "seed": 1})
 
 
 @pytest.fixture
 def table() -> Table:
     """Two seeds of l1 and a masked method of one seed, with awkward names."""
-    masked = {"method": "_odd|name", "setting": "a_b&<c>", "top1_masked": 98.5, "drop": -0.25}
+    masked = {"method": "_odd|name", "setting": "a_b&<c>", "accuracy_masked": 98.5, "drop": -0.25}
     return summary_table(few_runs(*TWO_SEEDS, masked), "50 % of <all>")
 
 
@@ -102,7 +102,7 @@ def test_latex_columns_are_as_wide_as_their_numbers(table: Table) -> None:
 
 
 def test_latex_intervals_are_text_at_the_right() -> None:
-    rows = [{"method": m, "seed": s, "top1": 90.0 + s} for m in ("l1", "x") for s in range(3)]
+    rows = [{"method": m, "seed": s, "accuracy": 90.0 + s} for m in ("l1", "x") for s in range(3)]
     text = to_latex(summary_table(few_runs(*rows)))
     assert re.search(r"tabular\}\{@\{\}.*\]rS\[", text)
     assert "& 0.00 & [0.00, 0.00] &" in text
@@ -158,7 +158,9 @@ def test_html_needs_nothing_from_elsewhere(table: Table) -> None:
 
 
 def test_html_sorts_by_numbers_and_keeps_the_base_apart() -> None:
-    text = to_html(summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "top1": 99.0})))
+    text = to_html(
+        summary_table(few_runs({}, {"method": "unpruned", "ratio": 0.0, "accuracy": 99.0}))
+    )
     base, rest = re.findall(r"<tbody( class=\"base\")?>", text)
     assert (base, rest) == (' class="base"', "")
     assert '<td data-key="98.0">98.00</td>' in text

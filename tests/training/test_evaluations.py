@@ -12,7 +12,7 @@ import torch
 from prunebench.experiments.results import TrainingResult, read_history
 from prunebench.experiments.spec import data_path
 from prunebench.testing import start
-from prunebench.training import run as run_module
+from prunebench.training import classification
 from prunebench.training.progress import PlainProgress
 from prunebench.training.train import train_base
 from tests.training.test_train import HERE, base_spec, run_spec, train
@@ -31,13 +31,13 @@ def results(data_file: Path, tmp_path: Path) -> Path:
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of images of each evaluation."""
     sizes: list[int] = []
-    whole = run_module.count_split
+    whole = classification.count_split
 
     def counted(model: Any, split: Any, *rest: Any) -> Any:
         sizes.append(len(split))
         return whole(model, split, *rest)
 
-    monkeypatch.setattr(run_module, "count_split", counted)
+    monkeypatch.setattr(classification, "count_split", counted)
     return sizes
 
 
@@ -46,16 +46,16 @@ def test_a_run_evaluates_only_networks_that_are_new(results: Path, evaluated: li
     # After removal and after both epochs. The base is known, the network at the end too.
     assert len(evaluated) == 3 * 2
     base = TrainingResult.read(results / base_spec().path)
-    assert (found.plans[0].test_top1_before, found.plans[0].val_top1_before) == (
-        base.top1,
-        base.val_top1,
+    assert (found.plans[0].test_accuracy_before, found.plans[0].val_accuracy_before) == (
+        base.accuracy,
+        base.val_accuracy,
     )
     rows = read_history(results / run_spec().path)
-    assert [row.test_top1 for row in rows] == [
-        found.plans[0].test_top1_after,
-        *(row.test_top1 for row in rows[1:]),
+    assert [row.test_accuracy for row in rows] == [
+        found.plans[0].test_accuracy_after,
+        *(row.test_accuracy for row in rows[1:]),
     ]
-    assert rows[-1].test_top1 == found.top1
+    assert rows[-1].test_accuracy == found.accuracy
 
 
 def test_nothing_removed_is_not_evaluated_again(results: Path, evaluated: list[int]) -> None:
@@ -89,7 +89,7 @@ def test_a_remembered_accuracy_is_exact(evaluated: list[int]) -> None:
     run = start()
     before = run.accuracies()
     torch.nn.init.zeros_(run.params["fc.weight"])
-    own = next(iter(run.counts))[1]
+    own = next(iter(run.evaluations))[1]
     run.remember("test", own, 25.0)
     run.remember("val", own, 75.0)
     assert run.accuracies() == (75.0, 25.0) != before

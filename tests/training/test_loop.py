@@ -186,7 +186,7 @@ def test_a_phase_may_start_from_the_best_epoch_before(make_loop: MakeLoop) -> No
     ]
     loop = run_through(make_loop, phases, Momenta(phases))
     assert len(loop.run.kept[FIRST]) == 4  # the removal is undone
-    best = max(row.val_top1 for row in loop.run.records.history if not row.event)
+    best = max(row.val_accuracy for row in loop.run.records.history if not row.event)
     assert loop.run.accuracies()[0] == best
 
 
@@ -198,7 +198,7 @@ def test_the_best_epoch_is_that_of_the_phase_s_last_run(make_loop: MakeLoop) -> 
         Phase(name="back", start="best"),
     ]
     loop = run_through(make_loop, phases)
-    accuracies = [row.val_top1 for row in loop.run.records.history]
+    accuracies = [row.val_accuracy for row in loop.run.records.history]
     assert max(accuracies[2:]) < max(accuracies[:2])
     assert loop.run.accuracies()[0] == max(accuracies[2:])
 

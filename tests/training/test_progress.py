@@ -10,9 +10,9 @@ ROW = HistoryRow(
     epoch=3,
     step=24,
     train_loss=0.12345,
-    train_top1=96.123,
-    val_top1=95.0,
-    test_top1=94.5,
+    train_accuracy=96.123,
+    val_accuracy=95.0,
+    test_accuracy=94.5,
 )
 
 
@@ -33,7 +33,7 @@ def test_a_log_has_a_plain_line_per_epoch(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_without_a_validation_split_no_word_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    PlainProgress().epoch(ROW._replace(val_top1=None))
+    PlainProgress().epoch(ROW._replace(val_accuracy=None))
     assert "val" not in capsys.readouterr().out
 
 

@@ -131,8 +131,8 @@ def test_a_ticket_after_a_fixed_time_comes_from_the_best_epoch(make_loop: MakeLo
         ("select", 0, "pruned"),
         ("train", 1, ""),
     ]
-    best = max(row.val_top1 for row in rows[:3])
-    assert loop.run.records.plans[0].val_top1_before == best
+    best = max(row.val_accuracy for row in rows[:3])
+    assert loop.run.records.plans[0].val_accuracy_before == best
 
 
 def test_zeroed_filters_stay_zero_and_later_rounds_count_them(make_loop: MakeLoop) -> None:

@@ -32,9 +32,9 @@ from prunebench.measure.stored_runs import measure_cost
 from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.methods.registry import METHODS, method_class
 from prunebench.network import file_hash, load_masks, load_network, read_structure
+from prunebench.training.classification import count_split
 from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
-from prunebench.training.run import count_split
 from prunebench.training.shared import Shared
 from prunebench.training.train import train_base, train_run
 from prunebench.training.verify_run import verify_run
@@ -121,12 +121,12 @@ def published_run(results: Path) -> tuple[RunSpec, TrainingResult]:
 
 def test_a_base_network_trained_on_all_images_leaves_no_validation_split(results: Path) -> None:
     spec, result = published_run(results)
-    assert (result.val_top1, result.top1_best_val) == (None, None)
-    assert [plan.val_top1_before for plan in result.plans] == [None]
+    assert (result.val_accuracy, result.accuracy_best_val) == (None, None)
+    assert [plan.val_accuracy_before for plan in result.plans] == [None]
     history = read_history(results / spec.path)
     # 600 images in batches of 64: ten steps an epoch, eight without the validation split
     assert [row.step for row in history] == [0, 10, 20]
-    assert {row.val_top1 for row in history} == {None}
+    assert {row.val_accuracy for row in history} == {None}
 
 
 def test_a_run_is_normalized_as_its_base_network(results: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_run_is_normalized_as_its_base_network(results: Path) -> None:
     assert stored.mean == IMAGENET.mean
     data = load(data_path(results, "synthetic"))
     model = load_network(results / spec.path)
-    assert count_split(model, data.test, IMAGENET).percent == result.top1
+    assert count_split(model, data.test, IMAGENET).percent == result.accuracy
 
 
 def test_a_run_without_training_has_two_accuracies(results: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_run_without_training_has_two_accuracies(results: Path) -> None:
     result = train(spec, results)
     removed, recalibrated = read_history(results / spec.path)
     assert (removed.event, recalibrated.event) == ("pruned", "recalibrated")
-    assert result.plans[0].test_top1_after == removed.test_top1
-    assert result.top1 == recalibrated.test_top1 != removed.test_top1
-    assert (result.epochs, result.top1_masked) == (0, None)
+    assert result.plans[0].test_accuracy_after == removed.test_accuracy
+    assert result.accuracy == recalibrated.test_accuracy != removed.test_accuracy
+    assert (result.epochs, result.accuracy_masked) == (0, None)
     assert "top-1" in verify_run(results / spec.path)
 
 
@@ -252,7 +252,7 @@ def test_the_stored_network_has_the_stored_accuracy(results: Path, dataset: Data
     info, test = dataset.info, dataset.test
     model = load_network(results / spec.path)
     found = evaluate(model, test.images, test.labels, mean=info.mean, std=info.std)
-    assert found.percent == training.top1
+    assert found.percent == training.accuracy
     assert model.classes == info.classes
     pixels = test.images[:4]
     torch.testing.assert_close(model.preprocess(pixels), normalize(pixels, info.mean, info.std))
@@ -281,8 +281,8 @@ def test_best_epochs_come_from_the_rows_that_may_be_reported(results: Path) -> N
     training = train(spec, results)
     with (results / spec.path / "history.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["reportable"] == "True"]
-    assert training.top1_best_test == max(float(row["test_top1"]) for row in rows)
-    assert training.top1 == float(rows[-1]["test_top1"])
+    assert training.accuracy_best_test == max(float(row["test_top1"]) for row in rows)
+    assert training.accuracy == float(rows[-1]["test_top1"])
 
 
 def test_a_finished_run_is_not_trained_again(
@@ -342,7 +342,7 @@ def test_a_control_takes_over_the_widths_of_a_run(results: Path) -> None:
         == read_structure(results / source.path).groups
     )
     assert training.base_hash is None
-    assert training.top1_masked is None
+    assert training.accuracy_masked is None
 
 
 def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
@@ -351,7 +351,7 @@ def test_zeros_that_stay_are_stored_as_masks(results: Path) -> None:
     masks = load_masks(results / spec.path)
     assert not read_structure(results / spec.path).is_smaller
     assert masks["conv1.weight"].flatten(1).all(dim=1).sum() == 2  # of 4 filters
-    assert training.top1_masked == training.top1
+    assert training.accuracy_masked == training.accuracy
 
 
 def given_weights(results: Path, **more: Any) -> BaseSpec:
@@ -364,12 +364,12 @@ def given_weights(results: Path, **more: Any) -> BaseSpec:
 
 def test_a_base_may_be_given_and_is_evaluated_first(results: Path) -> None:
     trained = TrainingResult.read(results / base_spec().path)
-    spec = given_weights(results, expected_top1=trained.top1)
+    spec = given_weights(results, expected_top1=trained.accuracy)
     machine = HERE.model_copy(update={"data_dir": results})
     found = train_base(spec, results, progress=PlainProgress(), machine=machine)
     assert found.pretrained is not None
     assert found.pretrained["weights"] == "given.safetensors"
-    assert found.top1 == trained.top1
+    assert found.accuracy == trained.accuracy
     assert found.epochs == 0
     assert train(run_spec(base=spec), results).base_hash == found.weights_sha256
 
@@ -384,7 +384,7 @@ def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> Non
     train_base(spec, results, progress=PlainProgress(), machine=unchecked)
     with pytest.raises(TrainingError, match="continue with check_base: false"):
         train(run_spec(base=spec), results)
-    assert train(run_spec(base=spec), results, unchecked).top1 > 0
+    assert train(run_spec(base=spec), results, unchecked).accuracy > 0
 
 
 def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(results: Path) -> None:
@@ -440,7 +440,7 @@ def test_a_processor_without_bf16_takes_weights_that_were_trained_in_it(results:
     recipe_in_bf16 = spec.recipe.model_copy(update={"precision": "bf16"})
     machine = HERE.model_copy(update={"data_dir": results})
     changed = spec.model_copy(update={"recipe": recipe_in_bf16})
-    assert train_base(changed, results, progress=PlainProgress(), machine=machine).top1 > 0
+    assert train_base(changed, results, progress=PlainProgress(), machine=machine).accuracy > 0
 
 
 @pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16", "bf16"])
@@ -524,5 +524,5 @@ def test_a_compiled_network_trains_to_about_the_same(
     monkeypatch.setattr(os, "environ", dict(os.environ))
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # PyTorch sets it where it has compiled before
     found = train(run_spec(recipes={"fine_tune": recipe(compile=True)}), results)
-    assert found.top1 == pytest.approx(plain.top1, abs=2)
+    assert found.accuracy == pytest.approx(plain.accuracy, abs=2)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(results.resolve() / ".compiled")

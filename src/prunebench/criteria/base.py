@@ -58,10 +58,14 @@ class ScoringRun(Protocol):
         """Return a CPU generator that depends on seed, phase and purpose alone."""
 
     def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield random images (n, C, h, w), normalized as in training, and labels (n,).
+        """Yield random images (n, C, h, w), normalized as in training, and their targets.
 
-        Every call during a phase yields the same images. Training is not affected.
+        Targets are labels (n,) or, of detection, boxes (n, M, 5). Every call during a phase yields
+        the same images. Training is not affected.
         """
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the task's mean loss of the network over some images."""
 
 
 Combine = Annotated[
@@ -79,6 +83,7 @@ class Criterion(Settings):
 
     summary: ClassVar[str]  # one line for `prunebench list methods`
     revision: ClassVar[int] = 1  # of its one-shot method; raise it when the scores change
+    needs_labels: ClassVar[bool] = False  # whether each image must belong to one class
 
     combine: Combine = "joint"
 

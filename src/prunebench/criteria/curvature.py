@@ -42,6 +42,7 @@ class RDT(DataCriterion):
     biases. F is not multiplied by w^2. A layer without any gradient scores 0.
     """
 
+    needs_labels = True  # it looks at the probability of each class
     summary = "one-shot, smallest sensitivity of the outputs (OrthoReg's baseline rdt)"
 
     combine: Combine = "sum"  # the same as joint
@@ -85,6 +86,7 @@ class GraSP(DataCriterion):
     parameters of the network, each of one batch per class and averaged over the classes.
     """
 
+    needs_labels = True  # a batch of each class
     summary = "one-shot, smallest sum of w (Hg) of a filter (Wang et al.; OrthoReg's baseline)"
 
     combine: Combine = "sum"  # the same as joint

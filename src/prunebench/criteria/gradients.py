@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -39,7 +38,6 @@ from prunebench.criteria.base import (
     Criterion,
     Needs,
     ScoringRun,
-    at_least_single,
     combined,
 )
 from prunebench.experiments.settings import Count
@@ -86,15 +84,15 @@ def batch_gradients(
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Yield, for each batch, its number of images and the gradients of their mean loss."""
     with differentiating(run.model):
-        for inputs, labels in run.samples(needs):
-            loss = F.cross_entropy(at_least_single(run.model(inputs)), labels)
-            yield len(labels), list(torch.autograd.grad(loss, list(params.values())))
+        for inputs, targets in run.samples(needs):
+            gradients = torch.autograd.grad(run.loss(inputs, targets), list(params.values()))
+            yield len(inputs), list(gradients)
 
 
 def mean_gradients(
     run: ScoringRun, params: Mapping[str, nn.Parameter], needs: Needs
 ) -> dict[str, Tensor]:
-    """Return the gradients of the mean cross-entropy over all images."""
+    """Return the gradients of the mean loss over all images."""
     sums, images = zeros_like(params), 0
     for count, gradients in batch_gradients(run, params, needs):
         for total, gradient in zip(sums, gradients, strict=True):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from prunebench.core.errors import ConfigError
 from prunebench.data.split import HeldOut, stratified
+from prunebench.experiments.metric import Task
 from prunebench.experiments.recipe import Augment
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from prunebench.data.boxed_source import BoxedSplits
     from prunebench.data.listing import FileSplits
-
-Task = Literal["classification", "detection"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -324,8 +324,13 @@ class Recipe(Settings):
             "it is missed by more than `expected_within` (default: no check)."
         ),
     )
+    expected_map: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None,
+        description="The same for a detector: its COCO AP, in percent (default: no check).",
+    )
     expected_within: Positive = Field(
-        1.0, description="Tolerance of `expected_top1` in percentage points."
+        1.0,
+        description="Tolerance of `expected_top1` and `expected_map` in percentage points.",
     )
 
     @model_validator(mode="after")
@@ -360,7 +365,7 @@ class Recipe(Settings):
             "schedule": self.schedule.shortened(epochs / self.epochs),
         }
         if self.weights is None:
-            changed["expected_top1"] = None
+            changed |= {"expected_top1": None, "expected_map": None}
         return self.model_copy(update=changed)
 
     def lr_at(self, epoch: float, epochs: float | None, step: int = 0) -> float:

@@ -21,6 +21,7 @@ from typing import (
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import read_csv, read_json, write_csv, write_json
+from prunebench.experiments.metric import METRICS, OWN, Metric, Task, renamed, to_file
 from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.validation import validate
 
@@ -54,25 +55,40 @@ class ResultFile(Settings):
                 f"{cls.AGAIN}"
             )
         try:
-            return validate(cls, content, str(path))
+            return validate(cls, cls.from_file(content), str(path))
         except ConfigError as error:
+            problem = cls.file_names(str(error), content)
             raise ResultError(
-                f"{error}; the file is damaged or from another version: delete it and {cls.AGAIN}"
+                f"{problem}; the file is damaged or from another version: delete it and {cls.AGAIN}"
             ) from None
 
     def write(self, folder: Path) -> None:
         """Write the file into `folder`, atomically."""
-        write_json(folder / self.FILE, self.model_dump(mode="json"))
+        write_json(folder / self.FILE, self.to_file())
+
+    @classmethod
+    def from_file(cls, content: Any) -> Any:
+        """Return the content of a file under the names of the fields."""
+        return content
+
+    @classmethod
+    def file_names(cls, message: str, content: Any) -> str:
+        """Return an error about fields under the names of the file's keys."""
+        return message
+
+    def to_file(self) -> Any:
+        """Return the content of the file."""
+        return self.model_dump(mode="json")
 
 
 class PlanResult(Settings):
     """One removal: accuracies in percent around it, and the network's cost after it."""
 
     phase: str
-    val_top1_before: float | None  # None: no validation split
-    test_top1_before: float
-    val_top1_after: float | None
-    test_top1_after: float
+    val_accuracy_before: float | None  # None: no validation split
+    test_accuracy_before: float
+    val_accuracy_after: float | None
+    test_accuracy_after: float
     macs: int
     params: int
     selection_seconds: float
@@ -82,9 +98,10 @@ class PlanResult(Settings):
 class TrainingResult(ResultFile):
     """training.json: the accuracies of a base network or a run, and the cost of its training.
 
-    Accuracies are percentages; None without a validation split. `top1` belongs to the network as it
-    is at the end. The best ones are taken over the end and all reportable epochs; papers that print
-    the best epoch on the test split are compared with `top1_best_test`.
+    Accuracies are percentages, of the task's metric, by which the file names them (`top1`);
+    None without a validation split. `accuracy` belongs to the network as it is at the end. The best
+    ones are taken over the end and all reportable epochs; papers that print the best epoch on the
+    test split are compared with `accuracy_best_test`.
     """
 
     FILE = "training.json"
@@ -95,11 +112,11 @@ class TrainingResult(ResultFile):
     weights_sha256: str
     # source of weights that were not trained here; "names": our names of renamed tensors
     pretrained: dict[str, str | dict[str, str]] | None
-    top1: float
-    val_top1: float | None
-    top1_best_val: float | None
-    top1_best_test: float
-    top1_masked: float | None  # of the dense network with zeros; None if trained after removal
+    accuracy: float
+    val_accuracy: float | None
+    accuracy_best_val: float | None
+    accuracy_best_test: float
+    accuracy_masked: float | None  # of the dense network with zeros; None if trained after removal
     epochs: float  # of all phases
     seconds: dict[str, float]  # by phase
     selection_seconds: Number
@@ -125,6 +142,43 @@ class TrainingResult(ResultFile):
     code: str | None = None  # hash of the method's source code; also None for a base network
     options: dict[str, Any] | None = None  # of the method, complete; also None for a base network
     date: str | None = None  # on which the training ended, in UTC
+    task: Task = "classification"
+    by_class: dict[str, float | None] | None = None  # AP of each class, of a detector
+
+    @classmethod
+    def from_file(cls, content: Any) -> Any:
+        """Return the content with the accuracies under the names of the fields."""
+        metric = _metric_of(content)
+        if metric is None:
+            return content
+        kept = {key: content[key] for key in _OTHERS_NAMES if key in content}
+        return renamed(content, metric.name, OWN) | kept
+
+    @classmethod
+    def file_names(cls, message: str, content: Any) -> str:
+        """Return an error about fields under the names of the file's keys."""
+        metric = _metric_of(content)
+        return message if metric is None else to_file(message, metric)
+
+    def to_file(self) -> Any:
+        """Return the content with the accuracies under the name of the task's metric."""
+        content = super().to_file()
+        kept = {key: content[key] for key in _OTHERS_NAMES}
+        return renamed(content, OWN, self.metric.name) | kept
+
+    @property
+    def metric(self) -> Metric:
+        """Return the metric of the task."""
+        return METRICS[self.task]
+
+
+def _metric_of(content: Any) -> Metric | None:
+    """Return the metric of a training.json; None if it names no task."""
+    task = content.get("task", "classification") if isinstance(content, dict) else None
+    return METRICS.get(task) if isinstance(task, str) else None
+
+
+_OTHERS_NAMES = ("spec", "options", "summary", "by_class", "versions")  # keys that others chose
 
 
 class CostResult(ResultFile):
@@ -188,9 +242,9 @@ class HistoryRow(NamedTuple):
     step: int  # of the phase
     lr: float | None = None
     train_loss: float | None = None
-    train_top1: float | None = None  # percent; of augmented images in training mode
-    val_top1: float | None = None
-    test_top1: float | None = None
+    train_accuracy: float | None = None  # percent; of augmented images in training mode
+    val_accuracy: float | None = None
+    test_accuracy: float | None = None
     macs: int | None = None
     seconds: float | None = None  # since the previous row
     event: str = ""  # "pruned" or "recalibrated"; empty: an epoch
@@ -210,9 +264,13 @@ class DiagnosticRow(NamedTuple):
 HISTORY_FILE, DIAGNOSTICS_FILE = "history.csv", "diagnostics.csv"
 
 
-def write_history(folder: Path, rows: Iterable[HistoryRow]) -> None:
-    """Write history.csv; None is an empty cell."""
-    write_csv(folder / HISTORY_FILE, HistoryRow._fields, (row._asdict() for row in rows))
+def write_history(
+    folder: Path, rows: Iterable[HistoryRow], metric: Metric = METRICS["classification"]
+) -> None:
+    """Write history.csv, its accuracies named by the metric; None is an empty cell."""
+    names = {name: to_file(name, metric) for name in HistoryRow._fields}
+    cells = ({names[name]: cell for name, cell in row._asdict().items()} for row in rows)
+    write_csv(folder / HISTORY_FILE, list(names.values()), cells)
 
 
 def write_diagnostics(folder: Path, rows: Iterable[DiagnosticRow]) -> None:
@@ -220,22 +278,26 @@ def write_diagnostics(folder: Path, rows: Iterable[DiagnosticRow]) -> None:
     write_csv(folder / DIAGNOSTICS_FILE, DiagnosticRow._fields, (row._asdict() for row in rows))
 
 
-def read_history(folder: Path) -> list[HistoryRow]:
-    """Read history.csv; ResultError if it is missing or damaged."""
-    return _read_rows(HistoryRow, folder / HISTORY_FILE)
+def read_history(folder: Path, metric: Metric = METRICS["classification"]) -> list[HistoryRow]:
+    """Read history.csv, its accuracies named by the metric.
+
+    ResultError if it is missing or damaged.
+    """
+    return _read_rows(HistoryRow, folder / HISTORY_FILE, metric)
 
 
 def read_diagnostics(folder: Path) -> list[DiagnosticRow]:
     """Read diagnostics.csv; ResultError if it is missing or damaged."""
-    return _read_rows(DiagnosticRow, folder / DIAGNOSTICS_FILE)
+    return _read_rows(DiagnosticRow, folder / DIAGNOSTICS_FILE, METRICS["classification"])
 
 
 R = TypeVar("R", HistoryRow, DiagnosticRow)
 
 
-def _read_rows(row: type[R], path: Path) -> list[R]:
+def _read_rows(row: type[R], path: Path, metric: Metric) -> list[R]:
     parsers = {name: _PARSERS[_kind(hint)] for name, hint in get_type_hints(row).items()}
     optional = {name for name, hint in get_type_hints(row).items() if type(None) in get_args(hint)}
+    names = {name: to_file(name, metric) for name in row._fields}
 
     def cell(name: str, text: str | None) -> Any:
         if not text and name in optional:
@@ -245,11 +307,14 @@ def _read_rows(row: type[R], path: Path) -> list[R]:
         except (KeyError, ValueError):
             expected = "True or False" if parsers[name] is _truth else "a number"
             raise ResultError(
-                f"{path}: {name} is {text!r}, not {expected}; delete the file and train it again"
+                f"{path}: {names[name]} is {text!r}, not {expected}; delete the file and train it "
+                "again"
             ) from None
 
-    rows = read_csv(path, row._fields)
-    return [row(**{name: cell(name, cells[name]) for name in row._fields}) for cells in rows]
+    return [
+        row(**{name: cell(name, cells[column]) for name, column in names.items()})
+        for cells in read_csv(path, names.values())
+    ]
 
 
 def _kind(hint: Any) -> type:

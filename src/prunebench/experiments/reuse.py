@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv, read_json
+from prunebench.experiments.metric import METRICS
 from prunebench.experiments.spec import data_path, digest
 
-NEEDED = ("spec_hash", "data_hash", "base_spec_hash", "base_hash", "base_top1", "reused")
+NEEDED = ("spec_hash", "data_hash", "base_spec_hash", "base_hash", "task", "reused")
 # What may differ between two rows with equal results
 LABELS = ("experiment", "setting", "paper", "table", "printed", "recipes", "epochs_scale")
 ORIGIN = ("source", "device", "processor", "commit", "code", "code_hash", "versions", "date")
@@ -69,17 +70,22 @@ class StoredRow:
         """Return the hashes of specification, data and base network."""
         return Key(*(self.cells[name] for name in Key._fields))
 
+    @property
+    def base_column(self) -> str:
+        """Return the column of the base network's accuracy."""
+        return f"base_{METRICS[self.cells['task']].name}"
+
 
 class BaseHere(NamedTuple):
     """A base network of the results folder."""
 
     hash: str
-    top1: float
+    accuracy: float
 
     def is_of(self, row: StoredRow) -> bool:
         """Whether a row has this base network."""
         same = row.cells["base_hash"] in ("", self.hash)
-        return same and float(row.cells["base_top1"]) == self.top1
+        return same and float(row.cells[row.base_column]) == self.accuracy
 
 
 def reusable(runs: Iterable[Wanted], files: Sequence[Path], results: Path) -> dict[str, StoredRow]:
@@ -116,10 +122,11 @@ def misfit(run: Wanted, files: Sequence[Path], results: Path) -> str | None:
             )
         if base is not None and not base.is_of(row):
             there = row.cells
+            accuracy = float(there[row.base_column])
             return (
                 f"{row.file}: the row of {run.path} has the base network "
-                f"{there['base_hash'] or 'of its own':.12} ({float(there['base_top1']):.2f} %), "
-                f"{results / run.base_path} has {base.hash:.12} ({base.top1:.2f} %)"
+                f"{there['base_hash'] or 'of its own':.12} ({accuracy:.2f} %), "
+                f"{results / run.base_path} has {base.hash:.12} ({base.accuracy:.2f} %)"
             )
     return None
 
@@ -131,12 +138,17 @@ def read_stored(files: Sequence[Path]) -> dict[str, list[StoredRow]]:
         for cells in read_csv(file, NEEDED):
             row = StoredRow(file, cells)
             found.setdefault(cells["spec_hash"], []).append(row)
-            try:
-                float(cells["base_top1"])
-            except (TypeError, ValueError):  # None: the line ends before
+            if cells["task"] not in METRICS:
                 raise ResultError(
-                    f"{file}: base_top1 is {cells['base_top1']!r}, not a number"
-                ) from None
+                    f"{file}: task is {cells['task']!r}, expected one of {', '.join(METRICS)}"
+                )
+            column = row.base_column
+            if column not in cells:
+                raise ResultError(f"{file}: the column {column!r} is missing")
+            try:
+                float(cells[column])
+            except (TypeError, ValueError):  # None: the line ends before
+                raise ResultError(f"{file}: {column} is {cells[column]!r}, not a number") from None
     return found
 
 
@@ -189,7 +201,8 @@ class _Here:
             self._bases[run.base_path] = None
             if is_stored(folder, run.base_spec_hash):
                 training = read_json(folder / "training.json")
-                self._bases[run.base_path] = BaseHere(training["weights_sha256"], training["top1"])
+                metric = METRICS[training.get("task", "classification")].name
+                self._bases[run.base_path] = BaseHere(training["weights_sha256"], training[metric])
         return self._bases[run.base_path]
 
 
@@ -222,7 +235,7 @@ def _check_origin(runs: Iterable[Wanted], found: Mapping[str, Sequence[StoredRow
             )
             if row.cells["base_hash"]:
                 _check_equal(bases, run.base_path, "base_hash", row, "snakemake bases")
-            _check_equal(tops, run.base_path, "base_top1", row, "snakemake bases")
+            _check_equal(tops, run.base_path, row.base_column, row, "snakemake bases")
 
 
 def _check_equal(

@@ -46,11 +46,11 @@ class Ours:
     ratio: float  # NaN: the method decides
     ratio_kind: RatioKind
     n: int
-    top1: float
-    top1_std: float  # NaN for n = 1, like all deviations
+    accuracy: float
+    accuracy_std: float  # NaN for n = 1, like all deviations
     drop: float
     drop_std: float
-    base_top1: float
+    base_accuracy: float
     speedup: float  # in multiply-accumulates without products with zeroed weights
     params_reduction_pct: float
     epochs_scale: float  # below 1 in a shortened experiment
@@ -79,7 +79,8 @@ def compare(frame: pd.DataFrame, published: Sequence[PublishedRow]) -> list[Comp
 
     Raises ResultError if runs.csv names no table, several, or one that is not in `published`.
     """
-    require(frame, [*CELL, "paper", "table", "printed", "seed", "top1", "drop", "base_top1"])
+    needed = ("paper", "table", "printed", "seed", "accuracy", "drop", "base_accuracy")
+    require(frame, [*CELL, *needed])
     paper, table = _only(frame, "paper"), _only(frame, "table")
     rows = [r for r in published if (r.paper, r.table) == (paper, table)]
     if not rows:
@@ -123,11 +124,11 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
             ratio=float(first["ratio"]),
             ratio_kind=first["ratio_kind"],
             n=runs["seed"].nunique(),
-            top1=float(runs["top1"].mean()),
-            top1_std=float(runs["top1"].std(ddof=1)),
+            accuracy=float(runs["accuracy"].mean()),
+            accuracy_std=float(runs["accuracy"].std(ddof=1)),
             drop=float(runs["drop"].mean()),
             drop_std=float(runs["drop"].std(ddof=1)),
-            base_top1=float(runs["base_top1"].mean()),
+            base_accuracy=float(runs["base_accuracy"].mean()),
             speedup=float(runs["speedup_theoretical"].mean()),
             params_reduction_pct=float(runs["params_reduction_pct"].mean()),
             epochs_scale=float(first.get("epochs_scale", 1.0)),
@@ -163,7 +164,7 @@ def _nearest_data(fitting: list[int], rows: Sequence[PublishedRow], ours: Ours) 
 
 def _judged(row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours | None) -> Compared:
     base = _printed_base(row, rows)
-    drop = None if base is None or row.top1 is None else base - float(row.top1)
+    drop = None if base is None or row.accuracy is None else base - float(row.accuracy)
     if row.method == BASELINE:
         return Compared(row, ours, "base", "", drop, base)
     if ours is None:
@@ -174,7 +175,7 @@ def _judged(row: PublishedRow, rows: Sequence[PublishedRow], ours: Ours | None) 
     difference = ours.drop - drop
     if ours.n < 2:
         return Compared(row, ours, "undecided", "n = 1", drop, base, difference)
-    interval = half_interval(ours.drop_std, ours.n, float(row.top1_std or 0))
+    interval = half_interval(ours.drop_std, ours.n, float(row.accuracy_std or 0))
     verdict: Verdict = "agrees" if abs(difference) <= interval else "differs"
     reason = ""
     if verdict == "agrees" and interval > WIDEST_INTERVAL:
@@ -198,9 +199,9 @@ def half_interval(std: float, n: int, printed_std: float) -> float:
 
 def _printed_base(row: PublishedRow, rows: Sequence[PublishedRow]) -> float | None:
     """Return a row's base accuracy: its own, or the table's unpruned network's."""
-    if row.base_top1 is not None:
-        return float(row.base_top1)
-    bases = [float(r.top1) for r in _baselines(row, rows) if r.top1 is not None]
+    if row.base_accuracy is not None:
+        return float(row.base_accuracy)
+    bases = [float(r.accuracy) for r in _baselines(row, rows) if r.accuracy is not None]
     return bases[0] if bases else None
 
 
@@ -234,7 +235,7 @@ def _incomparable(
         return f"{ours.dataset} instead of {row.dataset}"
     if ours.epochs_scale < 1:
         return f"epochs × {ours.epochs_scale:g}"
-    if row.top1 is None:
+    if row.accuracy is None:
         return "no accuracy is printed"
     if drop is None:
         return "no base accuracy is printed"

@@ -6,12 +6,14 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
 from prunebench.core.files import write_texts
+from prunebench.experiments.metric import METRICS, to_file
 from prunebench.experiments.spec import ratio_slug
 from prunebench.papers.comparison import BASELINE, NOTHING, Compared, compare
 from prunebench.papers.published import read_published
@@ -25,7 +27,7 @@ from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
 LEGEND = (
     "Mean over our n seeds ± sample standard deviation; method, setting and ratio as printed. The "
-    "drop is the base's top-1 minus the row's; Δ drop is our drop minus the printed one. A row "
+    "drop is the base's {metric} minus the row's; Δ drop is our drop minus the printed one. A row "
     "agrees if Δ drop is within the 95 % interval of our mean and the printed deviation."
 )
 COLUMNS = (
@@ -36,8 +38,8 @@ COLUMNS = (
     Column("speedup", "speedup", "ours", "speedup"),
     Column("params", "params", "removed %", "percent"),
     Column("n", "n", style="count"),
-    Column("top1_printed", "top-1 paper", "%", "points", spread=True),
-    Column("top1", "top-1 ours", "%", "points", spread=True),
+    Column("accuracy_printed", "{metric} paper", "%", "points", spread=True),
+    Column("accuracy", "{metric} ours", "%", "points", spread=True),
     Column("drop_printed", "drop paper", "points", "points"),
     Column("drop", "drop ours", "points", "points", spread=True),
     Column("difference", "Δ drop", "points", "points"),
@@ -45,17 +47,17 @@ COLUMNS = (
 )
 CSV_COLUMNS = (
     *("paper", "table", "dataset", "architecture", "method", "setting", "ratio"),
-    *("speedup_printed", "speedup", "params_reduction_pct", "n", "base_top1_printed"),
-    *("base_top1", "top1_printed", "top1_printed_std", "top1", "top1_std", "drop_printed"),
-    *("drop", "drop_std", "difference", "interval", "verdict", "reason"),
+    *("speedup_printed", "speedup", "params_reduction_pct", "n", "base_accuracy_printed"),
+    *("base_accuracy", "accuracy_printed", "accuracy_printed_std", "accuracy", "accuracy_std"),
+    *("drop_printed", "drop", "drop_std", "difference", "interval", "verdict", "reason"),
 )
 _OURS = (
     "speedup",
     "params_reduction_pct",
     "n",
-    "base_top1",
-    "top1",
-    "top1_std",
+    "base_accuracy",
+    "accuracy",
+    "accuracy_std",
     "drop",
     "drop_std",
 )
@@ -100,16 +102,27 @@ def comparison_table(
             )
         )
     heading = titled(title or "Comparison", frame)
-    return Table(f"{heading} · {first.paper}, {first.table}", LEGEND, COLUMNS, tuple(sections))
+    metric = METRICS[first.task].short
+    columns = tuple(replace(column, head=column.head.format(metric=metric)) for column in COLUMNS)
+    title = f"{heading} · {first.paper}, {first.table}"
+    return Table(title, LEGEND.format(metric=metric), columns, tuple(sections))
 
 
 def to_csv(compared: Sequence[Compared]) -> str:
     """Return every row with all its numbers; a missing value is an empty cell."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    metric = METRICS[_task(compared)]
+    names = {name: to_file(name, metric) for name in CSV_COLUMNS}
+    writer = csv.DictWriter(text, list(names.values()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_record(one) for one in compared)
+    for one in compared:
+        writer.writerow({names[name]: cell for name, cell in _record(one).items()})
     return text.getvalue()
+
+
+def _task(compared: Sequence[Compared]) -> str:
+    """Return the task of the compared rows, which is that of their printed table."""
+    return next((one.printed.task for one in compared if one.printed), "classification")
 
 
 def _record(one: Compared) -> dict[str, object]:
@@ -119,7 +132,7 @@ def _record(one: Compared) -> dict[str, object]:
         "verdict": one.verdict,
         "reason": one.reason,
         "drop_printed": one.printed_drop,
-        "base_top1_printed": one.printed_base,
+        "base_accuracy_printed": one.printed_base,
         "difference": one.difference,
         "interval": one.interval,
     }
@@ -127,8 +140,8 @@ def _record(one: Compared) -> dict[str, object]:
         values |= {name: getattr(printed, name) for name in CSV_COLUMNS[:6]}
         values |= {
             "speedup_printed": printed.speedup_theoretical,
-            "top1_printed": printed.top1,
-            "top1_printed_std": printed.top1_std,
+            "accuracy_printed": printed.accuracy,
+            "accuracy_printed_std": printed.accuracy_std,
         }
     if ours is not None:
         if printed is None:
@@ -165,10 +178,10 @@ def _is_of(one: Compared, dataset: str, architecture: str, all_: Sequence[Compar
 def _line(one: Compared, before: Compared | None) -> Line:
     printed, ours = one.printed, one.ours or NOTHING
     is_base = printed is not None and printed.method == BASELINE
-    paper_speedup = paper_top1 = paper_std = math.nan
+    paper_speedup = paper_accuracy = paper_std = math.nan
     if printed is not None:
         paper_speedup = _number(printed.speedup_theoretical)
-        paper_top1, paper_std = _number(printed.top1), _number(printed.top1_std)
+        paper_accuracy, paper_std = _number(printed.accuracy), _number(printed.accuracy_std)
     cells = (
         _text(ours.method if printed is None or is_base else printed.method),
         _text(printed.setting if printed else ours.setting),
@@ -177,8 +190,8 @@ def _line(one: Compared, before: Compared | None) -> Line:
         number_cell(ours.speedup, "speedup"),
         number_cell(ours.params_reduction_pct, "percent"),
         number_cell(ours.n or math.nan, "count"),
-        number_cell(paper_top1, "points", paper_std),
-        number_cell(ours.top1, "points", ours.top1_std),
+        number_cell(paper_accuracy, "points", paper_std),
+        number_cell(ours.accuracy, "points", ours.accuracy_std),
         number_cell(_number(one.printed_drop), "points"),
         number_cell(ours.drop, "points", ours.drop_std),
         number_cell(_number(one.difference), "points"),
@@ -204,7 +217,7 @@ def _ratio(one: Compared) -> str:
 
 
 def _base(here: Sequence[Compared], runs: pd.DataFrame) -> str:
-    bases = runs.drop_duplicates("seed")["base_top1"]
+    bases = runs.drop_duplicates("seed")["base_accuracy"]
     ours = f"{number_cell(bases.mean(), 'points', bases.std(ddof=1))} (ours, n = {len(bases)})"
     printed = [one.printed_base for one in here if one.printed_base is not None]
     paper = f"{printed[0]:.2f} (paper) / " if printed else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import write_csv
+from prunebench.experiments.metric import METRICS, Task
 from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.validation import validate
 
@@ -50,7 +51,7 @@ class PublishedRow(Settings):
 
     paper: Slug
     table: Annotated[str, Field(min_length=1)]
-    task: Literal["classification", "detection"]
+    task: Task
     dataset: Literal["cifar10", "cifar100", "coco", "imagenet", "tiny_imagenet"]
     architecture: Slug
     method: Slug
@@ -87,6 +88,21 @@ class PublishedRow(Settings):
         if (self.ratio_printed is None) != (self.ratio_kind_printed is None):
             raise ValueError("ratio and ratio_kind must be both given or both empty")
         return self
+
+    @property
+    def accuracy(self) -> Decimal | None:
+        """Return the printed value of the task's metric."""
+        return self.map if self.task == "detection" else self.top1
+
+    @property
+    def accuracy_std(self) -> Decimal | None:
+        """Return its printed deviation, which no table prints for detection."""
+        return None if self.task == "detection" else self.top1_std
+
+    @property
+    def base_accuracy(self) -> Decimal | None:
+        """Return the printed value of the base network."""
+        return self.base_map if self.task == "detection" else self.base_top1
 
     @property
     def is_context(self) -> bool:
@@ -214,11 +230,7 @@ def _exported(row: PublishedRow) -> dict[str, object]:
 def one_line(row: PublishedRow) -> str:
     """Return a row as a line for a terminal."""
     ratio = "" if row.ratio_printed is None else f"{row.ratio_printed} {row.ratio_kind_printed}"
-    words: list[tuple[str, Callable[[PublishedRow], object]]] = [
-        ("top-1", lambda r: r.top1),
-        ("mAP", lambda r: r.map),
-    ]
-    accuracy = "".join(f"{name} {get(row)}" for name, get in words if get(row) is not None)
+    accuracy = "" if row.accuracy is None else f"{METRICS[row.task].short} {row.accuracy}"
     mark = "context " if row.is_context else ""
     parts = [f"{row.paper} · {row.table}", f"{row.dataset} {row.architecture}"]
     parts += [f"{row.method} {row.setting}".strip(), ratio, accuracy]

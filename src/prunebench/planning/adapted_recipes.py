@@ -37,6 +37,7 @@ def adapted(recipe: Recipe, info: DatasetInfo) -> Recipe:
         "weights": None,
         "weights_sha256": None,
         "expected_top1": None,
+        "expected_map": None,
         # After a few steps of training the running statistics fit no network: activations grow
         # from block to block, and the loss is infinite at once.
         "norm_statistics": "updated",

@@ -14,6 +14,7 @@ from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json, write_csv
 from prunebench.experiments.config import ExperimentConfig
 from prunebench.experiments.machine import gpu_name, processor_name
+from prunebench.experiments.metric import Metric, to_file
 from prunebench.experiments.results import (
     CostResult,
     LatencyResult,
@@ -160,16 +161,19 @@ def _row(
     cost = CostResult.read(folder, spec.hash)
     latencies, latency_devices = _latencies(folder, spec)
     widths, stages = _layers(folder / "structure.json")
+    is_top1 = training.task == "classification"
     return RunRow(
         **_names(spec, config),
-        task="classification",
+        task=training.task,
         dataset=spec.dataset,
         architecture=spec.architecture,
         method=spec.method,
         ratio=spec.ratio,
         ratio_kind=spec.ratio_kind,
-        base_top1=base.top1,
-        top1=training.top1,
+        base_top1=base.accuracy if is_top1 else None,
+        top1=training.accuracy if is_top1 else None,
+        base_map=None if is_top1 else base.accuracy,
+        map=None if is_top1 else training.accuracy,
         flops_m=cost.macs / 1e6,
         flops_reduction_pct=100 * (1 - cost.macs / cost.base_macs),
         params_m=cost.params / 1e6,
@@ -185,13 +189,13 @@ def _row(
         speedup_macs=cost.base_macs / cost.macs,
         sparsity_pct=100 * cost.sparsity,
         activations=cost.activations,
-        val_top1=training.val_top1,
-        base_val_top1=base.val_top1,
-        top1_best_val=training.top1_best_val,
-        top1_best_test=training.top1_best_test,
-        top1_masked=training.top1_masked,
-        top1_after_removal=training.plans[-1].test_top1_after if training.plans else None,
-        drop=base.top1 - training.top1,
+        val_accuracy=training.val_accuracy,
+        base_val_accuracy=base.val_accuracy,
+        accuracy_best_val=training.accuracy_best_val,
+        accuracy_best_test=training.accuracy_best_test,
+        accuracy_masked=training.accuracy_masked,
+        accuracy_after_removal=training.plans[-1].test_accuracy_after if training.plans else None,
+        drop=base.accuracy - training.accuracy,
         test_images=training.test_images,
         epochs=training.epochs,
         fine_tune_epochs=_fine_tune_epochs(spec, training),
@@ -215,7 +219,7 @@ def _row(
         date=training.date,
         widths=_json(widths),
         stages=_json(stages),
-        history=_json(_history(folder)),
+        history=_json(_history(folder, training.metric)),
         insides=_json(summarize_diagnostics(read_diagnostics(folder))),
     )
 
@@ -301,10 +305,10 @@ def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str,
     return found, devices
 
 
-def _history(folder: Path) -> dict[str, list[Any]]:
+def _history(folder: Path, metric: Metric) -> dict[str, list[Any]]:
     """Return history.csv by columns, None for an empty cell and for nan and inf."""
-    rows = read_history(folder)
-    return {name: [_cell(getattr(row, name)) for row in rows] for name in HISTORY}
+    rows = read_history(folder, metric)
+    return {to_file(name, metric): [_cell(getattr(row, name)) for row in rows] for name in HISTORY}
 
 
 def _cell(value: Any) -> Any:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv
+from prunebench.experiments.metric import METRICS, OWN, Metric, renamed, to_file
 
 Json = str  # a cell that holds JSON
 
@@ -35,13 +36,13 @@ class RunRow:
     setting: str
     ratio: float | None  # None: the method decides
     ratio_kind: str
-    base_top1: float
-    top1: float
+    base_top1: float | None = None  # as `top1`; None: another task
+    top1: float | None = None
     top1_std: None = None
     base_top5: None = None
     top5: None = None
-    base_map: None = None
-    map: None = None
+    base_map: float | None = None
+    map: float | None = None
     flops_m: float  # millions of multiply-accumulates
     flops_reduction_pct: float
     params_m: float
@@ -61,13 +62,13 @@ class RunRow:
     speedup_macs: float  # base_macs / macs
     sparsity_pct: float  # zeros among the remaining convolution and linear weights
     activations: int  # elements of all convolution outputs
-    val_top1: float | None
-    base_val_top1: float | None
-    top1_best_val: float | None
-    top1_best_test: float
-    top1_masked: float | None  # of the dense network with zeros, before removal
-    top1_after_removal: float | None = None  # right after the last removal; None: nothing removed
-    drop: float  # base_top1 - top1, in points
+    val_accuracy: float | None
+    base_val_accuracy: float | None
+    accuracy_best_val: float | None
+    accuracy_best_test: float
+    accuracy_masked: float | None  # of the dense network with zeros, before removal
+    accuracy_after_removal: float | None = None  # after the last removal; None: nothing removed
+    drop: float  # of the accuracy from the base's, in points
     test_images: int | None  # size of the test split
     epochs: float  # of all phases
     epochs_scale: float | None  # share of the recipes' epochs in a shortened experiment
@@ -100,9 +101,15 @@ class RunRow:
     printed: Json | None  # architecture, method, setting and ratio of the run's printed row
     insides: Json  # the method's diagnostics, shortened by `diagnostics.summarize_diagnostics`
 
+    @property
+    def metric(self) -> Metric:
+        """Return the metric of the row's task."""
+        return METRICS[self.task]
+
     def cells(self) -> dict[str, Any]:
         """Return the cells by column."""
-        return {name: getattr(self, name) for name in _FIXED} | dict(self.more)
+        cells = {to_file(name, self.metric): getattr(self, name) for name in _FIXED}
+        return cells | dict(self.more)
 
 
 def row_of(cells: Mapping[str, str], where: str) -> RunRow:
@@ -112,19 +119,21 @@ def row_of(cells: Mapping[str, str], where: str) -> RunRow:
     """
     values: dict[str, Any] = {}
     more: dict[str, float] = {}
-    for name, text in cells.items():
+    names = _names_in_code(_task_of([cells.get("task", "")], where))
+    for column, text in cells.items():
+        name = names.get(column, column)
         if name in _TEXT:
             values[name] = text or (None if _is_optional(name) else "")
             continue
         try:
             number = None if not text and _is_optional(name) else _number(text)
         except (TypeError, ValueError):
-            raise ResultError(f"{where}: {name} is {text!r}, not a number") from None
+            raise ResultError(f"{where}: {column} is {text!r}, not a number") from None
         if name in _FIXED:
             values[name] = number
         elif number is not None:
             more[name] = number
-    missing = [name for name in _FIXED if name not in values]
+    missing = [column for column, name in names.items() if name not in values]
     if missing:
         raise ResultError(f"{where}: the column {missing[0]!r} is missing; collect the runs again")
     return RunRow(**values, more=more)
@@ -132,7 +141,7 @@ def row_of(cells: Mapping[str, str], where: str) -> RunRow:
 
 def read_rows(path: Path) -> list[RunRow]:
     """Read runs.csv row by row; ResultError if it is missing or no runs.csv."""
-    return [row_of(cells, str(path)) for cells in read_csv(path, _FIXED)]
+    return [row_of(cells, str(path)) for cells in read_csv(path, ("task",))]
 
 
 def _is_optional(name: str) -> bool:
@@ -148,7 +157,23 @@ def _number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-HISTORY = ("phase", "epoch", "event", "train_loss", "val_top1", "test_top1")
+def _task_of(found: Iterable[str], where: str) -> str:
+    """Return the only task among those of some rows; ResultError otherwise."""
+    tasks = sorted(set(found))
+    for task in tasks:
+        if task not in METRICS:
+            raise ResultError(f"{where}: task is {task!r}, expected one of {', '.join(METRICS)}")
+    if len(tasks) > 1:
+        raise ResultError(f"{where}: rows of {' and '.join(tasks)} do not belong into one table")
+    return tasks[0] if tasks else next(iter(METRICS))
+
+
+def _names_in_code(task: str) -> dict[str, str]:
+    """Return the names in code of the fixed columns, by their names in a file of a task."""
+    return {to_file(name, METRICS[task]): name for name in _FIXED}
+
+
+HISTORY = ("phase", "epoch", "event", "train_loss", "val_accuracy", "test_accuracy")
 
 UNPRUNED = "unpruned"  # the method slug of the base network
 NETWORK = ["dataset", "architecture"]
@@ -184,8 +209,8 @@ def latency_prefixes(device_kind: str) -> tuple[str, ...]:
 
 
 def is_fixed(column: str) -> bool:
-    """Whether every runs.csv has the column."""
-    return column in _FIXED
+    """Whether every runs.csv of a task has the column."""
+    return any(column in _names_in_code(task) for task in METRICS)
 
 
 def is_latency(column: str) -> bool:
@@ -196,13 +221,17 @@ def is_latency(column: str) -> bool:
 def columns_of(rows: Iterable[RunRow]) -> list[str]:
     """Return the columns of some rows: the fixed ones, and in the place of `more` its own.
 
-    Latencies are sorted by device, batch size and quantity, methods' numbers by name.
+    Latencies are sorted by device, batch size and quantity, methods' numbers by name. ResultError
+    if the rows belong to different tasks.
     """
+    rows = list(rows)
+    metric = METRICS[_task_of((row.task for row in rows), "runs.csv")]
+    fixed = [to_file(name, metric) for name in _FIELDS]
     more = {name for row in rows for name in row.more}
     latencies = sorted((name for name in more if is_latency(name)), key=_latency_key)
     others = sorted(name for name in more if not is_latency(name))
     place = _FIELDS.index("more")
-    return [*_FIELDS[:place], *latencies, *others, *_FIELDS[place + 1 :]]
+    return [*fixed[:place], *latencies, *others, *fixed[place + 1 :]]
 
 
 def _latency_key(column: str) -> tuple[str, int, int]:
@@ -217,7 +246,8 @@ def read_runs(path: Path) -> pd.DataFrame:
     """Read runs.csv, in the order of collection; ResultError if it is missing, empty or invalid.
 
     Names, hashes and JSON stay text (a setting may be called "none", a hash may look like a
-    number); all other columns are numbers, with NaN for an empty cell.
+    number); all other columns are numbers, with NaN for an empty cell. Columns of the task's metric
+    have their names in code (`accuracy`, `base_accuracy`, ...); `metric_of` returns the metric.
     """
     try:
         frame = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
@@ -226,7 +256,24 @@ def read_runs(path: Path) -> pd.DataFrame:
     except ValueError as error:  # not UTF-8, no header, or rows of other lengths
         raise ResultError(f"{path}: not a table of runs ({error})") from None
     require(frame, CELL, str(path))
-    return frame
+    if "task" not in frame:
+        frame["task"] = next(iter(METRICS))
+    name = METRICS[_task_of(frame["task"], str(path))].name
+    published = {name: OWN, f"base_{name}": f"base_{OWN}", f"{name}_std": f"{OWN}_std"}
+    return frame.rename(columns=_names_in_code(str(frame["task"].iloc[0])) | published)
+
+
+def metric_of(frame: pd.DataFrame) -> Metric:
+    """Return the metric of a frame's accuracies."""
+    if "task" not in frame or frame.empty:
+        return METRICS["classification"]
+    return METRICS[str(frame["task"].iloc[0])]
+
+
+def histories(runs: pd.DataFrame) -> list[dict[str, list[Any]] | None]:
+    """Return the histories of some runs by the names in `HISTORY`, None for an empty cell."""
+    name = metric_of(runs).name
+    return [renamed(one, name, OWN) for one in json_cells(runs, "history")]
 
 
 def require(frame: pd.DataFrame, names: Iterable[str], where: str = "runs.csv") -> None:

@@ -1,7 +1,7 @@
 """Statistics over the seeds of each cell, in the order of tables.
 
-They are the mean and the sample standard deviation of each quantity, and the difference in top-1
-to a reference method, paired by seed.
+They are the mean and the sample standard deviation of each quantity, and the difference in
+accuracy to a reference method, paired by seed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from prunebench.report.origins import reused_rows
 from prunebench.report.other_code import by_other_code
 from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
 
-_NEEDED = ("base_top1", "top1", "drop", "speedup_macs", "params_reduction_pct")
+_NEEDED = ("base_accuracy", "accuracy", "drop", "speedup_macs", "params_reduction_pct")
 # of networks that keep pruned weights as zeros
-_MASKED = ("top1_masked", "speedup_theoretical", "sparsity_pct")
+_MASKED = ("accuracy_masked", "speedup_theoretical", "sparsity_pct")
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
 
 REFERENCE = "l1"  # method to which differences are paired
@@ -58,7 +58,7 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """Return each cell's difference in top-1 to the method `reference`, in points.
+    """Return each cell's difference in accuracy to the method `reference`, in points.
 
     A run is paired with the run of the same network, ratio and seed, of the reference's first
     setting. The result is indexed by cell and has no row for a cell without a pair. Its columns
@@ -67,10 +67,10 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
     """
     pair = [*NETWORK, "ratio_kind", "ratio", "seed"]
     ranked = frame[frame["ratio"].notna()]
-    theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "top1"]]
+    theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "accuracy"]]
     ours = ranked[ranked["method"] != reference]
     both = ours.merge(theirs, on=pair, suffixes=("", "_reference"))
-    both["difference"] = both["top1"] - both["top1_reference"]
+    both["difference"] = both["accuracy"] - both["accuracy_reference"]
     groups = both.groupby(CELL, sort=False)["difference"]
     n, mean = groups.count(), groups.mean()
     quantile = pd.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2), n.index)

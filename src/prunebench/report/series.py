@@ -26,7 +26,7 @@ def per_network(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFra
     ]
 
 
-def base_accuracy(runs: pd.DataFrame, column: str = "base_top1") -> float:
+def base_accuracy(runs: pd.DataFrame, column: str = "base_accuracy") -> float:
     """Return the base networks' mean accuracy over seeds."""
     return float(runs.drop_duplicates("seed")[column].mean())
 

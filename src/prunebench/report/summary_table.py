@@ -10,13 +10,21 @@ from typing import Any
 import pandas as pd
 
 from prunebench.core.files import write_texts
+from prunebench.experiments.metric import Metric, to_file
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import size_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
-from prunebench.report.runs_csv import LATENCY_SPEEDUP, NETWORK, UNPRUNED, networks, read_runs
+from prunebench.report.runs_csv import (
+    LATENCY_SPEEDUP,
+    NETWORK,
+    UNPRUNED,
+    metric_of,
+    networks,
+    read_runs,
+)
 from prunebench.report.seed_statistics import DIFFERENCE, FEWEST_PAIRS, REFERENCE, summarize
 from prunebench.report.series import at_one_ratio
 from prunebench.report.table import Cell, Column, Line, Section, Table, interval_cell, number_cell
@@ -25,12 +33,12 @@ from prunebench.report.table_formats import to_html, to_latex, to_markdown
 LEGEND = (
     "Mean over n seeds ± sample standard deviation. The ratio is the pruned fraction of each "
     "layer's units, or of the prefix (macs-0.5: half of the MACs); auto: the method decides. "
-    "The drop is the base's top-1 minus the row's. Speedups are relative to the base."
+    "The drop is the base's {metric} minus the row's. Speedups are relative to the base."
 )
 # Columns that are shown only if they say something else than the given one.
-_SHOWN_IF_DIFFERENT = {"top1_masked": "top1", "speedup_theoretical": "speedup_macs"}
+_SHOWN_IF_DIFFERENT = {"accuracy_masked": "accuracy", "speedup_theoretical": "speedup_macs"}
 _INTERVAL = DIFFERENCE[1]
-_SHORT = {"method", "setting", "ratio", "n", "top1", "drop", DIFFERENCE[0], _INTERVAL}
+_SHORT = {"method", "setting", "ratio", "n", "accuracy", "drop", DIFFERENCE[0], _INTERVAL}
 _SHORT |= {"speedup_macs", "speedup_theoretical", "code"}
 
 
@@ -42,7 +50,7 @@ def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[P
     frame = read_runs(runs_csv)
     table = summary_table(frame, title)
     texts = {
-        "summary.csv": summarize(frame).to_csv(index=False, lineterminator="\n"),
+        "summary.csv": _named(frame).to_csv(index=False, lineterminator="\n"),
         "summary.md": to_markdown(table),
         "summary.tex": to_latex(table),
         "summary.html": to_html(table),
@@ -51,13 +59,18 @@ def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[P
     return write_texts(out, texts)
 
 
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary with its accuracies under the name of the metric."""
+    return summarize(frame).rename(columns=lambda name: to_file(str(name), metric_of(frame)))
+
+
 def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     """Return the table of all cells, with a section per network."""
-    summary = summarize(frame)
-    columns = _columns(summary)
+    summary, metric = summarize(frame), metric_of(frame)
+    columns = _columns(summary, metric)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
     heading = titled(title or _experiments(frame), frame)
-    return Table(heading, LEGEND, columns, tuple(sections))
+    return Table(heading, LEGEND.format(metric=metric.short), columns, tuple(sections))
 
 
 def short_table(frame: pd.DataFrame) -> Table:
@@ -77,10 +90,10 @@ def short_table(frame: pd.DataFrame) -> Table:
     shown = runs[runs.index.isin(kept) | (runs["method"] == UNPRUNED)]
     if shown.empty:
         shown = runs
-    summary = summarize(shown)
-    columns = tuple(column for column in _columns(summary) if column.name in _SHORT)
+    summary, metric = summarize(shown), metric_of(frame)
+    columns = tuple(column for column in _columns(summary, metric) if column.name in _SHORT)
     section = _section(shown, summary, columns, titled(ratio, shown))
-    return Table("", LEGEND, columns, (section,))
+    return Table("", LEGEND.format(metric=metric.short), columns, (section,))
 
 
 def _section(
@@ -90,7 +103,7 @@ def _section(
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = {column.name for column in columns}
     notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
-    notes += [_pairing(names), other_code_note(runs), *origin_notes(runs)]
+    notes += [_pairing(names, metric_of(runs)), other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
@@ -99,7 +112,7 @@ def _section(
     )
 
 
-def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
+def _columns(summary: pd.DataFrame, metric: Metric) -> tuple[Column, ...]:
     """Return the columns in reading order, without those that say nothing."""
     latencies = [name for name in summary.columns if _is_latency_mean(name)]
     candidates = (
@@ -107,11 +120,11 @@ def _columns(summary: pd.DataFrame) -> tuple[Column, ...]:
         Column("setting", "setting"),
         Column("ratio", "ratio"),
         Column("n", "n", style="count"),
-        Column("top1", "top-1", "%", "points", spread=True),
+        Column("accuracy", metric.short, "%", "points", spread=True),
         Column("drop", "drop", "points", "points", spread=True),
         Column(DIFFERENCE[0], f"vs. {REFERENCE}", "points", "points"),
         Column(_INTERVAL, "interval", "95 %", "interval"),
-        Column("top1_masked", "masked", "top-1 %", "points", spread=True),
+        Column("accuracy_masked", "masked", f"{metric.short} %", "points", spread=True),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
         Column("speedup_theoretical", "theoretical", "speedup", "speedup"),
         Column("sparsity_pct", "sparsity", "%", "percent"),
@@ -179,15 +192,18 @@ def _ratio(row: Mapping[Hashable, Any]) -> str:
 
 def _base(runs: pd.DataFrame) -> str:
     """Return the base networks' accuracy, counting each seed once."""
-    bases = runs.drop_duplicates("seed")["base_top1"]
+    bases = runs.drop_duplicates("seed")["base_accuracy"]
     return f"base {number_cell(bases.mean(), 'points', bases.std(ddof=1))} % (n = {len(bases)})"
 
 
-def _pairing(columns: Collection[str]) -> str:
+def _pairing(columns: Collection[str], metric: Metric) -> str:
     """Return what the columns about the difference to the reference mean, as far as shown."""
     if DIFFERENCE[0] not in columns:
         return ""
-    note = f"vs. {REFERENCE}: mean difference in top-1 to {REFERENCE} at the same ratio, by seed"
+    note = (
+        f"vs. {REFERENCE}: mean difference in {metric.short} to {REFERENCE} at the same ratio, "
+        "by seed"
+    )
     if _INTERVAL in columns:
         note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
     return f"{note}."

@@ -13,7 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from prunebench.core.errors import RunStoppedError, TrainingError
 from prunebench.criteria.base import Needs
-from prunebench.data.normalization import normalization
 from prunebench.experiments.phases import Budget, Epochs, Phase, is_past
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.results import HistoryRow, PlanResult
@@ -21,8 +20,6 @@ from prunebench.measure.precision import arithmetic
 from prunebench.methods.base import Method, check_plan
 from prunebench.training.batches import (
     Batching,
-    EpochBatches,
-    draw_epoch,
     images_per_epoch,
     portion,
     steps_per_epoch,
@@ -36,6 +33,7 @@ from prunebench.training.pruning import apply_plan
 from prunebench.training.recalibration import batch_size, recalibrate
 from prunebench.training.run import RunState
 from prunebench.training.step import Sums
+from prunebench.training.task import Batches
 
 
 class Loop:
@@ -176,8 +174,11 @@ class Loop:
         part, _ = self._batching().portion(0).parts[0]
         example = run.example.expand(part.stop - part.start, -1, -1, -1)
         example = example.contiguous(memory_format=run.memory_format)
-        network = self.parallel.network(run.model, forward, example)
-        return PhaseStep(run, self.method, optimizer, network, self.recorder)
+        network = self.parallel.network(
+            run.model, forward, lambda called: run.task.rehearsal(called, example)
+        )
+        recorder = self.recorder if run.task.is_captured else None
+        return PhaseStep(run, self.method, optimizer, network, recorder)
 
     def _attach(self, phase: Phase) -> list[RemovableHandle]:
         """Let the method attach its hooks to the network; TrainingError if the step breaks them."""
@@ -223,10 +224,10 @@ class Loop:
         run.records.plans.append(
             PlanResult(
                 phase=phase.name,
-                val_top1_before=before_val,
-                test_top1_before=before_test,
-                val_top1_after=val,
-                test_top1_after=test,
+                val_accuracy_before=before_val,
+                test_accuracy_before=before_test,
+                val_accuracy_after=val,
+                test_accuracy_after=test,
                 macs=run.costs.macs(),
                 params=run.costs.params(),
                 selection_seconds=seconds,
@@ -257,8 +258,8 @@ class Loop:
                 phase=phase.name,
                 epoch=math.ceil(run.clock / self.per_epoch),
                 step=run.clock,
-                val_top1=val,
-                test_top1=test,
+                val_accuracy=val,
+                test_accuracy=test,
                 macs=run.costs.macs(),
                 seconds=self._lap(),
                 event=event,
@@ -287,18 +288,10 @@ class Loop:
         )
         return Batching(len(self.run.dataset.train), self.run.recipe.batch_size, portions)
 
-    def _draw(self, batching: Batching) -> EpochBatches:
-        recipe = self.run.recipe
-        own = normalization(recipe.normalize, self.run.dataset.info)
-        return draw_epoch(
-            self.run.dataset.train,
-            recipe.augment,
-            mean=own.mean,
-            std=own.std,
-            batching=batching,
-            generator=self.run.generator("epoch", self.run.epoch),
-            memory_format=self.run.memory_format,
-        )
+    def _draw(self, batching: Batching) -> Batches:
+        run = self.run
+        reading = run.reading("epoch", run.epoch)
+        return run.task.batches(run.dataset.train, run.recipe.augment, reading, batching)
 
     def _end_epoch(self, phase: Phase, lr: float) -> None:
         """End an epoch: call the method's hook, evaluate, and record a row and diagnostics."""
@@ -319,9 +312,9 @@ class Loop:
             step=run.clock,
             lr=lr,
             train_loss=loss,
-            train_top1=100.0 * int(self.parallel.total(self.sums.correct)) / images,
-            val_top1=val,
-            test_top1=test,
+            train_accuracy=self._train_accuracy(images),
+            val_accuracy=val,
+            test_accuracy=test,
             macs=run.costs.macs(),
             seconds=self._lap(),
             reportable=_is_reportable(phase, run.epoch, run.epochs),
@@ -329,7 +322,7 @@ class Loop:
         if phase.keep_best and val is not None:
             # An earlier phase may have the same name: only the epochs of this one count.
             own = records.history[-run.epoch :] if run.epoch else []
-            before = [r.val_top1 or 0.0 for r in own if r.phase == phase.name and not r.event]
+            before = [r.val_accuracy or 0.0 for r in own if r.phase == phase.name and not r.event]
             if val > max(before, default=-1.0):
                 run.keep("best")
         records.history.append(row)
@@ -338,6 +331,12 @@ class Loop:
         records.flush(phase.name)
         self.sums.reset()
         self.progress.epoch(row)
+
+    def _train_accuracy(self, images: int) -> float | None:
+        """Return the percentage of correct predictions in the epoch; None if none are counted."""
+        if not self.run.task.counts_correct:
+            return None
+        return 100.0 * int(self.parallel.total(self.sums.correct)) / images
 
     def _spend(self, phase: Phase) -> None:
         """Add the time since the last call to the time of the phase."""

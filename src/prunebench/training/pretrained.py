@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
 from prunebench.data.dataset import content_hash
 from prunebench.data.info import DatasetInfo
+from prunebench.experiments.metric import Metric
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import BaseSpec
 from prunebench.models.base import not_finite
@@ -175,13 +176,14 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> di
     return names
 
 
-def check_accuracy(top1: float, recipe: Recipe, what: str) -> None:
+def check_accuracy(accuracy: float, metric: Metric, recipe: Recipe, what: str) -> None:
     """Raise TrainingError if an accuracy in percent is not the one that the recipe expects."""
-    if (expected := recipe.expected_top1) is None:
+    key = f"expected_{metric.name}"
+    expected: float | None = getattr(recipe, key)
+    if expected is None:
         return
-    if abs(top1 - expected) > recipe.expected_within:
+    if abs(accuracy - expected) > recipe.expected_within:
         raise TrainingError(
-            f"{what} has {top1:.2f} % on the test split, and its recipe expects {expected:g} "
-            f"± {recipe.expected_within:g} %; change expected_top1, or continue "
-            "with check_base: false"
+            f"{what} has {accuracy:.2f} % on the test split, and its recipe expects {expected:g} "
+            f"± {recipe.expected_within:g} %; change {key}, or continue with check_base: false"
         )

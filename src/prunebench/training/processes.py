@@ -27,7 +27,7 @@ from prunebench.core.errors import ConfigError, TrainingError
 from prunebench.measure.device import usable_gpus
 
 T = TypeVar("T")
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Any]  # of inputs, and of targets if the network computes its loss
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # One process may take long to select or evaluate while the others wait.
 TIMEOUT = timedelta(hours=2)
@@ -61,8 +61,13 @@ class Alone:
     rank, world = 0, 1
     agree_every = 1  # steps between two checks of the signals and the clock
 
-    def network(self, model: nn.Module, forward: Forward, example: Tensor) -> Network:
-        """Return the network as a step calls it: `model`, whose forward pass is `forward`."""
+    def network(
+        self, model: nn.Module, forward: Forward, rehearse: Callable[[Forward], Tensor]
+    ) -> Network:
+        """Return the network as a step calls it: `model`, whose forward pass is `forward`.
+
+        `rehearse` returns a scalar of a pass like that of a step.
+        """
         return Network(forward)
 
     def from_first(self, value: Callable[[], T]) -> T:
@@ -99,7 +104,9 @@ class Processes(Alone):
     def __init__(self, device: torch.device) -> None:
         self.rank, self.world, self.device = dist.get_rank(), dist.get_world_size(), device
 
-    def network(self, model: nn.Module, forward: Forward, example: Tensor) -> Network:
+    def network(
+        self, model: nn.Module, forward: Forward, rehearse: Callable[[Forward], Tensor]
+    ) -> Network:
         """Return the network wrapped by DistributedDataParallel.
 
         It reorders its gradients after its first backward pass, and the order of a sum decides its
@@ -113,7 +120,7 @@ class Processes(Alone):
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.random.fork_rng(devices=[] if ids is None else ids):
             for _ in range(2):  # the second one builds the new order
-                wrapped(example).sum().backward()
+                rehearse(wrapped).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
@@ -162,8 +169,8 @@ class _Calling(nn.Module):
         super().__init__()
         self.model, self.call = model, forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.call(x)
+    def forward(self, *args: Tensor) -> Any:
+        return self.call(*args)
 
 
 @contextmanager

@@ -51,12 +51,10 @@ def removal_line(
 
 
 def epoch_figures(row: HistoryRow) -> str:
-    """Return an epoch's loss and accuracies as text; the validation split only if there is one."""
-    val = "" if row.val_top1 is None else f" · val {row.val_top1:.2f} %"
-    return (
-        f"loss {row.train_loss:.4f} · train {row.train_top1:.2f} %{val}"
-        f" · test {row.test_top1:.2f} %"
-    )
+    """Return an epoch's loss and accuracies as text, without those that there are not."""
+    found = {"train": row.train_accuracy, "val": row.val_accuracy, "test": row.test_accuracy}
+    accuracies = [f" · {name} {value:.2f} %" for name, value in found.items() if value is not None]
+    return f"loss {row.train_loss:.4f}{''.join(accuracies)}"
 
 
 def minutes(seconds: float) -> str:

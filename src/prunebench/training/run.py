@@ -23,9 +23,9 @@ from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
 from prunebench.criteria.base import Needs
 from prunebench.data.dataset import Dataset, content_hash
-from prunebench.data.images import LabeledImages, evaluation_batches
 from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
+from prunebench.experiments.metric import Metric
 from prunebench.experiments.phases import Phase
 from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.experiments.results import (
@@ -35,12 +35,12 @@ from prunebench.experiments.results import (
     write_diagnostics,
     write_history,
 )
-from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.models.base import initialize
-from prunebench.training.batches import Portion, portion, sampled
+from prunebench.training.batches import Portion, portion
 from prunebench.training.memory import memory_format
 from prunebench.training.processes import ALONE, Alone
 from prunebench.training.shared import Scores, Shared
+from prunebench.training.task import Evaluation, Reading, Task, task_of
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -91,9 +91,9 @@ class Records:
         """Add to the time of a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, metric: Metric) -> None:
         """Write history.csv and diagnostics.csv."""
-        write_history(folder, self.history)
+        write_history(folder, self.history, metric)
         write_diagnostics(folder, self.diagnostics)
 
     def packed(self) -> dict[str, Any]:
@@ -115,23 +115,6 @@ class Records:
                 "plans": [PlanResult(**plan) for plan in content["plans"]],
             }
         )
-
-
-def count_split(
-    model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone = ALONE
-) -> Correct:
-    """Count correct predictions on a split whose images are normalized by `own`.
-
-    All processes call it together. Each image is counted once, with the running statistics of the
-    first process.
-    """
-    parallel.spread_buffers(model)
-    batches = evaluation_batches(
-        split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
-    )
-    found = count_correct(model, batches)
-    counts = torch.tensor([found.correct, found.total], device=next(model.parameters()).device)
-    return Correct(*parallel.total(counts).tolist())
 
 
 Slot = Literal["best", "accepted"]
@@ -166,8 +149,8 @@ class RunState:
         The processes that train this run together.
     portion
         The images of the step's batch that this process trains on.
-    counts
-        Known counts of correct predictions, by split, normalization and hash of the weights.
+    evaluations
+        Known accuracies, by split, normalization and hash of the weights.
     shared
         What earlier runs of this process have computed; None: nothing is shared.
     saved_seconds
@@ -194,7 +177,9 @@ class RunState:
     epochs: float = 0.0
     parallel: Alone = ALONE
     portion: Portion = field(default_factory=lambda: portion(1))
-    counts: dict[tuple[Evaluated, Normalization, str], Correct] = field(default_factory=dict)
+    evaluations: dict[tuple[Evaluated, Normalization, str], Evaluation] = field(
+        default_factory=dict
+    )
     shared: Shared | None = None
     saved_seconds: float = 0.0
 
@@ -213,6 +198,7 @@ class RunState:
     recipe: Recipe = field(init=False)
 
     def __post_init__(self) -> None:
+        self.task: Task = task_of(self.dataset.info)
         self.go_to(self.index)
 
     def start_from(self, model: nn.Module) -> None:
@@ -246,17 +232,20 @@ class RunState:
         self.recipe = recipes[-1] if recipes else self.base_recipe
 
     def samples(self, needs: Needs) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images of the training split, normalized as in training, and their labels."""
-        split, recipe = self.dataset.train, self.recipe
-        own = normalization(recipe.normalize, self.dataset.info)
-        return sampled(
-            split,
-            needs,
-            recipe.augment if needs.augment else Augment(),
-            mean=own.mean,
-            std=own.std,
-            generator=self.generator("samples"),
+        """Yield images of the training split, normalized as in training, and their targets."""
+        augment = self.recipe.augment if needs.augment else Augment()
+        return self.task.samples(self.dataset.train, needs, augment, self.reading("samples"))
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of the current network over some images."""
+        return self.task.loss(self.model, inputs, targets)[0]
+
+    def reading(self, *purpose: str | int) -> Reading:
+        """Return how images become inputs, with the order that a purpose has in this phase."""
+        return Reading(
+            own=self.normalization,
             memory_format=self.memory_format,
+            generator=self.generator(*purpose),
         )
 
     @property
@@ -302,42 +291,44 @@ class RunState:
             raise TrainingError(
                 f"phase {self.phase.name!r}: the data set has no validation split to decide by"
             )
-        counts = self.count("val", self._normalization)
-        return counts.correct / counts.total
+        return self.evaluated("val", self.normalization).fraction
 
     def accuracies(self) -> tuple[float | None, float]:
         """Return the percentages on the validation split (None without one) and the test split.
 
         All processes call it together.
         """
-        own = self._normalization
-        val = self.count("val", own).percent if len(self.dataset.val) else None
-        return val, self.count("test", own).percent
+        own = self.normalization
+        val = self.evaluated("val", own).percent if len(self.dataset.val) else None
+        return val, self.evaluated("test", own).percent
 
-    def count(self, split: Evaluated, own: Normalization) -> Correct:
-        """Count correct predictions on a split; a network is evaluated once for as long as it is.
+    def evaluated(self, split: Evaluated, own: Normalization) -> Evaluation:
+        """Evaluate the network on a split, once for as long as it does not change.
 
-        The same weights give the same counts, so these are looked up by a hash of the weights: it
+        The same weights have the same accuracy, so it is looked up by a hash of the weights: it
         notices every change, whoever made it. All processes call it together.
         """
         self.parallel.spread_buffers(self.model)  # equal hashes in all processes
         key = split, own, self._weights_hash()
-        if key not in self.counts:
-            images = self.dataset.val if split == "val" else self.dataset.test
-            self.counts[key] = count_split(self.model, images, own, self.parallel)
-        return self.counts[key]
+        if key not in self.evaluations:
+            found = self.task.evaluate(self.model, self._images(split), own, self.parallel)
+            self.evaluations[key] = found
+        return self.evaluations[key]
 
     def remember(self, split: Evaluated, own: Normalization, percent: float) -> None:
         """Take over the accuracy of the current network, evaluated in another run."""
-        total = len(self.dataset.val if split == "val" else self.dataset.test)
         key = split, own, self._weights_hash()
-        self.counts[key] = Correct(round(percent * total / 100), total)
+        self.evaluations[key] = self.task.known(self._images(split), percent)
+
+    def _images(self, split: Evaluated) -> Any:
+        return self.dataset.val if split == "val" else self.dataset.test
 
     def _weights_hash(self) -> str:
         return content_hash({name: t.cpu() for name, t in self.model.state_dict().items()})
 
     @property
-    def _normalization(self) -> Normalization:
+    def normalization(self) -> Normalization:
+        """Return the normalization of the current recipe."""
         return normalization(self.recipe.normalize, self.dataset.info)
 
     def initialize(self) -> None:

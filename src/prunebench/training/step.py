@@ -1,7 +1,7 @@
 """One optimizer step on one batch.
 
 It works on tensors only, so that it can be captured: the CPU reads no tensor, and no Python number
-changes between steps. The loss is that of classification.
+changes between steps. The loss is the task's.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from prunebench.criteria.base import at_least_single
 from prunebench.methods.base import Method, Run
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.processes import Network
@@ -52,7 +50,7 @@ def train_step(
     method: Method[Any],
     optimizer: Optimizer,
     inputs: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     sums: Sums,
     *,
     network: Network | None = None,
@@ -67,7 +65,7 @@ def train_step(
     network = network or Network(run.model)
     optimizer.zero_grad()
     for number, (part, weight) in enumerate(parts, start=1):
-        x, y = inputs[part], labels[part]
+        x, y = inputs[part], targets[part]
         with nullcontext() if number == len(parts) else network.without_reduction():
             # No cache: PyTorch clears it at the end of the outermost autocast block, which is the
             # loop's (`arithmetic`) and ends with the phase. The weights of the first step would
@@ -78,14 +76,13 @@ def train_step(
                 enabled=recipe.precision == "bf16",
                 cache_enabled=False,
             ):
-                logits = network.forward(x)
-                full = at_least_single(logits)
-                loss = F.cross_entropy(full, y, label_smoothing=recipe.label_smoothing)
+                loss, correct = run.task.loss(network.forward, x, y, recipe.label_smoothing)
             total = loss + method.loss_term(run) if "loss_term" in hooks else loss
             (total if weight == 1.0 else total * weight).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             sums.loss += total.detach() * len(y)
-            sums.correct += (logits.argmax(dim=1) == y).sum()
+            if correct is not None:
+                sums.correct += correct
     optimizer.clip()
     if "before_optimizer_step" in hooks:
         method.before_optimizer_step(run)

@@ -319,7 +319,7 @@ class _Job:
             self._start_from_base(run, self.start)
             self.progress.say(
                 f"{'base':<10} {self.spec.architecture} · {self.spec.dataset} · "
-                f"{self.start.top1:.2f} % (seed {self.spec.seed}, {self.base_hash:.8})"
+                f"{self.start.accuracy:.2f} % (seed {self.spec.seed}, {self.base_hash:.8})"
             )
             return None
         model, pretrained = run.build(), None
@@ -342,9 +342,9 @@ class _Job:
         run.start_from(load_network(folder))
         if stored.data_sha256 == run.dataset.sha256:
             own = normalization(self.base.recipe.normalize, run.dataset.info)
-            run.remember("test", own, stored.top1)
-            if stored.val_top1 is not None:
-                run.remember("val", own, stored.val_top1)
+            run.remember("test", own, stored.accuracy)
+            if stored.val_accuracy is not None:
+                run.remember("val", own, stored.val_accuracy)
 
     def _check_base(self, run: RunState) -> None:
         """Check the accuracy of a base network that was not trained in this job.
@@ -355,12 +355,13 @@ class _Job:
         """
         recipe, what = self.base.recipe, f"the base network {self.base.path}"
         own = normalization(recipe.normalize, run.dataset.info)
-        top1 = run.count("test", own).percent
-        check_accuracy(top1, recipe, what)
-        if self.start is not None and abs(top1 - self.start.top1) > recipe.expected_within:
+        accuracy = run.evaluated("test", own).percent
+        check_accuracy(accuracy, run.task.metric, recipe, what)
+        if self.start is not None and abs(accuracy - self.start.accuracy) > recipe.expected_within:
             raise TrainingError(
-                f"{what} has {top1:.2f} % on the test split, and had {self.start.top1:.2f} % when "
-                "it was stored; train it again, or continue with check_base: false"
+                f"{what} has {accuracy:.2f} % on the test split, and had "
+                f"{self.start.accuracy:.2f} % when it was stored; train it again, or continue with "
+                "check_base: false"
             )
 
     def _write(self, loop: Loop, pretrained: Pretrained | None) -> None:
@@ -380,16 +381,19 @@ class _Job:
             classes=info.classes,
         )
         weights = save_network(self.folder, run.model, structure, run.masks)
-        run.records.write(self.folder)
+        run.records.write(self.folder, run.task.metric)
         result = self._result(loop, weights, pretrained)
         result.write(self.folder)
-        self.progress.say(f"{'test':<10} {result.top1:.2f} % · {self.folder}")
+        self.progress.say(f"{'test':<10} {result.accuracy:.2f} % · {self.folder}")
 
     def _result(self, loop: Loop, weights: str, pretrained: Pretrained | None) -> TrainingResult:
         run, records = loop.run, loop.run.records
         val, test = run.accuracies()
+        tested = run.evaluated("test", run.normalization)
         # The network at the end comes last: of equally good epochs the latest counts.
-        reportable = [(row.val_top1, row.test_top1) for row in records.history if row.reportable]
+        reportable = [
+            (row.val_accuracy, row.test_accuracy) for row in records.history if row.reportable
+        ]
         ends = [*reportable, (val, test)]
         best_val = None if val is None else max(reversed(ends), key=lambda end: end[0] or 0.0)
         differences = (plan.masked_removed_difference for plan in records.plans)
@@ -398,16 +402,16 @@ class _Job:
             base_hash=self.base_hash,
             weights_sha256=weights,
             pretrained=pretrained,
-            top1=test,
-            val_top1=val,
-            top1_best_val=None if best_val is None else best_val[1],
-            top1_best_test=max(end[1] for end in ends if end[1] is not None),
-            top1_masked=_masked_top1(records.history, records.plans),
+            accuracy=test,
+            val_accuracy=val,
+            accuracy_best_val=None if best_val is None else best_val[1],
+            accuracy_best_test=max(end[1] for end in ends if end[1] is not None),
+            accuracy_masked=_masked_accuracy(records.history, records.plans),
             epochs=round(records.epochs_trained, 6),
             last_phase_epochs=round(records.epochs_trained - records.epochs_before, 6),
             seconds={name: round(s, 3) for name, s in records.seconds.items()},
             selection_seconds=sum(plan.selection_seconds for plan in records.plans),
-            summary=loop.method.figures() | self._missed(loop),
+            summary=dict(tested.figures) | loop.method.figures() | self._missed(loop),
             capped=tuple(records.capped),
             masked_removed_difference=max((d for d in differences if d is not None), default=None),
             plans=tuple(records.plans),
@@ -429,6 +433,8 @@ class _Job:
             if isinstance(self.spec, RunSpec)
             else None,
             date=datetime.now(UTC).date().isoformat(),
+            task=run.dataset.info.task,
+            by_class=dict(tested.by_class) or None,
         )
 
     def _missed(self, loop: Loop) -> dict[str, float]:
@@ -445,11 +451,11 @@ class _Job:
         return {"ratio_reached": reached}
 
 
-def _masked_top1(history: list[HistoryRow], plans: list[PlanResult]) -> float | None:
+def _masked_accuracy(history: list[HistoryRow], plans: list[PlanResult]) -> float | None:
     """Return the accuracy of the masked dense network if a removal ended the training."""
     if not plans or not history or history[-1].event != "pruned" or len(history) == 1:
         return None
-    return plans[-1].test_top1_before
+    return plans[-1].test_accuracy_before
 
 
 def _kept_units(folder: Path) -> dict[str, Tensor]:

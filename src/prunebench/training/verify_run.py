@@ -27,11 +27,13 @@ from prunebench.network import (
     read_structure,
     whole_and_removed,
 )
+from prunebench.training.processes import ALONE
 from prunebench.training.pruning import removed_and_difference
-from prunebench.training.run import count_split
+from prunebench.training.task import task_of
 from prunebench.training.train import phases_of
 
-OTHER_DEVICE = 0.001  # share of images that another device or processor may classify differently
+OTHER_DEVICE = 0.001  # by which the accuracy may differ on another device or processor
+ROUNDING = 1e-9  # of the stored accuracy
 
 
 def verify_run(folder: Path) -> str:
@@ -106,17 +108,18 @@ def _accuracy(
     recipe = [base_recipe, *(phase.recipe for phase in phases_of(spec) if phase.recipe)][-1]
     torch.set_num_threads(training.threads)
     model.to(memory_format=torch.channels_last)
-    found = count_split(model, dataset.test, normalization(recipe.normalize, dataset.info))
-    was = round(training.top1 * found.total / 100)
+    task, own = task_of(dataset.info), normalization(recipe.normalize, dataset.info)
+    found = task.evaluate(model, dataset.test, own, ALONE)
+    metric, was = task.metric.short, task.known(dataset.test, training.accuracy)
     here = other_processor(training)
     exact = training.device == "cpu" and not here
-    allowed = 0 if exact else int(OTHER_DEVICE * found.total)
-    if abs(found.correct - was) > allowed:
+    allowed = ROUNDING if exact else OTHER_DEVICE
+    if abs(found.fraction - was.fraction) > allowed:
         raise ResultError(
-            f"{folder}: {found.correct} of {found.total} test images are classified correctly, "
-            f"{was} when it was stored{here and f' ({here})'}"
+            f"{folder}: {metric} is {found.percent:.2f} % ({found.words}), and was "
+            f"{was.percent:.2f} % when it was stored{here and f' ({here})'}"
         )
-    again = f"top-1 {found.percent:.2f} % again ({found.correct} of {found.total})"
+    again = f"{metric} {found.percent:.2f} % again ({found.words})"
     return f"{again}, {here}" if here else again
 
 

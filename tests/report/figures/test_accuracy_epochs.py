@@ -19,39 +19,39 @@ from tests.report.conftest import few_runs, legend, shown
 TWO_PHASES: dict[str, list[Any]] = {
     "phase": ["regularize", "regularize", "regularize", "fine_tune"],
     "event": ["", "", "pruned", ""],
-    "test_top1": [95.0, 96.0, 90.0, None],
-    "val_top1": [94.0, 95.0, 89.0, 97.0],
+    "test_accuracy": [95.0, 96.0, 90.0, None],
+    "val_accuracy": [94.0, 95.0, 89.0, 97.0],
 }
 
 
 def test_epochs_run_on_over_phases_and_pruning_takes_none() -> None:
-    path = trajectory(TWO_PHASES, "val_top1", start=98.5)
+    path = trajectory(TWO_PHASES, "val_accuracy", start=98.5)
     assert path.epochs == (0, 1, 2, 2, 3)
-    assert path.top1 == (98.5, 94.0, 95.0, 89.0, 97.0)
+    assert path.accuracy == (98.5, 94.0, 95.0, 89.0, 97.0)
     assert path.pruned == (3,)
     assert path.phases == (("regularize", 0, 2), ("fine_tune", 2, 3))
 
 
 def test_accuracy_that_was_not_measured_is_a_gap() -> None:
-    path = trajectory(TWO_PHASES, "test_top1", start=None)
+    path = trajectory(TWO_PHASES, "test_accuracy", start=None)
     assert path.epochs == (1, 2, 2, 3)
-    assert math.isnan(path.top1[-1])
+    assert math.isnan(path.accuracy[-1])
 
 
-@pytest.mark.parametrize("history", [None, {"phase": [], "event": [], "test_top1": []}])
+@pytest.mark.parametrize("history", [None, {"phase": [], "event": [], "test_accuracy": []}])
 def test_run_without_epochs_has_its_start_alone(history: dict[str, list[Any]] | None) -> None:
-    path = trajectory(history, "test_top1", start=99.0)
-    assert (path.epochs, path.top1, path.phases) == ((0,), (99.0,), ())
+    path = trajectory(history, "test_accuracy", start=99.0)
+    assert (path.epochs, path.accuracy, path.phases) == ((0,), (99.0,), ())
 
 
 def untested(row: dict[str, Any]) -> dict[str, Any]:
-    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_top1": [None] * 3}
+    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_accuracy": [None] * 3}
     return row | {"history": json.dumps(history)}
 
 
 def test_validation_is_shown_if_the_test_split_was_not_evaluated() -> None:
-    assert split_shown(few_runs({})) == "test_top1"
-    assert split_shown(few_runs(untested({}))) == "val_top1"
+    assert split_shown(few_runs({})) == "test_accuracy"
+    assert split_shown(few_runs(untested({}))) == "val_accuracy"
     (axes,) = shown(accuracy_epochs(few_runs(untested({}))))
     (base, line, _) = axes.lines
     assert list(base.get_ydata()) == [98.5, 98.5]
@@ -89,7 +89,7 @@ def test_nothing_measured_is_off_the_axis() -> None:
 
 
 def test_a_perfect_run_stays_on_the_axis(tmp_path: Path) -> None:
-    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_top1": [10.0, 90.0, 100.0]}
+    history = json.loads(few_runs({})["history"].iloc[0]) | {"test_accuracy": [10.0, 90.0, 100.0]}
     figure = accuracy_epochs(few_runs({"history": json.dumps(history)}))
     save(figure, tmp_path / "figure")
     assert shown(figure)[0].get_ylim()[1] > 99.9

@@ -22,7 +22,9 @@ def test_a_panel_per_network_says_which_and_how_many_seeds() -> None:
 
 def test_points_are_means_and_bars_sample_deviations() -> None:
     rows = [
-        run | {"seed": s, "top1": run["top1"] + d} for run in CURVE for s, d in ((0, -1), (1, 1))
+        run | {"seed": s, "accuracy": run["accuracy"] + d}
+        for run in CURVE
+        for s, d in ((0, -1), (1, 1))
     ]
     (axes,) = accuracy_speedup(few_runs(*rows)).axes
     line, _, (bars,) = series(axes)["l1"]
@@ -81,8 +83,8 @@ def test_legend_of_all_methods_names_each_once(runs: pd.DataFrame) -> None:
 
 
 def test_collapsed_point_leaves_the_axis_and_is_written_at_its_edge() -> None:
-    dead = {"method": "random", "ratio": 0.75, "speedup_macs": 4, "top1": 10.0}
-    (axes,) = accuracy_speedup(few_runs(*CURVE, dead | {"ratio": 0.5, "top1": 97.0}, dead)).axes
+    dead = {"method": "random", "ratio": 0.75, "speedup_macs": 4, "accuracy": 10.0}
+    (axes,) = accuracy_speedup(few_runs(*CURVE, dead | {"ratio": 0.5, "accuracy": 97.0}, dead)).axes
     assert axes.get_ylim()[0] > 94
     assert {"random", "10.0 ↓"} <= set(words(axes))
     assert list(series(axes)["random"][0].get_ydata()) == [97.0, 10.0]
@@ -90,13 +92,15 @@ def test_collapsed_point_leaves_the_axis_and_is_written_at_its_edge() -> None:
 
 def test_many_collapsed_lines_are_one_range() -> None:
     lines = [run | {"method": f"m{i}"} for i in range(5) for run in CURVE]
-    dead = [{"method": f"m{i}", "ratio": 0.9, "speedup_macs": 8, "top1": 10 + i} for i in range(5)]
+    dead = [
+        {"method": f"m{i}", "ratio": 0.9, "speedup_macs": 8, "accuracy": 10 + i} for i in range(5)
+    ]
     (axes,) = accuracy_speedup(few_runs(*lines, *dead)).axes
     assert {"5 lines", "10.0–14.0 ↓"} <= set(words(axes))
 
 
 def test_nothing_is_cut_off_if_all_lose_much() -> None:
-    rows = [{"top1": 50.0}, {"method": "random", "top1": 20.0}]
+    rows = [{"accuracy": 50.0}, {"method": "random", "accuracy": 20.0}]
     (axes,) = accuracy_speedup(few_runs(*rows)).axes
     assert axes.get_ylim()[0] < 20
 

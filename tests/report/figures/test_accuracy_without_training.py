@@ -14,13 +14,17 @@ GLOBAL = {"setting": "global", "ratio_kind": "units_global"}
 
 
 def row(
-    after: float, top1: float, *, events: tuple[str, ...] = ("pruned", "recalibrated"), **more: Any
+    after: float,
+    accuracy: float,
+    *,
+    events: tuple[str, ...] = ("pruned", "recalibrated"),
+    **more: Any,
 ) -> dict[str, Any]:
     """Return a run without training that removed half of the MACs."""
-    names = ("phase", "epoch", "train_loss", "val_top1", "test_top1")
+    names = ("phase", "epoch", "train_loss", "val_accuracy", "test_accuracy")
     history = {name: [None] * len(events) for name in names} | {"event": list(events)}
     own = {"epochs": 0.0, "history": json.dumps(history)}
-    return own | {"top1_after_removal": after, "top1": top1} | more
+    return own | {"accuracy_after_removal": after, "accuracy": accuracy} | more
 
 
 def lines(figure: Figure, panel: int) -> dict[str, list[tuple[float, float]]]:
@@ -41,7 +45,7 @@ def test_left_is_right_after_removal_and_right_is_the_end() -> None:
 
 
 def test_lines_are_means_and_bands_the_range_over_seeds() -> None:
-    rows = [row(top1, 60.0, method="random", seed=seed) for seed, top1 in enumerate((20, 30, 70))]
+    rows = [row(a, 60.0, method="random", seed=seed) for seed, a in enumerate((20, 30, 70))]
     axes = shown(accuracy_without_training(few_runs(*rows, row(50.0, 60.0))))[0]
     assert lines(axes.figure, 0)["random"][1] == (50.0, 40.0)  # type: ignore[arg-type]
     (band,) = [one for one in axes.collections if isinstance(one, FillBetweenPolyCollection)]
@@ -73,9 +77,9 @@ def test_a_run_that_kept_its_statistics_is_on_the_left_alone() -> None:
 
 
 def test_trained_runs_and_older_tables_have_no_such_figure() -> None:
-    trained = few_runs(*CURVE).assign(top1_after_removal=50.0)
+    trained = few_runs(*CURVE).assign(accuracy_after_removal=50.0)
     fresh = few_runs(row(20.0, 60.0, start="fresh"))
     unpruned = few_runs(row(99.0, 99.0, method="unpruned"))
-    older = few_runs(row(20.0, 60.0)).drop(columns="top1_after_removal")
+    older = few_runs(row(20.0, 60.0)).drop(columns="accuracy_after_removal")
     for frame in (trained, fresh, unpruned, older):
         assert "no run without training" in words(accuracy_without_training(frame))

@@ -28,15 +28,15 @@ from prunebench.report.figures.style import (
 )
 from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
-from prunebench.report.runs_csv import json_cells
+from prunebench.report.runs_csv import histories, metric_of
 from prunebench.report.series import Pick, at_one_ratio, base_accuracy, per_network
 
 Values = npt.NDArray[np.float64]
-Split = Literal["test_top1", "val_top1"]
-BASE: dict[Split, str] = {"test_top1": "base_top1", "val_top1": "base_val_top1"}
+Split = Literal["test_accuracy", "val_accuracy"]
+BASE: dict[Split, str] = {"test_accuracy": "base_accuracy", "val_accuracy": "base_val_accuracy"}
 NAMES: dict[Split, str] = {
-    "test_top1": "Test top-1 accuracy (%)",
-    "val_top1": "Validation top-1 accuracy (%)",
+    "test_accuracy": "Test {metric} (%)",
+    "val_accuracy": "Validation {metric} (%)",
 }
 
 _ROW_HEIGHT = 34.0  # mm
@@ -52,7 +52,7 @@ class Trajectory:
     """The accuracies of one run in percent, NaN where none was measured."""
 
     epochs: tuple[int, ...]
-    top1: tuple[float, ...]
+    accuracy: tuple[float, ...]
     pruned: tuple[int, ...]  # indices of the points measured right after a removal
     phases: tuple[tuple[str, int, int], ...]  # name, first and last epoch
 
@@ -67,20 +67,20 @@ class _Line:
 
 @styled
 def accuracy_epochs(frame: pd.DataFrame) -> Figure:
-    """Draw top-1 accuracy over the epochs of all phases: a panel per method, a line per seed.
+    """Draw accuracy over the epochs of all phases: a panel per method, a line per seed.
 
     The accuracy is of the test split if that was evaluated during training, else of the
     validation split. The distance to 100 % is logarithmic, so that both a network right after
     pruning and a fully trained one are visible. The other methods are grey in the background.
     """
-    parts = []
+    metric, parts = metric_of(frame), []
     for name, runs, cells in per_network(frame):
         words, picks = at_one_ratio(cells)
         split = split_shown(runs)
         lines = [_Line(pick, read_trajectories(pick.runs(runs), split)) for pick in picks]
         lines = [line for line in lines if any(run.phases for run in line.runs)]
         base = base_accuracy(runs, BASE[split])
-        size = size_of_test_set(runs) if split == "test_top1" else ""
+        size = size_of_test_set(runs) if split == "test_accuracy" else ""
         parts.append((" · ".join(filter(None, [name, words, size])), split, base, lines))
     columns = max(1, min(4, max(len(lines) for *_, lines in parts)))
     rows = [max(1, math.ceil(len(lines) / columns)) for *_, lines in parts]
@@ -90,25 +90,25 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, split, base, lines), n in zip(subfigures.flat, parts, rows, strict=True):
         subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
-        _draw(subfigure, lines, (n, columns), base, split)
+        _draw(subfigure, lines, (n, columns), base, NAMES[split].format(metric=metric.words))
     legend_below(figure, _legend([line for *_, lines in parts for line in lines]))
     return figure
 
 
 def split_shown(runs: pd.DataFrame) -> Split:
     """Return the test split if any run was evaluated on it during training, else validation."""
-    histories = [history for history in json_cells(runs, "history") if history]
-    tested = any(value is not None for one in histories for value in one["test_top1"])
-    return "test_top1" if tested else "val_top1"
+    stored = [history for history in histories(runs) if history]
+    tested = any(value is not None for one in stored for value in one["test_accuracy"])
+    return "test_accuracy" if tested else "val_accuracy"
 
 
 def read_trajectories(runs: pd.DataFrame, split: Split) -> list[Trajectory]:
     """Return the trajectories of a cell's runs."""
-    histories = json_cells(runs, "history")
+    stored = histories(runs)
     bases = runs[BASE[split]].where(runs["start"] == "base")
     return [
         trajectory(history, split, None if math.isnan(base) else base)
-        for history, base in zip(histories, bases, strict=True)
+        for history, base in zip(stored, bases, strict=True)
     ]
 
 
@@ -119,7 +119,7 @@ def trajectory(
 
     `start` is the base's accuracy, for a run that starts from a base.
     """
-    epochs, top1 = ([], []) if start is None else ([0], [start])
+    epochs, accuracy = ([], []) if start is None else ([0], [start])
     pruned = []
     phases: list[tuple[str, int, int]] = []
     now = 0
@@ -132,12 +132,12 @@ def trajectory(
         elif event == "pruned":
             pruned.append(len(epochs))
         epochs.append(now)
-        top1.append(math.nan if value is None else float(value))
-    return Trajectory(tuple(epochs), tuple(top1), tuple(pruned), tuple(phases))
+        accuracy.append(math.nan if value is None else float(value))
+    return Trajectory(tuple(epochs), tuple(accuracy), tuple(pruned), tuple(phases))
 
 
 def _draw(
-    figure: SubFigure, lines: Sequence[_Line], shape: tuple[int, int], base: float, split: Split
+    figure: SubFigure, lines: Sequence[_Line], shape: tuple[int, int], base: float, name: str
 ) -> None:
     grid = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[max(1, len(lines)) :]:
@@ -150,11 +150,11 @@ def _draw(
         for other in lines:
             if other is not line:
                 run = other.runs[0]
-                axes.plot(run.epochs, run.top1, color=_BEHIND, linewidth=0.6, label="_other")
+                axes.plot(run.epochs, run.accuracy, color=_BEHIND, linewidth=0.6, label="_other")
         _panel(axes, line, base)
-    shown = [y for line in lines for run in line.runs for y in run.top1 if not math.isnan(y)]
+    shown = [y for line in lines for run in line.runs for y in run.accuracy if not math.isnan(y)]
     _accuracy_axis(grid[0, 0], [*shown, base])
-    figure.supylabel(NAMES[split], fontsize=8)
+    figure.supylabel(name, fontsize=8)
     figure.supxlabel("Epoch", fontsize=8)
 
 
@@ -162,10 +162,10 @@ def _panel(axes: Axes, line: _Line, base: float) -> None:
     color = look(line.pick.method).color
     axes.axhline(base, color=INK, linestyle=_DASHES, linewidth=0.7, label="_base")
     for run in line.runs:
-        axes.plot(run.epochs, run.top1, color=color, linewidth=1.0, label=line.pick.label)
+        axes.plot(run.epochs, run.accuracy, color=color, linewidth=1.0, label=line.pick.label)
         axes.plot(
             [run.epochs[i] for i in run.pruned],
-            [run.top1[i] for i in run.pruned],
+            [run.accuracy[i] for i in run.pruned],
             linestyle="",
             marker="v",
             markersize=4.5,
@@ -219,8 +219,8 @@ def _accuracy_axis(axes: Axes, shown: Sequence[float]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
-def _height(top1: Values) -> Values:
-    return -np.log10(np.maximum(100 - top1, _SMALLEST_ERROR))
+def _height(accuracy: Values) -> Values:
+    return -np.log10(np.maximum(100 - accuracy, _SMALLEST_ERROR))
 
 
 def _accuracy(height: Values) -> Values:

@@ -28,6 +28,7 @@ from prunebench.report.figures.style import (
 )
 from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
+from prunebench.report.runs_csv import metric_of
 from prunebench.report.series import Series, base_accuracy, per_network, series_of
 
 _PANEL_HEIGHT = 68.0  # mm
@@ -40,7 +41,7 @@ _STRIP_ROW = 0.075  # of the axis
 
 @styled
 def accuracy_speedup(frame: pd.DataFrame) -> Figure:
-    """Draw top-1 accuracy (mean ± sample deviation over seeds) over base MACs / MACs.
+    """Draw accuracy (mean ± sample deviation over seeds) over base MACs / MACs.
 
     Pruned weights that stay as zeros count as saved; the legend marks such lines. Points whose
     accuracy collapsed are below the axis, as an arrow and a value at its lower edge. Lines are
@@ -63,7 +64,7 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for row in grid:
-        row[0].set_ylabel("Top-1 accuracy (%)")
+        row[0].set_ylabel(metric_of(frame).axis)
     if all(_ends_fit(series, base) for series, base in panels):
         figure.draw_without_rendering()
         for axes, (series, _) in zip(grid.flat, panels, strict=False):
@@ -85,10 +86,10 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
     base_line(axes, base)
     for one in series:
         style = look(one.method)
-        std = one.cells["top1_std"]
+        std = one.cells["accuracy_std"]
         axes.errorbar(
             one.cells["speedup"],
-            one.cells["top1"],
+            one.cells["accuracy"],
             yerr=None if std.isna().all() else [std, upward(one.cells)],
             color=style.color,
             linestyle=style.line,
@@ -107,13 +108,13 @@ def _panel(axes: Axes, series: Sequence[Series], base: float) -> None:
 def upward(cells: pd.DataFrame) -> pd.Series:
     """Return the length of each error bar above its point; bars end at 100 %.
 
-    >>> upward(pd.DataFrame({"top1": [99.5, 90.0], "top1_std": [1.0, 1.0]})).tolist()
+    >>> upward(pd.DataFrame({"accuracy": [99.5, 90.0], "accuracy_std": [1.0, 1.0]})).tolist()
     [0.5, 1.0]
     """
-    return cells["top1_std"].clip(upper=100 - cells["top1"])
+    return cells["accuracy_std"].clip(upper=100 - cells["accuracy"])
 
 
-def lowest_shown(top1: Sequence[float], base: float) -> float:
+def lowest_shown(accuracy: Sequence[float], base: float) -> float:
     """Return the lowest accuracy on the axis; points below it have collapsed.
 
     A collapsed point lost more than ten points and more than four times the median loss.
@@ -121,28 +122,28 @@ def lowest_shown(top1: Sequence[float], base: float) -> float:
     >>> lowest_shown([98.0, 97.0, 10.0], base=99.0), lowest_shown([60.0, 40.0], base=99.0)
     (97.0, 40.0)
     """
-    median = base - float(np.median(top1))
-    return min(value for value in top1 if base - value <= max(_COLLAPSE, 4 * median))
+    median = base - float(np.median(accuracy))
+    return min(value for value in accuracy if base - value <= max(_COLLAPSE, 4 * median))
 
 
 def collapsed(series: Sequence[Series], base: float) -> list[Series]:
     """Return the series that have collapsed points, with these points only."""
     if not series:
         return []
-    floor = lowest_shown(pd.concat([one.cells["top1"] for one in series]).tolist(), base)
-    below = [replace(one, cells=one.cells[one.cells["top1"] < floor]) for one in series]
+    floor = lowest_shown(pd.concat([one.cells["accuracy"] for one in series]).tolist(), base)
+    below = [replace(one, cells=one.cells[one.cells["accuracy"] < floor]) for one in series]
     return [one for one in below if len(one.cells)]
 
 
 def _accuracy_axis(axes: Axes, series: Sequence[Series], base: float) -> None:
     """Fit the limits to the points that have not collapsed; the others get a strip below."""
     below = collapsed(series, base)
-    cut = max((one.cells["top1"].max() for one in below), default=-math.inf)
+    cut = max((one.cells["accuracy"].max() for one in below), default=-math.inf)
     ends = [base]
     for one in series:
-        shown = one.cells[one.cells["top1"] > cut]
-        ends += [*(shown["top1"] - shown["top1_std"].fillna(0))]
-        ends += [*(shown["top1"] + upward(shown).fillna(0))]
+        shown = one.cells[one.cells["accuracy"] > cut]
+        ends += [*(shown["accuracy"] - shown["accuracy_std"].fillna(0))]
+        ends += [*(shown["accuracy"] + upward(shown).fillna(0))]
     low, high = min(ends), max(ends)
     pad = max(0.08 * (high - low), 0.1)
     low, high = low - pad, max(high + pad, base + 2 * pad)
@@ -176,11 +177,11 @@ def _strip_rows(below: Sequence[Series]) -> list[tuple[str, str, list[tuple[floa
     """Return label, color and (speedup, value) of each line, or of many lines as a range."""
     if len(below) > _MOST_STRIP_ROWS:
         cells = pd.concat([one.cells for one in below])
-        values = f"{cells['top1'].min():.1f}–{cells['top1'].max():.1f}"
+        values = f"{cells['accuracy'].min():.1f}–{cells['accuracy'].max():.1f}"
         return [(f"{len(below)} lines", INK, [(cells["speedup"].max(), values)])]
     rows = []
     for one in below:
-        points = zip(one.cells["speedup"], one.cells["top1"], strict=True)
+        points = zip(one.cells["speedup"], one.cells["accuracy"], strict=True)
         rows.append((one.label, look(one.method).color, [(x, f"{y:.1f}") for x, y in points]))
     return rows
 
@@ -207,13 +208,13 @@ def _label_ends(axes: Axes, series: Sequence[Series]) -> None:
     """Write each line's name beside its end, moved apart, in the line's color."""
     low, high = axes.get_ylim()
     points = axes.get_window_extent().height * 72 / DPI
-    ends = sorted(series, key=lambda one: float(one.cells["top1"].iloc[-1]))
-    heights = [(one.cells["top1"].iloc[-1] - low) / (high - low) * points for one in ends]
+    ends = sorted(series, key=lambda one: float(one.cells["accuracy"].iloc[-1]))
+    heights = [(one.cells["accuracy"].iloc[-1] - low) / (high - low) * points for one in ends]
     for one, height in zip(ends, spread_apart(heights, _LABEL_GAP), strict=True):
         color = look(one.method).color
         axes.annotate(
             one.label,
-            (one.cells["speedup"].iloc[-1], one.cells["top1"].iloc[-1]),
+            (one.cells["speedup"].iloc[-1], one.cells["accuracy"].iloc[-1]),
             xytext=(1.04, height / points),
             textcoords=axes.transAxes,
             va="center",

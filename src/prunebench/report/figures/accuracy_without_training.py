@@ -22,12 +22,12 @@ from prunebench.report.figures.style import (
 )
 from prunebench.report.headings import shortened
 from prunebench.report.looks import GROUPS, look
-from prunebench.report.runs_csv import UNPRUNED, json_cells, networks
+from prunebench.report.runs_csv import UNPRUNED, json_cells, metric_of, networks
 from prunebench.report.series import base_accuracy
 
 _ROW_HEIGHT = 58.0  # mm
 _HEAD_HEIGHT = 8.0
-_AFTER_REMOVAL, _AT_THE_END = "top1_after_removal", "top1"
+_AFTER_REMOVAL, _AT_THE_END = "accuracy_after_removal", "accuracy"
 _KINDS = {
     "units_per_group": "the same share of every group",
     "units_global": "units of all groups ranked together",
@@ -45,7 +45,7 @@ class Part:
 
 @styled
 def accuracy_without_training(frame: pd.DataFrame) -> Figure:
-    """Draw top-1 accuracy over the removed MACs, for runs from a base network without training.
+    """Draw accuracy over the removed MACs, for runs from a base network without training.
 
     The left panels show it right after the removal, the right ones at the end, for runs that
     estimated the statistics of batch norm again. A line is the mean over seeds, a band their range.
@@ -116,7 +116,7 @@ def _draw(figure: SubFigure, part: Part) -> dict[str, Artist]:
         right.set_title("\nwith new batch-norm statistics", loc="left")
         lines |= _panel(left, runs, _AFTER_REMOVAL, part.base)
         lines |= _panel(right, runs[runs["recalibrated"]], _AT_THE_END, part.base)
-        left.set_ylabel("Top-1 accuracy (%)")
+        left.set_ylabel(metric_of(runs).axis)
     for axes in grid[-1]:
         axes.set_xlabel("Removed MACs (%)")
     return lines
@@ -167,8 +167,8 @@ def curve(runs: pd.DataFrame, column: str, base: float) -> pd.DataFrame:
 
     The first point is the base network.
 
-    >>> rows = {"ratio": [0.5, 0.5], "speedup_macs": [2.0, 2.0], "top1": [80.0, 90.0]}
-    >>> curve(pd.DataFrame(rows), "top1", 95.0).to_dict("list")
+    >>> rows = {"ratio": [0.5, 0.5], "speedup_macs": [2.0, 2.0], "accuracy": [80.0, 90.0]}
+    >>> curve(pd.DataFrame(rows), "accuracy", 95.0).to_dict("list")
     {'removed': [0.0, 50.0], 'mean': [95.0, 85.0], 'low': [95.0, 80.0], 'high': [95.0, 90.0]}
     """
     removed = runs.assign(removed=100 * (1 - 1 / runs["speedup_macs"]))
