@@ -75,12 +75,12 @@ def base(
     from prunebench.data.registry import dataset_info
     from prunebench.experiments.spec import BaseSpec
     from prunebench.planning.adapted_recipes import recipe_on
-    from prunebench.planning.checks import check_trainable
+    from prunebench.planning.checks import check_task
     from prunebench.training.progress import make_progress
     from prunebench.training.train import train_base
 
     info = dataset_info(dataset)
-    check_trainable(architecture)
+    check_task(info, architecture)
     spec = BaseSpec(
         dataset=dataset,
         architecture=architecture,

@@ -22,7 +22,7 @@ from prunebench.channels.groups import ChannelGraph, ChannelGroup, Grouping
 from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
-from prunebench.criteria.base import ScoringRun
+from prunebench.criteria.base import Criterion, ScoringRun
 from prunebench.experiments.phases import Budget, Epochs, HookName, Length, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
@@ -259,6 +259,11 @@ class Method(Generic[O]):
     def run_revision(self, budget: Budget) -> int:
         """Return the revision of a run: `revision`, more if only some runs' results changed."""
         return self.revision
+
+    def needs_labels(self) -> bool:
+        """Return whether a criterion among the options needs images of one class each."""
+        given = (self.options, *vars(self.options).values())
+        return any(isinstance(one, Criterion) and one.needs_labels for one in given)
 
     def needed_roles(self) -> tuple[str, ...]:
         """Return the roles whose recipes a run needs: `recipe_roles`, fewer by some options."""

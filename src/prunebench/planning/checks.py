@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.core.names import unknown_name
+from prunebench.data.info import DatasetInfo
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import ExperimentConfig, experiment_file
 from prunebench.experiments.phases import Phase
@@ -23,12 +24,12 @@ BASE_ROLE = "base"
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
     """Raise ConfigError for an unknown data set, network, method, role or printed row."""
-    for architecture in experiment.networks:
-        with place(where, "networks"):
-            check_trainable(architecture)
     for dataset in experiment.datasets:
         with place(where, "datasets"):
-            dataset_info(dataset)
+            info = dataset_info(dataset)
+        for architecture in experiment.networks:
+            with place(where, "networks"):
+                check_task(info, architecture)
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)
@@ -45,12 +46,22 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
     _check_published(experiment, where)
 
 
-def check_trainable(architecture: str) -> None:
-    """Raise ConfigError for an unknown network and for a detector."""
-    if is_detector(architecture):
+def check_task(info: DatasetInfo, architecture: str) -> None:
+    """Raise ConfigError for an unknown network, and for one of another task than the data set's."""
+    needed = is_detector(architecture)
+    if needed == (info.task == "detection"):
+        return
+    kind = "a detector, which needs images with boxes" if needed else "no detector"
+    has = "boxes" if info.task == "detection" else "one label for each image"
+    raise ConfigError(f"{architecture} is {kind}, and {info.name} has {has}")
+
+
+def check_labels(run: RunSpec, method: Method[Any]) -> None:
+    """Raise ConfigError if a method needs images of one class, and the data set has boxes."""
+    if method.needs_labels() and dataset_info(run.dataset).task == "detection":
         raise ConfigError(
-            f"{architecture} is a detector; detectors can be counted (prunebench costs) but not "
-            "trained yet"
+            f"the scores need one label for each image, and {run.dataset} has boxes; use a "
+            "criterion that needs only a loss or weights"
         )
 
 

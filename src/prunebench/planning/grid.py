@@ -30,6 +30,7 @@ from prunebench.planning.base_keys import following
 from prunebench.planning.checks import (
     BASE_ROLE,
     check_bases,
+    check_labels,
     check_names,
     check_validation,
     check_widths,
@@ -163,6 +164,7 @@ class _Grid:
                         phases = chosen.phases(run.recipes, run.budget)
                         check_hooks(chosen, phases)
                         check_validation(run, chosen, phases)
+                        check_labels(run, chosen)
                     yield run
 
     def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:

@@ -15,6 +15,7 @@ from prunebench.data.info import DatasetInfo
 from prunebench.data.normalization import Normalization
 from prunebench.experiments.metric import METRICS
 from prunebench.experiments.recipe import Augment
+from prunebench.experiments.results import TrainingResult
 from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.training.batches import Batching, EpochBatches, draw_epoch, sampled
 from prunebench.training.processes import ALONE, Alone
@@ -80,7 +81,9 @@ class Classification:
         """Count the correct predictions on a split."""
         return evaluation(count_split(model, split, own, parallel))
 
-    def known(self, split: LabeledImages, percent: float) -> Evaluation:
+    def known(
+        self, split: LabeledImages, percent: float, stored: TrainingResult | None
+    ) -> Evaluation:
         """Return the evaluation of a network whose accuracy is known."""
         return evaluation(Correct(round(percent * len(split) / 100), len(split)))
 

@@ -21,7 +21,8 @@ from prunebench.data.info import DatasetInfo
 from prunebench.data.normalization import Normalization
 from prunebench.experiments.metric import METRICS
 from prunebench.experiments.recipe import Augment
-from prunebench.measure.average_precision import average_precision
+from prunebench.experiments.results import TrainingResult
+from prunebench.measure.average_precision import FIGURES, average_precision
 from prunebench.measure.precision import arithmetic, evaluating
 from prunebench.models.base import not_finite
 from prunebench.models.detection.detector import Detector
@@ -103,18 +104,26 @@ class Detection:
                 ):
                     rows.append(_rows(found, place, scale))
         everything = _gathered(torch.cat(rows), parallel)
-        found = average_precision(split, everything, self.info.classes)
+        measured = average_precision(split, everything, self.info.classes)
         return Evaluation(
-            fraction=found.ap,
-            percent=100 * found.ap,
-            words=" · ".join(f"{name} {value:.2f}" for name, value in found.figures.items()),
-            figures=found.figures,
-            by_class=found.by_class,
+            fraction=measured.ap,
+            percent=100 * measured.ap,
+            words=" · ".join(f"{name} {value:.2f}" for name, value in measured.figures.items()),
+            figures=measured.figures,
+            by_class=measured.by_class,
         )
 
-    def known(self, split: BoxedImages, percent: float) -> Evaluation:
-        """Return the evaluation of a network whose AP is known, without further figures."""
-        return Evaluation(fraction=percent / 100, percent=percent, figures={}, by_class={})
+    def known(
+        self, split: BoxedImages, percent: float, stored: TrainingResult | None
+    ) -> Evaluation:
+        """Return the evaluation of a network whose AP is known."""
+        figures = {} if stored is None else stored.summary
+        return Evaluation(
+            fraction=percent / 100,
+            percent=percent,
+            figures={name: figures[name] for name in FIGURES if name in figures},
+            by_class={} if stored is None else stored.by_class or {},
+        )
 
 
 def _rows(found: dict[str, Tensor], place: Tensor, scale: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from prunebench.experiments.results import (
     DiagnosticRow,
     HistoryRow,
     PlanResult,
+    TrainingResult,
     write_diagnostics,
     write_history,
 )
@@ -315,10 +316,19 @@ class RunState:
             self.evaluations[key] = found
         return self.evaluations[key]
 
-    def remember(self, split: Evaluated, own: Normalization, percent: float) -> None:
-        """Take over the accuracy of the current network, evaluated in another run."""
+    def remember(
+        self,
+        split: Evaluated,
+        own: Normalization,
+        percent: float,
+        stored: TrainingResult | None = None,
+    ) -> None:
+        """Take over the accuracy of the current network, evaluated in another run.
+
+        `stored` is that run's result, if its further figures belong to this split.
+        """
         key = split, own, self._weights_hash()
-        self.evaluations[key] = self.task.known(self._images(split), percent)
+        self.evaluations[key] = self.task.known(self._images(split), percent, stored)
 
     def _images(self, split: Evaluated) -> Any:
         return self.dataset.val if split == "val" else self.dataset.test

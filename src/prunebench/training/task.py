@@ -20,6 +20,7 @@ from prunebench.data.info import DatasetInfo
 from prunebench.data.normalization import Normalization
 from prunebench.experiments.metric import Metric
 from prunebench.experiments.recipe import Augment
+from prunebench.experiments.results import TrainingResult
 from prunebench.training.batches import Batching
 from prunebench.training.processes import Alone
 
@@ -107,8 +108,11 @@ class Task(Protocol):
     ) -> Evaluation:
         """Evaluate a network on a split; all processes call it together."""
 
-    def known(self, split: Any, percent: float) -> Evaluation:
-        """Return the evaluation of a network whose accuracy is known from another run."""
+    def known(self, split: Any, percent: float, stored: TrainingResult | None) -> Evaluation:
+        """Return the evaluation of a network whose accuracy is known.
+
+        `stored` is the result that holds the figures behind it, None if they are not known.
+        """
 
 
 def task_of(info: DatasetInfo) -> Task:

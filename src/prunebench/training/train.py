@@ -342,7 +342,7 @@ class _Job:
         run.start_from(load_network(folder))
         if stored.data_sha256 == run.dataset.sha256:
             own = normalization(self.base.recipe.normalize, run.dataset.info)
-            run.remember("test", own, stored.accuracy)
+            run.remember("test", own, stored.accuracy, stored)
             if stored.val_accuracy is not None:
                 run.remember("val", own, stored.val_accuracy)
 

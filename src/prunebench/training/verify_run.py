@@ -110,7 +110,7 @@ def _accuracy(
     model.to(memory_format=torch.channels_last)
     task, own = task_of(dataset.info), normalization(recipe.normalize, dataset.info)
     found = task.evaluate(model, dataset.test, own, ALONE)
-    metric, was = task.metric.short, task.known(dataset.test, training.accuracy)
+    metric, was = task.metric.short, task.known(dataset.test, training.accuracy, training)
     here = other_processor(training)
     exact = training.device == "cpu" and not here
     allowed = ROUNDING if exact else OTHER_DEVICE
