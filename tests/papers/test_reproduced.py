@@ -115,23 +115,5 @@ def test_a_row_that_prints_no_ratio_is_named_by_its_flops(config: Path, tmp_path
     }
 
 
-def test_a_detectors_row_is_declared(config: Path, tmp_path: Path) -> None:
-    changed = EXPERIMENT | {
-        "datasets": ["coco"],
-        "networks": {"fsaf_r50_fpn": {}},
-        "methods": {"group_fisher": {}},
-        "published": {
-            "paper": "group_fisher",
-            "table": "Table 5",
-            "rows": {"group_fisher": "group_fisher/norm_flops/-"},
-        },
-    }
-    (config / "experiments" / "mine.yaml").write_text(yaml.safe_dump(changed))
-    rows = select(read_published(), table="Table 5", architecture="fsaf_r50_fpn")
-    found = dict(zip((row.setting for row in rows), states(rows, config, tmp_path), strict=True))
-    assert str(found.pop("norm_flops")).startswith("mine, declared only: training detectors is not")
-    assert set(found.values()) == {RowState()}
-
-
 def test_without_experiments_no_row_has_one(tmp_path: Path) -> None:
     assert states(TABLE1[:1], tmp_path, tmp_path) == [RowState()]

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.errors import ConfigError
+from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import read_experiment
 from prunebench.experiments.spec import RunSpec
-from prunebench.models.registry import is_detector
+from prunebench.methods.registry import method_class
 from prunebench.papers.comparison import same_ratio
 from prunebench.papers.published import PublishedRow, read_published, select
-from prunebench.papers.reproduced import states
+from prunebench.planning.checks import check_task
 from prunebench.planning.grid import resolve_experiment
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -22,8 +23,7 @@ FILES = {
     path.stem: read_experiment(CONFIG, path.stem)
     for path in sorted((CONFIG / "experiments").glob("*.yaml"))
 }
-DECLARED = [name for name, file in FILES.items() if any(map(is_detector, file.networks))]
-COMPARED = [name for name, file in FILES.items() if file.published and name not in DECLARED]
+COMPARED = [name for name, file in FILES.items() if file.published]
 
 
 @pytest.mark.parametrize("experiment", COMPARED)
@@ -53,13 +53,34 @@ def _has_our_ratio(row: PublishedRow, run: RunSpec) -> bool:
     return same_ratio(row, math.nan if run.ratio is None else run.ratio, run.ratio_kind)
 
 
-@pytest.mark.parametrize("experiment", DECLARED)
-def test_an_experiment_with_detectors_is_declared_and_cannot_be_run(
-    experiment: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("dataset", "network", "sentence"),
+    [
+        ("digits", "retinanet_r18_fpn", "is a detector, which needs images with boxes, and digits"),
+        ("bccd", "resnet20", "is no detector, and bccd has boxes"),
+    ],
+)
+def test_network_and_data_set_must_have_one_task(dataset: str, network: str, sentence: str) -> None:
+    check_task(dataset_info("digits"), "resnet20")
+    check_task(dataset_info("bccd"), "retinanet_r18_fpn_x0_25")
+    with pytest.raises(ConfigError, match=sentence):
+        check_task(dataset_info(dataset), network)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "needs"),
+    [
+        ("grasp", {}, True),
+        ("rdt", {}, True),
+        ("taylor", {}, False),
+        ("l1", {}, False),
+        ("orthoreg_from_base", {"criterion": "grasp"}, True),
+        ("orthoreg_from_base", {}, False),
+        ("group_fisher", {}, False),
+    ],
+)
+def test_methods_that_look_at_classes_say_so(
+    method: str, options: dict[str, object], needs: bool
 ) -> None:
-    with pytest.raises(ConfigError, match=f"{experiment}.yaml: networks: .* is a detector; "):
-        resolve_experiment(experiment, CONFIG)
-    published = FILES[experiment].published
-    assert published is not None
-    rows = select(PUBLISHED, paper=published.paper, table=published.table, method="group_fisher")
-    assert {state.experiment for state in states(rows, CONFIG, tmp_path)} == {experiment}
+    found = method_class(method)
+    assert found(found.Options.model_validate(options)).needs_labels() is needs

@@ -13,6 +13,7 @@ import torchvision
 from torch import nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.experiments.metric import METRICS
 from prunebench.models.registry import build
 from prunebench.models.vgg import VGGImageNet
 from prunebench.training.pretrained import (
@@ -261,10 +262,18 @@ def test_the_entry_and_its_address_are_recorded(
 
 def test_a_base_far_from_what_is_expected_is_refused() -> None:
     expecting = recipe(expected_top1=93.0, expected_within=0.5)
-    check_accuracy(93.5, expecting, "base")
-    check_accuracy(10.0, recipe(), "base")
+    top1 = METRICS["classification"]
+    check_accuracy(93.5, top1, expecting, "base")
+    check_accuracy(10.0, top1, recipe(), "base")
     with pytest.raises(TrainingError, match=r"base has 92.40 % .* expects 93 ± 0.5 %"):
-        check_accuracy(92.4, expecting, "base")
+        check_accuracy(92.4, top1, expecting, "base")
+
+
+def test_a_detector_is_compared_by_its_own_metric() -> None:
+    ap = METRICS["detection"]
+    check_accuracy(10.0, ap, recipe(expected_top1=93.0), "base")
+    with pytest.raises(TrainingError, match="change expected_map"):
+        check_accuracy(10.0, ap, recipe(expected_map=36.5), "base")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -304,6 +304,20 @@ class Recipe(Settings):
             "record how they were trained."
         ),
     )
+    backbone: str | None = Field(
+        None,
+        description=(
+            "Pretrained classifier from which the backbone of a detector starts before it is "
+            "trained, named as in `weights`; its last layer is dropped (default: fresh weights)."
+        ),
+    )
+    frozen: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Parameters that are not trained, as patterns of their names, such as "
+            "`backbone.stem.*`."
+        ),
+    )
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None,
         description=("SHA-256 of the file of `weights`, or over its tensors (default: any file)."),
@@ -339,6 +353,12 @@ class Recipe(Settings):
             raise ValueError("nesterov needs a momentum above 0")
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov needs the optimizer 'sgd', not {self.optimizer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Recipe:
+        if self.weights is not None and self.backbone is not None:
+            raise ValueError("weights and backbone exclude each other")
         return self
 
     @model_validator(mode="after")

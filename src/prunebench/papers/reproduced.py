@@ -21,14 +21,11 @@ class RowState:
 
     experiment: str = ""  # empty if there is none
     seeds: Mapping[str, int] | None = None  # finished runs by dataset, moved experiments included
-    declared: bool = False  # the experiment cannot run yet
 
     def __str__(self) -> str:
         """Return the state in words; empty if there is no experiment."""
         if not self.experiment:
             return ""
-        if self.declared:
-            return f"{self.experiment}, declared only: training detectors is not supported yet"
         runs = ", ".join(f"{data} ({n})" for data, n in (self.seeds or {}).items())
         return f"{self.experiment}, " + (f"run on {runs}" if runs else "not run")
 
@@ -55,7 +52,7 @@ def _state(
             seeds: dict[str, int] = {}
             for data in _finished(name, places, config_dir, results):
                 seeds[data] = seeds.get(data, 0) + 1
-            return RowState(name, seeds, declared=row.task == "detection")
+            return RowState(name, seeds)
     return RowState()
 
 

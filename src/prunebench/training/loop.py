@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -127,6 +129,7 @@ class Loop:
         run, method, recipe = self.run, self.method, self.run.recipe
         end = self._measure_phase(phase)
         set_modes(run.model, recipe)
+        freeze(run.params, recipe)
         optimizer = Optimizer(run.params, recipe, self.moments)
         step, batching = self._make_step(optimizer), self._batching()
         # After the first passes of DistributedDataParallel, which no hook may see.
@@ -165,6 +168,8 @@ class Loop:
         for handle in handles:
             handle.remove()
         self.moments = optimizer.moments
+        for parameter in run.params.values():
+            parameter.requires_grad_(True)
 
     def _make_step(self, optimizer: Optimizer) -> PhaseStep:
         """Return the step of a phase: compiled, in several processes, captured, as configured."""
@@ -377,6 +382,19 @@ def set_modes(model: nn.Module, recipe: Recipe) -> None:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def freeze(params: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
+    """Let the parameters that a recipe names `frozen` have no gradient.
+
+    TrainingError for a pattern that no parameter has.
+    """
+    for pattern in recipe.frozen:
+        names = [name for name in params if fnmatchcase(name, pattern)]
+        if not names:
+            raise TrainingError(f"frozen: no parameter is named {pattern!r}")
+        for name in names:
+            params[name].requires_grad_(False)
 
 
 def _is_reportable(phase: Phase, epoch: int, epochs: float) -> bool:

@@ -24,11 +24,13 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import BaseSpec
 from prunebench.models.base import not_finite
 from prunebench.models.registry import build
+from prunebench.models.resnet import ResNet
 from prunebench.network import file_hash
 from prunebench.training.weight_names import UNUSED, match_names
 
 PICKLES = (".pt", ".pth", ".th", ".tar")
 FILES = (*PICKLES, ".safetensors")
+CLASSIFIER = ("fc.", "linear.")  # beginnings of a classifier's last layer
 Pretrained = dict[str, str | dict[str, str]]
 # Keys of the weights in checkpoints of PyTorch's examples, OpenMMLab and timm.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
@@ -41,8 +43,32 @@ def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrai
     has another name in the file. ConfigError for an entry or a file that does not exist, ModelError
     for weights that do not fit.
     """
-    name = recipe.weights
-    assert name is not None
+    assert recipe.weights is not None
+    tensors, path, record = named_tensors(recipe.weights, recipe, data_dir)
+    names = load_into(model, tensors, path)
+    record["names"] = {theirs: own for theirs, own in names.items() if theirs != own}
+    return record
+
+
+def load_backbone(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrained:
+    """Load the classifier that a recipe names into a detector's backbone; return its source.
+
+    ModelError if the network has no backbone, or the classifier does not fit it.
+    """
+    assert recipe.backbone is not None
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, ResNet):
+        raise ModelError(f"backbone {recipe.backbone!r}: the network has no ResNet as its backbone")
+    tensors, path, record = named_tensors(recipe.backbone, recipe, data_dir)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
+    load_into(backbone, kept, path)
+    return record
+
+
+def named_tensors(
+    name: str, recipe: Recipe, data_dir: Path
+) -> tuple[dict[str, Tensor], Path, Pretrained]:
+    """Return the tensors of weights by their name in a recipe, their file and their source."""
     record: Pretrained
     if name.startswith(("https://", "http://")):
         path, record = address_file(name, data_dir), {"weights": name}
@@ -59,9 +85,7 @@ def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrai
             f"{path}: SHA-256 is {record['sha256']}, over the tensors {record['tensors_sha256']}, "
             f"expected {recipe.weights_sha256}"
         )
-    names = load_into(model, tensors, path)
-    record["names"] = {theirs: own for theirs, own in names.items() if theirs != own}
-    return record
+    return tensors, path, record
 
 
 def matched_weights(spec: BaseSpec, info: DatasetInfo, data_dir: Path) -> Iterator[str]:

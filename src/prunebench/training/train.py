@@ -51,7 +51,12 @@ from prunebench.training.checkpoint import CheckpointFile, StopRequest, listenin
 from prunebench.training.cuda import CudaGraphs, MemoryShortError, deterministic
 from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
-from prunebench.training.pretrained import Pretrained, check_accuracy, load_pretrained
+from prunebench.training.pretrained import (
+    Pretrained,
+    check_accuracy,
+    load_backbone,
+    load_pretrained,
+)
 from prunebench.training.processes import (
     Alone,
     claimed_device,
@@ -266,7 +271,8 @@ class _Job:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
         with seeded(derived_seed(self.spec.seed, "run")):
             is_resumed = parallel.from_first(checkpoint.path.exists)
-            if self.machine.check_base and not is_resumed and (self.start or pretrained):
+            is_imported = self.start or (pretrained and self.base.recipe.weights)
+            if self.machine.check_base and not is_resumed and is_imported:
                 self._check_base(run)
             loop.train()
             if parallel.rank == 0:
@@ -325,6 +331,8 @@ class _Job:
         model, pretrained = run.build(), None
         if isinstance(self.spec, BaseSpec) and self.spec.recipe.weights is not None:
             pretrained = load_pretrained(model, self.spec.recipe, self.machine.data_dir)
+        elif isinstance(self.spec, BaseSpec) and self.spec.recipe.backbone is not None:
+            pretrained = load_backbone(model, self.spec.recipe, self.machine.data_dir)
         run.start_from(model)
         return pretrained
 
