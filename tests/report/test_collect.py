@@ -184,7 +184,8 @@ Stored = tuple[Path, RunSpec, Path]
 def stored(one_run: OneRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stored:
     """A results folder without its run, the run, and a runs.csv with its row."""
     results, spec = one_run
-    both = entries(latency("cpu", 64, 4.0, 8.0), latency("cuda", 64, 2.0, 8.0))
+    whole = latency("cpu", 64, 6.0, 9.0).model_copy(update={"part": "whole"})
+    both = entries(latency("cpu", 64, 4.0, 8.0), whole, latency("cuda", 64, 2.0, 8.0))
     change(results / spec.path / "latency.json", entries=both)
     change(results / spec.path / "training.json", code="c1")
     change(results / spec.base.path / "training.json", weights_sha256=spec.base.hash)
@@ -217,6 +218,9 @@ def test_latencies_of_other_devices_are_not_reused(
         "latency_ms_cpu_b64",
         "latency_base_ms_cpu_b64",
         "latency_speedup_cpu_b64",
+        "latency_ms_cpu_whole_b64",
+        "latency_base_ms_cpu_whole_b64",
+        "latency_speedup_cpu_whole_b64",
     }
     assert list(json.loads(here.latency_devices)) == ["cpu"]
     monkeypatch.setattr("prunebench.report.collect.processor_name", lambda: "another")
@@ -252,6 +256,16 @@ def test_latencies_of_cpu_and_gpu_never_share_a_column(one_run: OneRun) -> None:
     row = collect_one(one_run)
     assert (row.more["latency_ms_cpu_b64"], row.more["latency_ms_cuda_b64"]) == (4.0, 2.0)
     assert (row.more["latency_speedup_cpu_b64"], row.more["latency_speedup_cuda_b64"]) == (2.0, 4.0)
+
+
+def test_latencies_of_both_parts_of_a_detector_are_columns(one_run: OneRun) -> None:
+    results, spec = one_run
+    whole = latency("cpu", 64, 6.0, 9.0).model_copy(update={"part": "whole"})
+    both = entries(latency("cpu", 64, 4.0, 8.0), whole)
+    change(results / spec.path / "latency.json", entries=both)
+    row = collect_one(one_run)
+    assert (row.more["latency_ms_cpu_b64"], row.more["latency_ms_cpu_whole_b64"]) == (4.0, 6.0)
+    assert row.more["latency_speedup_cpu_whole_b64"] == 1.5
 
 
 def test_two_latencies_for_one_column_are_refused(one_run: OneRun) -> None:

@@ -58,6 +58,27 @@ def test_latencies_go_by_device_then_batch_size_as_a_number() -> None:
     ]
 
 
+def test_latencies_of_the_whole_detector_have_columns_of_their_own() -> None:
+    given = [
+        name
+        for part in ("whole", "forward")
+        for d in ("cuda", "cpu")
+        for name in columns.latency_columns(d, 1, part)
+    ]
+    latencies = [name for name in ordered(*given) if name.startswith("latency_ms_")]
+    assert latencies == [
+        "latency_ms_cpu_b1",
+        "latency_ms_cpu_whole_b1",
+        "latency_ms_cuda_b1",
+        "latency_ms_cuda_whole_b1",
+    ]
+    assert all(columns.is_latency(name) for name in given)
+    assert all(
+        columns.latency_columns(w.device_kind, w.batch_size, w.part) == w.columns
+        for w in map(columns.timed, given)
+    )
+
+
 def test_own_numbers_of_methods_stand_between_latencies_and_provenance() -> None:
     names = ordered("mask_distance", "latency_ms_cpu_b1", "gram")
     here = names.index("latency_ms_cpu_b1")

@@ -46,6 +46,7 @@ def test_columns_without_a_value_vanish() -> None:
         ({"macs_theoretical": 25, "speedup_theoretical": 4.0}, "theoretical"),
         ({"sparsity_pct": 90.0}, "sparsity"),
         ({"latency_speedup_cuda_b64": 1.5}, "latency CUDA b64"),
+        ({"latency_speedup_cpu_whole_b1": 1.5}, "latency CPU whole b1"),
         ({"selection_seconds": 0.5}, "selection"),
         ({"magnitude_ratio": 30.0}, "magnitude"),
     ],
@@ -216,3 +217,9 @@ def test_nothing_in_the_report_imports_torch() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False False\n"
+
+
+@pytest.mark.parametrize(("place", "explained"), [("cpu_b1", False), ("cpu_whole_b1", True)])
+def test_latencies_of_the_whole_detector_are_explained(place: str, explained: bool) -> None:
+    table = summary_table(few_runs({f"latency_speedup_{place}": 1.5}))
+    assert any("post-processing" in note for note in table.sections[0].notes) is explained

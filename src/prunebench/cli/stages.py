@@ -190,8 +190,8 @@ def measure(
     """Measure the costs and latencies of finished runs.
 
     Multiply-accumulates and parameters are written to metrics.json. latency.json has the times of
-    the pruned network and of its base network, measured in turns. Earlier measurements of the same
-    weights are kept.
+    the pruned network and of its base network, measured in turns; a detector is timed without and
+    with the post-processing that selects boxes. Earlier measurements of the same weights are kept.
     """
     from prunebench.experiments.reuse import is_stored
     from prunebench.measure.stored_runs import measure_runs

@@ -200,9 +200,17 @@ class CostResult(ResultFile):
     weights_sha256: str
 
 
-class LatencyEntry(Settings):
-    """Times of one forward pass of the pruned and of the base network, at one batch size."""
+Part = Literal["forward", "whole"]  # of what a detector computes; see LatencyEntry
 
+
+class LatencyEntry(Settings):
+    """Times of the pruned and of the base network, at one batch size.
+
+    `part` says what was timed: a forward pass, or the whole detector, whose post-processing turns
+    the outputs into boxes.
+    """
+
+    part: Part = "forward"
     device_kind: Literal["cpu", "cuda"]
     device: str
     batch_size: int

@@ -5,6 +5,10 @@ forward pass lies between two CUDA events, with one synchronization after all of
 larger than the L2 cache is written before each pass, so that no pass finds its weights there.
 Elsewhere the wall clock is used, and the entry says `cpu`. Results are median and quartiles over
 the repeats; the speedup is the ratio of the two medians.
+
+A detector has two latencies: of its forward pass (backbone and heads), and of the whole, with the
+post-processing that selects boxes. The input is noise, in which a trained detector finds few boxes:
+overlapping ones cost little to suppress here.
 """
 
 from __future__ import annotations
@@ -16,16 +20,17 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor, nn
 
-from prunebench.experiments.results import LatencyEntry
+from prunebench.experiments.results import LatencyEntry, Part
 from prunebench.measure.device import device_name
 from prunebench.measure.precision import Precision, arithmetic, evaluating
+from prunebench.models.detection.detector import Detector
 
 STABLE_WITHIN = 0.05  # relative difference of two rounds at which the warm-up ends
-WARMUP_ROUND = 3  # forward passes of each network in a round
+WARMUP_ROUND = 3  # passes of each network in a round
 
-
-# Times forward passes alternately, one of each network per repeat; a list of ms per network.
-Timer = Callable[[Sequence[nn.Module], Tensor, int], list[list[float]]]
+Pass = Callable[[Tensor], object]  # what is timed, of a batch of images
+# Times passes alternately, one of each network per repeat; a list of ms per network.
+Timer = Callable[[Sequence[Pass], Tensor, int], list[list[float]]]
 
 
 def compare_latency(
@@ -38,13 +43,14 @@ def compare_latency(
     repeats: int,
     warmup: int,
     precision: Precision = "fp32",
+    part: Part = "forward",
 ) -> LatencyEntry:
     """Time both networks on one batch of images of `example_shape` (C, h, w).
 
     If `pruned` is `base` itself, it is timed once, and the speedup is 1.
     Both networks are moved to the device and to channels_last, and stay there. `repeats` is at
-    least 2. `warmup` is the maximum number of forward passes of each before timing; there are fewer
-    if times are stable earlier.
+    least 2. `warmup` is the maximum number of passes of each before timing; there are fewer if
+    times are stable earlier. The part "whole" needs detectors.
     """
     if repeats < 2:
         raise ValueError(f"repeats is {repeats}, must be at least 2 for quartiles")
@@ -60,11 +66,13 @@ def compare_latency(
         torch.inference_mode(),
         arithmetic(device, precision),
     ):
-        warmed = warm_up(models, images, warmup, timer)
-        times = timer(models, images, repeats)
+        passes = [pass_of(model, part) for model in models]
+        warmed = warm_up(passes, images, warmup, timer)
+        times = timer(passes, images, repeats)
     base_q25, base_median, base_q75 = _quartiles(times[0])
     q25, middle, q75 = _quartiles(times[-1])
     return LatencyEntry(
+        part=part,
         device_kind="cuda" if device.type == "cuda" else "cpu",
         device=device_name(device),
         batch_size=batch_size,
@@ -83,7 +91,21 @@ def compare_latency(
     )
 
 
-def warm_up(models: Sequence[nn.Module], images: Tensor, most: int, timer: Timer) -> int:
+def pass_of(model: nn.Module, part: Part) -> Pass:
+    """Return the computation of a part; images fill the whole input. TypeError if it has none."""
+    if part == "forward":
+        return model
+    if not isinstance(model, Detector):
+        raise TypeError(f"{type(model).__name__} is no detector: nothing follows its forward pass")
+
+    def detect(images: Tensor) -> object:
+        sizes = torch.tensor([images.shape[2:]], device=images.device).expand(len(images), 2)
+        return model.detect(images, sizes)
+
+    return detect
+
+
+def warm_up(models: Sequence[Pass], images: Tensor, most: int, timer: Timer) -> int:
     """Run the networks until their times are stable; return the number of passes of each.
 
     Times are stable if the median of a round differs from that of the previous round by less than
@@ -101,7 +123,7 @@ def warm_up(models: Sequence[nn.Module], images: Tensor, most: int, timer: Timer
     return done
 
 
-def time_with_clock(models: Sequence[nn.Module], images: Tensor, repeats: int) -> list[list[float]]:
+def time_with_clock(models: Sequence[Pass], images: Tensor, repeats: int) -> list[list[float]]:
     """Time with the wall clock."""
     times: list[list[float]] = [[] for _ in models]
     for repeat in range(repeats):
@@ -112,9 +134,7 @@ def time_with_clock(models: Sequence[nn.Module], images: Tensor, repeats: int) -
     return times
 
 
-def time_with_events(
-    models: Sequence[nn.Module], images: Tensor, repeats: int
-) -> list[list[float]]:
+def time_with_events(models: Sequence[Pass], images: Tensor, repeats: int) -> list[list[float]]:
     """Time with CUDA events; the CPU waits for the GPU once, at the end."""
     cache = torch.cuda.get_device_properties(images.device).L2_cache_size
     flush = torch.empty(2 * cache, dtype=torch.uint8, device=images.device)

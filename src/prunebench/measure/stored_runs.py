@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_json
-from prunebench.experiments.results import CostResult, LatencyEntry, LatencyResult
+from prunebench.experiments.results import CostResult, LatencyEntry, LatencyResult, Part
 from prunebench.experiments.spec import RunSpec
 from prunebench.measure.device import device_name, usable_gpus
 from prunebench.measure.latency import compare_latency
 from prunebench.measure.layer_counts import LayerCount, activations, count_layers
 from prunebench.measure.macs import count_macs, count_params, kept_macs, sparsity
 from prunebench.measure.precision import Precision
+from prunebench.models.registry import is_detector
 from prunebench.network import (
     MASKS_FILE,
     MODEL_FILE,
@@ -64,6 +65,7 @@ def measure_runs(
             latency = measure_latency(run, base, spec.hash, device=where)
             words += [
                 f"{entry.speedup:.2f}× faster at batch {entry.batch_size}"
+                + (" with post-processing" if entry.part == "whole" else "")
                 for entry in latency.entries
             ]
         yield f"{spec.path} · {' · '.join(words) or 'masked weights save no time'}"
@@ -100,7 +102,7 @@ def measure_latency(
     spec_hash: str,
     *,
     device: torch.device | str,
-    batch_sizes: Sequence[int] = (1, 64),
+    batch_sizes: Sequence[int] | None = None,
     repeats: int | None = None,
     warmup: int | None = None,
     precision: Precision = "fp32",
@@ -108,17 +110,24 @@ def measure_latency(
     """Time the network of a run alternately with its base; write and return latency.json.
 
     A network of a structure that was timed before in this process, at the same settings, gets those
-    times; one of the base's structure has a speedup of 1.
-    Default: 15 repeats after at most 6 forward passes on a CPU, 101 after at most 60 on a GPU.
+    times; one of the base's structure has a speedup of 1. A detector has entries for its forward
+    pass and for the whole with post-processing.
+    Default: the batches of `timed_batches`; 15 repeats after at most 6 passes on a CPU, 101 after
+    at most 60 on a GPU.
     There are no entries if weights are masked and nothing was removed: masks save no time.
     """
     device = torch.device(device)
     weights = _weights_hash(run_dir)
     stored = _stored(LatencyResult, run_dir, spec_hash, weights)
     structure = read_structure(run_dir)
-    settings = (str(device), tuple(batch_sizes), repeats, warmup, precision)
+    batch_sizes = batch_sizes or timed_batches(structure.image)
+    parts: tuple[Part, ...] = (
+        ("forward", "whole") if is_detector(structure.architecture) else ("forward",)
+    )
+    wanted = [(part, batch_size) for part in parts for batch_size in batch_sizes]
+    settings = (str(device), tuple(wanted), repeats, warmup, precision)
     key = (structure_key(structure), *settings, torch.get_num_threads())
-    if stored and _covers(stored.entries, device, batch_sizes, precision):
+    if stored and _covers(stored.entries, device, wanted, precision):
         if stored.entries and stored.entries[0].threads == torch.get_num_threads():
             _LATENCIES.setdefault(key, stored.entries)
         return stored
@@ -139,8 +148,9 @@ def measure_latency(
                     repeats=repeats or (101 if on_gpu else 15),
                     warmup=(60 if on_gpu else 6) if warmup is None else warmup,
                     precision=precision,
+                    part=part,
                 )
-                for batch_size in batch_sizes
+                for part, batch_size in wanted
             )
         entries = _LATENCIES[key]
     latency = LatencyResult(entries=entries, spec_hash=spec_hash, weights_sha256=weights)
@@ -149,6 +159,19 @@ def measure_latency(
 
 
 _LATENCIES: dict[tuple[object, ...], tuple[LatencyEntry, ...]] = {}
+_LARGEST_BATCH = 64
+_MOST_PIXELS = 64 * 320 * 320  # of a batch, so that detectors' large images fit into memory
+
+
+def timed_batches(image: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the batch sizes to time for images (C, h, w): 1, and 64 or less for large images.
+
+    >>> timed_batches((3, 224, 224)), timed_batches((3, 800, 1280)), timed_batches((3, 4096, 4096))
+    ((1, 64), (1, 4), (1,))
+    """
+    fitting = max(1, _MOST_PIXELS // (image[1] * image[2]))
+    power = 1 << (fitting.bit_length() - 1)
+    return tuple(sorted({1, min(_LARGEST_BATCH, power)}))
 
 
 @dataclass(frozen=True)
@@ -234,11 +257,11 @@ def _stored(kind: type[R], run_dir: Path, spec_hash: str, weights: str) -> R | N
 def _covers(
     entries: Sequence[LatencyEntry],
     device: torch.device,
-    batch_sizes: Sequence[int],
+    wanted: Sequence[tuple[Part, int]],
     precision: Precision,
 ) -> bool:
     """Whether the entries were timed on this device as requested; no entries fit any request."""
-    wanted = [(device_name(device), size, precision) for size in batch_sizes]
-    return not entries or wanted == [
-        (entry.device, entry.batch_size, entry.precision) for entry in entries
+    where = device_name(device), precision
+    return not entries or [(*one, *where) for one in wanted] == [
+        (entry.part, entry.batch_size, entry.device, entry.precision) for entry in entries
     ]

@@ -128,7 +128,7 @@ def _reused_row(
         kept = {kind: name for kind, name in measured_on.items() if devices.get(kind) == name}
     except (ValueError, AttributeError):
         raise ResultError(f"{stored.file}: latency_devices is not a JSON object") from None
-    prefixes = tuple(f"{name}_" for kind in kept for name in latency_prefixes(kind))
+    prefixes = tuple(name for kind in kept for name in latency_prefixes(kind))
     more = {
         name: value
         for name, value in row.more.items()
@@ -287,7 +287,7 @@ def _own_numbers(folder: Path, training: TrainingResult) -> dict[str, float]:
 def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str, str]]:
     """Return the latencies by column, none if they were not measured, and devices by kind.
 
-    ResultError if a device and batch size was timed twice (with another precision or memory
+    ResultError if a device, part and batch size was timed twice (with another precision or memory
     format): the second would need columns of its own.
     """
     path = folder / LatencyResult.FILE
@@ -296,7 +296,7 @@ def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str,
     found: dict[str, float] = {}
     devices: dict[str, str] = {}
     for entry in LatencyResult.read(folder, spec.hash).entries:
-        names = latency_columns(entry.device_kind, entry.batch_size)
+        names = latency_columns(entry.device_kind, entry.batch_size, entry.part)
         if names[0] in found:
             raise ResultError(f"{path}: two entries for {names[0]}")
         times = (entry.median_ms, entry.base_median_ms, entry.speedup)

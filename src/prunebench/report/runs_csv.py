@@ -12,13 +12,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pandas as pd
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv
 from prunebench.experiments.metric import METRICS, OWN, Metric, renamed, to_file
+from prunebench.experiments.results import Part
 
 Json = str  # a cell that holds JSON
 
@@ -187,25 +188,58 @@ _TEXT = {name: str for name in _FIXED if str in (_TYPES[name], *get_args(_TYPES[
 LATENCY = "latency_ms_"
 BASE_LATENCY = "latency_base_ms_"
 LATENCY_SPEEDUP = "latency_speedup_"
+_QUANTITIES = (LATENCY, BASE_LATENCY, LATENCY_SPEEDUP)
 
 
-def latency_columns(device_kind: str, batch_size: int) -> tuple[str, str, str]:
+_WHOLE = "_whole"  # of a detector with its post-processing, after the device
+
+
+def latency_columns(
+    device_kind: str, batch_size: int, part: Part = "forward"
+) -> tuple[str, str, str]:
     """Return the columns of the median latency, the base's median, and their ratio.
 
     >>> latency_columns("cpu", 64)
     ('latency_ms_cpu_b64', 'latency_base_ms_cpu_b64', 'latency_speedup_cpu_b64')
+    >>> latency_columns("cpu", 1, "whole")[0]
+    'latency_ms_cpu_whole_b1'
     """
-    where = f"{device_kind}_b{batch_size}"
+    where = f"{device_kind}{_WHOLE if part == 'whole' else ''}_b{batch_size}"
     return LATENCY + where, BASE_LATENCY + where, LATENCY_SPEEDUP + where
 
 
+class Timed(NamedTuple):
+    """What a latency column is about; sorted by device, part and batch size."""
+
+    device_kind: str
+    part: Part
+    batch_size: int
+
+    @property
+    def columns(self) -> tuple[str, str, str]:
+        """Return the columns of the median latency, the base's median, and their ratio."""
+        return latency_columns(self.device_kind, self.batch_size, self.part)
+
+
+def timed(column: str) -> Timed:
+    """Return what a latency column is about.
+
+    >>> timed("latency_speedup_cpu_whole_b64")
+    Timed(device_kind='cpu', part='whole', batch_size=64)
+    """
+    prefix = next(prefix for prefix in _QUANTITIES if column.startswith(prefix))
+    where, _, batch = column.removeprefix(prefix).rpartition("_b")
+    part: Part = "whole" if where.endswith(_WHOLE) else "forward"
+    return Timed(where.removesuffix(_WHOLE), part, int(batch))
+
+
 def latency_prefixes(device_kind: str) -> tuple[str, ...]:
-    """Return the beginnings of all latency columns of a kind of device, without batch size.
+    """Return the beginnings of all latency columns of a kind of device.
 
     >>> latency_prefixes("cpu")
-    ('latency_ms_cpu', 'latency_base_ms_cpu', 'latency_speedup_cpu')
+    ('latency_ms_cpu_', 'latency_base_ms_cpu_', 'latency_speedup_cpu_')
     """
-    return tuple(name.rpartition("_b")[0] for name in latency_columns(device_kind, 1))
+    return tuple(f"{prefix}{device_kind}_" for prefix in _QUANTITIES)
 
 
 def is_fixed(column: str) -> bool:
@@ -215,14 +249,14 @@ def is_fixed(column: str) -> bool:
 
 def is_latency(column: str) -> bool:
     """Whether the column holds a latency or a ratio of two."""
-    return column.startswith((LATENCY, BASE_LATENCY, LATENCY_SPEEDUP))
+    return column.startswith(_QUANTITIES)
 
 
 def columns_of(rows: Iterable[RunRow]) -> list[str]:
     """Return the columns of some rows: the fixed ones, and in the place of `more` its own.
 
-    Latencies are sorted by device, batch size and quantity, methods' numbers by name. ResultError
-    if the rows belong to different tasks.
+    Latencies are sorted by device, part, batch size and quantity, methods' numbers by name.
+    ResultError if the rows belong to different tasks.
     """
     rows = list(rows)
     metric = METRICS[_task_of((row.task for row in rows), "runs.csv")]
@@ -234,12 +268,10 @@ def columns_of(rows: Iterable[RunRow]) -> list[str]:
     return [*fixed[:place], *latencies, *others, *fixed[place + 1 :]]
 
 
-def _latency_key(column: str) -> tuple[str, int, int]:
-    """Sort the median, the base's median and the ratio of one device and batch size together."""
-    quantities = (LATENCY, BASE_LATENCY, LATENCY_SPEEDUP)
-    quantity = next(i for i, prefix in enumerate(quantities) if column.startswith(prefix))
-    device, _, batch = column.removeprefix(quantities[quantity]).rpartition("_b")
-    return device, int(batch), quantity
+def _latency_key(column: str) -> tuple[Timed, int]:
+    """Sort the median, the base's median and the ratio of the same device and batch together."""
+    what = timed(column)
+    return what, what.columns.index(column)
 
 
 def read_runs(path: Path) -> pd.DataFrame:

@@ -21,9 +21,11 @@ from prunebench.report.runs_csv import (
     LATENCY_SPEEDUP,
     NETWORK,
     UNPRUNED,
+    is_latency,
     metric_of,
     networks,
     read_runs,
+    timed,
 )
 from prunebench.report.seed_statistics import DIFFERENCE, FEWEST_PAIRS, REFERENCE, summarize
 from prunebench.report.series import at_one_ratio
@@ -103,7 +105,8 @@ def _section(
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = {column.name for column in columns}
     notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
-    notes += [_pairing(names, metric_of(runs)), other_code_note(runs), *origin_notes(runs)]
+    notes += [_pairing(names, metric_of(runs)), _parts(names)]
+    notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         _base(runs),
@@ -143,13 +146,14 @@ def _is_latency_mean(name: str) -> bool:
 
 
 def _place(latency: str) -> str:
-    """Return device and batch size.
+    """Return device, batch size, and whether the whole detector was timed.
 
-    >>> _place("latency_speedup_cpu_b64")
-    'CPU b64'
+    >>> _place("latency_speedup_cpu_b64"), _place("latency_speedup_cpu_whole_b1")
+    ('CPU b64', 'CPU whole b1')
     """
-    device, _, batch = latency.removeprefix(LATENCY_SPEEDUP).rpartition("_")
-    return f"{device.upper()} {batch}"
+    what = timed(latency)
+    words = [what.device_kind.upper(), "whole" if what.part == "whole" else ""]
+    return " ".join(filter(None, [*words, f"b{what.batch_size}"]))
 
 
 def _says_something(summary: pd.DataFrame, name: str) -> bool:
@@ -207,6 +211,17 @@ def _pairing(columns: Collection[str], metric: Metric) -> str:
     if _INTERVAL in columns:
         note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
     return f"{note}."
+
+
+def _parts(columns: Collection[str]) -> str:
+    """Return which latencies of a detector are shown; "" for networks with one part."""
+    parts = {timed(name).part for name in columns if is_latency(name)}
+    if "whole" not in parts:
+        return ""
+    return (
+        "Latencies: backbone and heads; whole: the detector with the post-processing that selects "
+        "boxes."
+    )
 
 
 def _notes(runs: pd.DataFrame) -> list[str]:
