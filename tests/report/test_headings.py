@@ -47,3 +47,14 @@ def test_error_bars_end_at_100_percent() -> None:
     mean, std = 99.25, 1.5 / 2**0.5
     assert high[1] == 100.0
     assert round(low[1], 6) == round(mean - std, 6)
+
+
+def test_detection_is_named_by_its_metric() -> None:
+    frame = few_runs({"task": "detection", "test_images": 360})
+    table, figures = summary_table(frame), (accuracy_speedup(frame), accuracy_epochs(frame))
+    assert (
+        table.sections[0].notes[0] == "test set: 360 images"
+    )  # one image has no fixed share of AP
+    assert [figure.get_suptitle() for figure in figures] == ["AP vs. speedup", "AP over epochs"]
+    assert figures[0].axes[0].get_ylabel() == "COCO AP (%)"
+    assert figures[1].subfigs[0].get_supylabel() == "Test COCO AP (%)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
@@ -26,6 +27,31 @@ def test_a_row_is_written_as_it_was_read(rows: list[RunRow], tmp_path: Path) -> 
     assert [row.spec_hash for row in again] == [row.spec_hash for row in rows]
     write_rows(tmp_path / "b.csv", again)
     assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_file_of_an_earlier_version_lacks_what_may_be_empty(
+    rows: list[RunRow], tmp_path: Path
+) -> None:
+    path = tmp_path / "old.csv"
+    write_rows(path, rows[:2])
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.drop(columns=["by_class", "processor"]).to_csv(path, index=False)
+    old, _ = read_rows(path)
+    assert (old.by_class, old.processor) == (None, None)
+    assert old.spec_hash == rows[0].spec_hash
+
+
+@pytest.mark.parametrize("column", ["top1", "base_top1", "seed"])
+def test_a_row_needs_its_metric_and_what_is_never_empty(
+    column: str, rows: list[RunRow], tmp_path: Path
+) -> None:
+    path = tmp_path / "old.csv"
+    write_rows(path, rows[:1])
+    pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=column).to_csv(
+        path, index=False
+    )
+    with pytest.raises(ResultError, match=f"the column '{column}' is missing"):
+        read_rows(path)
 
 
 def test_the_file_is_the_same_whatever_is_merged_first(rows: list[RunRow], tmp_path: Path) -> None:

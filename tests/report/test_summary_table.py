@@ -223,3 +223,15 @@ def test_nothing_in_the_report_imports_torch() -> None:
 def test_latencies_of_the_whole_detector_are_explained(place: str, explained: bool) -> None:
     table = summary_table(few_runs({f"latency_speedup_{place}": 1.5}))
     assert any("post-processing" in note for note in table.sections[0].notes) is explained
+
+
+def test_a_detector_has_ap_at_two_overlaps() -> None:
+    run = {"task": "detection", "accuracy": 40.0, "ap50": 60.0, "ap75": 45.0, "ap_small": 9.0}
+    for table in (summary_table(few_runs(run)), short_table(few_runs(run))):
+        assert heads(table)[:6] == ["method", "ratio", "n", "AP", "AP50", "AP75"]
+        assert column_of(table, "ap75") == ["45.00"]
+        assert "AP minus the row's" in table.legend
+
+
+def test_numbers_of_a_classifier_are_not_read_as_ap() -> None:
+    assert "AP50" not in heads(summary_table(few_runs({"ap50": 60.0})))

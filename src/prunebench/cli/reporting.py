@@ -69,14 +69,17 @@ def tables(
 ) -> None:
     """Write the tables of a runs.csv: CSV, Markdown, LaTeX, HTML.
 
-    summary_short.md has a row per method of the papers and per reference, at one ratio. Runs that
-    belong to a printed table are also compared with it: published.csv, .md, .tex and .html.
+    summary_short.md has a row per method of the papers and per reference, at one ratio.
+    by_class.csv and .md have the AP of each class of detectors. Runs that belong to a printed table
+    are also compared with it: published.csv, .md, .tex and .html.
     """
     from prunebench.papers.comparison_table import write_comparison
+    from prunebench.report.by_class_table import write_by_class
     from prunebench.report.summary_table import write_summary
 
-    for path in [*write_summary(runs_csv, out, title), *write_comparison(runs_csv, out, title)]:
-        typer.echo(str(path))
+    for write in (write_summary, write_by_class, write_comparison):
+        for path in write(runs_csv, out, title):
+            typer.echo(str(path))
     _say_other_code(runs_csv)
 
 

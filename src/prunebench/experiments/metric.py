@@ -7,7 +7,8 @@ detection. `to_file` and `from_file` translate the names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Task = Literal["classification", "detection"]
@@ -26,11 +27,20 @@ class Metric:
         Heading of a table's column.
     words
         Words within a sentence.
+    noun
+        First word of a figure's title.
+    parts
+        Headings of the metrics that tables show beside it, by column.
+    counts_images
+        Whether it is the share of images that a network gets right.
     """
 
     name: str
     short: str
     words: str
+    noun: str
+    parts: Mapping[str, str] = field(default_factory=dict)
+    counts_images: bool = False
 
     @property
     def axis(self) -> str:
@@ -43,8 +53,8 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "classification": Metric("top1", "top-1", "top-1 accuracy"),
-    "detection": Metric("map", "AP", "COCO AP"),
+    "classification": Metric("top1", "top-1", "top-1 accuracy", "Accuracy", counts_images=True),
+    "detection": Metric("map", "AP", "COCO AP", "AP", {"ap50": "AP50", "ap75": "AP75"}),
 }
 
 

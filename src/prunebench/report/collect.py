@@ -221,6 +221,7 @@ def _row(
         stages=_json(stages),
         history=_json(_history(folder, training.metric)),
         insides=_json(summarize_diagnostics(read_diagnostics(folder))),
+        by_class=_by_class(training.by_class),
     )
 
 
@@ -309,6 +310,13 @@ def _history(folder: Path, metric: Metric) -> dict[str, list[Any]]:
     """Return history.csv by columns, None for an empty cell and for nan and inf."""
     rows = read_history(folder, metric)
     return {to_file(name, metric): [_cell(getattr(row, name)) for row in rows] for name in HISTORY}
+
+
+def _by_class(percent: Mapping[str, float | None] | None) -> str | None:
+    """Return the metric of each class; None if the task has none."""
+    if percent is None:
+        return None
+    return _json({name: None if x is None else round(x, 4) for name, x in percent.items()})
 
 
 def _cell(value: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from prunebench.report.runs_csv import metric_of
+
 
 def size_of_test_set(runs: pd.DataFrame) -> str:
     """Return the size of a network's test set in words; "" if the results do not record it.
@@ -15,6 +17,8 @@ def size_of_test_set(runs: pd.DataFrame) -> str:
     if not sizes:
         return ""
     images = " or ".join(f"{size:,.0f}" for size in sizes)
+    if not metric_of(runs).counts_images:
+        return f"test set: {images} images"
     points = " or ".join(f"{100 / size:.2g}" for size in sizes)
     return f"test set: {images} images; one image is {points} points"
 

@@ -101,6 +101,7 @@ class RunRow:
     history: Json  # {name in HISTORY: one entry per row of history.csv}
     printed: Json | None  # architecture, method, setting and ratio of the run's printed row
     insides: Json  # the method's diagnostics, shortened by `diagnostics.summarize_diagnostics`
+    by_class: Json | None = None  # {class: the metric of the class alone, null without an object}
 
     @property
     def metric(self) -> Metric:
@@ -116,11 +117,13 @@ class RunRow:
 def row_of(cells: Mapping[str, str], where: str) -> RunRow:
     """Return the row of a line of runs.csv, as text by column; ResultError names the column.
 
-    Its cells are written as they were read.
+    Its cells are written as they were read. A column that may be empty may be missing, except for
+    the metric's: a file of an earlier version lacks those that came later.
     """
     values: dict[str, Any] = {}
     more: dict[str, float] = {}
-    names = _names_in_code(_task_of([cells.get("task", "")], where))
+    task = _task_of([cells.get("task", "")], where)
+    names = _names_in_code(task)
     for column, text in cells.items():
         name = names.get(column, column)
         if name in _TEXT:
@@ -134,10 +137,13 @@ def row_of(cells: Mapping[str, str], where: str) -> RunRow:
             values[name] = number
         elif number is not None:
             more[name] = number
-    missing = [column for column, name in names.items() if name not in values]
+    metric = METRICS[task].name
+    needed = {metric, f"base_{metric}", *(name for name in _FIXED if not _is_optional(name))}
+    missing = [column for column, name in names.items() if name in needed - values.keys()]
     if missing:
         raise ResultError(f"{where}: the column {missing[0]!r} is missing; collect the runs again")
-    return RunRow(**values, more=more)
+    absent: dict[str, Any] = dict.fromkeys(_FIXED)
+    return RunRow(**(absent | values), more=more)
 
 
 def read_rows(path: Path) -> list[RunRow]:

@@ -6,12 +6,21 @@ accuracy to a reference method, paired by seed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from scipy.special import stdtrit
 
 from prunebench.report.origins import reused_rows
 from prunebench.report.other_code import by_other_code
-from prunebench.report.runs_csv import CELL, LATENCY_SPEEDUP, NETWORK, UNPRUNED, require
+from prunebench.report.runs_csv import (
+    CELL,
+    LATENCY_SPEEDUP,
+    NETWORK,
+    UNPRUNED,
+    metric_of,
+    require,
+)
 
 _NEEDED = ("base_accuracy", "accuracy", "drop", "speedup_macs", "params_reduction_pct")
 # of networks that keep pruned weights as zeros
@@ -27,12 +36,14 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")
 def quantities(frame: pd.DataFrame) -> list[str]:
     """Return the columns to average over seeds, as far as the frame has them."""
     latencies = [name for name in frame.columns if name.startswith(LATENCY_SPEEDUP)]
-    names = [*_NEEDED, *_MASKED, *latencies, *_AFTER_LATENCY]
+    names = [*_NEEDED, *metric_of(frame).parts, *_MASKED, *latencies, *_AFTER_LATENCY]
     return [name for name in names if name in frame.columns]
 
 
-def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+def summarize(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """Return a row per cell: n, and the mean and sample deviation of each quantity.
+
+    The quantities are those of tables, and the columns `more`.
 
     The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
@@ -40,13 +51,14 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     code has made, and `reused` is the number of reused runs, if there are any. The columns of
     `paired_differences` are there if a cell has a difference to `REFERENCE`.
     """
-    names = quantities(frame)
+    names = [*quantities(frame), *more]
     require(frame, [*CELL, *_NEEDED, "seed"])
     groups = frame.groupby(CELL, sort=False, dropna=False)
-    summary = pd.DataFrame({"n": groups["seed"].nunique()})
+    columns: dict[str, pd.Series] = {"n": groups["seed"].nunique()}
     for name in names:
-        summary[name] = groups[name].mean()
-        summary[f"{name}_std"] = groups[name].std(ddof=1)
+        columns[name] = groups[name].mean()
+        columns[f"{name}_std"] = groups[name].std(ddof=1)
+    summary = pd.DataFrame(columns)
     if len(by_other_code(frame)):
         summary["code"] = groups["code"].first().fillna("")
     if len(reused_rows(frame)):

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prunebench.core.files import write_texts
-from prunebench.experiments.metric import Metric, to_file
+from prunebench.experiments.metric import METRICS, Metric, to_file
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import size_of_test_set, titled
@@ -42,6 +42,7 @@ _SHOWN_IF_DIFFERENT = {"accuracy_masked": "accuracy", "speedup_theoretical": "sp
 _INTERVAL = DIFFERENCE[1]
 _SHORT = {"method", "setting", "ratio", "n", "accuracy", "drop", DIFFERENCE[0], _INTERVAL}
 _SHORT |= {"speedup_macs", "speedup_theoretical", "code"}
+_SHORT |= {name for metric in METRICS.values() for name in metric.parts}
 
 
 def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
@@ -71,7 +72,7 @@ def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     summary, metric = summarize(frame), metric_of(frame)
     columns = _columns(summary, metric)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
-    heading = titled(title or _experiments(frame), frame)
+    heading = titled(title or experiments_in(frame), frame)
     return Table(heading, LEGEND.format(metric=metric.short), columns, tuple(sections))
 
 
@@ -109,8 +110,8 @@ def _section(
     notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
-        _base(runs),
-        tuple(_lines(here, columns)),
+        base_words(runs),
+        tuple(lines_of(here, columns)),
         tuple(filter(None, notes)),
     )
 
@@ -124,6 +125,7 @@ def _columns(summary: pd.DataFrame, metric: Metric) -> tuple[Column, ...]:
         Column("ratio", "ratio"),
         Column("n", "n", style="count"),
         Column("accuracy", metric.short, "%", "points", spread=True),
+        *(Column(name, head, "%", "points", True) for name, head in metric.parts.items()),
         Column("drop", "drop", "points", "points", spread=True),
         Column(DIFFERENCE[0], f"vs. {REFERENCE}", "points", "points"),
         Column(_INTERVAL, "interval", "95 %", "interval"),
@@ -167,7 +169,8 @@ def _says_something(summary: pd.DataFrame, name: str) -> bool:
     return bool(values.notna().any())
 
 
-def _lines(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Line]:
+def lines_of(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Line]:
+    """Yield a printed row per cell of a network."""
     before: str | None = None
     for row in summary.to_dict("records"):
         ratio = _ratio(row)
@@ -194,8 +197,8 @@ def _ratio(row: Mapping[Hashable, Any]) -> str:
     return ratio_slug(None if math.isnan(ratio) else ratio, row["ratio_kind"])
 
 
-def _base(runs: pd.DataFrame) -> str:
-    """Return the base networks' accuracy, counting each seed once."""
+def base_words(runs: pd.DataFrame) -> str:
+    """Return the base networks' accuracy in words, counting each seed once."""
     bases = runs.drop_duplicates("seed")["base_accuracy"]
     return f"base {number_cell(bases.mean(), 'points', bases.std(ddof=1))} % (n = {len(bases)})"
 
@@ -242,7 +245,8 @@ def _notes(runs: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _experiments(frame: pd.DataFrame) -> str:
+def experiments_in(frame: pd.DataFrame) -> str:
+    """Return the names of the experiments, the title of their tables by default."""
     if "experiment" not in frame or frame["experiment"].isna().all():
         return "Summary"
     return ", ".join(str(name) for name in frame["experiment"].unique())

@@ -85,7 +85,7 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
     columns = max(1, min(4, max(len(lines) for *_, lines in parts)))
     rows = [max(1, math.ceil(len(lines) / columns)) for *_, lines in parts]
     heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
-    title = " · ".join(filter(None, ["Accuracy over epochs", shortened(frame)]))
+    title = " · ".join(filter(None, [f"{metric.noun} over epochs", shortened(frame)]))
     figure = new_figure(FULL_WIDTH, sum(heights) + 14, title)
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, split, base, lines), n in zip(subfigures.flat, parts, rows, strict=True):

@@ -54,7 +54,7 @@ def accuracy_speedup(frame: pd.DataFrame) -> Figure:
     figure = new_figure(
         FULL_WIDTH if columns == 2 else HALF_WIDTH,
         _PANEL_HEIGHT * rows + 8,
-        " · ".join(filter(None, ["Accuracy vs. speedup", shortened(frame)])),
+        " · ".join(filter(None, [f"{metric_of(frame).noun} vs. speedup", shortened(frame)])),
     )
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (series, base), (name, runs, cells) in zip(grid.flat, panels, networks, strict=False):

@@ -60,7 +60,7 @@ def accuracy_without_training(frame: pd.DataFrame) -> Figure:
     figure = new_figure(
         FULL_WIDTH if parts else HALF_WIDTH,
         sum(heights, _HEAD_HEIGHT) if parts else _ROW_HEIGHT,
-        " · ".join(filter(None, ["Accuracy without training", shortened(frame)])),
+        " · ".join(filter(None, [f"{metric_of(frame).noun} without training", shortened(frame)])),
     )
     if not parts:
         axes = figure.subplots()
