@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from prunebench.data.boxes import BoxedImages
 from prunebench.data.dataset import Dataset, load, prepare
 from prunebench.data.digits_coco import write
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.metric import METRICS
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe, Schedule
 from prunebench.experiments.results import CostResult, TrainingResult, read_history
@@ -299,3 +302,38 @@ def test_rows_of_a_detector_have_the_published_columns(results: Path, tmp_path: 
     frame = read_runs(tmp_path / "runs.csv")
     assert metric_of(frame).short == "AP"
     assert frame["accuracy"].iloc[0] == rows[0].map
+
+
+RECIPE = """
+epochs: 1
+batch_size: 4
+optimizer: adamw
+lr: 0.001
+weight_decay: 0.01
+clip_norm: 10
+accumulation: {accumulation}
+"""
+
+
+def test_two_processes_have_the_loss_of_one(data_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "config" / "recipes").mkdir(parents=True)
+    (tmp_path / "config" / "config.yaml").write_text("{experiments: any, workers: 0, device: cpu}")
+    for name, parts in (("pair", 1), ("alone", 2)):
+        text = RECIPE.format(accumulation=parts)
+        (tmp_path / "config" / "recipes" / f"{name}.yaml").write_text(text)
+    target = data_path(tmp_path / "results", DATASET)
+    target.parent.mkdir(parents=True)
+    target.write_bytes(data_file.read_bytes())
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, launcher in (("pair", torchrun), ("alone", [])):
+        words = [sys.executable, *launcher, "-m", "prunebench", "base", "--recipe", name]
+        words += ["--dataset", DATASET, "--architecture", RETINANET]
+        subprocess.run(words, cwd=tmp_path, check=True, timeout=300)
+    folders = [
+        tmp_path / "results" / "base" / DATASET / RETINANET / name / "seed0"
+        for name in ("pair", "alone")
+    ]
+    ap = METRICS["detection"]
+    losses = [read_history(folder, ap)[0].train_loss for folder in folders]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert TrainingResult.read(folders[0]).processes == 2

@@ -299,9 +299,17 @@ class RunState:
 
         All processes call it together.
         """
+        val, test = self.evaluations_now()
+        return val, test.percent
+
+    def evaluations_now(self) -> tuple[float | None, Evaluation]:
+        """Return the percentage on the validation split (None without one) and the test evaluation.
+
+        All processes call it together.
+        """
         own = self.normalization
         val = self.evaluated("val", own).percent if len(self.dataset.val) else None
-        return val, self.evaluated("test", own).percent
+        return val, self.evaluated("test", own)
 
     def evaluated(self, split: Evaluated, own: Normalization) -> Evaluation:
         """Evaluate the network on a split, once for as long as it does not change.

@@ -279,7 +279,7 @@ class _Job:
                 self._write(loop, pretrained)
                 checkpoint.remove()
             else:
-                run.accuracies()  # all processes evaluate with the first one
+                run.evaluations_now()  # all processes evaluate with the first one
             parallel.wait()
 
     def _new_run(self, device: torch.device, parallel: Alone, method: Method[Any]) -> RunState:
@@ -396,8 +396,8 @@ class _Job:
 
     def _result(self, loop: Loop, weights: str, pretrained: Pretrained | None) -> TrainingResult:
         run, records = loop.run, loop.run.records
-        val, test = run.accuracies()
-        tested = run.evaluated("test", run.normalization)
+        val, tested = run.evaluations_now()
+        test = tested.percent
         # The network at the end comes last: of equally good epochs the latest counts.
         reportable = [
             (row.val_accuracy, row.test_accuracy) for row in records.history if row.reportable
