@@ -60,6 +60,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/tables/summary.html",
         "quick/figures/accuracy_speedup.svg",
         "quick/figures/accuracy_speedup.png",
+        "quick/figures/accuracy_latency.svg",
         "quick/figures/kept_width.svg",
         "quick/figures/accuracy_epochs.svg",
         "quick/figures/method_diagnostics.svg",

@@ -16,6 +16,12 @@ rule draw_figures:
             labels={"content": "accuracy vs. speedup", "form": "figure"},
         ),
         report(
+            "results/{experiment}/figures/accuracy_latency.svg",
+            caption="../report/accuracy_latency.rst",
+            category="{experiment}",
+            labels={"content": "accuracy vs. latency", "form": "figure"},
+        ),
+        report(
             "results/{experiment}/figures/kept_width.svg",
             caption="../report/kept_width.rst",
             category="{experiment}",
@@ -42,6 +48,7 @@ rule draw_figures:
         multiext(
             "results/{experiment}/figures/",
             "accuracy_speedup.png",
+            "accuracy_latency.png",
             "kept_width.png",
             "accuracy_epochs.png",
             "method_diagnostics.png",

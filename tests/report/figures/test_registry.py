@@ -16,6 +16,8 @@ from tests.report.conftest import CURVE, few_runs
 NAMES = [
     "accuracy_speedup.svg",
     "accuracy_speedup.png",
+    "accuracy_latency.svg",
+    "accuracy_latency.png",
     "kept_width.svg",
     "kept_width.png",
     "accuracy_epochs.svg",

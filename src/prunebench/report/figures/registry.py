@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prunebench.report.figures.accuracy_epochs import accuracy_epochs
+from prunebench.report.figures.accuracy_latency import accuracy_latency
 from prunebench.report.figures.accuracy_speedup import accuracy_speedup
 from prunebench.report.figures.accuracy_without_training import accuracy_without_training
 from prunebench.report.figures.kept_width import kept_width
@@ -18,6 +19,7 @@ from prunebench.report.runs_csv import read_runs
 
 FIGURES = {
     "accuracy_speedup": accuracy_speedup,
+    "accuracy_latency": accuracy_latency,
     "kept_width": kept_width,
     "accuracy_epochs": accuracy_epochs,
     "method_diagnostics": method_diagnostics,
