@@ -36,29 +36,13 @@ class Classification:
         self, split: LabeledImages, augment: Augment, reading: Reading, batching: Batching
     ) -> EpochBatches:
         """Draw the order and the augmentation of an epoch."""
-        return draw_epoch(
-            split,
-            augment,
-            mean=reading.own.mean,
-            std=reading.own.std,
-            batching=batching,
-            generator=reading.generator,
-            memory_format=reading.memory_format,
-        )
+        return draw_epoch(split, augment, batching=batching, **reading.arguments)
 
     def samples(
         self, split: LabeledImages, needs: Needs, augment: Augment, reading: Reading
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and labels at random."""
-        return sampled(
-            split,
-            needs,
-            augment,
-            mean=reading.own.mean,
-            std=reading.own.std,
-            generator=reading.generator,
-            memory_format=reading.memory_format,
-        )
+        return sampled(split, needs, augment, **reading.arguments)
 
     def loss(
         self, forward: Callable[..., Any], inputs: Tensor, targets: Tensor, smoothing: float = 0.0

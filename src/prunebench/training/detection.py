@@ -45,29 +45,13 @@ class Detection:
         self, split: BoxedImages, augment: Augment, reading: Reading, batching: Batching
     ) -> BoxedBatches:
         """Draw the order and the flips of an epoch."""
-        return draw_detection_epoch(
-            split,
-            augment,
-            mean=reading.own.mean,
-            std=reading.own.std,
-            batching=batching,
-            generator=reading.generator,
-            memory_format=reading.memory_format,
-        )
+        return draw_detection_epoch(split, augment, batching=batching, **reading.arguments)
 
     def samples(
         self, split: BoxedImages, needs: Needs, augment: Augment, reading: Reading
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and boxes at random."""
-        return sampled_boxes(
-            split,
-            needs,
-            augment,
-            mean=reading.own.mean,
-            std=reading.own.std,
-            generator=reading.generator,
-            memory_format=reading.memory_format,
-        )
+        return sampled_boxes(split, needs, augment, **reading.arguments)
 
     def loss(
         self, forward: Callable[..., Any], inputs: Tensor, targets: Tensor, smoothing: float = 0.0

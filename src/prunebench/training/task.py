@@ -40,6 +40,16 @@ class Reading:
     memory_format: torch.memory_format
     generator: torch.Generator
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of the functions that draw batches."""
+        return {
+            "mean": self.own.mean,
+            "std": self.own.std,
+            "generator": self.generator,
+            "memory_format": self.memory_format,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:

@@ -33,17 +33,8 @@ class ATSS(OneStage):
     """One-stage detector with one anchor per location and a branch for the centerness."""
 
     overlap = 0.6
-
-    def __init__(self, *, num_classes: int, in_channels: int, width: float, resnet: str) -> None:
-        super().__init__(
-            anchors=1,
-            extra="level",
-            third=True,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            width=width,
-            resnet=resnet,
-        )
+    extra = "level"
+    has_third = True
 
     def loss(self, x: Tensor, truth: Truth) -> Tensor:
         """Return the sum of the losses of classes, boxes and centerness."""

@@ -93,33 +93,32 @@ class OneStage(Detector):
 
     Attributes
     ----------
+    per_place
+        Anchors per location of a level; 1 also for a detector without anchors.
+    extra
+        Source of the levels beyond the last stage (`pyramid.Pyramid`).
+    has_third
+        Whether the head has a third output beside classes and boxes.
     overlap
         Intersection over union above which the worse of two boxes of a class is dropped.
     box_bias
         Bias of the last convolution for boxes before training.
     """
 
+    per_place = 1
+    extra = "stage"
+    has_third = False
     overlap = 0.5
     box_bias = 0.0
 
-    def __init__(
-        self,
-        *,
-        anchors: int,
-        extra: str,
-        third: bool,
-        num_classes: int,
-        in_channels: int,
-        width: float,
-        resnet: str,
-    ) -> None:
+    def __init__(self, *, num_classes: int, in_channels: int, width: float, resnet: str) -> None:
         super().__init__()
         self.backbone = backbone(resnet, in_channels, width)
-        channels = scaled(CHANNELS, width)
-        self.pyramid = Pyramid(self.backbone.widths[1:], channels, extra)
-        self.head = DenseHead(channels, anchors * num_classes, anchors * 4, anchors * third)
+        channels, n = scaled(CHANNELS, width), self.per_place
+        self.pyramid = Pyramid(self.backbone.widths[1:], channels, self.extra)
+        self.head = DenseHead(channels, n * num_classes, n * 4, n * self.has_third)
         self.num_classes = num_classes
-        if third:
+        if self.has_third:
             self.scales = nn.ParameterList(
                 nn.Parameter(self.head.boxes.weight.new_ones(1)) for _ in STRIDES
             )

@@ -32,17 +32,6 @@ class FSAF(OneStage):
 
     box_bias = 0.25  # one stride (MMDetection)
 
-    def __init__(self, *, num_classes: int, in_channels: int, width: float, resnet: str) -> None:
-        super().__init__(
-            anchors=1,
-            extra="stage",
-            third=False,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            width=width,
-            resnet=resnet,
-        )
-
     def loss(self, x: Tensor, truth: Truth) -> Tensor:
         """Return focal loss plus IoU loss, per location that predicts a box; section 3.1."""
         found = self.dense(x)

@@ -28,18 +28,7 @@ CELLS = tuple(
 class RetinaNet(OneStage):
     """One-stage detector with nine anchors per location."""
 
-    def __init__(
-        self, *, num_classes: int, in_channels: int, width: float, resnet: str = "resnet50"
-    ) -> None:
-        super().__init__(
-            anchors=9,
-            extra="stage",
-            third=False,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            width=width,
-            resnet=resnet,
-        )
+    per_place = 9
 
     def loss(self, x: Tensor, truth: Truth) -> Tensor:
         """Return focal loss plus L1 loss, per anchor that predicts a box."""
