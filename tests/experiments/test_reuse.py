@@ -57,6 +57,18 @@ def test_a_row_of_the_same_specification_stands_for_a_run(tmp_path: Path) -> Non
     assert {path: row.cells["top1"] for path, row in found.items()} == {"e/s2": "96.0"}
 
 
+def test_a_row_of_detection_is_compared_by_its_own_metric(tmp_path: Path) -> None:
+    cells = {name: cell for name, cell in ROW.items() if "top1" not in name}
+    cells |= {"task": "detection", "base_map": "36.5", "map": "35.0"}
+    file = tmp_path / "runs.csv"
+    file.write_text(f"{','.join(cells)}\n{','.join(cells.values())}\n", encoding="utf-8")
+    base = {"spec_hash": "b", "weights_sha256": "w1", "task": "detection", "map": 36.5}
+    write_training(tmp_path, BASE, **base)
+    assert set(reusable([wanted()], [file], tmp_path)) == {"e/s1"}
+    write_training(tmp_path / "other", BASE, **base | {"map": 30.0})
+    assert reusable([wanted()], [file], tmp_path / "other") == {}
+
+
 @pytest.mark.parametrize(("here", "expected"), [("d1", {"e/s1"}), ("d2", set())])
 def test_a_row_of_other_data_is_run_again(tmp_path: Path, here: str, expected: set[str]) -> None:
     write_data(tmp_path, here)

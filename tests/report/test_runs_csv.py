@@ -160,3 +160,14 @@ def test_json_cells_are_read_and_empty_ones_are_none() -> None:
 def test_damaged_json_cell_is_named() -> None:
     with pytest.raises(ResultError, match=r"runs\.csv: stages of l1, seed 3, is not valid JSON"):
         json_cells(few_runs({"stages": "[0,", "seed": 3}), "stages")
+
+
+def test_rows_of_two_tasks_are_refused(tmp_path: Path) -> None:
+    head = "task," + HEAD
+    rows = [
+        f"{task},digits,resnet20,l1,none,,auto,0,h,\n" for task in ("classification", "detection")
+    ]
+    with pytest.raises(ResultError, match="rows of classification and detection"):
+        read(tmp_path, head + "".join(rows))
+    with pytest.raises(ResultError, match="task is 'segmentation', expected one of classification"):
+        read(tmp_path, head + rows[0].replace("classification", "segmentation"))
