@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from prunebench.core.errors import ResultError
-from prunebench.report.seed_statistics import DIFFERENCE, summarize
+from prunebench.report.seed_statistics import DIFFERENCE, groups_of_cells, summarize
 
 from .conftest import few_runs
 
@@ -92,3 +93,76 @@ _TWO_PAIRS = [("l1", 0, 92.0), ("l1", 1, 93.0)] + [
 @pytest.mark.parametrize("other", [{"ratio": 0.7}, {"ratio_kind": "macs"}, {"seed": 7}])
 def test_other_ratios_and_seeds_are_no_pairs(other: dict[str, object]) -> None:
     assert "difference" not in summarize(few_runs({}, {"method": "greg_1", **other}))
+
+
+def runs_of(accuracies: dict[str, tuple[float, ...]], **same: object) -> list[dict[str, object]]:
+    """Return a run per method and seed."""
+    return [
+        {"method": method, "seed": seed, "accuracy": y, **same}
+        for method, values in accuracies.items()
+        for seed, y in enumerate(values)
+    ]
+
+
+CLEAR = {"l1": (90.0, 91.0, 92.0), "greg_1": (93.1, 94.0, 94.9), "sfp": (90.1, 90.9, 92.0)}
+
+
+def test_verdicts_are_corrected_over_the_table() -> None:
+    cells = summarize(few_runs(*runs_of(CLEAR))).set_index("method")
+    # differences 3.1, 3.0, 2.9: t = 3 sqrt(3) / 0.1 = 51.96 with 2 degrees of freedom, p = 0.00037;
+    # differences 0.1, -0.1, 0: p = 1
+    assert cells["verdict"].to_dict() == {"l1": "", "greg_1": "higher", "sfp": "unclear"}
+    assert cells.loc["greg_1", "p_holm"] == pytest.approx(2 * 0.00037, rel=0.01)
+    assert cells.loc["sfp", "p_holm"] == 1.0
+
+
+def test_both_references_are_one_family() -> None:
+    cells = summarize(few_runs(*runs_of(CLEAR)), reference="greg_1").set_index("method")
+    # to l1: greg_1 and sfp; to greg_1: l1 and sfp
+    assert cells.loc["greg_1", "p_holm"] == pytest.approx(4 * 0.00037, rel=0.01)
+    assert cells["verdict_to_greg_1"].to_dict() == {"l1": "lower", "greg_1": "", "sfp": "lower"}
+    assert cells.loc["l1", "difference_to_greg_1"] == pytest.approx(-3.0)
+
+
+def test_methods_that_cannot_be_told_apart_share_a_letter() -> None:
+    groups = groups_of_cells(few_runs(*runs_of(CLEAR))).droplevel([0, 1, 3, 4, 5])
+    assert groups.to_dict() == {"greg_1": "a", "l1": "b", "sfp": "b"}
+
+
+def test_each_ratio_has_letters_of_its_own() -> None:
+    other = runs_of({"l1": (80.0, 80.0, 80.5), "sfp": (80.1, 80.0, 80.3)}, ratio=0.75)
+    groups = groups_of_cells(few_runs(*runs_of(CLEAR), *other))
+    assert set(groups.xs(0.75, level="ratio")) == {"a"}
+    assert set(groups.xs(0.5, level="ratio")) == {"a", "b"}
+
+
+def test_fewer_than_three_common_seeds_have_no_letter() -> None:
+    rows = runs_of({"l1": (90.0, 91.0, 92.0), "greg_1": (93.0, 94.0)})
+    apart = [run | {"seed": run["seed"] + 1} for run in runs_of({"sfp": (90.0, 90.5, 91.0)})]
+    assert groups_of_cells(few_runs(*rows, *apart)).empty
+    assert not {"group", "verdict", "p_holm"} & set(summarize(few_runs(*rows, *apart)).columns)
+
+
+def test_equal_differences_are_no_proof_on_a_small_test_set() -> None:
+    accuracies = {"l1": (90.0, 91.0, 92.0), "greg_1": (90.5, 91.5, 92.5)}
+    unknown = summarize(few_runs(*runs_of(accuracies)))
+    assert "verdict" not in unknown
+    assert unknown["difference_low"].isna().all()
+    # one image of 200 is half a point: error 0.5 / sqrt(6) / sqrt(3) = 0.118, t(0.975, 2) = 4.303
+    cell = summarize(few_runs(*runs_of(accuracies, test_images=200))).set_index("method")
+    assert cell.loc["greg_1", "difference_low"] == pytest.approx(-0.00707, abs=1e-5)
+    # t = sqrt(18) = 4.243: p = 0.0513
+    assert cell.loc["greg_1", "p_holm"] == pytest.approx(0.0513, abs=1e-4)
+
+
+def test_tables_of_noise_have_a_winner_in_at_most_one_of_twenty() -> None:
+    random = np.random.default_rng(0)
+    winners = 0
+    for _ in range(60):
+        methods = ["l1", *(f"m{i}" for i in range(20))]
+        accuracies = {name: tuple(random.normal(90, 0.3, 5)) for name in methods}
+        cells = summarize(few_runs(*runs_of(accuracies)))
+        winners += bool(set(cells["verdict"]) & {"higher", "lower"})
+        winners += set(cells["group"]) != {"a"}
+    # two families of 5 % for each table: 6 expected at most, three deviations above 13
+    assert winners <= 13

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from prunebench.core.errors import ResultError
 from prunebench.report.summary_table import short_table, summary_table, write_summary
 from prunebench.report.table import Table
 
@@ -148,13 +149,65 @@ def test_difference_to_l1_has_an_interval_from_three_seeds_on() -> None:
     # differences 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.303: 2 ± 2.48
     assert column_of(table, "difference") == ["–", "2.00"]
     assert column_of(table, "difference_low") == ["–", "[−0.48, 4.48]"]
-    assert table.sections[0].notes[-1] == (
-        "vs. l1: mean difference in top-1 to l1 at the same ratio, by seed; "
-        "interval: its 95 % t interval, of 3 seeds or more."
+    assert column_of(table, "verdict") == ["", "unclear"]
+    assert column_of(table, "group") == ["a", "a"]
+    assert table.sections[0].notes[-2:] == (
+        "vs. l1: mean difference in top-1 to l1 at the same ratio, by seed; interval: its 95 % t "
+        "interval, of 3 seeds or more; verdict: higher or lower than l1 by a paired t test at 5 %, "
+        "after Holm's correction for all differences of the summary, otherwise unclear.",
+        "group: methods at the same ratio that share a letter cannot be told apart by paired t "
+        "tests at 5 %, after Holm's correction for all pairs of the summary, which is stricter "
+        "than the verdict's; a: the highest mean (letters after Piepho 2004).",
     )
-    two = summary_table(few_runs(*(row for row in rows if row["seed"] != 2)))
-    assert "interval" not in heads(two)
-    assert two.sections[0].notes[-1].endswith("by seed.")
+
+
+def test_two_seeds_have_no_interval_and_no_test() -> None:
+    rows = [{"seed": seed, "accuracy": 90.0 + seed} for seed in range(2)]
+    rows += [{"method": "greg_1", "seed": seed, "accuracy": 95.0 + 2 * seed} for seed in range(2)]
+    table = summary_table(few_runs(*rows))
+    assert not {"interval", "verdict", "group"} & set(heads(table))
+    assert table.sections[0].notes[-1].endswith("by seed.")
+
+
+def test_one_seed_beside_three_has_no_spread_interval_or_letter() -> None:
+    rows = [{"seed": seed, "accuracy": 90.0 + seed} for seed in range(3)]
+    rows += [{"method": "greg_1", "seed": s, "accuracy": 91.0 + 2 * s} for s in range(3)]
+    table = summary_table(few_runs(*rows, {"method": "x", "accuracy": 99.0}))
+    assert column_of(table, "accuracy")[-1] == "99.00"
+    assert column_of(table, "difference_low")[-1] == "–"
+    assert (column_of(table, "verdict")[-1], column_of(table, "group")[-1]) == ("", "")
+
+
+def test_experiment_names_a_second_reference() -> None:
+    rows = [
+        {"method": name, "seed": s, "accuracy": y + s * slope}
+        for name, y, slope in (("l1", 90.0, 1.0), ("sfp", 91.0, 2.0), ("greg_1", 97.0, 1.1))
+        for s in range(3)
+    ]
+    table = summary_table(few_runs(*rows), reference="sfp")
+    assert column_of(table, "difference") == ["–", "2.00", "7.10"]
+    assert column_of(table, "difference_to_sfp") == ["−2.00", "–", "5.10"]
+    assert column_of(table, "verdict_to_sfp") == ["unclear", "", "higher"]
+    assert table.sections[0].notes[-2].startswith("vs. sfp: mean difference in top-1 to sfp")
+
+
+def test_unknown_reference_is_named() -> None:
+    with pytest.raises(ResultError, match="no run of the reference 'x', only of l1"):
+        summary_table(few_runs({}), reference="x")
+
+
+def test_short_table_is_corrected_for_the_comparisons_that_it_leaves_out() -> None:
+    def at(ratio: float, gain: float) -> list[dict[str, Any]]:
+        cell = [{"ratio": ratio, "seed": seed} for seed in range(3)]
+        better = [98.0 + gain + noise for noise in (0.0, 0.1, -0.1)]
+        return cell + [
+            run | {"method": "greg_1", "accuracy": y} for run, y in zip(cell, better, strict=True)
+        ]
+
+    one, others = at(0.5, 0.6), [run for r in (0.1, 0.2, 0.6, 0.7, 0.8) for run in at(r, 0.0)]
+    # t = 0.6 / (0.1 / sqrt(3)) = 10.4 with 2 degrees of freedom: p = 0.0091, and 0.055 of six
+    assert column_of(short_table(few_runs(*one)), "verdict") == ["", "higher"]
+    assert column_of(short_table(few_runs(*one, *others)), "verdict") == ["", "unclear"]
 
 
 def test_fairness_is_the_first_note() -> None:

@@ -1,16 +1,19 @@
 """Statistics over the seeds of each cell, in the order of tables.
 
-They are the mean and the sample standard deviation of each quantity, and the difference in
-accuracy to a reference method, paired by seed.
+They are the mean and the sample standard deviation of each quantity, the difference in accuracy to
+a reference method, paired by seed, and the groups of methods that cannot be told apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
+import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
+from prunebench.core.errors import ResultError
 from prunebench.report.origins import reused_rows
 from prunebench.report.other_code import by_other_code
 from prunebench.report.runs_csv import (
@@ -21,6 +24,17 @@ from prunebench.report.runs_csv import (
     metric_of,
     require,
 )
+from prunebench.report.significance import (
+    FEWEST_PAIRS,
+    SIGNIFICANCE,
+    holm,
+    letters,
+    margin,
+    p_value,
+    paired_p,
+    standard_error,
+    verdict,
+)
 
 _NEEDED = ("base_accuracy", "accuracy", "drop", "speedup_macs", "params_reduction_pct")
 # of networks that keep pruned weights as zeros
@@ -28,9 +42,9 @@ _MASKED = ("accuracy_masked", "speedup_theoretical", "sparsity_pct")
 _AFTER_LATENCY = ("selection_seconds", "magnitude_ratio")
 
 REFERENCE = "l1"  # method to which differences are paired
-CONFIDENCE = 0.95
-FEWEST_PAIRS = 3  # of an interval
 DIFFERENCE = ("difference", "difference_low", "difference_high")
+VERDICT = ("p_holm", "verdict")
+GROUP = "group"
 
 
 def quantities(frame: pd.DataFrame) -> list[str]:
@@ -40,7 +54,9 @@ def quantities(frame: pd.DataFrame) -> list[str]:
     return [name for name in names if name in frame.columns]
 
 
-def summarize(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+def summarize(
+    frame: pd.DataFrame, more: Sequence[str] = (), reference: str | None = None
+) -> pd.DataFrame:
     """Return a row per cell: n, and the mean and sample deviation of each quantity.
 
     The quantities are those of tables, and the columns `more`.
@@ -49,7 +65,8 @@ def summarize(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
     order, and last the cells without a ratio. The column `code` marks cells with a run that other
     code has made, and `reused` is the number of reused runs, if there are any. The columns of
-    `paired_differences` are there if a cell has a difference to `REFERENCE`.
+    `differences` are there if a cell has a difference to `REFERENCE` or to `reference`, and the
+    column `GROUP` if two cells have enough common seeds.
     """
     names = [*quantities(frame), *more]
     require(frame, [*CELL, *_NEEDED, "seed"])
@@ -63,10 +80,75 @@ def summarize(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
         summary["code"] = groups["code"].first().fillna("")
     if len(reused_rows(frame)):
         summary["reused"] = groups["reused"].count()
-    differences = paired_differences(frame)
-    if len(differences):
-        summary = summary.join(differences)
+    if len(found := differences(frame, reference)):
+        summary = summary.join(found)
+    if len(letters_of := groups_of_cells(frame)):
+        summary[GROUP] = letters_of
+    words = summary.columns.intersection([GROUP, *map(_verdict_of, references(reference))])
+    summary[words] = summary[words].fillna("")
     return _in_reading_order(summary.reset_index())
+
+
+def references(other: str | None) -> list[str]:
+    """Return the methods to which differences are formed.
+
+    >>> references(None), references("greg_1")
+    (['l1'], ['l1', 'greg_1'])
+    """
+    return [REFERENCE] if other in (None, REFERENCE) else [REFERENCE, str(other)]
+
+
+def columns_to(reference: str, names: Sequence[str]) -> list[str]:
+    """Return the columns about the difference to a method; those of `REFERENCE` are plain.
+
+    >>> columns_to("greg_1", DIFFERENCE[:2])
+    ['difference_to_greg_1', 'difference_low_to_greg_1']
+    """
+    return list(names) if reference == REFERENCE else [f"{name}_to_{reference}" for name in names]
+
+
+def references_in(columns: Iterable[str]) -> list[str]:
+    """Return the methods to which there are differences, by the columns of a summary or a table.
+
+    >>> references_in(["drop", *DIFFERENCE, *columns_to("greg_1", DIFFERENCE)])
+    ['l1', 'greg_1']
+    """
+    start = f"{DIFFERENCE[0]}_to_"
+    return [
+        name.removeprefix(start) if name.startswith(start) else REFERENCE
+        for name in columns
+        if name == DIFFERENCE[0] or name.startswith(start)
+    ]
+
+
+def _verdict_of(reference: str) -> str:
+    return columns_to(reference, VERDICT)[1]
+
+
+def differences(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """Return the differences to `REFERENCE` and to `reference`, as columns named by `columns_to`.
+
+    The columns `VERDICT` are there if a difference could be tested: its p value after Holm's
+    correction over all differences of the result, and higher, lower or unclear. A reference
+    without a pair has no columns. ResultError if `reference` is not among the methods.
+    """
+    if reference is not None and reference not in set(frame["method"]):
+        known = ", ".join(str(name) for name in frame["method"].unique())
+        raise ResultError(f"runs.csv: no run of the reference {reference!r}, only of {known}")
+    found = {name: paired_differences(frame, name) for name in references(reference)}
+    found = {name: rows for name, rows in found.items() if len(rows)}
+    if not found:
+        return pd.DataFrame()
+    adjusted = iter(holm([p for rows in found.values() for p in rows["p"]]))
+    parts = []
+    for name, rows in found.items():
+        p_values = [next(adjusted) for _ in range(len(rows))]
+        columns = rows[list(DIFFERENCE)]
+        if not all(map(math.isnan, p_values)):
+            words = [verdict(*pair) for pair in zip(rows[DIFFERENCE[0]], p_values, strict=True)]
+            columns = columns.assign(p_holm=p_values, verdict=words)
+        parts.append(columns.set_axis(columns_to(name, list(columns.columns)), axis=1))
+    return pd.concat(parts, axis=1)
 
 
 def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
@@ -74,20 +156,76 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
 
     A run is paired with the run of the same network, ratio and seed, of the reference's first
     setting. The result is indexed by cell and has no row for a cell without a pair. Its columns
-    are `DIFFERENCE`: the mean over pairs, and the bounds of its two-sided t interval at
-    `CONFIDENCE`, NaN for fewer than `FEWEST_PAIRS` pairs.
+    are `DIFFERENCE`, the mean over pairs and the bounds of its two-sided 95 % t interval, and p,
+    of the t test that the mean is zero. Bounds and p are NaN where `standard_error` is.
     """
     pair = [*NETWORK, "ratio_kind", "ratio", "seed"]
-    ranked = frame[frame["ratio"].notna()]
+    ranked = frame[frame["ratio"].notna()].assign(step=_steps(frame))
     theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "accuracy"]]
     ours = ranked[ranked["method"] != reference]
     both = ours.merge(theirs, on=pair, suffixes=("", "_reference"))
     both["difference"] = both["accuracy"] - both["accuracy_reference"]
-    groups = both.groupby(CELL, sort=False)["difference"]
+    cells = both.groupby(CELL, sort=False)
+    groups = cells["difference"]
     n, mean = groups.count(), groups.mean()
-    quantile = pd.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2), n.index)
-    margin = (quantile * groups.std(ddof=1) / n**0.5).where(n >= FEWEST_PAIRS)
-    return pd.DataFrame(dict(zip(DIFFERENCE, (mean, mean - margin, mean + margin), strict=True)))
+    error = standard_error(groups.std(ddof=1), n, cells["step"].max())
+    half = margin(error, n)
+    values = (mean, mean - half, mean + half)
+    return pd.DataFrame(dict(zip(DIFFERENCE, values, strict=True))).assign(
+        p=p_value(mean, error, n)
+    )
+
+
+def _steps(frame: pd.DataFrame) -> pd.Series:
+    """Return the accuracy of one test image, in points; 0 if unknown or if AP is measured."""
+    if "test_images" not in frame or not metric_of(frame).counts_images:
+        return pd.Series(0.0, frame.index)
+    return (100 / frame["test_images"]).fillna(0.0)
+
+
+def groups_of_cells(frame: pd.DataFrame) -> pd.Series:
+    """Return letters by cell: cells of one ratio that share a letter cannot be told apart.
+
+    All pairs of cells of the same network and ratio that share `FEWEST_PAIRS` seeds are compared
+    by a paired t test, with Holm's correction over all of these pairs. The letter a belongs to the
+    highest mean. Cells that are in no tested pair are left out.
+    """
+    ranked = frame[frame["ratio"].notna() & (frame["method"] != UNPRUNED)]
+    ranked = ranked.assign(step=_steps(frame))
+    blocks = [
+        _tested_block(runs)
+        for _, runs in ranked.groupby([*NETWORK, "ratio_kind", "ratio"], sort=False)
+    ]
+    adjusted = iter(holm([p for _, pairs in blocks for p in pairs.values()]))
+    found: dict[tuple[object, ...], str] = {}
+    for cells, pairs in blocks:
+        different = [pair for pair, p in zip(pairs, adjusted, strict=False) if p <= SIGNIFICANCE]
+        found |= zip(cells, letters(len(cells), different), strict=True)
+    index = pd.MultiIndex.from_tuples(found, names=CELL) if found else None
+    return pd.Series(list(found.values()), index, dtype=object)
+
+
+_Pairs = dict[tuple[int, int], float]
+
+
+def _tested_block(runs: pd.DataFrame) -> tuple[list[tuple[object, ...]], _Pairs]:
+    """Return the cells of one network and ratio by descending mean, and the p of their pairs.
+
+    Pairs are pairs of places. Only cells with a tested pair are returned.
+    """
+    by_seed = runs.pivot_table("accuracy", CELL, "seed", sort=False)
+    by_seed = by_seed[by_seed.count(axis=1) >= FEWEST_PAIRS]
+    rows, step = by_seed.to_numpy(), float(runs["step"].max())
+    tests = {
+        frozenset((i, j)): p
+        for i, j in combinations(range(len(rows)), 2)
+        if not math.isnan(p := paired_p(rows[i], rows[j], step))
+    }
+    tested = set().union(*tests)
+    order = sorted(tested, key=lambda i: -np.nanmean(rows[i]))
+    pairs = combinations(range(len(order)), 2)
+    p_values = {(i, j): tests.get(frozenset((order[i], order[j])), math.nan) for i, j in pairs}
+    return [by_seed.index[i] for i in order], p_values
 
 
 def _in_reading_order(summary: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from prunebench.report.looks import REFERENCES, look
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
 from prunebench.report.runs_csv import (
+    CELL,
     LATENCY_SPEEDUP,
     NETWORK,
     UNPRUNED,
@@ -27,8 +28,16 @@ from prunebench.report.runs_csv import (
     read_runs,
     timed,
 )
-from prunebench.report.seed_statistics import DIFFERENCE, FEWEST_PAIRS, REFERENCE, summarize
+from prunebench.report.seed_statistics import (
+    DIFFERENCE,
+    GROUP,
+    VERDICT,
+    columns_to,
+    references_in,
+    summarize,
+)
 from prunebench.report.series import at_one_ratio
+from prunebench.report.significance import FEWEST_PAIRS
 from prunebench.report.table import Cell, Column, Line, Section, Table, interval_cell, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
@@ -39,44 +48,49 @@ LEGEND = (
 )
 # Columns that are shown only if they say something else than the given one.
 _SHOWN_IF_DIFFERENT = {"accuracy_masked": "accuracy", "speedup_theoretical": "speedup_macs"}
-_INTERVAL = DIFFERENCE[1]
-_SHORT = {"method", "setting", "ratio", "n", "accuracy", "drop", DIFFERENCE[0], _INTERVAL}
+_SHORT = {"method", "setting", "ratio", "n", "accuracy", "drop", GROUP}
 _SHORT |= {"speedup_macs", "speedup_theoretical", "code"}
 _SHORT |= {name for metric in METRICS.values() for name in metric.parts}
 
 
-def write_summary(runs_csv: Path, out: Path, title: str | None = None) -> list[Path]:
+def write_summary(
+    runs_csv: Path, out: Path, title: str | None = None, reference: str | None = None
+) -> list[Path]:
     """Write summary.csv, .md, .tex, .html and summary_short.md; return their paths.
 
-    The default title is the names of the experiments.
+    The default title is the names of the experiments. Differences are formed to l1, and to the
+    method `reference` if it is given.
     """
     frame = read_runs(runs_csv)
-    table = summary_table(frame, title)
+    table = summary_table(frame, title, reference)
     texts = {
-        "summary.csv": _named(frame).to_csv(index=False, lineterminator="\n"),
+        "summary.csv": _named(frame, reference).to_csv(index=False, lineterminator="\n"),
         "summary.md": to_markdown(table),
         "summary.tex": to_latex(table),
         "summary.html": to_html(table),
-        "summary_short.md": to_markdown(short_table(frame)),
+        "summary_short.md": to_markdown(short_table(frame, reference)),
     }
     return write_texts(out, texts)
 
 
-def _named(frame: pd.DataFrame) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     """Return the summary with its accuracies under the name of the metric."""
-    return summarize(frame).rename(columns=lambda name: to_file(str(name), metric_of(frame)))
+    summary = summarize(frame, reference=reference)
+    return summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
 
 
-def summary_table(frame: pd.DataFrame, title: str | None = None) -> Table:
+def summary_table(
+    frame: pd.DataFrame, title: str | None = None, reference: str | None = None
+) -> Table:
     """Return the table of all cells, with a section per network."""
-    summary, metric = summarize(frame), metric_of(frame)
+    summary, metric = summarize(frame, reference=reference), metric_of(frame)
     columns = _columns(summary, metric)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
     heading = titled(title or experiments_in(frame), frame)
     return Table(heading, LEGEND.format(metric=metric.short), columns, tuple(sections))
 
 
-def short_table(frame: pd.DataFrame) -> Table:
+def short_table(frame: pd.DataFrame, reference: str | None = None) -> Table:
     """Return one row for each method of the papers and each reference, to embed in a page.
 
     The rows are of the first network and at one ratio (`at_one_ratio`), of a method's first
@@ -93,10 +107,21 @@ def short_table(frame: pd.DataFrame) -> Table:
     shown = runs[runs.index.isin(kept) | (runs["method"] == UNPRUNED)]
     if shown.empty:
         shown = runs
-    summary, metric = summarize(shown), metric_of(frame)
-    columns = tuple(column for column in _columns(summary, metric) if column.name in _SHORT)
+    # Corrected for all comparisons of the frame, not only for those that this table shows.
+    summary, metric = _shown(summarize(frame, reference=reference), shown), metric_of(frame)
+    columns = tuple(column for column in _columns(summary, metric) if _is_short(column.name))
     section = _section(shown, summary, columns, titled(ratio, shown))
     return Table("", LEGEND.format(metric=metric.short), columns, (section,))
+
+
+def _shown(summary: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a summary that belong to some runs."""
+    cells = pd.MultiIndex.from_frame(runs[CELL])
+    return summary[pd.MultiIndex.from_frame(summary[CELL]).isin(cells)]
+
+
+def _is_short(column: str) -> bool:
+    return column in _SHORT or column.startswith((DIFFERENCE[0], VERDICT[1]))
 
 
 def _section(
@@ -104,9 +129,9 @@ def _section(
 ) -> Section:
     network = [str(runs[name].iloc[0]) for name in NETWORK]
     here = summary[(summary[NETWORK] == network).all(axis=1)]
-    names = {column.name for column in columns}
+    names = [column.name for column in columns]
     notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
-    notes += [_pairing(names, metric_of(runs)), _parts(names)]
+    notes += [*_pairing(names, metric_of(runs)), _parts(names)]
     notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
@@ -127,8 +152,8 @@ def _columns(summary: pd.DataFrame, metric: Metric) -> tuple[Column, ...]:
         Column("accuracy", metric.short, "%", "points", spread=True),
         *(Column(name, head, "%", "points", True) for name, head in metric.parts.items()),
         Column("drop", "drop", "points", "points", spread=True),
-        Column(DIFFERENCE[0], f"vs. {REFERENCE}", "points", "points"),
-        Column(_INTERVAL, "interval", "95 %", "interval"),
+        *_difference_columns(summary),
+        Column(GROUP, "group"),
         Column("accuracy_masked", "masked", f"{metric.short} %", "points", spread=True),
         Column("speedup_macs", "MACs", "speedup", "speedup"),
         Column("speedup_theoretical", "theoretical", "speedup", "speedup"),
@@ -141,6 +166,15 @@ def _columns(summary: pd.DataFrame, metric: Metric) -> tuple[Column, ...]:
         Column("reused", "reused", "runs", "count"),
     )
     return tuple(c for c in candidates if c.name in summary and _says_something(summary, c.name))
+
+
+def _difference_columns(summary: pd.DataFrame) -> Iterator[Column]:
+    """Yield the columns about the difference to each reference."""
+    for name in references_in(summary.columns):
+        difference, low, _ = columns_to(name, DIFFERENCE)
+        yield Column(difference, f"vs. {name}", "points", "points")
+        yield Column(low, "interval", "95 %", "interval")
+        yield Column(columns_to(name, VERDICT)[1], "verdict", f"vs. {name}")
 
 
 def _is_latency_mean(name: str) -> bool:
@@ -164,6 +198,8 @@ def _says_something(summary: pd.DataFrame, name: str) -> bool:
         return bool((values != "default").any())
     if name == "sparsity_pct":
         return bool((values > 0).any())
+    if name == GROUP or name.startswith(VERDICT[1]):
+        return bool((values != "").any())
     if name in _SHOWN_IF_DIFFERENT:
         return bool((values.notna() & (values != summary[_SHOWN_IF_DIFFERENT[name]])).any())
     return bool(values.notna().any())
@@ -186,7 +222,7 @@ def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
     if column.style == "text":
         return Cell(str(row[column.name]), key=str(row[column.name]))
     if column.style == "interval":
-        return interval_cell(*(row[bound] for bound in DIFFERENCE[1:]))
+        return interval_cell(row[column.name], row[column.name.replace("_low", "_high", 1)])
     std = row[f"{column.name}_std"] if column.spread else math.nan
     return number_cell(row[column.name], column.style, std)
 
@@ -203,17 +239,24 @@ def base_words(runs: pd.DataFrame) -> str:
     return f"base {number_cell(bases.mean(), 'points', bases.std(ddof=1))} % (n = {len(bases)})"
 
 
-def _pairing(columns: Collection[str], metric: Metric) -> str:
-    """Return what the columns about the difference to the reference mean, as far as shown."""
-    if DIFFERENCE[0] not in columns:
-        return ""
-    note = (
-        f"vs. {REFERENCE}: mean difference in {metric.short} to {REFERENCE} at the same ratio, "
-        "by seed"
-    )
-    if _INTERVAL in columns:
-        note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
-    return f"{note}."
+def _pairing(columns: Collection[str], metric: Metric) -> Iterator[str]:
+    """Yield what the columns about differences and groups mean, as far as shown."""
+    for name in references_in(columns):
+        note = f"vs. {name}: mean difference in {metric.short} to {name} at the same ratio, by seed"
+        if columns_to(name, DIFFERENCE)[1] in columns:
+            note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
+        if columns_to(name, VERDICT)[1] in columns:
+            note += (
+                f"; verdict: higher or lower than {name} by a paired t test at 5 %, after Holm's "
+                "correction for all differences of the summary, otherwise unclear"
+            )
+        yield f"{note}."
+    if GROUP in columns:
+        yield (
+            "group: methods at the same ratio that share a letter cannot be told apart by paired t "
+            "tests at 5 %, after Holm's correction for all pairs of the summary, which is stricter "
+            "than the verdict's; a: the highest mean (letters after Piepho 2004)."
+        )
 
 
 def _parts(columns: Collection[str]) -> str:
