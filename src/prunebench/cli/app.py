@@ -51,6 +51,8 @@ for command in (
     reporting.collect,
     reporting.tables,
     reporting.figures,
+    reporting.show,
+    reporting.diff,
     papers.costs,
     papers.published,
     networks.verify,

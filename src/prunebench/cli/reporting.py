@@ -1,4 +1,4 @@
-"""Sub-commands that read results: collect, tables, figures. None imports torch."""
+"""Sub-commands that read results: collect, tables, figures, show, diff. None imports torch."""
 
 from __future__ import annotations
 
@@ -93,6 +93,32 @@ def figures(runs_csv: RunsCsv, out: Out) -> None:
 
     for path in [*write_figures(runs_csv, out), *write_macs_of_beta(runs_csv, out)]:
         typer.echo(str(path))
+
+
+def show(folder: Annotated[Path, typer.Argument(help="Folder of a run or base network.")]) -> None:
+    """Show everything that a stored run records."""
+    from prunebench.report.run_diff import shown
+
+    for line in shown(folder):
+        typer.echo(line)
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(help="Folder of a run or base network.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another one.")],
+) -> None:
+    """Show what differs between two stored runs: first the causes, most likely first.
+
+    Then the first row of their histories, the first layer with other units, weights and accuracy.
+    Times and measured latencies are not compared. Exits with 1 if anything differs.
+    """
+    from prunebench.report.run_diff import differences
+
+    lines = list(differences(first, second))
+    for line in lines or ["no differences"]:
+        typer.echo(line)
+    if lines:
+        raise typer.Exit(1)
 
 
 def _say_other_code(runs_csv: Path) -> None:
