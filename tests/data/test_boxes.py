@@ -292,3 +292,24 @@ def test_batches_need_no_more_of_a_batching_than_its_size_length_and_places(
 
     batching = Own(batch_size=3, places=lambda position: slice(1, 3))
     assert len(drawn(equal, batching=batching).chunk(0)[0]) == 2
+
+
+def test_a_part_of_a_split_in_memory_has_the_images_in_the_given_order(equal: BoxedImages) -> None:
+    part = equal.at(torch.tensor([1, 0]))
+    assert len(part) == 2
+    assert part.labels.tolist() == [[0, -1], [1, 0]]
+    assert torch.equal(part.targets(torch.arange(2)), equal.targets(torch.tensor([1, 0])))
+    ((inputs, *_),) = detection_batches(part, **ZERO_ONE)
+    ((every, *_),) = detection_batches(equal, **ZERO_ONE)
+    assert torch.equal(inputs, every[[1, 0]])
+
+
+def test_a_part_of_a_split_in_files_reads_its_own_files(mixed: Path) -> None:
+    split = train(loaded(mixed, "{resize: [64, 64]}"))
+    part = split.at(torch.tensor([4, 2]))
+    assert part.sizes.tolist() == [[64, 32], [32, 64]]
+    # the landscape comes first; of the whole split it is image 2
+    (own, place, *_), (_, other, *_) = detection_batches(part, **ZERO_ONE, batch_size=1)
+    assert (place.tolist(), other.tolist()) == ([1], [0])
+    every = {int(p): x for x, p, *_ in detection_batches(split, **ZERO_ONE, batch_size=1)}
+    assert torch.equal(own, every[2])

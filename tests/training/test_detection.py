@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,13 +21,20 @@ from prunebench.experiments.machine import Machine
 from prunebench.experiments.metric import METRICS
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Recipe, Schedule
-from prunebench.experiments.results import CostResult, TrainingResult, read_history
+from prunebench.experiments.results import (
+    CostResult,
+    DetectionsResult,
+    TrainingResult,
+    read_history,
+)
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
-from prunebench.measure.stored_runs import measure_cost
+from prunebench.measure.stored_runs import measure_cost, measure_runs
 from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.network import load_network
-from prunebench.report.collect import collect, write_rows
+from prunebench.report.collect import collect, collect_to_csv, write_rows
+from prunebench.report.collected_detections import read_detections
+from prunebench.report.figures.detections import write_detections_figure
 from prunebench.report.runs_csv import metric_of, read_runs
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.detection import Detection
@@ -337,3 +345,36 @@ def test_two_processes_have_the_loss_of_one(data_file: Path, tmp_path: Path) -> 
     losses = [read_history(folder, ap)[0].train_loss for folder in folders]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert TrainingResult.read(folders[0]).processes == 2
+
+
+def test_detections_are_measured_collected_and_drawn(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DetectionsResult, "FEWEST", 0.0)  # after one epoch, scores are low
+    spec = run_spec()
+    (line,) = measure_runs([spec], results, only="cost", device="cpu")
+    assert line.endswith("boxes in 4 images")
+    measured = (results / spec.path / DetectionsResult.FILE).read_bytes()
+    (again,) = measure_runs([spec], results, only="cost", device="cpu")
+    assert again == line
+    assert (results / spec.path / DetectionsResult.FILE).read_bytes() == measured
+    runs_csv = collect_to_csv(results, "e", [spec])
+    (network,) = read_detections(runs_csv.parent).networks
+    assert list(network.runs) == ["l1/default/macs-0.5"]
+    assert network.classes == tuple("0123456789")
+    assert len(network.jpeg) == len(network.truth) == len(network.base) == 4
+    assert all(0 <= box.x1 < box.x2 <= 128 for boxes in network.truth for box in boxes)
+    paths = write_detections_figure(runs_csv, tmp_path)
+    assert [path.name for path in paths] == ["detections.svg", "detections.png"]
+
+
+def test_costs_are_measured_without_the_images(results: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "results"
+    shutil.copytree(results, copied)
+    data_path(copied, DATASET).unlink()
+    for earlier in copied.rglob(DetectionsResult.FILE):
+        earlier.unlink()
+    (line,) = measure_runs([run_spec()], copied, only="cost", device="cpu")
+    assert "fewer MACs" in line
+    assert "no images to show" in line
+    assert not (copied / run_spec().path / DetectionsResult.FILE).exists()

@@ -86,13 +86,17 @@ def tables(
 def figures(runs_csv: RunsCsv, out: Out) -> None:
     """Draw the figures of a runs.csv as SVG and PNG.
 
-    Runs that try several values of EPruner's beta get a figure of the MACs kept, macs_of_beta.
+    Detectors get a figure of what they find in a few pictures, detections, if detections.json lies
+    beside the runs.csv. Runs that try several values of EPruner's beta get a figure of the MACs
+    kept, macs_of_beta.
     """
     from prunebench.papers.beta_figure import write_macs_of_beta
+    from prunebench.report.figures.detections import write_detections_figure
     from prunebench.report.figures.registry import write_figures
 
-    for path in [*write_figures(runs_csv, out), *write_macs_of_beta(runs_csv, out)]:
-        typer.echo(str(path))
+    for write in (write_figures, write_detections_figure, write_macs_of_beta):
+        for path in write(runs_csv, out):
+            typer.echo(str(path))
 
 
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a run or base network.")]) -> None:

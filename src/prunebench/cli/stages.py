@@ -189,7 +189,8 @@ def measure(
 ) -> None:
     """Measure the costs and latencies of finished runs.
 
-    Multiply-accumulates and parameters are written to metrics.json. latency.json has the times of
+    Multiply-accumulates and parameters are written to metrics.json, and what a detector finds in
+    four images to detections.json. latency.json has the times of
     the pruned network and of its base network, measured in turns; a detector is timed without and
     with the post-processing that selects boxes. Earlier measurements of the same weights are kept.
     """

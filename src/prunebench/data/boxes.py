@@ -11,7 +11,7 @@ with the label -1 are padding; boxes of crowds are padding too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,6 +142,24 @@ class BoxedImages:
         """Whether an input may hold padding."""
         full = self.valid.new_tensor(self.shape[1:])
         return isinstance(self.pixels, BoxedFiles) or bool((self.valid != full).any())
+
+    def at(self, index: Tensor) -> BoxedImages:
+        """Return the images at these places (n,), on the CPU, as a split."""
+        pixels, here = self.pixels, index.to(self.device)
+        if isinstance(pixels, BoxedFiles):
+            names, sizes, heights = pixels.names[index], pixels.bytes[index], pixels.pixels[index]
+            some: Tensor | BoxedFiles = replace(pixels, names=names, bytes=sizes, pixels=heights)
+        else:
+            some = pixels[here]
+        return replace(
+            self,
+            pixels=some,
+            sizes=self.sizes[here],
+            boxes=self.boxes[here],
+            labels=self.labels[here],
+            areas=self.areas[here],
+            crowd=self.crowd[here],
+        )
 
     def reader(self, order: Order, augment: Augment | None) -> Reader:
         """Return a reader of an order; flips are applied later."""

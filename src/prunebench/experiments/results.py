@@ -239,6 +239,52 @@ class LatencyResult(ResultFile):
     weights_sha256: str
 
 
+class FoundBox(NamedTuple):
+    """A box that a detector found, in pixels of the picture."""
+
+    label: int
+    score: float
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class TrueBox(NamedTuple):
+    """A true box, in pixels of the picture."""
+
+    label: int
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class DetectionsResult(ResultFile):
+    """detections.json: what a detector finds in the pictures of its base network."""
+
+    FILE = "detections.json"
+    AGAIN = "measure it again"
+    FEWEST: ClassVar[float] = 0.3  # score from which a box is stored
+
+    found: tuple[tuple[FoundBox, ...], ...]  # of each picture, best first
+    spec_hash: str
+    weights_sha256: str
+
+
+class PicturesResult(ResultFile):
+    """pictures.json of a base network: a few images on which it is compared with pruned ones."""
+
+    FILE = "pictures.json"
+    AGAIN = "measure it again"
+
+    jpeg: tuple[str, ...]  # the files in Base64
+    truth: tuple[tuple[TrueBox, ...], ...]  # of each picture
+    classes: tuple[str, ...]
+    spec_hash: str  # of the base network
+    weights_sha256: str
+
+
 class HistoryRow(NamedTuple):
     """A row of history.csv: an epoch, or the network right after an event.
 

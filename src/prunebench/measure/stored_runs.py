@@ -1,5 +1,7 @@
 """Measure finished runs: cost into metrics.json, latency into latency.json.
 
+What detectors find in a few images is stored with their cost (`example_detections`).
+
 Many runs are measured in one process, since starting Python takes longer than counting one run.
 Base networks, counts and latencies are cached in the process: networks of equal structure are timed
 once and share the result, so that their speedups do not differ by noise. A stored file is kept if
@@ -12,16 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json
 from prunebench.experiments.results import CostResult, LatencyEntry, LatencyResult, Part
 from prunebench.experiments.spec import RunSpec
 from prunebench.measure.device import device_name, usable_gpus
+from prunebench.measure.earlier import earlier, weights_hash
+from prunebench.measure.example_detections import measure_detections
 from prunebench.measure.latency import compare_latency
 from prunebench.measure.layer_counts import LayerCount, activations, count_layers
 from prunebench.measure.macs import count_macs, count_params, kept_macs, sparsity
@@ -29,11 +32,9 @@ from prunebench.measure.precision import Precision
 from prunebench.models.registry import is_detector
 from prunebench.network import (
     MASKS_FILE,
-    MODEL_FILE,
     Structure,
     build_pruned,
     check_weights,
-    file_hash,
     load_masks,
     load_network,
     read_structure,
@@ -60,6 +61,8 @@ def measure_runs(
         if only != "latency":
             cost = measure_cost(run, base, spec.hash)
             words.append(f"{cost.base_macs / cost.macs:.2f}× fewer MACs")
+            if is_detector(spec.architecture):
+                words.append(measure_detections(spec, results))
         if only != "cost":
             torch.set_num_threads(spec.threads)
             latency = measure_latency(run, base, spec.hash, device=where)
@@ -73,9 +76,9 @@ def measure_runs(
 
 def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> CostResult:
     """Count operations and parameters of a run and its base; write and return metrics.json."""
-    weights = _weights_hash(run_dir)
+    weights = weights_hash(run_dir)
     check_weights(run_dir)
-    if stored := _stored(CostResult, run_dir, spec_hash, weights):
+    if stored := earlier(CostResult, run_dir, spec_hash, weights):
         return stored
     run, base = count_structure(read_structure(run_dir)), count_structure(read_structure(base_dir))
     masks = _checked_masks(run_dir, run)
@@ -117,8 +120,8 @@ def measure_latency(
     There are no entries if weights are masked and nothing was removed: masks save no time.
     """
     device = torch.device(device)
-    weights = _weights_hash(run_dir)
-    stored = _stored(LatencyResult, run_dir, spec_hash, weights)
+    weights = weights_hash(run_dir)
+    stored = earlier(LatencyResult, run_dir, spec_hash, weights)
     structure = read_structure(run_dir)
     batch_sizes = batch_sizes or timed_batches(structure.image)
     parts: tuple[Part, ...] = (
@@ -134,7 +137,7 @@ def measure_latency(
     entries: tuple[LatencyEntry, ...] = ()
     if structure.is_smaller or not load_masks(run_dir):
         if key not in _LATENCIES:
-            base = _base_network(base_dir.resolve(), _weights_hash(base_dir))
+            base = _base_network(base_dir.resolve(), weights_hash(base_dir))
             is_base = structure_key(structure) == structure_key(read_structure(base_dir))
             pruned = base if is_base else load_network(run_dir)
             on_gpu = device.type == "cuda"
@@ -226,32 +229,6 @@ def _checked_masks(run_dir: Path, count: StructureCount) -> dict[str, Tensor]:
                 f"expected {weights[name]}"
             )
     return masks
-
-
-def _weights_hash(run_dir: Path) -> str:
-    """Return the hash of the run's weights; ResultError if training recorded another one."""
-    weights = file_hash(run_dir / MODEL_FILE)
-    training = run_dir / "training.json"
-    if training.exists():
-        recorded = read_json(training).get("weights_sha256", weights)
-        if recorded != weights:
-            raise ResultError(
-                f"{run_dir / MODEL_FILE}: SHA-256 is {weights}, expected {recorded} as in "
-                f"{training.name}"
-            )
-    return weights
-
-
-R = TypeVar("R", CostResult, LatencyResult)
-
-
-def _stored(kind: type[R], run_dir: Path, spec_hash: str, weights: str) -> R | None:
-    """Return the stored result of this specification and weights; None: measure again."""
-    try:
-        stored = kind.read(run_dir, spec_hash)
-    except ResultError:
-        return None
-    return stored if stored.weights_sha256 == weights else None
 
 
 def _covers(

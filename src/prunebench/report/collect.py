@@ -24,6 +24,7 @@ from prunebench.experiments.results import (
 )
 from prunebench.experiments.reuse import StoredRow, Wanted, is_stored, misfit, reusable
 from prunebench.experiments.spec import RunSpec
+from prunebench.report.collected_detections import collect_detections, write_detections
 from prunebench.report.diagnostics import summarize_diagnostics
 from prunebench.report.other_code import OTHER
 from prunebench.report.runs_csv import (
@@ -51,6 +52,8 @@ def collect_to_csv(
 ) -> Path:
     """Write `results/<experiment>/runs.csv` from the experiment's runs and return its path.
 
+    What detectors find in a few pictures is written into detections.json beside it.
+
     The experiment's configuration adds the printed table and row that each run belongs to, and
     the share of its recipes' epochs. `code_now` returns the hash of a method's present code: runs
     that other code has made are marked. Runs that are not stored in `results` may have a row in
@@ -60,6 +63,7 @@ def collect_to_csv(
     if not mine:
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
+    write_detections(path.parent, collect_detections(results, mine))
     write_rows(path, collect(results, mine, config, code_now, reuse))
     return path
 
