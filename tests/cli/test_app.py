@@ -16,6 +16,7 @@ from prunebench.training import train
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 from tests.data.conftest import write_image
 
+DIGITS = Path(__file__).parents[2] / "results" / "reference" / "digits" / "runs.csv"
 COMMANDS = (
     "resolve",
     "data",
@@ -157,6 +158,10 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("measure --dataset digits", "--dataset: unknown dataset 'digits' (allowed: synthetic)"),
         ("collect --runs none.json", "none.json: no such file"),
         ("tables --runs-csv none.csv --out .", "none.csv: no such file"),
+        (
+            f"tables --reference gerg_1 --out . --runs-csv {DIGITS}",
+            "runs.csv: no run of the reference 'gerg_1', only of unpruned, random, l1, scratch_e,",
+        ),
         ("figures --runs-csv none.csv --out .", "none.csv: no such file"),
         ("data --dataset digist", "unknown data set 'digist'; did you mean digits? (allowed: b"),
         (

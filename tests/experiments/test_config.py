@@ -16,13 +16,14 @@ from prunebench.experiments.config import (
     read_config,
     read_experiment,
     read_recipe,
+    table_options,
 )
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.validation import validate
 
 EXPERIMENT_KEYS = (
-    "datasets, epochs_scale, methods, networks, published, ratio_kind, ratios, recipes, seeds, "
-    "threads, title"
+    "datasets, epochs_scale, methods, networks, published, ratio_kind, ratios, recipes, "
+    "reference, seeds, threads, title"
 )
 METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, seeds, settings"
 
@@ -292,6 +293,14 @@ def test_an_error_in_a_file_names_it(config_dir: Path) -> None:
     path.write_text("batch_size: 1\nlr: 0.1\nweight_decay: 0\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"^{path}: batch_size: must be at least 2, not 1$"):
         read_recipe(config_dir, "digits_base")
+
+
+def test_tables_get_the_title_and_the_reference_of_an_experiment(config_dir: Path) -> None:
+    assert table_options(config_dir, "quick") == {"title": "Quick start"}
+    assert table_options(config_dir, "gone") == {"title": "gone"}
+    text = yaml.safe_dump(experiment(reference="greg_1"))
+    (config_dir / "experiments" / "two.yaml").write_text(text, encoding="utf-8")
+    assert table_options(config_dir, "two")["reference"] == "greg_1"
 
 
 def test_an_experiment_without_a_file_has_its_name_as_title(config_dir: Path) -> None:

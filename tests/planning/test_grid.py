@@ -459,6 +459,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "methods.scratch_e: widths_from: unknown run 'scratch_e/default' (allowed: l1/default) "
             "at 0.5",
         ),
+        ({"reference": "l2"}, "reference: unknown method 'l2' (allowed: l1, unpruned)"),
         (
             {"published": PUBLISHED | {"paper": "gerg"}},
             "published.paper: unknown paper 'gerg'; did you mean greg? "

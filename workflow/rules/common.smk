@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from prunebench.experiments.config import experiment_title, merged_config, published_text
+from prunebench.experiments.config import merged_config, published_text, table_options
 from prunebench.core.errors import PrunebenchError
 from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
 from prunebench.experiments.reuse import digest_of_rows
@@ -28,7 +28,7 @@ wildcard_constraints:
 
 try:
     SETTINGS = merged_config(config, CONFIG_DIR)
-    TITLES = {name: experiment_title(CONFIG_DIR, name) for name in SETTINGS.experiments}
+    TABLES = {name: table_options(CONFIG_DIR, name) for name in SETTINGS.experiments}
     PUBLISHED = {name: published_text(CONFIG_DIR, name) for name in SETTINGS.experiments}
     RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
 except PrunebenchError as error:
@@ -119,8 +119,9 @@ def published_rows(wildcards):
     return PUBLISHED.get(wildcards.experiment, "")
 
 
-def table_title(wildcards):
-    return TITLES.get(wildcards.experiment, wildcards.experiment)
+def table_flags(wildcards):
+    options = TABLES.get(wildcards.experiment, {"title": wildcards.experiment})
+    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items())
 
 
 def report_sources(wildcards):

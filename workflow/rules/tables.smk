@@ -24,8 +24,8 @@ rule write_tables:
     conda:
         "../../environment.yml"
     params:
-        title=table_title,
+        flags=table_flags,
         sources=report_sources,
     shell:
-        "python -m prunebench tables --runs-csv {input} --title {params.title:q}"
-        " --out results/{wildcards.experiment}/tables > {log} 2>&1"
+        "python -m prunebench tables --runs-csv {input}"
+        " {params.flags} --out results/{wildcards.experiment}/tables > {log} 2>&1"

@@ -66,6 +66,10 @@ def tables(
     title: Annotated[
         str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Method to which differences are also formed (default: l1 only)."),
+    ] = None,
 ) -> None:
     """Write the tables of a runs.csv: CSV, Markdown, LaTeX, HTML.
 
@@ -77,9 +81,11 @@ def tables(
     from prunebench.report.by_class_table import write_by_class
     from prunebench.report.summary_table import write_summary
 
-    for write in (write_summary, write_by_class, write_comparison):
-        for path in write(runs_csv, out, title):
-            typer.echo(str(path))
+    paths = write_summary(runs_csv, out, title, reference)
+    paths += write_by_class(runs_csv, out, title)
+    paths += write_comparison(runs_csv, out, title)
+    for path in paths:
+        typer.echo(str(path))
     _say_other_code(runs_csv)
 
 

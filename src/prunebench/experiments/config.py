@@ -230,6 +230,10 @@ class ExperimentConfig(Settings):
     published: PublishedConfig | None = Field(
         None, description="Printed table that the results are compared with (default: none)."
     )
+    reference: Slug | None = Field(
+        None,
+        description="Method to which tables also form differences, besides `l1` (default: none).",
+    )
     epochs_scale: Scale = 1.0
 
 
@@ -320,6 +324,15 @@ def experiment_title(config_dir: Path, name: str) -> str:
     if not experiment_file(config_dir, name).is_file():
         return name
     return read_experiment(config_dir, name).title
+
+
+def table_options(config_dir: Path, name: str) -> dict[str, str]:
+    """Return the options of `prunebench tables` that an experiment sets, by name."""
+    options = {"title": experiment_title(config_dir, name)}
+    if experiment_file(config_dir, name).is_file():
+        reference = read_experiment(config_dir, name).reference
+        options |= {} if reference is None else {"reference": reference}
+    return options
 
 
 def published_text(config_dir: Path, name: str) -> str:

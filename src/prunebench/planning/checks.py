@@ -23,7 +23,7 @@ BASE_ROLE = "base"
 
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError for an unknown data set, network, method, role or printed row."""
+    """Raise ConfigError for an unknown data set, network, method, role, reference or row."""
     for dataset in experiment.datasets:
         with place(where, "datasets"):
             info = dataset_info(dataset)
@@ -43,6 +43,7 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
                     )
                     fail(where, f"methods.{method}.{key}", sentence)
     _check_roles(experiment, where)
+    _check_reference(experiment, where)
     _check_published(experiment, where)
 
 
@@ -63,6 +64,12 @@ def check_labels(run: RunSpec, method: Method[Any]) -> None:
             f"the scores need one label for each image, and {run.dataset} has boxes; use a "
             "criterion that needs only a loss or weights"
         )
+
+
+def _check_reference(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError if the reference of differences is not among the methods."""
+    if experiment.reference is not None:
+        _look_up(where, "reference", "method", experiment.reference, experiment.methods)
 
 
 def _check_published(experiment: ExperimentConfig, where: Path) -> None:
