@@ -53,6 +53,7 @@ COLORS = (
 _MOST_IN_LEGEND = 20
 _SHORT = 3  # letters of a class's name that is written beside a box
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=1.7, foreground="#00000090")]
+_FAINT_HALO: list[AbstractPathEffect] = [withStroke(linewidth=1.1, foreground="#000000a0")]
 Pixels = npt.NDArray[np.uint8]
 Colors = Mapping[str, str]  # by class
 
@@ -238,8 +239,7 @@ def _box(axes: Axes, corners: Sequence[float], color: str, *, dashed: bool = Fal
         linewidth=0.6 if dashed else 0.9,
         linestyle=(0, (2, 2)) if dashed else "-",
     )
-    if not dashed:
-        rectangle.set_path_effects(_HALO)
+    rectangle.set_path_effects(_FAINT_HALO if dashed else _HALO)
     axes.add_patch(rectangle)
 
 
