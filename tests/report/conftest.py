@@ -373,6 +373,21 @@ def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([plain | row for row in rows])
 
 
+def history(before: list[str], after: list[str], event: str = "pruned") -> str:
+    """Return a run's history: phases of epochs before and after a removal."""
+    phases = [*before, before[-1] if before else "select", *after]
+    return json.dumps(
+        {
+            "phase": phases,
+            "epoch": [*range(1, len(before) + 1), len(before), *range(1, len(after) + 1)],
+            "event": [*("" for _ in before), event, *("" for _ in after)],
+            "train_loss": [None] * len(phases),
+            "val_accuracy": [None] * len(phases),
+            "test_accuracy": [None] * len(phases),
+        }
+    )
+
+
 def shown(figure: Figure) -> list[Axes]:
     """Return the panels that hold something."""
     return [axes for axes in figure.axes if axes.get_visible()]

@@ -212,7 +212,7 @@ def test_short_table_is_corrected_for_the_comparisons_that_it_leaves_out() -> No
 
 def test_fairness_is_the_first_note() -> None:
     (section,) = summary_table(few_runs({}, {"method": "greg_1"})).sections
-    assert section.notes[0].startswith("Fairness level S4.1 (arXiv 2301.05219): the methods share")
+    assert section.notes[0].startswith("Fairness level S4.2 (arXiv 2301.05219): the methods share")
 
 
 def test_short_table_has_the_papers_methods_and_the_references_at_one_ratio() -> None:
