@@ -33,6 +33,12 @@ LATE = {"epochs": 18.0, "history": history(["prune"] * 6, ["fine_tune"] * 12)}
         ({}, {"fine_tune_epochs": 6.0, "epochs": 6.0}, "S2", "numbers of fine-tuning epochs"),
         ({}, {"fine_tune_epochs": 6.0}, "SX-A", "numbers of pruning and of fine-tuning epochs"),
         (
+            {"epochs": 15.0, "fine_tune_epochs": 15.0},
+            {"epochs": 15.0146, "fine_tune_epochs": 12.1},  # its pruning ended within an epoch
+            "SX-A",
+            "numbers of pruning and of fine-tuning epochs",
+        ),
+        (
             LATE,
             {"epochs": 24.0, "fine_tune_epochs": 24.0, "history": history([], ["fine_tune"] * 24)},
             "SX-B",

@@ -28,6 +28,7 @@ from prunebench.report.training_cost import training_costs
 _NEEDED = (*CELL, "seed", "start", "base_hash", "epochs", "fine_tune_epochs", "recipes")
 _NEEDED += ("speedup_macs",)
 _EPOCHS_WITHIN = 0.01
+_EPOCHS_SHARE = 0.002  # a phase that ends within an epoch ends with a whole step
 _COST_WITHIN = 0.01  # as a share: whole epochs can not meet a cost exactly
 _WARNED = ("S1", "S2", "S3.1")
 
@@ -160,7 +161,7 @@ def _level_of_fresh(rows: Sequence[Training]) -> Fairness:
 
 def _totals(rows: Sequence[Training]) -> tuple[str, str] | None:
     """Return the level of equal totals and its words; None if the totals differ."""
-    if _within([row.epochs for row in rows], _EPOCHS_WITHIN, 0.0):
+    if _within([row.epochs for row in rows], _EPOCHS_WITHIN, _EPOCHS_SHARE):
         return "SX-A", "the total number of epochs"
     if _within([row.cost for row in rows], 0.0, _COST_WITHIN):
         return "SX-B", "the total training cost (multiply-accumulates × samples)"
