@@ -62,7 +62,9 @@ def test_markdown_is_a_pipe_table_with_numbers_to_the_right() -> None:
         "-----------:",
         "97.50 ± 0.71",
     ]
-    assert lines[-1].startswith("- Fairness level S1 (arXiv 2301.05219): the methods share")
+    other = {"method": "x"}
+    lines = to_markdown(summary_table(few_runs(*TWO_SEEDS, other))).splitlines()
+    assert lines[-2].startswith("- Fairness level S4.2 (arXiv 2301.05219): the methods share")
 
 
 def test_markdown_without_a_title_has_no_headings() -> None:
@@ -102,10 +104,11 @@ def test_latex_columns_are_as_wide_as_their_numbers(table: Table) -> None:
 
 
 def test_latex_intervals_are_text_at_the_right() -> None:
-    rows = [{"method": m, "seed": s, "accuracy": 90.0 + s} for m in ("l1", "x") for s in range(3)]
+    rows = [{"seed": s, "accuracy": 90.0 + s} for s in range(3)]
+    rows += [{"method": "x", "seed": s, "accuracy": 91.0 + 2 * s} for s in range(3)]
     text = to_latex(summary_table(few_runs(*rows)))
-    assert re.search(r"tabular\}\{@\{\}.*\]rS\[", text)
-    assert "& 0.00 & [0.00, 0.00] &" in text
+    assert re.search(r"tabular\}\{@\{\}.*\]rllS\[", text)
+    assert "& 2.00 & [$-$0.48, 4.48] & unclear & a &" in text
 
 
 def test_latex_rows_have_a_cell_per_column(table: Table) -> None:

@@ -27,6 +27,7 @@ from prunebench.report.runs_csv import (
 from prunebench.report.significance import (
     FEWEST_PAIRS,
     SIGNIFICANCE,
+    Floats,
     holm,
     letters,
     margin,
@@ -160,7 +161,7 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
     of the t test that the mean is zero. Bounds and p are NaN where `standard_error` is.
     """
     pair = [*NETWORK, "ratio_kind", "ratio", "seed"]
-    ranked = frame[frame["ratio"].notna()].assign(step=_steps(frame))
+    ranked = frame.assign(step=_steps(frame))[frame["ratio"].notna()]
     theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "accuracy"]]
     ours = ranked[ranked["method"] != reference]
     both = ours.merge(theirs, on=pair, suffixes=("", "_reference"))
@@ -176,11 +177,11 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
     )
 
 
-def _steps(frame: pd.DataFrame) -> pd.Series:
+def _steps(frame: pd.DataFrame) -> Floats:
     """Return the accuracy of one test image, in points; 0 if unknown or if AP is measured."""
     if "test_images" not in frame or not metric_of(frame).counts_images:
-        return pd.Series(0.0, frame.index)
-    return (100 / frame["test_images"]).fillna(0.0)
+        return np.zeros(len(frame))
+    return np.nan_to_num(100 / frame["test_images"].to_numpy(dtype=float))
 
 
 def groups_of_cells(frame: pd.DataFrame) -> pd.Series:
@@ -190,8 +191,8 @@ def groups_of_cells(frame: pd.DataFrame) -> pd.Series:
     by a paired t test, with Holm's correction over all of these pairs. The letter a belongs to the
     highest mean. Cells that are in no tested pair are left out.
     """
-    ranked = frame[frame["ratio"].notna() & (frame["method"] != UNPRUNED)]
-    ranked = ranked.assign(step=_steps(frame))
+    pruned = frame["ratio"].notna() & (frame["method"] != UNPRUNED)
+    ranked = frame.assign(step=_steps(frame))[pruned]
     blocks = [
         _tested_block(runs)
         for _, runs in ranked.groupby([*NETWORK, "ratio_kind", "ratio"], sort=False)
