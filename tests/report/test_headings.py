@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from prunebench.report.figures.accuracy_epochs import accuracy_epochs
 from prunebench.report.figures.accuracy_speedup import accuracy_speedup
+from prunebench.report.headings import note_of_test_set, size_of_test_set
 from prunebench.report.summary_table import short_table, summary_table
 from tests.report.conftest import few_runs
 
@@ -14,8 +17,38 @@ def test_the_size_of_the_test_set_is_a_note_of_each_section() -> None:
     frame = few_runs({"test_images": 360}, {"test_images": 10_000, "architecture": "vgg16"})
     first, second = summary_table(frame).sections
     assert first.notes[0] == SIZE
-    assert second.notes[0] == "test set: 10,000 images; one image is 0.01 points"
+    # the base has 99 %: 100 * sqrt(0.99 * 0.01 / 10000) = 0.0995
+    assert second.notes[0] == (
+        "test set: 10,000 images; one image is 0.01 points; "
+        "binomial standard error at 99.00 %: 0.10 points"
+    )
     assert short_table(frame).sections[0].notes[0] == SIZE
+
+
+@pytest.mark.parametrize(
+    ("images", "base", "end"),
+    [
+        (999, 92.0, "one image is 0.1 points"),
+        (1000, 92.0, "standard error at 92.00 %: 0.86 points"),
+        (10_000, 92.0, "standard error at 92.00 %: 0.27 points"),
+        (50_000, 76.0, "standard error at 76.00 %: 0.19 points"),
+    ],
+)
+def test_noise_of_a_large_test_set_is_named(images: int, base: float, end: str) -> None:
+    runs = few_runs({"test_images": images, "base_accuracy": base})
+    assert note_of_test_set(runs).endswith(end)
+
+
+def test_bases_of_several_seeds_count_once_for_the_noise() -> None:
+    one = {"test_images": 10_000, "base_accuracy": 90.0}
+    other = {"test_images": 10_000, "base_accuracy": 94.0, "seed": 1}
+    assert "at 92.00 %" in note_of_test_set(few_runs(one, one | {"method": "x"}, other))
+
+
+def test_titles_of_figures_stay_short() -> None:
+    runs = few_runs({"test_images": 10_000})
+    assert size_of_test_set(runs) == "test set: 10,000 images; one image is 0.01 points"
+    assert "standard error" not in accuracy_speedup(runs).axes[0].get_title(loc="left")
 
 
 def test_results_that_do_not_record_the_size_have_no_note() -> None:

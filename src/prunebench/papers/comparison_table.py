@@ -18,7 +18,7 @@ from prunebench.experiments.spec import ratio_slug
 from prunebench.papers.comparison import BASELINE, NOTHING, Compared, compare
 from prunebench.papers.published import read_published
 from prunebench.report.fairness import fairness
-from prunebench.report.headings import size_of_test_set, titled
+from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
 from prunebench.report.runs_csv import networks, read_runs
@@ -91,7 +91,7 @@ def comparison_table(
     sections = []
     for (dataset, architecture), runs in networks(frame):
         here = [one for one in compared if _is_of(one, dataset, architecture, compared)]
-        notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(here)]
+        notes = [note_of_test_set(runs), str(fairness(runs)), *_notes(here)]
         notes += [other_code_note(runs), *origin_notes(runs)]
         sections.append(
             Section(

@@ -1,4 +1,4 @@
-"""The size of the test set and the share of the epochs, stated beside accuracies."""
+"""The size and noise of the test set and the share of the epochs, stated beside accuracies."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import pandas as pd
 
 from prunebench.report.runs_csv import metric_of
 
+_NOISE_FROM = 1000  # images; below, one image is the coarser limit that a reader needs
+
 
 def size_of_test_set(runs: pd.DataFrame) -> str:
     """Return the size of a network's test set in words; "" if the results do not record it.
+
+    Short enough for the title of a figure's panel.
 
     >>> size_of_test_set(pd.DataFrame({"test_images": [360.0, 360.0]}))
     'test set: 360 images; one image is 0.28 points'
@@ -21,6 +25,33 @@ def size_of_test_set(runs: pd.DataFrame) -> str:
         return f"test set: {images} images"
     points = " or ".join(f"{100 / size:.2g}" for size in sizes)
     return f"test set: {images} images; one image is {points} points"
+
+
+def note_of_test_set(runs: pd.DataFrame) -> str:
+    """Return the size of a network's test set in words, with its noise if it is large.
+
+    For 1,000 images or more, one image says less than the binomial standard error at the base's
+    accuracy: the deviation over other test sets of the same size.
+
+    >>> note_of_test_set(pd.DataFrame({"test_images": [10_000], "base_accuracy": [92.0]}))[49:]
+    '; binomial standard error at 92.00 %: 0.27 points'
+    """
+    words, sizes = size_of_test_set(runs), _values(runs, "test_images")
+    if not sizes or sizes[0] < _NOISE_FROM or not metric_of(runs).counts_images:
+        return words
+    bases = runs.drop_duplicates("seed") if "seed" in runs else runs
+    base = bases["base_accuracy"].mean()
+    errors = " or ".join(f"{standard_error(base, size):.2f}" for size in sizes)
+    return f"{words}; binomial standard error at {base:.2f} %: {errors} points"
+
+
+def standard_error(accuracy: float, images: float) -> float:
+    """Return the binomial standard error of an accuracy in percent, in points.
+
+    >>> round(standard_error(92.0, 10_000), 3)  # 100 * sqrt(0.92 * 0.08 / 10000)
+    0.271
+    """
+    return float((accuracy * (100 - accuracy) / images) ** 0.5)
 
 
 def shortened(frame: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ from prunebench.core.files import write_texts
 from prunebench.experiments.metric import METRICS, Metric, to_file
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.fairness import fairness
-from prunebench.report.headings import size_of_test_set, titled
+from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
@@ -130,7 +130,7 @@ def _section(
     network = [str(runs[name].iloc[0]) for name in NETWORK]
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = [column.name for column in columns]
-    notes = [size_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
+    notes = [note_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
     notes += [*_pairing(names, metric_of(runs)), _parts(names)]
     notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
