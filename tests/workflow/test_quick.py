@@ -56,6 +56,8 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/tables/summary.csv",
         "quick/tables/summary.md",
         "quick/tables/summary_short.md",
+        "quick/tables/fairness.md",
+        "quick/tables/fairness.csv",
         "quick/tables/summary.tex",
         "quick/tables/summary.html",
         "quick/figures/accuracy_speedup.svg",

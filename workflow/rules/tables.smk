@@ -13,6 +13,8 @@ rule write_tables:
         markdown="results/{experiment}/tables/summary.md",
         short="results/{experiment}/tables/summary_short.md",
         latex="results/{experiment}/tables/summary.tex",
+        fairness="results/{experiment}/tables/fairness.md",
+        pairs="results/{experiment}/tables/fairness.csv",
         html=report(
             "results/{experiment}/tables/summary.html",
             caption="../report/summary.rst",
