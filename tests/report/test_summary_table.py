@@ -153,8 +153,9 @@ def test_difference_to_l1_has_an_interval_from_three_seeds_on() -> None:
     assert column_of(table, "group") == ["a", "a"]
     assert table.sections[0].notes[-2:] == (
         "vs. l1: mean difference in top-1 to l1 at the same ratio, by seed; interval: its 95 % t "
-        "interval, of 3 seeds or more; verdict: higher or lower than l1 by a paired t test at 5 %, "
-        "after Holm's correction for all differences of the summary, otherwise unclear.",
+        "interval, of 3 seeds or more, uncorrected; verdict: higher or lower than l1 by a paired t "
+        "test at 5 %, after Holm's correction for all differences of the summary, otherwise "
+        "unclear.",
         "group: methods at the same ratio that share a letter cannot be told apart by paired t "
         "tests at 5 %, after Holm's correction for all pairs of the summary, which is stricter "
         "than the verdict's; a: the highest mean (letters after Piepho 2004).",

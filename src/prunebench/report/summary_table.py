@@ -244,7 +244,7 @@ def _pairing(columns: Collection[str], metric: Metric) -> Iterator[str]:
     for name in references_in(columns):
         note = f"vs. {name}: mean difference in {metric.short} to {name} at the same ratio, by seed"
         if columns_to(name, DIFFERENCE)[1] in columns:
-            note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more"
+            note += f"; interval: its 95 % t interval, of {FEWEST_PAIRS} seeds or more, uncorrected"
         if columns_to(name, VERDICT)[1] in columns:
             note += (
                 f"; verdict: higher or lower than {name} by a paired t test at 5 %, after Holm's "
