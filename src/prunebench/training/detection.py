@@ -92,7 +92,11 @@ class Detection:
         return Evaluation(
             fraction=measured.ap,
             percent=100 * measured.ap,
-            words=" · ".join(f"{name} {value:.2f}" for name, value in measured.figures.items()),
+            words=" · ".join(
+                f"{label} {measured.figures[name]:.2f}"
+                for name, label in self.metric.parts.items()
+                if name in measured.figures
+            ),
             figures=measured.figures,
             by_class=measured.by_class,
         )
