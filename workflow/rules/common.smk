@@ -156,4 +156,4 @@ def all_tables(wildcards):
 
 
 def all_figures(wildcards):
-    return [f"results/{name}/figures/accuracy_speedup.svg" for name in SETTINGS.experiments]
+    return [f"results/{name}/figures" for name in SETTINGS.experiments]

@@ -10,49 +10,11 @@ rule draw_figures:
         "results/{experiment}/runs.csv",
     output:
         report(
-            "results/{experiment}/figures/accuracy_speedup.svg",
-            caption="../report/accuracy_speedup.rst",
+            directory("results/{experiment}/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figures.rst",
             category="{experiment}",
-            labels={"content": "accuracy vs. speedup", "form": "figure"},
-        ),
-        report(
-            "results/{experiment}/figures/accuracy_latency.svg",
-            caption="../report/accuracy_latency.rst",
-            category="{experiment}",
-            labels={"content": "accuracy vs. latency", "form": "figure"},
-        ),
-        report(
-            "results/{experiment}/figures/kept_width.svg",
-            caption="../report/kept_width.rst",
-            category="{experiment}",
-            labels={"content": "kept width per layer", "form": "figure"},
-        ),
-        report(
-            "results/{experiment}/figures/accuracy_epochs.svg",
-            caption="../report/accuracy_epochs.rst",
-            category="{experiment}",
-            labels={"content": "accuracy over epochs", "form": "figure"},
-        ),
-        report(
-            "results/{experiment}/figures/method_diagnostics.svg",
-            caption="../report/method_diagnostics.rst",
-            category="{experiment}",
-            labels={"content": "method diagnostics", "form": "figure"},
-        ),
-        report(
-            "results/{experiment}/figures/accuracy_without_training.svg",
-            caption="../report/accuracy_without_training.rst",
-            category="{experiment}",
-            labels={"content": "accuracy without training", "form": "figure"},
-        ),
-        multiext(
-            "results/{experiment}/figures/",
-            "accuracy_speedup.png",
-            "accuracy_latency.png",
-            "kept_width.png",
-            "accuracy_epochs.png",
-            "method_diagnostics.png",
-            "accuracy_without_training.png",
+            labels={"content": "{name}", "form": "figure"},
         ),
     log:
         "results/logs/{experiment}/figures.log",
@@ -61,5 +23,4 @@ rule draw_figures:
     params:
         sources=report_sources,
     shell:
-        "python -m prunebench figures --runs-csv {input}"
-        " --out results/{wildcards.experiment}/figures > {log} 2>&1"
+        "python -m prunebench figures --runs-csv {input} --out {output} > {log} 2>&1"
