@@ -116,6 +116,19 @@ def test_a_detector_has_outputs_for_every_class(name: str) -> None:
     assert [o[0].shape[1] % 3 for o in outputs[:4]] == [0] * 4
 
 
+@pytest.mark.parametrize("name", ["retinanet_r18_fpn", "faster_rcnn_r18_fpn"])
+def test_pyramid_and_heads_are_stages_after_the_backbone(name: str) -> None:
+    with torch.device("meta"):
+        model = build(name, num_classes=3)
+    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    labels = model.labels()
+    assert list(labels) == layers
+    assert len(set(labels.values())) == len(layers)
+    stages = {label.stage for n, label in labels.items() if n.startswith("pyramid.")}
+    assert (labels["backbone.stages.3.1.conv2"].stage, stages) == (4, {5})
+    assert labels[layers[-1]].stage == 6
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_convolution_and_linear_layer_has_a_label_of_its_own(name: str) -> None:
     model = build(f"{name}_x0_1", num_classes=7)

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunebench.models.base import LayerLabel
+from prunebench.models.resnet import ResNet
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -86,6 +89,26 @@ class Detector(nn.Module):
         if targets is None:
             return self.outputs(x)
         return self.loss(x, truth_of(targets, x.dtype))
+
+    def labels(self) -> dict[str, LayerLabel]:
+        """Label the layers of backbone, pyramid and heads, in network order.
+
+        The pyramid is the stage after the backbone's last one, the heads are the next. Detectors of
+        torchvision have no labels.
+        """
+        backbone = getattr(self, "backbone", None)
+        if not isinstance(backbone, ResNet):
+            return {}
+        found = {f"backbone.{name}": label for name, label in backbone.labels().items()}
+        last = max(label.stage for label in found.values())
+        positions = {last + 1: 0, last + 2: 0}
+        for name, module in self.named_modules():
+            if name in found or not isinstance(module, nn.Conv2d | nn.Linear):
+                continue
+            stage = last + 1 if name.startswith("pyramid.") else last + 2
+            found[name] = LayerLabel(stage, 0, positions[stage])
+            positions[stage] += 1
+        return found
 
     def outputs(self, x: Tensor) -> Any:
         """Return the raw outputs of the heads."""
