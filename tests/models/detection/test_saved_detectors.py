@@ -78,7 +78,7 @@ def test_the_structure_of_a_detector_tells_its_layers_and_its_preprocessing(tmp_
     structure = read_structure(tmp_path)
     assert structure.resize == (100, 60)
     layer = structure.layers["head.class_convs.0"]
-    assert (layer.full, layer.kept, layer.stage) == (64, 42, None)  # 22 of 64 units are removed
+    assert (layer.full, layer.kept, layer.stage) == (64, 42, 6)  # 22 of 64 units are removed
     assert structure.layers["head.boxes"].kept == 36
     assert structure.preprocessing is not None
     pixels = torch.full((3, 32, 96), 51, dtype=torch.uint8)
