@@ -106,7 +106,7 @@ def legend_below(figure: Figure, lines: Mapping[str, Artist]) -> int:
     if not lines:
         return 0
     room = figure.get_figwidth() * 72  # typographic points
-    widths = [38 + 5 * len(label) for label in lines]  # handle and gaps, letters of 8 pt
+    widths = [34 + 4.5 * len(label) for label in lines]  # handle and gaps, letters of 8 pt
     rows = 1 if sum(widths) < room else math.ceil(len(lines) / max(1, int(room / max(widths))))
     figure.legend(
         list(lines.values()),
