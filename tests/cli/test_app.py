@@ -26,6 +26,8 @@ COMMANDS = (
     "collect",
     "tables",
     "figures",
+    "show",
+    "diff",
     "costs",
     "published",
     "verify",

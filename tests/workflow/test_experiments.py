@@ -25,12 +25,10 @@ from prunebench.methods.registry import method_class
 from prunebench.models.registry import build
 from prunebench.planning.grid import resolve_experiment
 from tests.workflow.conftest import ROOT, planned, snakemake
-from tests.workflow.test_declared import DECLARED
 
 CONFIG = ROOT / "config"
 CPU = torch.device("cpu")
-FILES = sorted(path.stem for path in (CONFIG / "experiments").glob("*.yaml"))
-EXPERIMENTS = [name for name in FILES if name not in DECLARED]
+EXPERIMENTS = sorted(path.stem for path in (CONFIG / "experiments").glob("*.yaml"))
 
 
 class Jobs(NamedTuple):

@@ -120,10 +120,11 @@ def diff(
     first: Annotated[Path, typer.Argument(help="Folder of a run or base network.")],
     second: Annotated[Path, typer.Argument(help="Folder of another one.")],
 ) -> None:
-    """Show what differs between two stored runs: first the causes, most likely first.
+    """Show what differs between two stored runs.
 
-    Then the first row of their histories, the first layer with other units, weights and accuracy.
-    Times and measured latencies are not compared. Exits with 1 if anything differs.
+    First come the causes, the most likely one first; then the first row of their histories that
+    differs, the first layer with other units, weights and accuracy. Times and measured latencies
+    are not compared. Exits with 1 if anything differs.
     """
     from prunebench.report.run_diff import differences
 
