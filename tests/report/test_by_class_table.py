@@ -9,7 +9,7 @@ import pytest
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.by_class_table import by_class, by_class_table, write_by_class
 from prunebench.report.collect import collect, write_rows
-from prunebench.report.seed_statistics import summarize
+from prunebench.report.seed_statistics import averages
 from tests.report.conftest import change, few_runs
 
 CATS = {"cat": 50.0, "traffic light": None, "masked": 70.0}
@@ -45,7 +45,7 @@ def test_a_row_has_the_means_over_seeds() -> None:
     frame = detected(CATS, CATS | {"cat": 60.0})
     found = by_class(frame)
     wanted = ["method", "setting", "ratio", "ratio_kind", "n", "accuracy", *found]
-    summary = summarize(frame.join(found), list(found))[["dataset", "architecture", *wanted]]
+    summary = averages(frame.join(found), list(found))[["dataset", "architecture", *wanted]]
     table = by_class_table(frame, summary)
     assert table.title == "digits · by class"
     assert [column.head for column in table.columns] == [
@@ -61,7 +61,7 @@ def test_a_row_has_the_means_over_seeds() -> None:
 def test_80_classes_are_no_problem() -> None:  # pandas warns of many inserted columns
     frame = detected({f"class {i}": 1.0 for i in range(80)})
     found = by_class(frame)
-    assert len(summarize(frame.join(found), list(found.columns)).filter(like="_std")) == 1
+    assert len(averages(frame.join(found), list(found.columns)).filter(like="_std")) == 1
 
 
 @pytest.mark.parametrize("has_classes", [True, False])

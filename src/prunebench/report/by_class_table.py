@@ -10,7 +10,7 @@ from prunebench.core.files import write_texts
 from prunebench.experiments.metric import OWN, to_file
 from prunebench.report.headings import titled
 from prunebench.report.runs_csv import CELL, NETWORK, json_cells, metric_of, networks, read_runs
-from prunebench.report.seed_statistics import summarize
+from prunebench.report.seed_statistics import averages
 from prunebench.report.summary_table import base_words, experiments_in, lines_of
 from prunebench.report.table import Column, Section, Table
 from prunebench.report.table_formats import to_markdown
@@ -32,7 +32,7 @@ def write_by_class(runs_csv: Path, out: Path, title: str | None = None) -> list[
     if found.empty:
         return []
     classes = [str(name) for name in found.columns]
-    summary = summarize(frame.join(found), classes)[[*CELL, "n", OWN, *classes]]
+    summary = averages(frame.join(found), classes)[[*CELL, "n", OWN, *classes]]
     named = summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
     texts = {
         "by_class.csv": named.to_csv(index=False, lineterminator="\n"),

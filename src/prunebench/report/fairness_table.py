@@ -13,7 +13,7 @@ from prunebench.core.files import write_texts
 from prunebench.report.fairness import Row, Training, fairness, level_of, trainings
 from prunebench.report.headings import titled
 from prunebench.report.runs_csv import CELL, NETWORK, networks, read_runs
-from prunebench.report.seed_statistics import REFERENCE, summarize
+from prunebench.report.seed_statistics import REFERENCE, averages
 from prunebench.report.summary_table import base_words, experiments_in, lines_of
 from prunebench.report.table import Column, Section, Table
 from prunebench.report.table_formats import to_markdown
@@ -65,7 +65,7 @@ def pairs_of_rows(frame: pd.DataFrame) -> pd.DataFrame:
 def fairness_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     """Return the epochs and the cost of each cell's training, with a section per network."""
     costs = frame.assign(**{_COST: training_costs(frame)})
-    summary = summarize(costs, ["epochs", "fine_tune_epochs", _COST])
+    summary = averages(costs, ["epochs", "fine_tune_epochs", _COST])
     sections = []
     for network, runs in networks(frame):
         here = summary[(summary[NETWORK] == list(network)).all(axis=1)]

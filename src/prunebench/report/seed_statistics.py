@@ -55,9 +55,7 @@ def quantities(frame: pd.DataFrame) -> list[str]:
     return [name for name in names if name in frame.columns]
 
 
-def summarize(
-    frame: pd.DataFrame, more: Sequence[str] = (), reference: str | None = None
-) -> pd.DataFrame:
+def averages(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """Return a row per cell: n, and the mean and sample deviation of each quantity.
 
     The quantities are those of tables, and the columns `more`.
@@ -65,9 +63,7 @@ def summarize(
     The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
     order, and last the cells without a ratio. The column `code` marks cells with a run that other
-    code has made, and `reused` is the number of reused runs, if there are any. The columns of
-    `differences` are there if a cell has a difference to `REFERENCE` or to `reference`, and the
-    column `GROUP` if two cells have enough common seeds.
+    code has made, and `reused` is the number of reused runs, if there are any.
     """
     names = [*quantities(frame), *more]
     require(frame, [*CELL, *_NEEDED, "seed"])
@@ -81,13 +77,23 @@ def summarize(
         summary["code"] = groups["code"].first().fillna("")
     if len(reused_rows(frame)):
         summary["reused"] = groups["reused"].count()
+    return _in_reading_order(summary.reset_index())
+
+
+def summarize(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
+    """Return the averages of each cell, compared with each other and with a reference.
+
+    The columns of `differences` are there if a cell has a difference to `REFERENCE` or to
+    `reference`, and the column `GROUP` if two cells have enough common seeds.
+    """
+    summary = averages(frame)
     if len(found := differences(frame, reference)):
-        summary = summary.join(found)
+        summary = summary.join(found, on=CELL)
     if len(letters_of := groups_of_cells(frame)):
-        summary[GROUP] = letters_of
+        summary = summary.join(letters_of.rename(GROUP), on=CELL)
     words = summary.columns.intersection([GROUP, *map(_verdict_of, references(reference))])
     summary[words] = summary[words].fillna("")
-    return _in_reading_order(summary.reset_index())
+    return summary
 
 
 def references(other: str | None) -> list[str]:

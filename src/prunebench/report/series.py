@@ -10,12 +10,12 @@ import pandas as pd
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.looks import GROUPS, look
 from prunebench.report.runs_csv import CELL, NETWORK, UNPRUNED, networks
-from prunebench.report.seed_statistics import summarize
+from prunebench.report.seed_statistics import averages
 
 
 def per_network(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Return the title, the runs and the summary's cells of each network."""
-    summary = summarize(frame)
+    summary = averages(frame)
     return [
         (
             f"{architecture} · {dataset}",

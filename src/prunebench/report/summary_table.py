@@ -62,28 +62,28 @@ def write_summary(
     method `reference` if it is given.
     """
     frame = read_runs(runs_csv)
-    table = summary_table(frame, title, reference)
+    summary = summarize(frame, reference)  # once: with many seeds, it takes longer than the rest
+    table = _summary_table(frame, summary, title)
+    named = summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
     texts = {
-        "summary.csv": _named(frame, reference).to_csv(index=False, lineterminator="\n"),
+        "summary.csv": named.to_csv(index=False, lineterminator="\n"),
         "summary.md": to_markdown(table),
         "summary.tex": to_latex(table),
         "summary.html": to_html(table),
-        "summary_short.md": to_markdown(short_table(frame, reference)),
+        "summary_short.md": to_markdown(_short_table(frame, summary)),
     }
     return write_texts(out, texts)
-
-
-def _named(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    """Return the summary with its accuracies under the name of the metric."""
-    summary = summarize(frame, reference=reference)
-    return summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
 
 
 def summary_table(
     frame: pd.DataFrame, title: str | None = None, reference: str | None = None
 ) -> Table:
     """Return the table of all cells, with a section per network."""
-    summary, metric = summarize(frame, reference=reference), metric_of(frame)
+    return _summary_table(frame, summarize(frame, reference), title)
+
+
+def _summary_table(frame: pd.DataFrame, summary: pd.DataFrame, title: str | None) -> Table:
+    metric = metric_of(frame)
     columns = _columns(summary, metric)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
     heading = titled(title or experiments_in(frame), frame)
@@ -97,8 +97,12 @@ def short_table(frame: pd.DataFrame, reference: str | None = None) -> Table:
     setting there. The table has no title and only the columns about accuracy and MACs; its heading
     says if the runs are shortened.
     """
+    return _short_table(frame, summarize(frame, reference))
+
+
+def _short_table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
     _, runs = networks(frame)[0]
-    ratio, picks = at_one_ratio(summarize(runs))
+    ratio, picks = at_one_ratio(_shown(summary, runs))
     found: dict[str, pd.Index] = {}
     for pick in picks:
         if look(pick.method).group == "paper" or pick.method in REFERENCES:
@@ -108,7 +112,7 @@ def short_table(frame: pd.DataFrame, reference: str | None = None) -> Table:
     if shown.empty:
         shown = runs
     # Corrected for all comparisons of the frame, not only for those that this table shows.
-    summary, metric = _shown(summarize(frame, reference=reference), shown), metric_of(frame)
+    summary, metric = _shown(summary, shown), metric_of(frame)
     columns = tuple(column for column in _columns(summary, metric) if _is_short(column.name))
     section = _section(shown, summary, columns, titled(ratio, shown))
     return Table("", LEGEND.format(metric=metric.short), columns, (section,))
