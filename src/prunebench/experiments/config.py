@@ -8,7 +8,7 @@ tables of config/README.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -80,6 +80,8 @@ Files = Annotated[
     _one_or_list({"type": "string"}),
 ]
 RecipeNames = dict[Slug, Slug]  # role: name of a file in config/recipes
+Control = Literal["unpruned", "random", "l1", "scratch_e", "scratch_b"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
 class NetworkConfig(Settings):
@@ -105,6 +107,7 @@ class SettingConfig(Settings):
         None,
         description="Networks on which the setting runs (default: the method's).",
     )
+    seeds: Seeds | None = Field(None, description="Seeds (default: the method's).")
     recipes: RecipeNames = Field(
         {}, description="Recipe of each role that differs; overrides the method."
     )
@@ -234,7 +237,30 @@ class ExperimentConfig(Settings):
         None,
         description="Method to which tables also form differences, besides `l1` (default: none).",
     )
+    controls: bool | Annotated[tuple[Control, ...], AfterValidator(_without_duplicates)] = Field(
+        False,
+        description=(
+            "Controls to add, or true for all: `unpruned`, also trained for as long; `random` and "
+            "`l1` under the same training; and `random`, `l1`, `scratch_e` and `scratch_b` at the "
+            "widths of each setting of a method that chooses its own widths."
+        ),
+    )
+    recipe_cross: RecipeNames = Field(
+        {},
+        description=(
+            "A second recipe by role: every setting that trains with the role runs under both "
+            "(`default` and `default_with_<recipe>`), and tables do not rank methods whose order "
+            "depends on it (default: none)."
+        ),
+    )
     epochs_scale: Scale = 1.0
+
+    @property
+    def wanted_controls(self) -> tuple[Control, ...]:
+        """Return the controls that `controls` names."""
+        if isinstance(self.controls, bool):
+            return CONTROLS if self.controls else ()
+        return self.controls
 
 
 class Selection(Settings):

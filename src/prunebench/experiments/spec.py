@@ -25,6 +25,7 @@ from prunebench.experiments.recipe import Recipe, TrainedOn
 from prunebench.experiments.settings import Settings
 
 SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
+_WITH = "_with_"  # between a setting and its second recipe
 RESERVED_EXPERIMENTS = frozenset({"base", "benchmarks", "data", "logs", "reference", "resolved"})
 
 
@@ -50,6 +51,25 @@ def ratio_slug(ratio: float | None, kind: RatioKind) -> str:
         return "auto"
     number = format(Decimal(repr(float(ratio))).normalize(), "f")
     return number if kind == "units_per_group" else f"{kind}-{number}"
+
+
+def crossed_setting(setting: str, recipe: str) -> str:
+    """Return the name of a setting under a second recipe; `crossed_from` undoes it.
+
+    >>> crossed_setting("default", "digits_retrain")
+    'default_with_digits_retrain'
+    """
+    return f"{setting}{_WITH}{recipe}"
+
+
+def crossed_from(setting: str) -> tuple[str, str]:
+    """Return the setting and its second recipe; the recipe is "" if there is none in the name.
+
+    >>> crossed_from("default_with_digits_retrain"), crossed_from("default")
+    (('default', 'digits_retrain'), ('default', ''))
+    """
+    own, _, recipe = setting.partition(_WITH)
+    return own, recipe
 
 
 class BaseSpec(Settings):

@@ -23,7 +23,15 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import Criterion, ScoringRun
-from prunebench.experiments.phases import Budget, Epochs, HookName, Length, Phase, training
+from prunebench.experiments.phases import (
+    Budget,
+    Epochs,
+    HookName,
+    Length,
+    Phase,
+    RatioKind,
+    training,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
 from prunebench.methods.allocation import (
@@ -264,6 +272,16 @@ class Method(Generic[O]):
         """Return whether a criterion among the options needs images of one class each."""
         given = (self.options, *vars(self.options).values())
         return any(isinstance(one, Criterion) and one.needs_labels for one in given)
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return whether the method decides how many units each group keeps, given a kind of ratio.
+
+        False if the ratio or another run decides it, or if pruned weights stay as zeros.
+        """
+        if self.options.widths_from is not None or self.options.layer_ratios:
+            return False
+        is_ranked = kind in ("macs", "params") and self.options.allocation == "global"
+        return is_ranked or kind in ("units_global", "auto")
 
     def needed_roles(self) -> tuple[str, ...]:
         """Return the roles whose recipes a run needs: `recipe_roles`, fewer by some options."""

@@ -35,7 +35,7 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.channels.unit_weights import members_with, producers, unit_rows
-from prunebench.experiments.phases import Budget, Phase
+from prunebench.experiments.phases import Budget, Phase, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Positive
 from prunebench.methods.allocation import crossing, shortest_prefix
@@ -233,6 +233,10 @@ class EPruner(Method[EPrunerOptions]):
     def beta_of(self, layer: str) -> float:
         """Return the beta of a layer."""
         return by_pattern(self.options.layer_betas, layer, self.options.beta)
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return True: each layer keeps its exemplars."""
+        return True
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the removal of all filters except the exemplars."""

@@ -45,7 +45,14 @@ from torch.utils.hooks import RemovableHandle
 from prunebench.channels.groups import ChannelGraph, MemberRole
 from prunebench.channels.plan import Plan
 from prunebench.channels.unit_weights import along, mean_magnitude, members_with, unit_rows
-from prunebench.experiments.phases import Budget, Phase, Steps, training, training_for
+from prunebench.experiments.phases import (
+    Budget,
+    Phase,
+    RatioKind,
+    Steps,
+    training,
+    training_for,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Grows, Positive, Shrinks
 from prunebench.methods.base import Before, Method, Run, check_scores
@@ -423,6 +430,10 @@ class PenalizedRemoval(Method[P]):
                 "penalty": max(float(largest.max()) for largest in penalty.values()),
             }
         return self.units.plan(run.graph, pruned)
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return as for any method; False for unit "weight"."""
+        return self.options.unit != "weight" and super().chooses_widths(kind)
 
     def zeroed_weights(self, run: Run) -> list[str] | None:
         """Return the pruned weights for unit "weight"."""

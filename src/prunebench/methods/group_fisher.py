@@ -47,7 +47,15 @@ from prunebench.criteria.masks import (
     readers,
     saved_by_a_unit,
 )
-from prunebench.experiments.phases import Budget, Length, Phase, Steps, training, training_for
+from prunebench.experiments.phases import (
+    Budget,
+    Length,
+    Phase,
+    RatioKind,
+    Steps,
+    training,
+    training_for,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Shrinks
 from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met
@@ -318,6 +326,10 @@ class GroupFisher(Method[GroupFisherOptions]):
         """Zero the weights that read silent units."""
         for name, columns in self.columns.items():
             run.params[name].mul_(columns)
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return True: all units are ranked together."""
+        return True
 
     def select(self, run: Run, budget: Budget) -> Plan:
         """Return the removal of the silent units."""

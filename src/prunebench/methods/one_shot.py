@@ -25,7 +25,7 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import ConfigError
 from prunebench.criteria.base import AnyUnitCriterion, Criterion
-from prunebench.experiments.phases import Budget, Phase
+from prunebench.experiments.phases import Budget, Phase, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import MethodOptions, Run
 from prunebench.methods.fine_tuning import FineTuneOptions
@@ -113,6 +113,10 @@ class AnyUnitOneShot(OneShot):
         if by_layer and self.options.rounds > 1:
             raise ValueError("layer_ratios of single weights are met in one round; set rounds to 1")
         return super().phases(recipes, budget)
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return as for any method; False for unit "weight"."""
+        return self.options.unit != "weight" and super().chooses_widths(kind)
 
     def zeroed_weights(self, run: Run) -> list[str] | None:
         """Return the pruned weights for unit "weight"."""

@@ -39,7 +39,14 @@ from prunebench.channels.selections import select_layers
 from prunebench.channels.single_layers import convolutions, entry_mask, norms_behind, with_norms
 from prunebench.channels.unit_weights import unit_rows
 from prunebench.criteria.weights import FPGM, difference, median_count
-from prunebench.experiments.phases import Budget, HookName, Phase, is_past, training
+from prunebench.experiments.phases import (
+    Budget,
+    HookName,
+    Phase,
+    RatioKind,
+    is_past,
+    training,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.allocation import crossing
 from prunebench.methods.base import Method, MethodOptions, Rule, Run, Start
@@ -387,6 +394,10 @@ class SoftPruning(Method[SoftOptions]):
         if self.options.norms == "decay":
             return with_norms(found, norms_behind(run.model, run.example))
         return found
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return as for any method in scope "group"; otherwise False."""
+        return self.options.scope == "group" and super().chooses_widths(kind)
 
     def zeroed_weights(self, run: Run) -> list[str] | None:
         """Return the weights of the pruned convolutions, except in scope "group"."""

@@ -108,12 +108,14 @@ def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
     Roles of methods that are not in the experiment are allowed, so that methods can be taken out.
     """
     used = {BASE_ROLE}.union(*(method_class(name).recipe_roles for name in experiment.methods))
-    places = {"recipes": experiment.recipes}
+    places = {"recipes": experiment.recipes, "recipe_cross": experiment.recipe_cross}
     places |= {f"networks.{name}.recipes": n.recipes for name, n in experiment.networks.items()}
     for key, recipes in places.items():
         for role in recipes:
             if role not in used and role not in _all_roles():
                 fail(where, key, unknown_name("role", role, used))
+    if BASE_ROLE in experiment.recipe_cross:
+        fail(where, f"recipe_cross.{BASE_ROLE}", "all runs of a network share its base network")
     for method, cell in experiment.methods.items():
         own = method_class(method).recipe_roles
         named = {"recipes": cell.recipes}

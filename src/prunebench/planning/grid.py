@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from prunebench.core.names import unknown_name
 from prunebench.data.normalization import normalization
@@ -13,6 +12,8 @@ from prunebench.experiments.config import (
     Config,
     ExperimentConfig,
     MethodConfig,
+    NetworkConfig,
+    SettingConfig,
     experiment_file,
     named_file,
     read_experiment,
@@ -22,10 +23,10 @@ from prunebench.experiments.override import scale_suffix
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
-from prunebench.experiments.validation import validate
 from prunebench.methods.base import MethodOptions, check_hooks
 from prunebench.methods.registry import method_class
 from prunebench.planning.adapted_recipes import adapted_recipe
+from prunebench.planning.added_controls import with_controls
 from prunebench.planning.base_keys import following
 from prunebench.planning.checks import (
     BASE_ROLE,
@@ -37,6 +38,7 @@ from prunebench.planning.checks import (
     fail,
     place,
 )
+from prunebench.planning.setting_options import setting_options
 
 
 def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
@@ -63,6 +65,7 @@ def resolve_experiment(
         reserved = ", ".join(sorted(RESERVED_EXPERIMENTS))
         fail(where, "name", f"{name!r} is a folder in results/; not allowed: {reserved}")
     check_names(experiment, where)
+    experiment = with_controls(experiment, config_dir, where)
     runs = list(_Grid(name, experiment, where, config_dir, seeds).runs())
     check_widths(runs, where)
     return _with_widths(runs)
@@ -130,7 +133,7 @@ class _Grid:
             if start == "base":
                 recipes = self._following(recipes, base_recipe, dataset)
             for ratio in ratios:
-                for seed in self.seeds or cell.seeds or network.seeds or self.experiment.seeds:
+                for seed in self._seeds(own, cell, network):
                     run = RunSpec(
                         experiment=self.name,
                         dataset=dataset,
@@ -166,6 +169,12 @@ class _Grid:
                         check_validation(run, chosen, phases)
                         check_labels(run, chosen)
                     yield run
+
+    def _seeds(
+        self, setting: SettingConfig, cell: MethodConfig, network: NetworkConfig
+    ) -> tuple[int, ...]:
+        own = setting.seeds or cell.seeds or network.seeds
+        return self.seeds or own or self.experiment.seeds
 
     def _check_widths(self, method: str, options: MethodOptions, kind: RatioKind) -> None:
         """Raise ConfigError unless exactly one setting determines the widths."""
@@ -279,18 +288,7 @@ class _Grid:
     def _options(self, method: str, setting: str, architecture: str) -> MethodOptions:
         """Return the complete options of one setting on one network, validated."""
         cell = self.experiment.methods[method]
-        parts: dict[str, Mapping[str, Any]] = {
-            "options": cell.options,
-            f"settings.{setting}": cell.settings[setting].model_extra or {},
-            f"by_network.{architecture}": cell.by_network.get(architecture, {}),
-        }
-        merged = {key: value for part in parts.values() for key, value in part.items()}
-
-        def below(option: str) -> str:
-            holders = [part for part, options in parts.items() if option in options]
-            return f"methods.{method}.{(holders or ['options'])[-1]}"
-
-        options = validate(method_class(method).Options, merged, str(self.where), below)
+        options = setting_options(method, cell, setting, self.where, architecture)
         return options.shortened(self.experiment.epochs_scale)
 
 

@@ -22,6 +22,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from prunebench.report.recipe_cross import second_recipes
 from prunebench.report.runs_csv import CELL, UNPRUNED, require
 from prunebench.report.training_cost import training_costs
 
@@ -78,10 +79,11 @@ class Training:
 def fairness(frame: pd.DataFrame) -> Fairness:
     """Return the level of the runs of one network, the lowest of all pairs of rows.
 
-    Bases are compared seed by seed. Methods that start from fresh weights use no base network;
+    Bases are compared seed by seed. Runs under a second recipe are compared among themselves only,
+    so they are left out. Methods that start from fresh weights use no base network;
     they are listed separately and do not lower the level of the others.
     """
-    found = trainings(frame)
+    found = trainings(frame[second_recipes(frame) == ""])
     based = [one for one in found.values() if not one.fresh]
     fresh = tuple(dict.fromkeys(str(cell[0]) for cell, one in found.items() if one.fresh))
     if len(found) < 2:

@@ -16,6 +16,13 @@ import pandas as pd
 from prunebench.core.errors import ResultError
 from prunebench.report.origins import reused_rows
 from prunebench.report.other_code import by_other_code
+from prunebench.report.recipe_cross import (
+    DEPENDS,
+    changed_signs,
+    changed_winners,
+    crossed_cells,
+    second_recipes,
+)
 from prunebench.report.runs_csv import (
     CELL,
     LATENCY_SPEEDUP,
@@ -93,6 +100,22 @@ def summarize(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFrame
         summary = summary.join(letters_of.rename(GROUP), on=CELL)
     words = summary.columns.intersection([GROUP, *map(_verdict_of, references(reference))])
     summary[words] = summary[words].fillna("")
+    crossed = crossed_cells(frame)
+    return summary if crossed.empty else _with_changes(summary, crossed)
+
+
+def _with_changes(summary: pd.DataFrame, crossed: pd.DataFrame) -> pd.DataFrame:
+    """Mark the verdicts and letters that depend on the recipe."""
+    for name in references_in(summary.columns):
+        difference, verdicts = columns_to(name, DIFFERENCE)[0], _verdict_of(name)
+        changed = changed_signs(summary, crossed, difference)
+        if changed.any():
+            before = summary.get(verdicts, "")
+            summary[verdicts] = np.where(changed, DEPENDS, before)
+    wins, beside = changed_winners(summary, crossed)
+    if wins.any():
+        before = summary.get(GROUP, "")
+        summary[GROUP] = np.where(wins, DEPENDS, np.where(beside, "", before))
     return summary
 
 
@@ -161,13 +184,14 @@ def differences(frame: pd.DataFrame, reference: str | None = None) -> pd.DataFra
 def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """Return each cell's difference in accuracy to the method `reference`, in points.
 
-    A run is paired with the run of the same network, ratio and seed, of the reference's first
-    setting. The result is indexed by cell and has no row for a cell without a pair. Its columns
-    are `DIFFERENCE`, the mean over pairs and the bounds of its two-sided 95 % t interval, and p,
-    of the t test that the mean is zero. Bounds and p are NaN where `standard_error` is.
+    A run is paired with the run of the same network, ratio, seed and second recipe, of the
+    reference's first setting. The result is indexed by cell and has no row for a cell without a
+    pair. Its columns are `DIFFERENCE`, the mean over pairs and the bounds of its two-sided 95 % t
+    interval, and p, of the t test that the mean is zero. Bounds and p are NaN where
+    `standard_error` is.
     """
-    pair = [*NETWORK, "ratio_kind", "ratio", "seed"]
-    ranked = frame.assign(step=_steps(frame))[frame["ratio"].notna()]
+    pair = [*NETWORK, "ratio_kind", "ratio", "seed", "second_recipe"]
+    ranked = _comparable(frame)[frame["ratio"].notna()]
     theirs = ranked[ranked["method"] == reference].drop_duplicates(pair)[[*pair, "accuracy"]]
     ours = ranked[ranked["method"] != reference]
     both = ours.merge(theirs, on=pair, suffixes=("", "_reference"))
@@ -183,6 +207,11 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
     )
 
 
+def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with the columns `step` (of `_steps`) and `second_recipe`."""
+    return frame.assign(step=_steps(frame), second_recipe=second_recipes(frame))
+
+
 def _steps(frame: pd.DataFrame) -> Floats:
     """Return the accuracy of one test image, in points; 0 if unknown or if AP is measured."""
     if "test_images" not in frame or not metric_of(frame).counts_images:
@@ -193,15 +222,14 @@ def _steps(frame: pd.DataFrame) -> Floats:
 def groups_of_cells(frame: pd.DataFrame) -> pd.Series:
     """Return letters by cell: cells of one ratio that share a letter cannot be told apart.
 
-    All pairs of cells of the same network and ratio that share `FEWEST_PAIRS` seeds are compared
-    by a paired t test, with Holm's correction over all of these pairs. The letter a belongs to the
-    highest mean. Cells that are in no tested pair are left out.
+    All pairs of cells of the same network, ratio and second recipe that share `FEWEST_PAIRS` seeds
+    are compared by a paired t test, with Holm's correction over all of these pairs. The letter a
+    belongs to the highest mean. Cells that are in no tested pair are left out.
     """
     pruned = frame["ratio"].notna() & (frame["method"] != UNPRUNED)
-    ranked = frame.assign(step=_steps(frame))[pruned]
+    same = [*NETWORK, "ratio_kind", "ratio", "second_recipe"]
     blocks = [
-        _tested_block(runs)
-        for _, runs in ranked.groupby([*NETWORK, "ratio_kind", "ratio"], sort=False)
+        _tested_block(runs) for _, runs in _comparable(frame)[pruned].groupby(same, sort=False)
     ]
     adjusted = iter(holm([p for _, pairs in blocks for p in pairs.values()]))
     found: dict[tuple[object, ...], str] = {}

@@ -17,6 +17,7 @@ from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
+from prunebench.report.recipe_cross import DEPENDS, second_recipes
 from prunebench.report.runs_csv import (
     CELL,
     LATENCY_SPEEDUP,
@@ -135,7 +136,7 @@ def _section(
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = [column.name for column in columns]
     notes = [note_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
-    notes += [*_pairing(names, metric_of(runs)), _parts(names)]
+    notes += [*_pairing(names, metric_of(runs)), _order_changes(runs, here), _parts(names)]
     notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
@@ -261,6 +262,20 @@ def _pairing(columns: Collection[str], metric: Metric) -> Iterator[str]:
             "tests at 5 %, after Holm's correction for all pairs of the summary, which is stricter "
             "than the verdict's; a: the highest mean (letters after Piepho 2004)."
         )
+
+
+def _order_changes(frame: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Return which recipes the methods ran under, if any ran under two."""
+    second = sorted(set(second_recipes(frame)) - {""})
+    if not second:
+        return ""
+    note = (
+        f"Settings that end in _with_<recipe> ran under a second recipe ({', '.join(second)}); "
+        "the rows of each recipe are compared among themselves."
+    )
+    if (summary == DEPENDS).any(axis=None):
+        note += f" {DEPENDS}: the order of these methods changes with it, so they are not ranked."
+    return note
 
 
 def _parts(columns: Collection[str]) -> str:

@@ -28,7 +28,7 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.removal import slice_tensor, slicing
 from prunebench.channels.selections import select_layers
 from prunebench.core.errors import TrainingError
-from prunebench.experiments.phases import Budget
+from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.methods.allocation import counted, lowest, pruned_count, shortest_prefix
 from prunebench.methods.base import (
     Method,
@@ -163,6 +163,10 @@ class ColumnMethod(Method[C]):
             if _is_convolution(run, weight)
             and not isinstance(run.model.get_submodule(path), nn.modules.conv._ConvTransposeNd)
         }
+
+    def chooses_widths(self, kind: RatioKind) -> bool:
+        """Return True for rows: columns mostly stay as zeros."""
+        return self.options.unit == "row"
 
     def zeroed_weights(self, run: Run) -> list[str] | None:
         """Return the weights of the pruned convolutions."""
