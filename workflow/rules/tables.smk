@@ -15,6 +15,8 @@ rule write_tables:
         latex="results/{experiment}/tables/summary.tex",
         fairness="results/{experiment}/tables/fairness.md",
         pairs="results/{experiment}/tables/fairness.csv",
+        checklist="results/{experiment}/tables/checklist.md",
+        checklist_latex="results/{experiment}/tables/checklist.tex",
         html=report(
             "results/{experiment}/tables/summary.html",
             caption="../report/summary.rst",

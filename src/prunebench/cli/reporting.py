@@ -75,17 +75,21 @@ def tables(
 
     summary_short.md has a row per method of the papers and per reference, at one ratio.
     fairness.md has the epochs and the cost of each row's training, and fairness.csv the fairness
-    level of every pair of rows. by_class.csv and .md have the AP of each class of detectors. Runs
-    that belong to a printed table are also compared with it: published.csv, .md, .tex and .html.
+    level of every pair of rows. checklist.md and .tex answer the evaluation checklist of Blalock et
+    al. from the runs, for a paper's appendix. by_class.csv and .md have the AP of each class of
+    detectors. Runs that belong to a printed table are also compared with it: published.csv, .md,
+    .tex and .html.
     """
     from prunebench.papers.comparison_table import write_comparison
     from prunebench.report.by_class_table import write_by_class
+    from prunebench.report.checklist import write_checklist
     from prunebench.report.fairness_table import write_fairness
     from prunebench.report.summary_table import write_summary
 
     paths = write_summary(runs_csv, out, title, reference)
     paths += write_fairness(runs_csv, out, title)
     paths += write_by_class(runs_csv, out, title)
+    paths += write_checklist(runs_csv, out, title)
     paths += write_comparison(runs_csv, out, title)
     for path in paths:
         typer.echo(str(path))

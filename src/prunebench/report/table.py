@@ -11,7 +11,8 @@ from typing import Literal
 
 DASH = "–"
 MINUS = "−"
-Style = Literal["points", "percent", "speedup", "significant", "count", "interval", "text"]
+# "prose" is text that breaks over lines in LaTeX
+Style = Literal["points", "percent", "speedup", "significant", "count", "interval", "text", "prose"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Column:
     unit: str = ""
     style: Style = "text"
     spread: bool = False  # print ± for two or more seeds
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the column holds words instead of numbers."""
+        return self.style in ("text", "prose")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prunebench.report.table import DASH, MINUS, Cell, Column, Line, Section, Table
 
+_PROSE_WIDTH = 0.4  # of a column, as a share of the text
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
 
 
@@ -27,7 +28,7 @@ def to_markdown(table: Table) -> str:
             parts.append(f"**{heading}** · {subtitle}\n")
         rows = [[_head(column) for column in table.columns]]
         rows += [[str(cell) for cell in line.cells] for line in section.lines]
-        numbers = [i for i, column in enumerate(table.columns) if column.style != "text"]
+        numbers = [i for i, column in enumerate(table.columns) if not column.is_text]
         parts.append(markdown_table(rows, numbers))
         notes = section.notes if table.title else (table.legend, *section.notes)
         parts.append("\n".join(f"- {_markdown_text(note)}" for note in notes) + "\n")
@@ -106,6 +107,8 @@ def _latex_columns(table: Table, section: Section) -> str:
         match column.style:
             case "text":
                 types.append("l")
+            case "prose":
+                types.append(rf"p{{{_PROSE_WIDTH}\textwidth}}")
             case "interval":
                 types.append("r")
             case _:
@@ -139,7 +142,9 @@ def _latex_heads(table: Table, part: Literal["head", "unit"]) -> str:
 def _latex_row(table: Table, line: Line) -> str:
     cells = zip(table.columns, line.cells, strict=True)
     return " & ".join(
-        latex_text(cell.text) if column.style in ("text", "interval") else _latex_number(cell)
+        latex_text(cell.text)
+        if column.is_text or column.style == "interval"
+        else _latex_number(cell)
         for column, cell in cells
     )
 
