@@ -13,12 +13,12 @@ from prunebench import network
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ModelError, ResultError
+from prunebench.core.files import file_hash
 from prunebench.measure.macs import count_params
 from prunebench.network import (
     Structure,
     build_pruned,
     export_torch,
-    file_hash,
     load_masks,
     load_network,
     read_structure,

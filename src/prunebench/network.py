@@ -8,7 +8,6 @@ zero but not removed (True is kept; no entries: none are).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -23,14 +22,13 @@ from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError
-from prunebench.core.files import read_json, replacing, write_json
+from prunebench.core.files import file_hash, read_json, replacing, write_json
 from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
+from prunebench.experiments.results import MASKS_FILE, MODEL_FILE, STRUCTURE_FILE
 from prunebench.experiments.settings import Positive, Settings
 from prunebench.models.base import not_finite
 from prunebench.models.registry import build
-
-MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -326,15 +324,6 @@ def export_torch(folder: Path | str, path: Path) -> None:
 
 
 EXPORTS: dict[str, Callable[[Path | str, Path], None]] = {".pt2": export_torch}
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise ResultError(f"{path}: no such file") from None
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

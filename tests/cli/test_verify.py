@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 
 from prunebench.data.dataset import prepare
+from tests.stored_files import change
 
 from .conftest import EXPERIMENT, RECIPE, write_yaml
 
@@ -85,8 +86,7 @@ def test_all_runs_below_a_folder_are_checked(call: Any, workplace: Path) -> None
 
 def edited(file: str, **changed: Any) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        path = folder / file
-        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+        change(folder / file, **changed)
 
     return edit
 
@@ -103,8 +103,7 @@ def another_base(folder: Path) -> None:
 def other_options(folder: Path) -> None:
     path = folder / "training.json"
     training = json.loads(path.read_text())
-    training["spec"]["seed"] = 1
-    path.write_text(json.dumps(training))
+    change(path, spec=training["spec"] | {"seed": 1})
 
 
 def no_specification(folder: Path) -> None:
@@ -165,7 +164,7 @@ def test_recomputing_on_another_processor_is_said(call: Any, workplace: Path) ->
     here = training["processor"]
     assert here
     assert training["test_images"] > 0
-    path.write_text(json.dumps(training | {"processor": "Other CPU"}))
+    change(path, processor="Other CPU")
     code, out, _ = call("verify", str(L1))
     assert code == 0
     assert f"recomputed on {here}, stored on Other CPU" in out
@@ -174,9 +173,7 @@ def test_recomputing_on_another_processor_is_said(call: Any, workplace: Path) ->
 
 def test_results_of_earlier_versions_name_no_processor(call: Any, workplace: Path) -> None:
     path = L1 / "training.json"
-    training = json.loads(path.read_text())
-    del training["processor"], training["test_images"]
-    path.write_text(json.dumps(training))
+    change(path, without=("processor", "test_images"))
     code, out, _ = call("verify", str(L1))
     assert code == 0
     assert "recomputed" not in out
@@ -188,10 +185,57 @@ def test_collect_says_how_to_repeat_runs_by_other_code(call: Any, workplace: Pat
     path = L1 / "training.json"
     training = json.loads(path.read_text())
     assert len(training["code"]) == 64
-    path.write_text(json.dumps(training | {"code": "0" * 64}))
+    change(path, code="0" * 64)
     code, _, err = call("collect")
     assert code == 0
-    assert err.count("training.json") == 1
-    assert err.rstrip().endswith(f"--config experiments=tiny --forcerun {path}")
+    command = f"prunebench discard {L1} && snakemake --cores all --config experiments=tiny"
+    assert err.rstrip().endswith(command)
     assert call("tables", "--runs-csv", "results/tiny/runs.csv", "--out", "tables")[2] == err
     assert "other" in Path("tables/summary.md").read_text()
+
+
+def test_a_damaged_run_is_repaired_and_nothing_else(call: Any, workplace: Path) -> None:
+    assert call("measure", "--only", "cost")[0] == 0
+    base = (BASE / "training.json").stat().st_mtime_ns
+    before = (L1 / "history.csv").read_bytes()
+    (L1 / "history.csv").write_bytes(before[:-5])
+    (L1 / "metrics.json").write_text("{")
+    code, _, err = call("verify", str(L1))
+    assert code == 1
+    assert f"run `prunebench repair {L1}`" in err
+    code, out, err = call("repair", str(L1))
+    assert code == 0, err
+    assert f"{L1}/history.csv: SHA-256 is" in out
+    assert (L1 / "history.csv").read_text().count("\n") == before.decode().count("\n")
+    assert (BASE / "training.json").stat().st_mtime_ns == base
+    assert call("verify", str(L1))[0] == 0
+
+
+def test_damaged_measurements_are_repaired_without_training(call: Any, workplace: Path) -> None:
+    assert call("measure", "--only", "cost")[0] == 0
+    trained = (L1 / "training.json").stat().st_mtime_ns
+    whole = (L1 / "metrics.json").read_bytes()
+    (L1 / "metrics.json").write_bytes(whole.replace(b'"macs": 1', b'"macs": 2'))
+    assert call("repair", str(L1))[0] == 0
+    assert (L1 / "metrics.json").read_bytes() == whole
+    assert (L1 / "training.json").stat().st_mtime_ns == trained
+
+
+def test_a_run_without_its_specification_is_not_repaired(call: Any, workplace: Path) -> None:
+    (L1 / "training.json").write_text("{")
+    code, _, err = call("repair", str(L1))
+    assert code == 1
+    assert "not valid JSON" in err
+    assert "its specification is not in " in err
+    assert call("resolve")[0] == 0
+    code, _, err = call("repair", str(L1))
+    assert code == 0, err
+    assert call("verify", str(L1))[0] == 0
+
+
+def test_a_discarded_run_is_no_longer_finished(call: Any, workplace: Path) -> None:
+    code, out, _ = call("discard", str(L1))
+    assert (code, out) == (0, f"{L1}: discarded\n")
+    assert not (L1 / "training.json").exists()
+    code, _, err = call("discard", str(L1))
+    assert (code, err) == (1, f"prunebench: {L1}: no finished run in this folder\n")

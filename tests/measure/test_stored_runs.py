@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from prunebench.core.errors import ConfigError, ResultError
+from prunebench.core.files import file_hash
 from prunebench.experiments.results import CostResult, LatencyResult
 from prunebench.measure import stored_runs as stage
 from prunebench.measure.stored_runs import measure_cost, measure_latency, measure_runs
-from prunebench.network import file_hash, load_network, read_structure, save_network
+from prunebench.network import load_network, read_structure, save_network
+from tests.report.conftest import run_spec, trained
+from tests.stored_files import change
 
 # ResNet-20 on 8x8 images of one channel: 9 products for each of 16 x 64 stem outputs, and so on
 BASE_MACS = 9 * 16 * 64 + 6 * 147_456 + 2 * (73_728 + 5 * 147_456) + 640
@@ -59,8 +62,7 @@ def test_cost_is_counted_once_for_a_specification(
     pruned_folder: Path, base_folder: Path, spec_hash: str, counted: bool
 ) -> None:
     measure_cost(pruned_folder, base_folder, "abc")
-    path = pruned_folder / "metrics.json"
-    path.write_text(path.read_text().replace(f'"macs": {PRUNED_MACS}', '"macs": 1'))
+    change(pruned_folder / "metrics.json", macs=1)
     assert (measure_cost(pruned_folder, base_folder, spec_hash).macs != 1) is counted
 
 
@@ -76,7 +78,9 @@ def test_new_weights_are_measured_again(pruned_folder: Path, base_folder: Path) 
 def test_weights_that_training_did_not_record_stop_it(
     pruned_folder: Path, base_folder: Path
 ) -> None:
-    (pruned_folder / "training.json").write_text('{"weights_sha256": "0123"}')
+    trained(run_spec("resnet20", "l1", "default", 0.5, seed=0), 90.0, weights_sha256="0123").write(
+        pruned_folder
+    )
     with pytest.raises(ResultError, match="expected 0123 as in training"):
         measure_cost(pruned_folder, base_folder, "abc")
 

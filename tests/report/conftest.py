@@ -321,11 +321,6 @@ def one_run(tmp_path: Path) -> tuple[Path, RunSpec]:
     return tmp_path, spec
 
 
-def change(path: Path, **values: Any) -> None:
-    """Set keys of a JSON file."""
-    write(path, json.loads(path.read_text(encoding="utf-8")) | values)
-
-
 def few_runs(*rows: dict[str, Any]) -> pd.DataFrame:
     """Return runs that differ from one plain run in the given columns alone."""
     plain = {

@@ -10,7 +10,8 @@ from prunebench.experiments.spec import RunSpec
 from prunebench.report.by_class_table import by_class, by_class_table, write_by_class
 from prunebench.report.collect import collect, write_rows
 from prunebench.report.seed_statistics import averages
-from tests.report.conftest import change, few_runs
+from tests.report.conftest import few_runs
+from tests.stored_files import change
 
 CATS = {"cat": 50.0, "traffic light": None, "masked": 70.0}
 

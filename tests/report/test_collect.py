@@ -15,8 +15,9 @@ from prunebench.experiments.results import HistoryRow, LatencyEntry, PlanResult,
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.collect import collect, collect_to_csv, finished, write_rows
 from prunebench.report.runs_csv import RunRow, read_rows
+from tests.stored_files import change
 
-from .conftest import change, latency, write
+from .conftest import latency
 
 HISTORY_HEAD = ",".join(HistoryRow._fields).replace("accuracy", "top1") + "\n"
 OneRun = tuple[Path, RunSpec]
@@ -147,9 +148,7 @@ def test_damaged_file_is_named(one_run: OneRun, name: str, text: str, message: s
 @pytest.mark.parametrize("key", ["top1", "seconds", "versions"])
 def test_missing_key_is_named(one_run: OneRun, key: str) -> None:
     path = one_run[0] / one_run[1].path / "training.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    del content[key]
-    write(path, content)
+    change(path, without=(key,))
     with pytest.raises(ResultError, match=rf"training\.json: the key '{key}' is missing"):
         collect_one(one_run)
 

@@ -43,9 +43,10 @@ def test_the_command_repeats_exactly_those_runs() -> None:
     (line,) = rerun_lines(few_runs(*ROWS))
     assert line == (
         "2 of 3 runs were computed by another version of their method's source code; to repeat "
-        "them: snakemake --cores all --config experiments=digits --forcerun "
-        "results/digits/digits/resnet20/l1/default/0.5/seed0/training.json "
-        "results/digits/digits/resnet20/l1/default/auto/seed0/training.json"
+        "them: prunebench discard "
+        "results/digits/digits/resnet20/l1/default/0.5/seed0 "
+        "results/digits/digits/resnet20/l1/default/auto/seed0 "
+        "&& snakemake --cores all --config experiments=digits"
     )
 
 

@@ -13,6 +13,7 @@ from prunebench.core.errors import ResultError
 from prunebench.experiments.results import HistoryRow, write_history
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.run_diff import differences, shown
+from tests.stored_files import change as change_file
 
 
 @pytest.fixture
@@ -27,8 +28,7 @@ def pair(one_run: tuple[Path, RunSpec], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def change(folder: Path, **values: Any) -> None:
-    path = folder / "training.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    change_file(folder / "training.json", **values)
 
 
 def test_a_copy_has_no_differences(pair: tuple[Path, Path]) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import re
@@ -17,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
-from prunebench.core.files import read_json
+from prunebench.core.files import file_hash, read_json
 from prunebench.criteria.gradients import Fisher
 from prunebench.data.augment import normalize
 from prunebench.data.dataset import Dataset, load
@@ -25,19 +24,20 @@ from prunebench.data.normalization import IMAGENET
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.phases import Budget, Phase, training
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.results import TrainingResult, read_history
+from prunebench.experiments.results import TRAINED_FILES, TrainingResult, read_history
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.accuracy import evaluate
 from prunebench.measure.stored_runs import measure_cost
 from prunebench.methods.base import Method, MethodOptions, Run
 from prunebench.methods.registry import METHODS, method_class
-from prunebench.network import file_hash, load_masks, load_network, read_structure
+from prunebench.network import load_masks, load_network, read_structure
 from prunebench.training.classification import count_split
 from prunebench.training.processes import Alone, Network
 from prunebench.training.progress import PlainProgress
 from prunebench.training.shared import Shared
 from prunebench.training.train import train_base, train_run
 from prunebench.training.verify_run import verify_run
+from tests.stored_files import change
 from tests.training.conftest import ARCHITECTURE, recipe
 
 HERE = Machine(device="cpu", checkpoint_seconds=3600.0)
@@ -102,6 +102,7 @@ def test_a_run_writes_all_its_files(results: Path) -> None:
     train(spec, results)
     assert {path.name for path in (results / spec.path).iterdir()} - {".lock"} == {
         "diagnostics.csv",
+        "finished.json",
         "history.csv",
         "masks.safetensors",
         "model.safetensors",
@@ -197,8 +198,8 @@ def spoil(folder: Path, value: float) -> None:
     tensors = load_file(path)
     tensors["bn1.running_var"][0] = value
     save_file(tensors, path)
-    stored = read_json(folder / "training.json") | {"weights_sha256": file_hash(path)}
-    (folder / "training.json").write_text(json.dumps(stored), encoding="utf-8")
+    recorded = read_json(folder / "training.json")["files"] | {path.name: file_hash(path)}
+    change(folder / "training.json", weights_sha256=recorded[path.name], files=recorded)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -294,22 +295,70 @@ def test_a_finished_run_is_not_trained_again(
     assert "finished already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", ["weights", "base", "specification"])
+@pytest.mark.parametrize("key", ["base_hash", "spec_hash"])
 def test_a_result_that_does_not_belong_here_is_made_anew(
-    damage: str, results: Path, capsys: pytest.CaptureFixture[str]
+    key: str, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = run_spec()
     first = train(spec, results)
-    folder = results / spec.path
-    if damage == "weights":
-        (folder / "model.safetensors").write_bytes(b"")
-    else:
-        key = {"base": "base_hash", "specification": "spec_hash"}[damage]
-        (folder / "training.json").write_text(json.dumps(first.model_dump() | {key: "0"}))
+    change(results / spec.path / "training.json", **{key: "0"})
     capsys.readouterr()
     second = train(spec, results)
     assert "finished already" not in capsys.readouterr().out
     assert second.weights_sha256 == first.weights_sha256
+
+
+def cut(path: Path) -> None:
+    """Keep the first half of a file, as a full disk or a killed copy leaves it."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, Path.unlink])
+@pytest.mark.parametrize("name", [*TRAINED_FILES, "training.json"])
+def test_a_damaged_file_is_found_and_the_run_made_anew(
+    name: str, spoil: Callable[[Path], None], results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec(options={"fine_tune": False}, recipes={}, recipe_names={})
+    first = train(spec, results)
+    path = results / spec.path / name
+    spoil(path)
+    if name != "training.json":
+        with pytest.raises(ResultError, match=name):
+            verify_run(results / spec.path)
+    capsys.readouterr()
+    second = train(spec, results)
+    out = capsys.readouterr().out
+    assert "finished already" not in out
+    assert name in out or spoil is Path.unlink
+    assert second.files is not None
+    assert first.files is not None
+    same = set(TRAINED_FILES) - {"history.csv"}  # it holds times
+    assert {n: second.files[n] for n in same} == {n: first.files[n] for n in same}
+    verify_run(results / spec.path)
+
+
+def test_a_finished_run_only_gets_its_receipt_again(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = run_spec()
+    first = train(spec, results)
+    folder = results / spec.path
+    receipt = read_json(folder / "finished.json")
+    assert receipt == {"spec_hash": spec.hash, "weights_sha256": first.weights_sha256}
+    (folder / "finished.json").unlink()  # as Snakemake does before it starts a job again
+    before = (folder / "training.json").stat().st_mtime_ns
+    capsys.readouterr()
+    train(spec, results)
+    assert "finished already" in capsys.readouterr().out
+    assert read_json(folder / "finished.json") == receipt
+    assert (folder / "training.json").stat().st_mtime_ns == before
 
 
 def test_a_missing_base_is_named(results: Path) -> None:
@@ -391,7 +440,7 @@ def test_a_base_that_computes_something_else_than_when_it_was_stored_stops(resul
     path = results / base_spec().path / "training.json"
     stored = read_json(path)
     # With the same data and weights, the stored accuracy is taken as it is.
-    path.write_text(json.dumps({**stored, "top1": stored["top1"] + 5, "data_sha256": "other"}))
+    change(path, top1=stored["top1"] + 5, data_sha256="other")
     with pytest.raises(TrainingError, match="when it was stored; train it again"):
         train(run_spec(), results)
 

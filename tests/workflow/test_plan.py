@@ -54,13 +54,13 @@ def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> No
     cell = "architecture=resnet20, method=scratch_e, setting=default, ratio=0.75"
     scratch = [job for job in jobs if cell in job]
     inputs = [re.search(r"input: (.*)", job)[1] for job in scratch]  # type: ignore[index]
-    assert "results/digits/digits/resnet20/l1/default/0.75/seed0/training.json" in inputs[0]
+    assert "results/digits/digits/resnet20/l1/default/0.75/seed0/finished.json" in inputs[0]
     assert "results/base" not in inputs[0]
 
 
 def test_a_target_that_is_not_configured_is_a_one_line_error(workflow: Path) -> None:
     place = "results/quick/digits/resnet20/l1/default/0.7/seed0"
-    target = f"{place}/training.json"
+    target = f"{place}/finished.json"
     done = snakemake(workflow, target, "-n", "--config", "experiments=quick")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (

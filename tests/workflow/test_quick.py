@@ -46,6 +46,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/digits/resnet20/l1/default/0.5/seed0/model.safetensors",
         "quick/digits/resnet20/l1/default/0.5/seed0/structure.json",
         "quick/digits/resnet20/l1/default/0.5/seed0/training.json",
+        "quick/digits/resnet20/l1/default/0.5/seed0/finished.json",
         "quick/digits/resnet20/l1/default/0.5/seed0/history.csv",
         "quick/digits/resnet20/l1/default/0.5/seed0/metrics.json",
         "quick/digits/resnet20/l1/default/0.5/seed0/latency.json",
@@ -102,7 +103,7 @@ def test_training_jobs_fork_from_a_server(quick_copy: Path) -> None:
     shutil.rmtree(quick_copy / run)
     # Every Python that starts lists its imports in its log; what forks has imported before.
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
-    target = str(run / "training.json")
+    target = str(run / "finished.json")
     done = snakemake(quick_copy, target, "--cores", "1", *QUICK, env=env)
     assert done.returncode == 0, done.stdout
     log = quick_copy / "results/logs/quick/digits/resnet20/l1/default/0.5/seed0.log"

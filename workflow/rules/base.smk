@@ -5,10 +5,7 @@ rule base:
     input:
         "results/data/{dataset}.safetensors",
     output:
-        training="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/training.json",
-        structure="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/structure.json",
-        model="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/model.safetensors",
-        history="results/base/{dataset}/{architecture}/{recipe}/seed{seed}/history.csv",
+        "results/base/{dataset}/{architecture}/{recipe}/seed{seed}/finished.json",
     log:
         "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.log",
     conda:

@@ -73,17 +73,17 @@ def base_threads(wildcards):
 
 
 def start_files(wildcards):
-    return training_files(RUNS.starts_of(run_of(wildcards)["path"]))
+    return receipts(RUNS.starts_of(run_of(wildcards)["path"]))
 
 
 def network_files(wildcards):
-    """Return training.json of all runs of a network and of their base networks."""
+    """Return the receipts of all runs of a network and of their base networks."""
     place = f"{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
-    return training_files(RUNS.by_network.get(place) or stop_for(place))
+    return receipts(RUNS.by_network.get(place) or stop_for(place))
 
 
-def training_files(paths):
-    return [f"results/{path}/training.json" for path in paths]
+def receipts(paths):
+    return [f"results/{path}/finished.json" for path in paths]
 
 
 def measured_flags(wildcards):
@@ -140,11 +140,11 @@ def cost_sources(wildcards):
 
 
 def all_bases(wildcards):
-    return training_files(RUNS.to_train)
+    return receipts(RUNS.to_train)
 
 
 def all_runs(wildcards):
-    return training_files(RUNS.to_run)
+    return receipts(RUNS.to_run)
 
 
 def all_csvs(wildcards):

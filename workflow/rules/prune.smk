@@ -1,5 +1,6 @@
-# Runs: one method on one base network, at one ratio, with one seed. A killed job resumes from its
-# checkpoint, which is not an output, since Snakemake deletes the outputs of a failed job.
+# Runs: one method on one base network, at one ratio, with one seed. The only output is a receipt:
+# Snakemake deletes the outputs of failed and of interrupted jobs. Checkpoints and results survive
+# that, so a killed job resumes, and one that finds a finished run only writes the receipt again.
 
 
 rule prune:
@@ -7,12 +8,7 @@ rule prune:
         data="results/data/{dataset}.safetensors",
         start=start_files,
     output:
-        training="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/training.json",
-        structure="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/structure.json",
-        model="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/model.safetensors",
-        masks="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/masks.safetensors",
-        history="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/history.csv",
-        diagnostics="results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/diagnostics.csv",
+        "results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/finished.json",
     log:
         "results/logs/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.log",
     conda:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import prunebench
-from prunebench.cli import configure, networks, papers, reporting, stages
+from prunebench.cli import configure, networks, papers, reporting, run_files, stages
 
 app = typer.Typer(
     help=(
@@ -56,6 +56,8 @@ for command in (
     papers.costs,
     papers.published,
     networks.verify,
+    run_files.repair,
+    run_files.discard,
     networks.export,
     networks.groups,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -96,6 +97,17 @@ def read_csv(path: Path, names: Iterable[str]) -> list[dict[str, str]]:
         if name not in found:
             raise ResultError(f"{path}: the column {name!r} is missing")
     return rows
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits; ResultError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ResultError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,7 +6,7 @@ history.csv and diagnostics.csv, each a list of rows. Keys and columns are decla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import (
     Any,
@@ -20,20 +20,29 @@ from typing import (
 )
 
 from prunebench.core.errors import ConfigError, ResultError
-from prunebench.core.files import read_csv, read_json, write_csv, write_json
+from prunebench.core.files import file_hash, read_csv, read_json, write_csv, write_json
 from prunebench.experiments.metric import METRICS, OWN, Metric, Task, renamed, to_file
 from prunebench.experiments.settings import Settings, Slug
+from prunebench.experiments.spec import digest
 from prunebench.experiments.validation import validate
+
+MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
+HISTORY_FILE, DIAGNOSTICS_FILE = "history.csv", "diagnostics.csv"
+# The files that training.json completes: it is written after them and records their hashes.
+TRAINED_FILES = (STRUCTURE_FILE, MASKS_FILE, MODEL_FILE, HISTORY_FILE, DIAGNOSTICS_FILE)
 
 Number = int | float  # a whole number stays whole in the file
 Figures = dict[Slug, Number]  # a method's own numbers; each becomes a column of runs.csv
+
+
+CHECKSUM = "checksum"  # key of a JSON file
 
 
 class ResultFile(Settings):
     """A JSON file in the folder of a run.
 
     Each names the specification that it belongs to (`spec_hash`) and the weights that it describes
-    (`weights_sha256`).
+    (`weights_sha256`), and holds a checksum of its content, which files of earlier versions lack.
     """
 
     FILE: ClassVar[str]
@@ -48,6 +57,12 @@ class ResultFile(Settings):
         """
         path = folder / cls.FILE
         content = read_json(path)
+        stored = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
+        if stored is not None and (now := digest(content)) != stored:
+            raise ResultError(
+                f"{path}: the checksum of its content is {now}, expected {stored}; the file is "
+                f"damaged: delete it and {cls.AGAIN}"
+            )
         found = content.get("spec_hash") if isinstance(content, dict) else None
         if spec_hash is not None and found not in (None, spec_hash):
             raise ResultError(
@@ -64,7 +79,8 @@ class ResultFile(Settings):
 
     def write(self, folder: Path) -> None:
         """Write the file into `folder`, atomically."""
-        write_json(folder / self.FILE, self.to_file())
+        content = self.to_file()
+        write_json(folder / self.FILE, content | {CHECKSUM: digest(content)})
 
     @classmethod
     def from_file(cls, content: Any) -> Any:
@@ -144,6 +160,27 @@ class TrainingResult(ResultFile):
     date: str | None = None  # on which the training ended, in UTC
     task: Task = "classification"
     by_class: dict[str, float | None] | None = None  # AP of each class, of a detector
+    files: dict[str, str] | None = None  # SHA-256 of the other files that training wrote, by name
+
+    def damages(self, folder: Path, without: Collection[str] = ()) -> Iterator[str]:
+        """Yield a sentence for each missing or changed file of the run, but those of `without`.
+
+        A result of an earlier version records the hash of its weights alone.
+        """
+        recorded = {MODEL_FILE: self.weights_sha256} if self.files is None else self.files
+        for name, expected in recorded.items():
+            if name in without:
+                continue
+            try:
+                found = file_hash(folder / name)
+            except ResultError as error:
+                yield str(error)
+                continue
+            if found != expected:
+                yield (
+                    f"{folder / name}: SHA-256 is {found}, expected {expected} as in {self.FILE}; "
+                    f"the file is damaged: run `prunebench repair {folder}`"
+                )
 
     @classmethod
     def from_file(cls, content: Any) -> Any:
@@ -172,13 +209,28 @@ class TrainingResult(ResultFile):
         return METRICS[self.task]
 
 
+RECEIPT_FILE = "finished.json"
+
+
+def write_receipt(folder: Path, training: TrainingResult) -> None:
+    """Write the receipt of a finished run: the only file of a run that Snakemake knows.
+
+    Snakemake deletes the outputs of a job that it believes unfinished before it starts the job
+    again, even if the job has finished without it. So the files of the run are no outputs, and a
+    job that finds a finished run only writes this file again.
+    """
+    names = ("spec_hash", "weights_sha256")
+    write_json(folder / RECEIPT_FILE, {name: getattr(training, name) for name in names})
+
+
 def _metric_of(content: Any) -> Metric | None:
     """Return the metric of a training.json; None if it names no task."""
     task = content.get("task", "classification") if isinstance(content, dict) else None
     return METRICS.get(task) if isinstance(task, str) else None
 
 
-_OTHERS_NAMES = ("spec", "options", "summary", "by_class", "versions")  # keys that others chose
+# whose keys others chose
+_OTHERS_NAMES = ("spec", "options", "summary", "by_class", "versions", "files")
 
 
 class CostResult(ResultFile):
@@ -313,9 +365,6 @@ class DiagnosticRow(NamedTuple):
     layer: str
     quantity: str
     value: float
-
-
-HISTORY_FILE, DIAGNOSTICS_FILE = "history.csv", "diagnostics.csv"
 
 
 def write_history(

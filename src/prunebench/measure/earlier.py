@@ -6,30 +6,27 @@ from pathlib import Path
 from typing import TypeVar
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json
+from prunebench.core.files import file_hash
 from prunebench.experiments.results import (
+    MODEL_FILE,
     CostResult,
     DetectionsResult,
     LatencyResult,
     PicturesResult,
+    TrainingResult,
 )
-from prunebench.network import MODEL_FILE, file_hash
 
 R = TypeVar("R", CostResult, LatencyResult, DetectionsResult, PicturesResult)
 
 
 def weights_hash(run_dir: Path) -> str:
-    """Return the hash of the run's weights; ResultError if training recorded another one."""
-    weights = file_hash(run_dir / MODEL_FILE)
-    training = run_dir / "training.json"
-    if training.exists():
-        recorded = read_json(training).get("weights_sha256", weights)
-        if recorded != weights:
-            raise ResultError(
-                f"{run_dir / MODEL_FILE}: SHA-256 is {weights}, expected {recorded} as in "
-                f"{training.name}"
-            )
-    return weights
+    """Return the hash of the run's weights; ResultError if a file is not as training recorded."""
+    if not (run_dir / TrainingResult.FILE).exists():
+        return file_hash(run_dir / MODEL_FILE)
+    training = TrainingResult.read(run_dir)
+    for problem in training.damages(run_dir):
+        raise ResultError(problem)
+    return training.weights_sha256
 
 
 def earlier(kind: type[R], run_dir: Path, spec_hash: str, weights: str) -> R | None:

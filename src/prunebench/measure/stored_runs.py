@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
-from prunebench.experiments.results import CostResult, LatencyEntry, LatencyResult, Part
+from prunebench.experiments.results import MASKS_FILE, CostResult, LatencyEntry, LatencyResult, Part
 from prunebench.experiments.spec import RunSpec
 from prunebench.measure.device import device_name, usable_gpus
 from prunebench.measure.earlier import earlier, weights_hash
@@ -31,7 +31,6 @@ from prunebench.measure.macs import count_macs, count_params, kept_macs, sparsit
 from prunebench.measure.precision import Precision
 from prunebench.models.registry import is_detector
 from prunebench.network import (
-    MASKS_FILE,
     Structure,
     build_pruned,
     check_weights,

@@ -16,6 +16,7 @@ from prunebench.experiments.config import ExperimentConfig
 from prunebench.experiments.machine import gpu_name, processor_name
 from prunebench.experiments.metric import Metric, to_file
 from prunebench.experiments.results import (
+    MODEL_FILE,
     CostResult,
     LatencyResult,
     TrainingResult,
@@ -162,6 +163,8 @@ def _row(
 ) -> RunRow:
     """Return the row of the run in `folder`."""
     training = TrainingResult.read(folder, spec.hash)
+    for problem in training.damages(folder, without=(MODEL_FILE,)):  # whose hash `measure` compared
+        raise ResultError(problem)
     cost = CostResult.read(folder, spec.hash)
     latencies, latency_devices = _latencies(folder, spec)
     widths, stages = _layers(folder / "structure.json")

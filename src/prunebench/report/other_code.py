@@ -33,12 +33,13 @@ def rerun_lines(frame: pd.DataFrame) -> list[str]:
     lines = []
     mine = frame[frame["reused"].isna()] if "reused" in frame else frame
     for experiment, runs in by_other_code(mine).groupby("experiment", sort=False):
-        files = [f"results/{path}/training.json" for path in map(_path, runs.to_dict("records"))]
+        folders = [f"results/{path}" for path in map(_path, runs.to_dict("records"))]
         command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
         total = (frame["experiment"] == experiment).sum()
         lines.append(
             f"{len(runs)} of {total} runs were computed by another version of their method's "
-            f"source code; to repeat them: {shlex.join([*command, '--forcerun', *files])}"
+            f"source code; to repeat them: {shlex.join(['prunebench', 'discard', *folders])} && "
+            f"{shlex.join(command)}"
         )
     return lines
 

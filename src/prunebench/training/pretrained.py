@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, ModelError, TrainingError
+from prunebench.core.files import file_hash
 from prunebench.data.dataset import content_hash
 from prunebench.data.info import DatasetInfo
 from prunebench.experiments.metric import Metric
@@ -25,7 +26,6 @@ from prunebench.experiments.spec import BaseSpec
 from prunebench.models.base import not_finite
 from prunebench.models.registry import build
 from prunebench.models.resnet import ResNet
-from prunebench.network import file_hash
 from prunebench.training.weight_names import UNUSED, match_names
 
 PICKLES = (".pt", ".pth", ".th", ".tar")

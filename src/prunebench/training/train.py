@@ -23,14 +23,21 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
-from prunebench.core.files import make_folder, remove_leftovers
+from prunebench.core.files import file_hash, make_folder, remove_leftovers
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.data.random_state import seeded
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.resolved import PACKAGE
-from prunebench.experiments.results import HistoryRow, PlanResult, TrainingResult
+from prunebench.experiments.results import (
+    MODEL_FILE,
+    TRAINED_FILES,
+    HistoryRow,
+    PlanResult,
+    TrainingResult,
+    write_receipt,
+)
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.device import device_name, multiplies_bf16
 from prunebench.methods.base import Method, MethodOptions
@@ -39,9 +46,7 @@ from prunebench.methods.registry import method_class
 from prunebench.methods.source_code import method_code
 from prunebench.models.registry import build
 from prunebench.network import (
-    MODEL_FILE,
     check_weights,
-    file_hash,
     load_network,
     read_structure,
     save_network,
@@ -199,19 +204,30 @@ class _Job:
                     self._train()
                 except ModelError as error:
                     raise ModelError(f"{self.spec.path}: {error}") from None
-            return TrainingResult.read(self.folder)
+            result = TrainingResult.read(self.folder)
+            if first:
+                write_receipt(self.folder, result)
+            return result
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the whole result of this specification and base network."""
+        if not (self.folder / TrainingResult.FILE).exists():
+            return False
         try:
             stored = TrainingResult.read(self.folder, self.spec.hash)
-            weights = file_hash(self.folder / MODEL_FILE)
-        except ResultError:
+        except ResultError as error:
+            self.progress.say(str(error))
             return False
-        is_whole = (stored.base_hash, stored.weights_sha256) == (self.base_hash, weights)
-        if is_whole:
-            check_weights(self.folder)
-        return is_whole
+        if stored.base_hash != self.base_hash:
+            self.progress.say(f"{self.folder}: the base network has changed; training again")
+            return False
+        if damages := list(stored.damages(self.folder)):
+            for problem in damages:
+                self.progress.say(problem)
+            self.progress.say(f"{self.folder}: training again")
+            return False
+        check_weights(self.folder)
+        return True
 
     def _train(self) -> None:
         torch.set_num_threads(self.spec.threads)
@@ -388,13 +404,16 @@ class _Job:
             resize=info.resize,
             classes=info.classes,
         )
-        weights = save_network(self.folder, run.model, structure, run.masks)
+        save_network(self.folder, run.model, structure, run.masks)
         run.records.write(self.folder, run.task.metric)
-        result = self._result(loop, weights, pretrained)
+        files = {name: file_hash(self.folder / name) for name in TRAINED_FILES}
+        result = self._result(loop, files, pretrained)
         result.write(self.folder)
         self.progress.say(f"{'test':<10} {result.accuracy:.2f} % · {self.folder}")
 
-    def _result(self, loop: Loop, weights: str, pretrained: Pretrained | None) -> TrainingResult:
+    def _result(
+        self, loop: Loop, files: dict[str, str], pretrained: Pretrained | None
+    ) -> TrainingResult:
         run, records = loop.run, loop.run.records
         val, tested = run.evaluations_now()
         test = tested.percent
@@ -408,7 +427,7 @@ class _Job:
         return TrainingResult(
             spec_hash=self.spec.hash,
             base_hash=self.base_hash,
-            weights_sha256=weights,
+            weights_sha256=files[MODEL_FILE],
             pretrained=pretrained,
             accuracy=test,
             val_accuracy=val,
@@ -443,6 +462,7 @@ class _Job:
             date=datetime.now(UTC).date().isoformat(),
             task=run.dataset.info.task,
             by_class=dict(tested.by_class) or None,
+            files=files,
         )
 
     def _missed(self, loop: Loop) -> dict[str, float]:
