@@ -79,11 +79,12 @@ def test_inputs_and_specifications_trigger_reruns_and_edits_of_code_do_not(profi
     assert yaml.safe_load(text)["rerun-triggers"] == ["mtime", "params", "input"]
 
 
-def test_the_slurm_profile_starts_no_second_writer() -> None:
-    text = (ROOT / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8")
-    entries = yaml.safe_load(text)
-    assert "rerun-incomplete" not in entries
-    assert entries["retries"] == 1
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_jobs_of_a_killed_main_process_start_again(profile: str) -> None:
+    # They wait for a living writer and keep a finished run: tests/workflow/test_killed.py.
+    entries = yaml.safe_load((ROOT / "profiles" / profile / "config.yaml").read_text("utf-8"))
+    assert entries["rerun-incomplete"] is True
+    assert entries.get("retries", 1) == 1
 
 
 def test_an_edit_of_a_method_collects_again_and_speaks_to_the_terminal() -> None:
