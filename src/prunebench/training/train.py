@@ -32,6 +32,7 @@ from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.resolved import PACKAGE
 from prunebench.experiments.results import HistoryRow, PlanResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.measure.device import device_name, multiplies_bf16
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
@@ -48,7 +49,7 @@ from prunebench.network import (
     structure_of,
 )
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
-from prunebench.training.cuda import CudaGraphs, MemoryShortError, deterministic
+from prunebench.training.cuda import MemoryShortError, deterministic
 from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import (
