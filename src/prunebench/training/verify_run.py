@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from prunebench.channels.verify import TOLERANCE
@@ -15,6 +14,7 @@ from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.experiments.results import CostResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.experiments.stored_spec import stored_spec
 from prunebench.measure.device import device_name
 from prunebench.measure.stored_runs import count_structure
 from prunebench.network import (
@@ -47,9 +47,7 @@ def verify_run(folder: Path) -> str:
     ResultError or ModelError names the first mismatch.
     """
     training = TrainingResult.read(folder)
-    path = folder / training.FILE
-    spec = _specification(path, training)
-    results = _results_above(folder, spec.path)
+    spec, results = stored_spec(folder)
     weights = file_hash(folder / MODEL_FILE)
     _must_equal(folder / MODEL_FILE, "SHA-256", weights, training.weights_sha256)
     hashes = [f"specification {spec.hash[:8]}", f"weights {weights[:8]}"]
@@ -70,26 +68,6 @@ def verify_run(folder: Path) -> str:
         *_zeros(folder, model),
     ]
     return f"{spec.path} · {' · '.join(found)} · {', '.join(hashes)}"
-
-
-def _specification(path: Path, training: TrainingResult) -> BaseSpec | RunSpec:
-    kind = RunSpec if "experiment" in training.spec else BaseSpec
-    try:
-        spec: BaseSpec | RunSpec = kind.model_validate(training.spec)
-    except ValidationError:
-        raise ResultError(
-            f"{path}: spec is not a specification of this version; train the run again"
-        ) from None
-    _must_equal(path, "spec_hash", training.spec_hash, spec.hash)
-    return spec
-
-
-def _results_above(folder: Path, path: str) -> Path:
-    """Return the results folder in which a run lies at its path."""
-    whole, parts = folder.resolve(), Path(path).parts
-    if whole.parts[-len(parts) :] != parts:
-        raise ResultError(f"{folder}: the run says that it lies at {path} below its results")
-    return whole.parents[len(parts) - 1]
 
 
 @lru_cache(maxsize=1)
