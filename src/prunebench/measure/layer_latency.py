@@ -3,7 +3,9 @@
 Forward hooks note the time before and after each convolution, linear and normalization module: by
 the wall clock on a CPU, by CUDA events on a GPU. The passes are those of `measure.latency`. Hooks
 cost time themselves, at most that of small layers, and what lies between the modules (ReLU,
-additions, pooling) belongs to none: the sum over the layers differs from the time of the whole.
+additions, pooling) belongs to none: the sum over the layers differs from the time of the whole. On
+a busy machine it is smaller still, since an interruption delays many passes but few calls of a
+layer.
 """
 
 from __future__ import annotations
