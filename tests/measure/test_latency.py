@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench.core.errors import ModelError
 from prunebench.measure import latency
 from prunebench.measure.latency import (
     captured,
@@ -80,7 +81,7 @@ def test_base_network_and_a_copy_of_the_base_are_timed_in_two_repetitions(
     entry = compare_latency(
         small_net, pruned, (1, 4, 4), batch_size=2, device="cpu", repeats=5, warmup=0
     )
-    assert passes == [1, 5, 5]
+    assert passes == [2, 5, 5]
     assert entry.repetitions is not None
     one, two = entry.repetitions
     assert (one.base.median_ms, one.network.median_ms, one.base_again.median_ms) == (4.0, 2.0, 4.0)
@@ -108,7 +109,7 @@ def test_slow_networks_have_fewer_passes(
         small_net, copy.deepcopy(small_net), (1, 4, 4), batch_size=2, device="cpu", repeats=15,
         warmup=30,
     )  # fmt: skip
-    assert passes == [1, 8, 8, 8]  # first, warm-up, two repetitions
+    assert passes == [2, 8, 8, 8]  # first, warm-up, two repetitions
     assert (entry.warmup, entry.repeats) == (8, 8)
 
 
@@ -213,34 +214,47 @@ def test_networks_are_warmed_up_before_they_are_timed(
     entry = compare_latency(
         small_net, small_net, (1, 4, 4), batch_size=2, device="cpu", repeats=5, warmup=60
     )
-    assert passes == [1, 10, 10, 5, 5]
+    assert passes == [2, 10, 10, 5, 5]
     assert (entry.warmup, entry.repeats) == (20, 5)
+
+
+class StubRecorder:
+    """Records without a GPU: a replay notes itself, and does not call the function."""
+
+    replays: list[str]
+
+    def __init__(self, device: torch.device) -> None:
+        assert device == torch.device("cpu")
+
+    def warm_up(self, function: Callable[[], None]) -> None:
+        function()
+
+    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+        function()
+        return lambda: self.replays.append("replay")
 
 
 def test_a_captured_pass_is_warmed_up_once_and_then_replayed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-
-    class Recorder:
-        """Replays by a letter of its own, as a graph does without Python."""
-
-        def __init__(self, device: torch.device) -> None:
-            self.device = device
-
-        def warm_up(self, function: Callable[[], None]) -> None:
-            function()
-
-        def record(self, function: Callable[[], None]) -> Callable[[], None]:
-            function()
-            return lambda: calls.append("replay")
-
-    monkeypatch.setattr(latency, "CudaGraphs", Recorder)
+    monkeypatch.setattr(latency, "CudaGraphs", StubRecorder)
+    monkeypatch.setattr(StubRecorder, "replays", calls, raising=False)
     images = torch.zeros(1)
     replay = captured(Noting(calls, "a"), images)
     assert calls == ["a"] * 4  # three to warm up, one is captured
     replay(images)
     assert calls[4:] == ["replay"]
+
+
+def test_a_pass_that_cannot_be_captured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(self: StubRecorder, function: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted\nCompile with ...")
+
+    monkeypatch.setattr(StubRecorder, "record", record)
+    monkeypatch.setattr(latency, "CudaGraphs", StubRecorder)
+    with pytest.raises(ModelError, match=r"graph \(operation not permitted\); with capture: false"):
+        captured(nn.Identity(), torch.zeros(1))
 
 
 def test_a_cpu_has_no_graphs(small_net: nn.Module) -> None:
