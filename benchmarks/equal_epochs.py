@@ -41,12 +41,12 @@ from prunebench.data.dataset import Dataset, Split, load, prepare
 from prunebench.data.normalization import normalization
 from prunebench.experiments.phases import Budget
 from prunebench.experiments.recipe import Augment, Recipe, Schedule
+from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.methods.base import MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.models.registry import build
 from prunebench.training.checkpoint import StopRequest
 from prunebench.training.classification import count_split
-from prunebench.training.cuda import CudaGraphs
 from prunebench.training.loop import Loop
 from prunebench.training.progress import SilentProgress
 from prunebench.training.run import RunState

@@ -18,9 +18,10 @@ from training_speed import AUGMENT, Ours, make_run, ratios
 
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import RunSpec
+from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.methods.registry import method_class
 from prunebench.planning.grid import resolve_experiment
-from prunebench.training.cuda import CudaGraphs, PhaseStep
+from prunebench.training.cuda import PhaseStep
 from prunebench.training.processes import Network
 
 STEP_HOOKS = frozenset({"loss_term", "before_optimizer_step", "after_optimizer_step"})

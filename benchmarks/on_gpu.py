@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
+from prunebench.experiments.results import Mode
 from prunebench.measure.device import device_name
 from prunebench.measure.latency import compare_latency
 from prunebench.models.registry import build
@@ -81,7 +82,8 @@ def usual_ms(model: nn.Module, images: Tensor, repeats: int) -> tuple[float, flo
 
 def latency(options: argparse.Namespace) -> None:
     """Print the latencies of networks that lost half of each group, and of their bases."""
-    device, repeats = torch.device(options.device), 4 if options.few_steps else 200
+    device, repeats = torch.device(options.device), 4 if options.few_steps else 100
+    modes: tuple[Mode, ...] = ("eager", "graph") if device.type == "cuda" else ("eager",)
     print("| network | batch | protocol | base, ms | pruned, ms | speedup |")
     print("|---|---|---|---|---|---|")
     for name, classes, shape in LATENCIES:
@@ -94,23 +96,30 @@ def latency(options: argparse.Namespace) -> None:
         }
         pruned = remove(base, graph, half).eval()
         for batch in (1,) if options.few_steps else (1, 64):
-            ours = compare_latency(
-                base,
-                pruned,
-                shape,
-                batch_size=batch,
-                device=device,
-                repeats=repeats,
-                warmup=repeats // 2,
-            )
+            ours = {
+                mode: compare_latency(
+                    base,
+                    pruned,
+                    shape,
+                    batch_size=batch,
+                    device=device,
+                    repeats=repeats,
+                    warmup=repeats // 2,
+                    mode=mode,
+                )
+                for mode in modes
+            }
             images = torch.randn(batch, *shape, device=device)
             usual = [usual_ms(model.to(device), images, repeats) for model in (base, pruned)]
             cells = (
-                (
-                    "ours, median [quartiles]",
-                    f"{ours.base_median_ms:.3f} [{ours.base_q25_ms:.3f}, {ours.base_q75_ms:.3f}]",
-                    f"{ours.median_ms:.3f} [{ours.q25_ms:.3f}, {ours.q75_ms:.3f}]",
-                    ours.speedup,
+                *(
+                    (
+                        f"ours, {mode}, median [quartiles]{', unstable' * bool(one.unstable)}",
+                        f"{one.base_median_ms:.3f} [{one.base_q25_ms:.3f}, {one.base_q75_ms:.3f}]",
+                        f"{one.median_ms:.3f} [{one.q25_ms:.3f}, {one.q75_ms:.3f}]",
+                        one.speedup,
+                    )
+                    for mode, one in ours.items()
                 ),
                 (
                     "usual, mean ± sd",

@@ -41,11 +41,12 @@ from prunebench.data.dataset import Dataset, Split
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.phases import Phase, Steps
 from prunebench.experiments.recipe import Augment, Recipe
+from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.models.registry import build
 from prunebench.training.batches import Batching, draw_epoch
 from prunebench.training.checkpoint import CheckpointFile, pack
-from prunebench.training.cuda import CudaGraphs, PhaseStep
+from prunebench.training.cuda import PhaseStep
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.processes import Network
 from prunebench.training.run import RunState

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from prunebench.__main__ import main
+from prunebench.data.dataset import prepare
 
 EXPERIMENT: dict[str, Any] = {
     "title": "Stripes",
@@ -21,6 +23,10 @@ EXPERIMENT: dict[str, Any] = {
     "recipes": {"base": "one_epoch", "fine_tune": "one_epoch"},
     "methods": {"unpruned": {}, "l1": {}},
 }
+# of `finished`
+BASE = Path("results/base/synthetic/resnet20_x0_25/one_epoch/seed0")
+L1 = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")
+COLUMNS = Path("results/tiny/synthetic/resnet20_x0_25/l1_columns/default/0.5/seed0")
 RECIPE = {"epochs": 1, "batch_size": 64, "lr": 0.1, "weight_decay": 0.0}
 
 WriteConfig = Callable[..., Path]
@@ -64,3 +70,31 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return (1, out, f"{err}{code}\n") if isinstance(code, str) else (code or 0, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base network and two measured runs, one of them with masked weights."""
+    folder = tmp_path_factory.mktemp("finished")
+    methods = {"l1": {}, "l1_columns": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_yaml(Path("config/config.yaml"), {"experiments": ["tiny"]})
+        write_yaml(Path("config/recipes/one_epoch.yaml"), RECIPE)
+        write_yaml(Path("config/experiments/tiny.yaml"), {**EXPERIMENT, "methods": methods})
+        prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
+        base = "base --dataset synthetic --architecture resnet20_x0_25 --recipe one_epoch"
+        for line in (base, "prune --method l1", "prune --method l1_columns", "measure --only cost"):
+            patch.setattr("sys.argv", ["prunebench", *line.split()])
+            with pytest.raises(SystemExit) as end:
+                main()
+            assert not end.value.code
+    return folder
+
+
+@pytest.fixture
+def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder to change, as working folder."""
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"

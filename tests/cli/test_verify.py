@@ -11,44 +11,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from prunebench.data.dataset import prepare
 from tests.stored_files import change
 
-from .conftest import EXPERIMENT, RECIPE, write_yaml
-
-BASE = Path("results/base/synthetic/resnet20_x0_25/one_epoch/seed0")
-L1 = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")
-COLUMNS = Path("results/tiny/synthetic/resnet20_x0_25/l1_columns/default/0.5/seed0")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base network and two measured runs, one of them with masked weights."""
-    from prunebench.__main__ import main
-
-    folder = tmp_path_factory.mktemp("finished")
-    methods = {"l1": {}, "l1_columns": {}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_yaml(Path("config/config.yaml"), {"experiments": ["tiny"]})
-        write_yaml(Path("config/recipes/one_epoch.yaml"), RECIPE)
-        write_yaml(Path("config/experiments/tiny.yaml"), {**EXPERIMENT, "methods": methods})
-        prepare("synthetic", Path("data"), Path("results/data/synthetic.safetensors"))
-        base = "base --dataset synthetic --architecture resnet20_x0_25 --recipe one_epoch"
-        for line in (base, "prune --method l1", "prune --method l1_columns", "measure --only cost"):
-            patch.setattr("sys.argv", ["prunebench", *line.split()])
-            with pytest.raises(SystemExit) as end:
-                main()
-            assert not end.value.code
-    return folder
-
-
-@pytest.fixture
-def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the folder to change, as working folder."""
-    shutil.copytree(finished, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
+from .conftest import BASE, COLUMNS, L1
 
 
 def test_runs_without_an_end_can_be_left_out_of_a_measurement(call: Any, workplace: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_entry_says_which_part_it_times() -> None:
         model, model, (3, 4, 6), batch_size=2, device="cpu", repeats=2, warmup=0, part="whole"
     )
     assert (entry.part, entry.batch_size) == ("whole", 2)
-    assert model.asked == [[[4, 6], [4, 6]]] * 2
+    assert model.asked == [[[4, 6], [4, 6]]] * 6  # the first two passes, and two in each repetition
 
 
 def test_a_classifier_has_no_post_processing(small_net: nn.Module) -> None:

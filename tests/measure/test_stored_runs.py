@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import file_hash
 from prunebench.experiments.results import CostResult, LatencyResult
 from prunebench.measure import stored_runs as stage
-from prunebench.measure.stored_runs import measure_cost, measure_latency, measure_runs
+from prunebench.measure.stored_runs import (
+    measure_cost,
+    measure_latency,
+    measure_runs,
+    store_latency,
+    wanted_latencies,
+)
 from prunebench.network import load_network, read_structure, save_network
 from tests.report.conftest import run_spec, trained
 from tests.stored_files import change
@@ -118,6 +125,92 @@ def test_latency_is_measured_once(
 def test_masks_alone_are_not_timed(base_folder: Path) -> None:
     mask_run(base_folder)
     assert measure_latency(base_folder, base_folder, "abc", device="cpu").entries == ()
+
+
+def test_masks_do_not_hide_the_times_of_the_same_structure(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_LATENCIES", {})
+    masked = tmp_path / "masked"
+    shutil.copytree(base_folder, masked)
+    mask_run(masked)
+    counts = [
+        len(measure(folder, base_folder, (1,)).entries) for folder in (masked, base_folder, masked)
+    ]
+    assert counts == [0, 1, 0]
+
+
+def measure(run: Path, base: Path, batch_sizes: tuple[int, ...]) -> LatencyResult:
+    return measure_latency(
+        run, base, "abc", device="cpu", batch_sizes=batch_sizes, repeats=2, warmup=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({"batch_size": 4}, True),
+        ({"part": "whole"}, True),
+        ({"batch_size": 4, "unstable": None}, False),  # of an earlier version
+        ({"batch_size": 4, "device": "other processor"}, False),
+        ({"device_kind": "cuda", "device": "some GPU"}, True),
+        ({"device_kind": "cuda", "device": "some GPU", "mode": "graph"}, True),
+        ({}, False),  # timed again
+    ],
+)
+def test_new_entries_stand_beside_what_was_timed_elsewhere(
+    pruned_folder: Path, base_folder: Path, changed: dict[str, object], kept: bool
+) -> None:
+    (entry,) = measure(pruned_folder, base_folder, (1,)).entries
+    other = entry.model_copy(update={"median_ms": 77.0} | changed)
+    result = LatencyResult.read(pruned_folder)
+    result.model_copy(update={"entries": (other,)}).write(pruned_folder)
+    found = store_latency(pruned_folder, "abc", (entry,)).entries
+    assert found == ((other, entry) if kept else (entry,))
+    assert LatencyResult.read(pruned_folder, "abc").entries == found
+
+
+def test_latencies_of_unknown_stability_are_measured_again(
+    pruned_folder: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = measure(pruned_folder, base_folder, (1,))
+    monkeypatch.setattr(stage, "_LATENCIES", {})
+    (entry,) = result.entries
+    old = entry.model_copy(update={"unstable": None, "median_ms": 77.0})
+    result.model_copy(update={"entries": (old,)}).write(pruned_folder)
+    (again,) = measure(pruned_folder, base_folder, (1,)).entries
+    assert again.unstable is not None
+    assert again.median_ms != 77.0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "device", "capture", "kinds"),
+    [
+        ("resnet20", "cpu", True, [("forward", "eager")]),
+        ("resnet20", "cuda", True, [("forward", "eager"), ("forward", "graph")]),
+        ("resnet20", "cuda", False, [("forward", "eager")]),
+        ("atss_r18_fpn", "cuda", True, [("forward", "eager"), ("whole", "eager")]),
+    ],
+)
+def test_a_gpu_times_classifiers_as_graphs_too(
+    base_folder: Path,
+    architecture: str,
+    device: str,
+    capture: bool,
+    kinds: list[tuple[str, str]],
+) -> None:
+    structure = read_structure(base_folder).model_copy(update={"architecture": architecture})
+    assert wanted_latencies(structure, torch.device(device), (1, 8), capture) == [
+        (*kind, size) for kind in kinds for size in (1, 8)
+    ]
+
+
+@pytest.mark.gpu
+def test_a_run_is_timed_eagerly_and_as_a_graph(pruned_folder: Path, base_folder: Path) -> None:
+    latency = measure_latency(
+        pruned_folder, base_folder, "abc", device="cuda", batch_sizes=(1,), repeats=3, warmup=10
+    )
+    assert [entry.mode for entry in latency.entries] == ["eager", "graph"]
 
 
 def test_a_missing_base_is_named(pruned_folder: Path, tmp_path: Path) -> None:

@@ -214,12 +214,9 @@ def test_latencies_of_other_devices_are_not_reused(
     results, spec, file = stored
     (here,) = collect(results, [spec], reuse=[file])
     assert {name for name in here.more if "latency" in name} == {
-        "latency_ms_cpu_b64",
-        "latency_base_ms_cpu_b64",
-        "latency_speedup_cpu_b64",
-        "latency_ms_cpu_whole_b64",
-        "latency_base_ms_cpu_whole_b64",
-        "latency_speedup_cpu_whole_b64",
+        f"latency_{quantity}_cpu_{where}"
+        for quantity in ("ms", "base_ms", "speedup", "speedup_low", "speedup_high")
+        for where in ("b64", "whole_b64")
     }
     assert list(json.loads(here.latency_devices)) == ["cpu"]
     monkeypatch.setattr("prunebench.report.collect.processor_name", lambda: "another")
@@ -265,6 +262,25 @@ def test_latencies_of_both_parts_of_a_detector_are_columns(one_run: OneRun) -> N
     row = collect_one(one_run)
     assert (row.more["latency_ms_cpu_b64"], row.more["latency_ms_cpu_whole_b64"]) == (4.0, 6.0)
     assert row.more["latency_speedup_cpu_whole_b64"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("unstable", "cell"), [(None, None), ("", 0), ("two repetitions differ by 4.0 %", 1)]
+)
+def test_a_latency_has_the_range_of_its_speedup_and_says_if_it_is_unstable(
+    one_run: OneRun, unstable: str | None, cell: int | None
+) -> None:
+    results, spec = one_run
+    entry = latency("cpu", 64, 4.0, 8.0).model_copy(update={"unstable": unstable})
+    graph = latency("cuda", 64, 2.0, 8.0).model_copy(update={"mode": "graph"})
+    both = entries(entry, graph, latency("cuda", 64, 4.0, 8.0))
+    change(results / spec.path / "latency.json", entries=both)
+    more = collect_one(one_run).more
+    assert more["latency_speedup_low_cpu_b64"] == 8.0 * 0.98 / (4.0 * 1.02)
+    assert more["latency_speedup_high_cpu_b64"] == 8.0 * 1.02 / (4.0 * 0.98)
+    assert more.get("latency_unstable_cpu_b64") == cell
+    assert more["latency_speedup_cuda_graph_b64"] == 4.0
+    assert more["latency_speedup_cuda_b64"] == 2.0
 
 
 def test_two_latencies_for_one_column_are_refused(one_run: OneRun) -> None:

@@ -79,6 +79,19 @@ def test_latencies_of_the_whole_detector_have_columns_of_their_own() -> None:
     )
 
 
+def test_range_and_stability_stand_beside_their_speedup() -> None:
+    kinds = [columns.Timed("cuda", "forward", 1, mode) for mode in ("graph", "eager")]
+    given = [name for kind in kinds for name in (*kind.stability, *kind.columns)]
+    assert [name for name in ordered(*given) if columns.is_latency(name)][3:7] == [
+        "latency_speedup_low_cuda_b1",
+        "latency_speedup_high_cuda_b1",
+        "latency_unstable_cuda_b1",
+        "latency_ms_cuda_graph_b1",
+    ]
+    assert [columns.timed(name) for name in given] == [kinds[0]] * 6 + [kinds[1]] * 6
+    assert all(name.startswith(columns.latency_prefixes("cuda")) for name in given)
+
+
 def test_own_numbers_of_methods_stand_between_latencies_and_provenance() -> None:
     names = ordered("mask_distance", "latency_ms_cpu_b1", "gram")
     here = names.index("latency_ms_cpu_b1")

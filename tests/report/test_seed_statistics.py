@@ -52,6 +52,35 @@ def test_latencies_of_each_device_are_averaged_alone() -> None:
     assert (cell["latency_speedup_cpu_b1"], cell["latency_speedup_cuda_b1"]) == (1.5, 5.0)
 
 
+@pytest.mark.parametrize("unstable", [0, 1])
+def test_a_latency_that_is_unstable_in_one_run_has_a_range_and_no_mean(unstable: int) -> None:
+    def run(seed: int, low: float, mean: float, high: float, flag: int) -> dict[str, float]:
+        names = ("speedup_low", "speedup", "speedup_high", "unstable")
+        cells = {
+            f"latency_{name}_cpu_b1": x
+            for name, x in zip(names, (low, mean, high, flag), strict=True)
+        }
+        return {"seed": seed, **cells}
+
+    frame = few_runs(run(0, 1.4, 1.5, 1.8, 0), run(1, 1.3, 1.7, 1.75, unstable))
+    cell = summarize(frame).iloc[0]
+    assert cell["latency_unstable_cpu_b1"] == unstable
+    assert (cell["latency_speedup_low_cpu_b1"], cell["latency_speedup_high_cpu_b1"]) == (1.3, 1.8)
+    mean, std = cell["latency_speedup_cpu_b1"], cell["latency_speedup_cpu_b1_std"]
+    assert (math.isnan(mean), math.isnan(std)) == (bool(unstable), bool(unstable))
+    assert unstable or mean == pytest.approx(1.6)
+
+
+def test_a_cell_without_an_unstable_run_keeps_its_mean_beside_one_that_has_some() -> None:
+    rows = [
+        {"latency_speedup_cpu_b1": 2.0, "latency_unstable_cpu_b1": 1},
+        {"method": "x", "latency_speedup_cpu_b1": 3.0, "latency_unstable_cpu_b1": 0},
+        {"method": "old", "latency_speedup_cpu_b1": 4.0},  # of unknown stability
+    ]
+    means = summarize(few_runs(*rows)).set_index("method")["latency_speedup_cpu_b1"]
+    assert means.dropna().to_dict() == {"x": 3.0, "old": 4.0}
+
+
 def test_missing_column_is_named() -> None:
     with pytest.raises(ResultError, match="the column 'drop' is missing"):
         summarize(few_runs({}).drop(columns="drop"))

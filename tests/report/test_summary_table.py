@@ -48,6 +48,7 @@ def test_columns_without_a_value_vanish() -> None:
         ({"sparsity_pct": 90.0}, "sparsity"),
         ({"latency_speedup_cuda_b64": 1.5}, "latency CUDA b64"),
         ({"latency_speedup_cpu_whole_b1": 1.5}, "latency CPU whole b1"),
+        ({"latency_speedup_cuda_graph_b1": 1.5}, "latency CUDA graph b1"),
         ({"selection_seconds": 0.5}, "selection"),
         ({"magnitude_ratio": 30.0}, "magnitude"),
     ],
@@ -277,6 +278,37 @@ def test_nothing_in_the_report_imports_torch() -> None:
 def test_latencies_of_the_whole_detector_are_explained(place: str, explained: bool) -> None:
     table = summary_table(few_runs({f"latency_speedup_{place}": 1.5}))
     assert any("post-processing" in note for note in table.sections[0].notes) is explained
+
+
+UNSTABLE = {
+    "latency_speedup_cpu_b1": 1.6,
+    "latency_speedup_low_cpu_b1": 1.418,
+    "latency_speedup_high_cpu_b1": 1.75,
+    "latency_unstable_cpu_b1": 1,
+}
+
+
+def test_an_unstable_latency_is_a_range_without_a_rank() -> None:
+    stable = {"method": "x", "latency_speedup_cpu_b1": 2.0, "latency_unstable_cpu_b1": 0}
+    table = summary_table(few_runs(UNSTABLE, stable))
+    assert column_of(table, "latency_speedup_cpu_b1") == ["(1.42–1.75×) unstable", "2.00×"]
+    place = [column.name for column in table.columns].index("latency_speedup_cpu_b1")
+    assert [line.cells[place].key for line in table.sections[0].lines] == [None, 2.0]
+    assert table.sections[0].notes[-1] == (
+        "unstable: in a run, the base timed against itself or two repetitions differed by more "
+        "than 3 % in the median; the range is that of the speedup, which is in no mean and not "
+        "ranked."
+    )
+
+
+def test_a_table_of_unstable_latencies_only_has_their_column() -> None:
+    assert "latency CPU b1" in heads(summary_table(few_runs(UNSTABLE)))
+
+
+def test_the_rule_is_explained_only_where_a_latency_is_unstable() -> None:
+    table = summary_table(few_runs(UNSTABLE | {"latency_unstable_cpu_b1": 0}))
+    assert column_of(table, "latency_speedup_cpu_b1") == ["1.60×"]
+    assert not any(note.startswith("unstable") for note in table.sections[0].notes)
 
 
 def test_a_detector_has_ap_at_two_overlaps() -> None:

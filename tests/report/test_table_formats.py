@@ -167,3 +167,19 @@ def test_html_sorts_by_numbers_and_keeps_the_base_apart() -> None:
     base, rest = re.findall(r"<tbody( class=\"base\")?>", text)
     assert (base, rest) == (' class="base"', "")
     assert '<td data-key="98.0">98.00</td>' in text
+
+
+def test_an_unstable_cell_is_grey_in_html_and_text_elsewhere() -> None:
+    names = ("speedup", "speedup_low", "speedup_high", "unstable")
+    cells = zip(names, (1.6, 1.418, 1.75, 1), strict=True)
+    unstable = {f"latency_{name}_cpu_b1": value for name, value in cells}
+    stable = {"method": "x", "latency_speedup_cpu_b1": 2.0}
+    table = summary_table(few_runs(unstable, stable))
+    assert '<td class="unstable">(1.42–1.75×) <span class="spread">unstable</span></td>' in to_html(
+        table
+    )
+    assert " (1.42–1.75×) unstable |" in to_markdown(table)
+    latex = to_latex(table)
+    assert r"& {(1.42--1.75)\textsuperscript{unstable}} \\" in latex
+    # the number beside it alone decides about the digits
+    assert re.search(r"S\[table-format=1\.2\]@\{\}\}", latex)

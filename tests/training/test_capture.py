@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from prunebench.experiments.phases import Phase, Steps, training
+from prunebench.measure.cuda_graphs import WARM_UP
 from prunebench.methods.base import Run
-from prunebench.training.cuda import WARM_UP
 from prunebench.training.loop import Loop
 from tests.training.conftest import MakeLoop, Phases, recipe
 from tests.training.test_resume import assert_same, loop_of, outcome
@@ -125,7 +125,7 @@ def test_what_a_graph_cannot_repeat_is_recorded_again_or_stays_eager(
 
 @pytest.mark.gpu
 def test_a_graph_trains_as_eager_steps_do() -> None:
-    from prunebench.training.cuda import CudaGraphs
+    from prunebench.measure.cuda_graphs import CudaGraphs
 
     device = torch.device("cuda")
     weight, seen = torch.zeros(3, device=device), torch.ones(3, device=device)
@@ -145,7 +145,7 @@ def test_a_graph_trains_as_eager_steps_do() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["asrfp", "greg_1", "group_fisher", "l1"])
 def test_a_graph_gives_the_losses_of_eager_steps(name: str, make_loop: MakeLoop) -> None:
-    from prunebench.training.cuda import CudaGraphs
+    from prunebench.measure.cuda_graphs import CudaGraphs
 
     device = torch.device("cuda")
     losses = []

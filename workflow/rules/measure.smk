@@ -38,14 +38,14 @@ rule measure_latency:
     threads: 1024
     resources:
         gpu=gpus,
-        device=SETTINGS.device,
+        machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=120,
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only latency --finished --device {resources.device}"
-        " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
+        " --only latency --finished --runs results/resolved/{wildcards.experiment}.jsonl"
+        " --machine {resources.machine:q} > {log} 2>&1"
 
 
 localrules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -165,7 +166,7 @@ def prune(
             train_run(spec, results, machine=machine, progress=progress, shared=shared)
 
 
-@machine_options("device")
+@machine_options("device", "capture")
 def measure(
     *,
     machine: Machine,
@@ -183,6 +184,26 @@ def measure(
     finished: Annotated[
         bool, typer.Option("--finished", help="Skip runs whose training has not ended.")
     ] = False,
+    latency: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of one finished run or base network, to time again and print as a table.",
+            metavar="RUN",
+        ),
+    ] = None,
+    per_layer: Annotated[
+        bool,
+        typer.Option(
+            "--per-layer", help="With --latency: also time each convolution, linear and norm layer."
+        ),
+    ] = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write/--no-write",
+            help="With --latency: replace the times in latency.json, or only print them.",
+        ),
+    ] = True,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -193,7 +214,32 @@ def measure(
     four images to detections.json. latency.json has the times of
     the pruned network and of its base network, measured in turns; a detector is timed without and
     with the post-processing that selects boxes. Earlier measurements of the same weights are kept.
+
+    `--latency RUN` times one run again, of any experiment, and prints medians, quartiles and
+    whether the times are stable.
     """
+    if latency is not None:
+        from prunebench.cli.timing import time_stored_run
+
+        _refuse(
+            "not allowed with --latency, which measures one run",
+            experiment=experiment,
+            only=only,
+            dataset=dataset,
+            architecture=architecture,
+            finished=finished or None,
+            runs=runs,
+        )
+        for line in time_stored_run(
+            latency,
+            device=machine.device,
+            capture=machine.capture,
+            per_layer=per_layer,
+            write=write,
+        ):
+            typer.echo(line)
+        return
+    _refuse("needs --latency RUN", per_layer=per_layer or None, no_write=None if write else True)
     from prunebench.experiments.reuse import is_stored
     from prunebench.measure.stored_runs import measure_runs
 
@@ -204,8 +250,17 @@ def measure(
     )
     if finished:
         chosen = [run for run in chosen if is_stored(results / run.path, run.hash)]
-    for line in measure_runs(chosen, results, only=only, device=machine.device):
+    for line in measure_runs(
+        chosen, results, only=only, device=machine.device, capture=machine.capture
+    ):
         typer.echo(line)
+
+
+def _refuse(reason: str, **given: object) -> None:
+    """Raise ConfigError if one of the options is given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: {reason}")
 
 
 def _known_method(name: str) -> None:

@@ -61,7 +61,9 @@ class Machine(Settings):
         ),
     )
     capture: bool = Field(
-        True, description="Capture the training step as a CUDA graph and replay it, on a GPU."
+        True,
+        description="Capture the training step as a CUDA graph and replay it, on a GPU; also time "
+        "networks as CUDA graphs.",
     )
     deterministic: bool = Field(
         False,

@@ -24,6 +24,7 @@ from prunebench.core.files import file_hash, read_csv, read_json, write_csv, wri
 from prunebench.experiments.metric import METRICS, OWN, Metric, Task, renamed, to_file
 from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.spec import digest
+from prunebench.experiments.stability import speedup_range
 from prunebench.experiments.validation import validate
 
 MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
@@ -253,16 +254,34 @@ class CostResult(ResultFile):
 
 
 Part = Literal["forward", "whole"]  # of what a detector computes; see LatencyEntry
+Mode = Literal["eager", "graph"]  # graph: the replay of a captured CUDA graph
+
+
+class Times(Settings):
+    """Median and quartiles of the times of some passes, in ms."""
+
+    median_ms: float
+    q25_ms: float
+    q75_ms: float
+
+
+class LatencyRepetition(Settings):
+    """Times of one repetition, in which the networks took turns."""
+
+    network: Times
+    base: Times
+    base_again: Times  # of a second copy of the base
 
 
 class LatencyEntry(Settings):
     """Times of the pruned and of the base network, at one batch size.
 
     `part` says what was timed: a forward pass, or the whole detector, whose post-processing turns
-    the outputs into boxes.
+    the outputs into boxes. Medians and quartiles are over the passes of all repetitions.
     """
 
     part: Part = "forward"
+    mode: Mode = "eager"
     device_kind: Literal["cpu", "cuda"]
     device: str
     batch_size: int
@@ -275,9 +294,30 @@ class LatencyEntry(Settings):
     base_q25_ms: float
     base_q75_ms: float
     speedup: float  # base_median_ms / median_ms
-    repeats: int
+    repeats: int  # passes of each network in a repetition; in all, in results without repetitions
     warmup: int
     threads: int
+    # None in results of earlier versions
+    repetitions: tuple[LatencyRepetition, ...] | None = None
+    unstable: str | None = None  # the reason by `stability.instability`; "": stable
+    # None if unknown or on the other kind of device
+    cores: tuple[int, ...] | None = None  # to which the threads were pinned
+    driver: str | None = None  # version of the GPU's driver
+    sm_clock_mhz: int | None = None  # of the GPU's multiprocessors, right after the timing
+    memory_clock_mhz: int | None = None
+
+    @property
+    def speedup_range(self) -> tuple[float, float]:
+        """Return the lowest and the highest speedup between quartiles (`stability`).
+
+        The quartiles are those over all passes and those of each repetition.
+        """
+        base, network = (self.base_q25_ms, self.base_q75_ms), (self.q25_ms, self.q75_ms)
+        own = [
+            ((one.base.q25_ms, one.base.q75_ms), (one.network.q25_ms, one.network.q75_ms))
+            for one in self.repetitions or ()
+        ]
+        return speedup_range([(base, network), *own])
 
 
 class LatencyResult(ResultFile):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from typing import NamedTuple
+
 import torch
 
 from prunebench.core.errors import ConfigError
@@ -37,3 +41,39 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return processor_name()
+
+
+class GpuState(NamedTuple):
+    """The driver and the current clocks of a GPU, as `nvidia-smi` reports them; None: unknown."""
+
+    driver: str | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+
+
+def gpu_state(device: torch.device) -> GpuState:
+    """Return driver and clocks of a GPU; all are None on a CPU and without `nvidia-smi`.
+
+    The GPU is asked for by its UUID, because CUDA may number GPUs in another order.
+    """
+    if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+        return GpuState()
+    uuid = torch.cuda.get_device_properties(device).uuid
+    command = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={_STATE}"]
+    command += ["--format=csv,noheader,nounits"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _state(found.stdout) if found.returncode == 0 else GpuState()
+
+
+_STATE = "driver_version,clocks.current.sm,clocks.current.memory"
+
+
+def _state(line: str) -> GpuState:
+    """Return the state in a line of `nvidia-smi`; what it cannot say is None.
+
+    >>> _state("550.54.15, 1980, 2619"), _state("550.54.15, [N/A], 2619").sm_clock_mhz
+    (GpuState(driver='550.54.15', sm_clock_mhz=1980, memory_clock_mhz=2619), None)
+    """
+    driver, sm, memory = (text.strip() for text in line.split(","))
+    clocks = (int(text) if text.isdigit() else None for text in (sm, memory))
+    return GpuState(driver, *clocks)

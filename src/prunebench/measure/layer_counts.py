@@ -52,7 +52,7 @@ def count_layers(model: nn.Module, example: Tensor) -> tuple[LayerCount, ...]:
     parameters = {id(p): name for name, p in model.named_parameters()}
     hooks = []
     for name, module in model.named_modules():
-        kind = _kind(module)
+        kind = counted_kind(module)
         if kind is not None:
             hooks.append(module.register_forward_hook(_counter(counts, name, kind, parameters)))
     try:
@@ -69,7 +69,8 @@ def activations(layers: Iterable[LayerCount]) -> int:
     return sum(layer.outputs for layer in layers if layer.kind == "conv")
 
 
-def _kind(module: nn.Module) -> Kind | None:
+def counted_kind(module: nn.Module) -> Kind | None:
+    """Return the kind of a module that is counted; None for all others."""
     if type(module).__name__ == "DeformConv2d":  # importing torchvision takes over a second
         return "conv"
     return next((kind for types, kind in _KINDS.items() if isinstance(module, types)), None)

@@ -5,7 +5,8 @@ What detectors find in a few images is stored with their cost (`example_detectio
 Many runs are measured in one process, since starting Python takes longer than counting one run.
 Base networks, counts and latencies are cached in the process: networks of equal structure are timed
 once and share the result, so that their speedups do not differ by noise. A stored file is kept if
-it belongs to the same specification and weights.
+it belongs to the same specification and weights. Latencies of earlier versions, whose stability is
+unknown, are measured again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.core.errors import ResultError
-from prunebench.experiments.results import MASKS_FILE, CostResult, LatencyEntry, LatencyResult, Part
+from prunebench.experiments.results import (
+    MASKS_FILE,
+    CostResult,
+    LatencyEntry,
+    LatencyResult,
+    Mode,
+    Part,
+)
 from prunebench.experiments.spec import RunSpec
 from prunebench.measure.device import device_name, usable_gpus
 from prunebench.measure.earlier import earlier, weights_hash
@@ -46,11 +54,13 @@ def measure_runs(
     *,
     only: Literal["cost", "latency"] | str | None,
     device: str,
+    capture: bool = True,
 ) -> Iterator[str]:
     """Measure each run that is not measured yet; yield one line of text per run.
 
     Latencies use the number of threads of the run's training. With several GPUs, the first visible
-    one is used: the workflow gives a latency job the whole machine.
+    one is used: the workflow gives a latency job the whole machine. On a GPU, forward passes are
+    also timed as CUDA graphs if `capture` is true.
     Raises ConfigError for "cuda" without a GPU.
     """
     where = "cuda" if usable_gpus(device) else "cpu"
@@ -64,12 +74,8 @@ def measure_runs(
                 words.append(measure_detections(spec, results))
         if only != "cost":
             torch.set_num_threads(spec.threads)
-            latency = measure_latency(run, base, spec.hash, device=where)
-            words += [
-                f"{entry.speedup:.2f}× faster at batch {entry.batch_size}"
-                + (" with post-processing" if entry.part == "whole" else "")
-                for entry in latency.entries
-            ]
+            latency = measure_latency(run, base, spec.hash, device=where, capture=capture)
+            words += [_in_words(entry) for entry in latency.entries if entry.device_kind == where]
         yield f"{spec.path} · {' · '.join(words) or 'masked weights save no time'}"
 
 
@@ -108,56 +114,146 @@ def measure_latency(
     repeats: int | None = None,
     warmup: int | None = None,
     precision: Precision = "fp32",
+    capture: bool = True,
 ) -> LatencyResult:
     """Time the network of a run alternately with its base; write and return latency.json.
 
     A network of a structure that was timed before in this process, at the same settings, gets those
-    times; one of the base's structure has a speedup of 1. A detector has entries for its forward
-    pass and for the whole with post-processing.
-    Default: the batches of `timed_batches`; 15 repeats after at most 6 passes on a CPU, 101 after
-    at most 60 on a GPU.
-    There are no entries if weights are masked and nothing was removed: masks save no time.
+    times; one of the base's structure has a speedup of 1. There are no entries if weights are
+    masked and nothing was removed: masks save no time. Entries of another kind of device stay in
+    the file. `time_run` has the meaning and the defaults of the settings.
     """
     device = torch.device(device)
-    weights = weights_hash(run_dir)
-    stored = earlier(LatencyResult, run_dir, spec_hash, weights)
     structure = read_structure(run_dir)
-    batch_sizes = batch_sizes or timed_batches(structure.image)
-    parts: tuple[Part, ...] = (
-        ("forward", "whole") if is_detector(structure.architecture) else ("forward",)
-    )
-    wanted = [(part, batch_size) for part in parts for batch_size in batch_sizes]
+    stored = earlier(LatencyResult, run_dir, spec_hash, weights_hash(run_dir))
+    wanted = wanted_latencies(structure, device, batch_sizes, capture)
     settings = (str(device), tuple(wanted), repeats, warmup, precision)
     key = (structure_key(structure), *settings, torch.get_num_threads())
-    if stored and _covers(stored.entries, device, wanted, precision):
-        if stored.entries and stored.entries[0].threads == torch.get_num_threads():
-            _LATENCIES.setdefault(key, stored.entries)
+    found = None if stored is None else _fitting(stored.entries, device, wanted, precision)
+    if stored is not None and found is not None:
+        if found and found[0].threads == torch.get_num_threads():
+            _LATENCIES.setdefault(key, found)
         return stored
-    entries: tuple[LatencyEntry, ...] = ()
-    if structure.is_smaller or not load_masks(run_dir):
-        if key not in _LATENCIES:
-            base = _base_network(base_dir.resolve(), weights_hash(base_dir))
-            is_base = structure_key(structure) == structure_key(read_structure(base_dir))
-            pruned = base if is_base else load_network(run_dir)
-            on_gpu = device.type == "cuda"
-            _LATENCIES[key] = tuple(
-                compare_latency(
-                    base,
-                    pruned,
-                    structure.image,
-                    batch_size=batch_size,
-                    device=device,
-                    repeats=repeats or (101 if on_gpu else 15),
-                    warmup=(60 if on_gpu else 6) if warmup is None else warmup,
-                    precision=precision,
-                    part=part,
-                )
-                for part, batch_size in wanted
-            )
-        entries = _LATENCIES[key]
-    latency = LatencyResult(entries=entries, spec_hash=spec_hash, weights_sha256=weights)
+    if not saves_time(run_dir):
+        return store_latency(run_dir, spec_hash, ())
+    if key not in _LATENCIES:
+        _LATENCIES[key] = time_run(
+            run_dir,
+            base_dir,
+            device=device,
+            batch_sizes=batch_sizes,
+            repeats=repeats,
+            warmup=warmup,
+            precision=precision,
+            capture=capture,
+        )
+    return store_latency(run_dir, spec_hash, _LATENCIES[key])
+
+
+Wanted = tuple[Part, Mode, int]  # the last is the batch size
+
+
+def wanted_latencies(
+    structure: Structure, device: torch.device, batch_sizes: Sequence[int] | None, capture: bool
+) -> list[Wanted]:
+    """Return what is timed, in the order of the entries."""
+    detects = is_detector(structure.architecture)
+    kinds: list[tuple[Part, Mode]] = [("forward", "eager")]
+    if device.type == "cuda" and capture and not detects:
+        kinds.append(("forward", "graph"))
+    if detects:
+        kinds.append(("whole", "eager"))
+    sizes = batch_sizes or timed_batches(structure.image)
+    return [(part, mode, size) for part, mode in kinds for size in sizes]
+
+
+def time_run(
+    run_dir: Path,
+    base_dir: Path,
+    *,
+    device: torch.device | str,
+    batch_sizes: Sequence[int] | None = None,
+    repeats: int | None = None,
+    warmup: int | None = None,
+    precision: Precision = "fp32",
+    capture: bool = True,
+) -> tuple[LatencyEntry, ...]:
+    """Time the network of a run alternately with its base, and return the entries.
+
+    A detector has entries for its forward pass and for the whole with post-processing. On a GPU a
+    classifier's forward pass also has entries as a CUDA graph, if `capture` is true; a detector's
+    has none, because it copies its anchors from the CPU.
+    Default: the batches of `timed_batches`; two repetitions of 15 passes after at most 30 on a CPU,
+    of 100 after at most 60 on a GPU; fewer if the networks are slow (`compare_latency`).
+    """
+    device = torch.device(device)
+    structure = read_structure(run_dir)
+    base, pruned = networks_to_time(run_dir, base_dir)
+    on_gpu = device.type == "cuda"
+    return tuple(
+        compare_latency(
+            base,
+            pruned,
+            structure.image,
+            batch_size=batch_size,
+            device=device,
+            repeats=repeats or (100 if on_gpu else 15),
+            warmup=(60 if on_gpu else 30) if warmup is None else warmup,
+            precision=precision,
+            part=part,
+            mode=mode,
+        )
+        for part, mode, batch_size in wanted_latencies(structure, device, batch_sizes, capture)
+    )
+
+
+def saves_time(run_dir: Path) -> bool:
+    """Whether a network may be faster than its base: it is smaller, or nothing is masked."""
+    return read_structure(run_dir).is_smaller or not load_masks(run_dir)
+
+
+def networks_to_time(run_dir: Path, base_dir: Path) -> tuple[nn.Module, nn.Module]:
+    """Return the base network and that of a run, which is the base if they are equally wide."""
+    base = _base_network(base_dir.resolve(), weights_hash(base_dir))
+    same = structure_key(read_structure(run_dir)) == structure_key(read_structure(base_dir))
+    return base, base if same else load_network(run_dir)
+
+
+def store_latency(
+    run_dir: Path, spec_hash: str, entries: tuple[LatencyEntry, ...]
+) -> LatencyResult:
+    """Write latency.json with new entries, and return it.
+
+    Earlier entries of the same specification and weights stay if they were timed on another device
+    or are about another batch size, part or mode; those of another device of the same kind go,
+    because the columns of runs.csv name only the kind.
+    """
+    weights = weights_hash(run_dir)
+    stored = earlier(LatencyResult, run_dir, spec_hash, weights)
+    new, devices = set(map(_what, entries)), {e.device_kind: e.device for e in entries}
+    kept = [
+        entry
+        for entry in (stored.entries if stored else ())
+        if _what(entry) not in new
+        and devices.get(entry.device_kind, entry.device) == entry.device
+        and entry.unstable is not None
+    ]
+    found = (*kept, *entries)
+    latency = LatencyResult(entries=found, spec_hash=spec_hash, weights_sha256=weights)
     latency.write(run_dir)
     return latency
+
+
+def _what(entry: LatencyEntry) -> tuple[str, Part, Mode, int]:
+    return entry.device_kind, entry.part, entry.mode, entry.batch_size
+
+
+def _in_words(entry: LatencyEntry) -> str:
+    words = [f"{entry.speedup:.2f}× faster at batch {entry.batch_size}"]
+    words += ["with post-processing"] if entry.part == "whole" else []
+    words += ["as a CUDA graph"] if entry.mode == "graph" else []
+    words += [f"(unstable: {entry.unstable})"] if entry.unstable else []
+    return " ".join(words)
 
 
 _LATENCIES: dict[tuple[object, ...], tuple[LatencyEntry, ...]] = {}
@@ -230,14 +326,23 @@ def _checked_masks(run_dir: Path, count: StructureCount) -> dict[str, Tensor]:
     return masks
 
 
-def _covers(
+def _fitting(
     entries: Sequence[LatencyEntry],
     device: torch.device,
-    wanted: Sequence[tuple[Part, int]],
+    wanted: Sequence[Wanted],
     precision: Precision,
-) -> bool:
-    """Whether the entries were timed on this device as requested; no entries fit any request."""
-    where = device_name(device), precision
-    return not entries or [(*one, *where) for one in wanted] == [
-        (entry.part, entry.batch_size, entry.device, entry.precision) for entry in entries
-    ]
+) -> tuple[LatencyEntry, ...] | None:
+    """Return the entries that were timed on this device as requested; None if one is missing.
+
+    No entries at all fit any request. An entry of unknown stability fits none.
+    """
+    if not entries:
+        return ()
+    here = {
+        (entry.part, entry.mode, entry.batch_size): entry
+        for entry in entries
+        if entry.unstable is not None
+        and (entry.device, entry.precision) == (device_name(device), precision)
+    }
+    found = tuple(here[one] for one in wanted if one in here)
+    return found if len(found) == len(wanted) else None

@@ -31,10 +31,10 @@ from prunebench.report.other_code import OTHER
 from prunebench.report.runs_csv import (
     HISTORY,
     RunRow,
+    Timed,
     columns_of,
     is_fixed,
     is_latency,
-    latency_columns,
     latency_prefixes,
     row_of,
 )
@@ -295,8 +295,9 @@ def _own_numbers(folder: Path, training: TrainingResult) -> dict[str, float]:
 def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str, str]]:
     """Return the latencies by column, none if they were not measured, and devices by kind.
 
-    ResultError if a device, part and batch size was timed twice (with another precision or memory
-    format): the second would need columns of its own.
+    The stability of results of earlier versions is not known, and has no column.
+    ResultError if a device, part, batch size and mode was timed twice (with another precision or
+    memory format): the second would need columns of its own.
     """
     path = folder / LatencyResult.FILE
     if not path.exists():
@@ -304,11 +305,15 @@ def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str,
     found: dict[str, float] = {}
     devices: dict[str, str] = {}
     for entry in LatencyResult.read(folder, spec.hash).entries:
-        names = latency_columns(entry.device_kind, entry.batch_size, entry.part)
-        if names[0] in found:
-            raise ResultError(f"{path}: two entries for {names[0]}")
+        what = Timed(entry.device_kind, entry.part, entry.batch_size, entry.mode)
+        if what.columns[0] in found:
+            raise ResultError(f"{path}: two entries for {what.columns[0]}")
         times = (entry.median_ms, entry.base_median_ms, entry.speedup)
-        found |= dict(zip(names, times, strict=True))
+        found |= dict(zip(what.columns, times, strict=True))
+        low, high, unstable = what.stability
+        found |= dict(zip((low, high), entry.speedup_range, strict=True))
+        if entry.unstable is not None:
+            found[unstable] = int(bool(entry.unstable))
         devices[entry.device_kind] = entry.device
     return found, devices
 

@@ -93,7 +93,8 @@ def _measured(folder: Path) -> Iterator[str]:
             yield _line(
                 "latency",
                 f"{entry.median_ms:.3g} ms at batch {entry.batch_size} on {entry.device}, "
-                f"{entry.speedup:.2f} times as fast as the base network",
+                f"{entry.speedup:.2f} times as fast as the base network"
+                + (f"; unstable: {entry.unstable}" if entry.unstable else ""),
             )
 
 

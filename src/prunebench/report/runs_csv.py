@@ -19,7 +19,7 @@ import pandas as pd
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv
 from prunebench.experiments.metric import METRICS, OWN, Metric, renamed, to_file
-from prunebench.experiments.results import Part
+from prunebench.experiments.results import Mode, Part
 
 Json = str  # a cell that holds JSON
 
@@ -194,56 +194,86 @@ _TEXT = {name: str for name in _FIXED if str in (_TYPES[name], *get_args(_TYPES[
 LATENCY = "latency_ms_"
 BASE_LATENCY = "latency_base_ms_"
 LATENCY_SPEEDUP = "latency_speedup_"
-_QUANTITIES = (LATENCY, BASE_LATENCY, LATENCY_SPEEDUP)
+SPEEDUP_LOW = "latency_speedup_low_"
+SPEEDUP_HIGH = "latency_speedup_high_"
+UNSTABLE = "latency_unstable_"
+# Those of the range come first: their names begin as that of the speedup does.
+_QUANTITIES = (SPEEDUP_LOW, SPEEDUP_HIGH, UNSTABLE, LATENCY, BASE_LATENCY, LATENCY_SPEEDUP)
 
 
 _WHOLE = "_whole"  # of a detector with its post-processing, after the device
+_GRAPH = "_graph"  # as a CUDA graph, likewise
 
 
 def latency_columns(
-    device_kind: str, batch_size: int, part: Part = "forward"
+    device_kind: str, batch_size: int, part: Part = "forward", mode: Mode = "eager"
 ) -> tuple[str, str, str]:
     """Return the columns of the median latency, the base's median, and their ratio.
 
     >>> latency_columns("cpu", 64)
     ('latency_ms_cpu_b64', 'latency_base_ms_cpu_b64', 'latency_speedup_cpu_b64')
-    >>> latency_columns("cpu", 1, "whole")[0]
-    'latency_ms_cpu_whole_b1'
+    >>> latency_columns("cpu", 1, "whole")[0], latency_columns("cuda", 1, mode="graph")[0]
+    ('latency_ms_cpu_whole_b1', 'latency_ms_cuda_graph_b1')
     """
-    where = f"{device_kind}{_WHOLE if part == 'whole' else ''}_b{batch_size}"
+    where = _where(device_kind, batch_size, part, mode)
     return LATENCY + where, BASE_LATENCY + where, LATENCY_SPEEDUP + where
 
 
+def stability_columns(
+    device_kind: str, batch_size: int, part: Part = "forward", mode: Mode = "eager"
+) -> tuple[str, str, str]:
+    """Return the columns of the range of the speedup, and of whether it is unstable (0 or 1).
+
+    >>> stability_columns("cpu", 1)
+    ('latency_speedup_low_cpu_b1', 'latency_speedup_high_cpu_b1', 'latency_unstable_cpu_b1')
+    """
+    where = _where(device_kind, batch_size, part, mode)
+    return SPEEDUP_LOW + where, SPEEDUP_HIGH + where, UNSTABLE + where
+
+
+def _where(device_kind: str, batch_size: int, part: Part, mode: Mode) -> str:
+    words = [device_kind, _GRAPH * (mode == "graph"), _WHOLE * (part == "whole")]
+    return f"{''.join(words)}_b{batch_size}"
+
+
 class Timed(NamedTuple):
-    """What a latency column is about; sorted by device, part and batch size."""
+    """What a latency column is about; sorted by device, part, batch size and mode."""
 
     device_kind: str
     part: Part
     batch_size: int
+    mode: Mode = "eager"
 
     @property
     def columns(self) -> tuple[str, str, str]:
         """Return the columns of the median latency, the base's median, and their ratio."""
-        return latency_columns(self.device_kind, self.batch_size, self.part)
+        return latency_columns(self.device_kind, self.batch_size, self.part, self.mode)
+
+    @property
+    def stability(self) -> tuple[str, str, str]:
+        """Return the columns of the range of the speedup, and of whether it is unstable."""
+        return stability_columns(self.device_kind, self.batch_size, self.part, self.mode)
 
 
 def timed(column: str) -> Timed:
     """Return what a latency column is about.
 
     >>> timed("latency_speedup_cpu_whole_b64")
-    Timed(device_kind='cpu', part='whole', batch_size=64)
+    Timed(device_kind='cpu', part='whole', batch_size=64, mode='eager')
     """
     prefix = next(prefix for prefix in _QUANTITIES if column.startswith(prefix))
     where, _, batch = column.removeprefix(prefix).rpartition("_b")
     part: Part = "whole" if where.endswith(_WHOLE) else "forward"
-    return Timed(where.removesuffix(_WHOLE), part, int(batch))
+    where = where.removesuffix(_WHOLE)
+    mode: Mode = "graph" if where.endswith(_GRAPH) else "eager"
+    return Timed(where.removesuffix(_GRAPH), part, int(batch), mode)
 
 
 def latency_prefixes(device_kind: str) -> tuple[str, ...]:
     """Return the beginnings of all latency columns of a kind of device.
 
-    >>> latency_prefixes("cpu")
-    ('latency_ms_cpu_', 'latency_base_ms_cpu_', 'latency_speedup_cpu_')
+    >>> latency_prefixes("cpu")[-2:]
+    ('latency_base_ms_cpu_', 'latency_speedup_cpu_')
     """
     return tuple(f"{prefix}{device_kind}_" for prefix in _QUANTITIES)
 
@@ -254,14 +284,23 @@ def is_fixed(column: str) -> bool:
 
 
 def is_latency(column: str) -> bool:
-    """Whether the column holds a latency or a ratio of two."""
+    """Whether the column holds a latency, a ratio of two, or its range or stability."""
     return column.startswith(_QUANTITIES)
+
+
+def is_speedup(column: str) -> bool:
+    """Whether the column holds the ratio of two latencies.
+
+    >>> is_speedup("latency_speedup_cpu_b1"), is_speedup("latency_speedup_low_cpu_b1")
+    (True, False)
+    """
+    return column.startswith(LATENCY_SPEEDUP) and not column.startswith((SPEEDUP_LOW, SPEEDUP_HIGH))
 
 
 def columns_of(rows: Iterable[RunRow]) -> list[str]:
     """Return the columns of some rows: the fixed ones, and in the place of `more` its own.
 
-    Latencies are sorted by device, part, batch size and quantity, methods' numbers by name.
+    Latencies are sorted by device, part, batch size, mode and quantity, methods' numbers by name.
     ResultError if the rows belong to different tasks.
     """
     rows = list(rows)
@@ -275,9 +314,9 @@ def columns_of(rows: Iterable[RunRow]) -> list[str]:
 
 
 def _latency_key(column: str) -> tuple[Timed, int]:
-    """Sort the median, the base's median and the ratio of the same device and batch together."""
+    """Sort the columns of the same device, part, batch size and mode together."""
     what = timed(column)
-    return what, what.columns.index(column)
+    return what, (*what.columns, *what.stability).index(column)
 
 
 def read_runs(path: Path) -> pd.DataFrame:

@@ -7,8 +7,9 @@ a reference method, paired by seed, and the groups of methods that cannot be tol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,12 @@ from prunebench.report.recipe_cross import (
 )
 from prunebench.report.runs_csv import (
     CELL,
-    LATENCY_SPEEDUP,
     NETWORK,
     UNPRUNED,
+    is_speedup,
     metric_of,
     require,
+    timed,
 )
 from prunebench.report.significance import (
     FEWEST_PAIRS,
@@ -57,7 +59,7 @@ GROUP = "group"
 
 def quantities(frame: pd.DataFrame) -> list[str]:
     """Return the columns to average over seeds, as far as the frame has them."""
-    latencies = [name for name in frame.columns if name.startswith(LATENCY_SPEEDUP)]
+    latencies = [name for name in frame.columns if is_speedup(str(name))]
     names = [*_NEEDED, *metric_of(frame).parts, *_MASKED, *latencies, *_AFTER_LATENCY]
     return [name for name in names if name in frame.columns]
 
@@ -67,7 +69,9 @@ def averages(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
 
     The quantities are those of tables, and the columns `more`.
 
-    The deviation is the column `<quantity>_std` and NaN for n = 1. Networks keep the frame's order.
+    The deviation is the column `<quantity>_std` and NaN for n = 1. A speedup in latency that is
+    unstable in one of the runs has no mean and no deviation, only a range over all of them, in the
+    columns of `runs_csv.stability_columns`. Networks keep the frame's order.
     The unpruned network comes first, then ascending ratios, each with its methods in the frame's
     order, and last the cells without a ratio. The column `code` marks cells with a run that other
     code has made, and `reused` is the number of reused runs, if there are any.
@@ -79,6 +83,8 @@ def averages(frame: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     for name in names:
         columns[name] = groups[name].mean()
         columns[f"{name}_std"] = groups[name].std(ddof=1)
+        if is_speedup(name):
+            columns |= _stability(groups, name, columns)
     summary = pd.DataFrame(columns)
     if len(by_other_code(frame)):
         summary["code"] = groups["code"].first().fillna("")
@@ -117,6 +123,21 @@ def _with_changes(summary: pd.DataFrame, crossed: pd.DataFrame) -> pd.DataFrame:
         before = summary.get(GROUP, "")
         summary[GROUP] = np.where(wins, DEPENDS, np.where(beside, "", before))
     return summary
+
+
+def _stability(groups: Any, speedup: str, columns: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    """Return range and instability of a speedup by cell, and its mean and deviation where stable.
+
+    Cells of unknown stability count as stable. Columns that the runs lack are left out.
+    """
+    names = [name for name in timed(speedup).stability if name in groups.obj]
+    over_seeds = dict(zip(timed(speedup).stability, ("min", "max", "max"), strict=True))
+    found = {name: groups[name].agg(over_seeds[name]) for name in names}
+    unstable = found.get(timed(speedup).stability[2])
+    if unstable is None:
+        return found
+    own = (speedup, f"{speedup}_std")
+    return {name: columns[name].mask(unstable == 1) for name in own} | found
 
 
 def references(other: str | None) -> list[str]:

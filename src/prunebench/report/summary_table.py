@@ -12,6 +12,7 @@ import pandas as pd
 from prunebench.core.files import write_texts
 from prunebench.experiments.metric import METRICS, Metric, to_file
 from prunebench.experiments.spec import ratio_slug
+from prunebench.experiments.stability import MOST_DIFFERENCE
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
@@ -20,10 +21,10 @@ from prunebench.report.other_code import other_code_note
 from prunebench.report.recipe_cross import DEPENDS, second_recipes
 from prunebench.report.runs_csv import (
     CELL,
-    LATENCY_SPEEDUP,
     NETWORK,
     UNPRUNED,
     is_latency,
+    is_speedup,
     metric_of,
     networks,
     read_runs,
@@ -39,7 +40,17 @@ from prunebench.report.seed_statistics import (
 )
 from prunebench.report.series import at_one_ratio
 from prunebench.report.significance import FEWEST_PAIRS
-from prunebench.report.table import Cell, Column, Line, Section, Table, interval_cell, number_cell
+from prunebench.report.table import (
+    UNSTABLE,
+    Cell,
+    Column,
+    Line,
+    Section,
+    Table,
+    interval_cell,
+    number_cell,
+    unstable_cell,
+)
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
 
 LEGEND = (
@@ -135,13 +146,15 @@ def _section(
     network = [str(runs[name].iloc[0]) for name in NETWORK]
     here = summary[(summary[NETWORK] == network).all(axis=1)]
     names = [column.name for column in columns]
+    lines = tuple(lines_of(here, columns))
     notes = [note_of_test_set(runs), str(fairness(runs)), *_notes(runs)]
     notes += [*_pairing(names, metric_of(runs)), _order_changes(runs, here), _parts(names)]
+    notes.append(_stability(lines))
     notes += [other_code_note(runs), *origin_notes(runs)]
     return Section(
         " · ".join([*network, ratio] if ratio else network),
         base_words(runs),
-        tuple(lines_of(here, columns)),
+        lines,
         tuple(filter(None, notes)),
     )
 
@@ -183,18 +196,22 @@ def _difference_columns(summary: pd.DataFrame) -> Iterator[Column]:
 
 
 def _is_latency_mean(name: str) -> bool:
-    return name.startswith(LATENCY_SPEEDUP) and not name.endswith("_std")
+    return is_speedup(name) and not name.endswith("_std")
 
 
 def _place(latency: str) -> str:
-    """Return device, batch size, and whether the whole detector was timed.
+    """Return device, batch size, and whether a CUDA graph or the whole detector was timed.
 
     >>> _place("latency_speedup_cpu_b64"), _place("latency_speedup_cpu_whole_b1")
     ('CPU b64', 'CPU whole b1')
+    >>> _place("latency_speedup_cuda_graph_b1")
+    'CUDA graph b1'
     """
     what = timed(latency)
-    words = [what.device_kind.upper(), "whole" if what.part == "whole" else ""]
-    return " ".join(filter(None, [*words, f"b{what.batch_size}"]))
+    words = [what.device_kind.upper()]
+    words += ["graph"] if what.mode == "graph" else []
+    words += ["whole"] if what.part == "whole" else []
+    return " ".join([*words, f"b{what.batch_size}"])
 
 
 def _says_something(summary: pd.DataFrame, name: str) -> bool:
@@ -207,7 +224,16 @@ def _says_something(summary: pd.DataFrame, name: str) -> bool:
         return bool((values != "").any())
     if name in _SHOWN_IF_DIFFERENT:
         return bool((values.notna() & (values != summary[_SHOWN_IF_DIFFERENT[name]])).any())
+    if _is_latency_mean(name) and any(
+        _is_unstable(row, name) for row in summary.to_dict("records")
+    ):
+        return True
     return bool(values.notna().any())
+
+
+def _is_unstable(row: Mapping[Hashable, Any], latency: str) -> bool:
+    """Whether a cell's speedup in latency is known to be unstable in one of its runs."""
+    return row.get(timed(latency).stability[2]) == 1
 
 
 def lines_of(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Line]:
@@ -228,6 +254,9 @@ def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
         return Cell(str(row[column.name]), key=str(row[column.name]))
     if column.style == "interval":
         return interval_cell(row[column.name], row[column.name.replace("_low", "_high", 1)])
+    if _is_latency_mean(column.name) and _is_unstable(row, column.name):
+        low, high, _ = timed(column.name).stability
+        return unstable_cell(row[low], row[high], column.style)
     std = row[f"{column.name}_std"] if column.spread else math.nan
     return number_cell(row[column.name], column.style, std)
 
@@ -286,6 +315,18 @@ def _parts(columns: Collection[str]) -> str:
     return (
         "Latencies: backbone and heads; whole: the detector with the post-processing that selects "
         "boxes."
+    )
+
+
+def _stability(lines: Collection[Line]) -> str:
+    """Return why latencies are unstable; "" if all shown ones are stable."""
+    if not any(cell.is_unstable for line in lines for cell in line.cells):
+        return ""
+    percent = f"{100 * MOST_DIFFERENCE:g} %"
+    return (
+        f"{UNSTABLE}: in a run, the base timed against itself or two repetitions differed by more "
+        f"than {percent} in the median; the range is that of the speedup, which is in no mean and "
+        "not ranked."
     )
 
 

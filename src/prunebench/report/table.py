@@ -11,6 +11,7 @@ from typing import Literal
 
 DASH = "–"
 MINUS = "−"
+UNSTABLE = "unstable"  # the word beside a measurement that cannot be trusted
 # "prose" is text that breaks over lines in LaTeX
 Style = Literal["points", "percent", "speedup", "significant", "count", "interval", "text", "prose"]
 
@@ -22,9 +23,12 @@ class Cell:
     text: str = DASH
     spread: str | None = None  # standard deviation over n >= 2 seeds, without unit
     key: float | str | None = None  # for sorting
+    is_unstable: bool = False  # the text is a range, without a key: it has no rank
 
     def __str__(self) -> str:
         """Return the cell as plain text."""
+        if self.is_unstable:
+            return f"{self.text} {UNSTABLE}"
         return self.text if self.spread is None else f"{self.text} ± {self.spread}"
 
 
@@ -97,6 +101,16 @@ def interval_cell(low: float, high: float) -> Cell:
         return Cell()
     bounds = (format_number(bound, "points") for bound in (low, high))
     return Cell(f"[{', '.join(bounds)}]", key=low)
+
+
+def unstable_cell(low: float, high: float, style: Style) -> Cell:
+    """Return the cell of an unstable measurement: its range, in parentheses.
+
+    >>> str(unstable_cell(1.418, 1.75, "speedup"))
+    '(1.42–1.75×) unstable'
+    """
+    start = format_number(low, style).removesuffix("×")
+    return Cell(f"({start}{DASH}{format_number(high, style)})", is_unstable=True)
 
 
 def format_number(value: float, style: Style) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from prunebench.report.table import DASH, MINUS, Cell, Column, Line, Section, Table
+from prunebench.report.table import DASH, MINUS, UNSTABLE, Cell, Column, Line, Section, Table
 
 _PROSE_WIDTH = 0.4  # of a column, as a share of the text
 _LATEX_PAGE_LINES = 40  # a longer table breaks over pages
@@ -122,7 +122,7 @@ def _table_format(cells: list[Cell]) -> str:
     >>> _table_format([Cell("98.89", "0.12"), Cell("−0.1", None), Cell()])
     '-2.2(2)'
     """
-    numbers = [_plain(cell.text) for cell in cells if cell.text != DASH]
+    numbers = [_plain(c.text) for c in cells if c.text != DASH and not c.is_unstable]
     mantissas, exponents = ([number.partition("e")[part] for number in numbers] for part in (0, 2))
     before = max((len(m.lstrip("-").partition(".")[0]) for m in mantissas), default=1)
     after = max((len(m.partition(".")[2]) for m in mantissas), default=0)
@@ -150,9 +150,11 @@ def _latex_row(table: Table, line: Line) -> str:
 
 
 def _latex_number(cell: Cell) -> str:
-    """Return the content of a cell in a siunitx column; a dash is text."""
+    """Return the content of a cell in a siunitx column; a dash and a range are text."""
     if cell.text == DASH:
         return "{--}"
+    if cell.is_unstable:
+        return rf"{{{latex_text(_plain(cell.text))}\textsuperscript{{{UNSTABLE}}}}}"
     spread = "" if cell.spread is None else rf" \pm {_plain(cell.spread)}"
     return _plain(cell.text) + spread
 

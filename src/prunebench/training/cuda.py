@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ConfigError, TrainingError
+from prunebench.measure.cuda_graphs import WARM_UP
 from prunebench.methods.base import Method
 from prunebench.training.batches import Portion
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.processes import Network
 from prunebench.training.run import RunState
 from prunebench.training.step import Sums, train_step
-
-WARM_UP = 3  # steps before a capture; in the first ones libraries choose kernels and allocate
 
 
 class Recorder(Protocol):
@@ -38,34 +37,6 @@ class Recorder(Protocol):
 
     def record(self, function: Callable[[], None]) -> Callable[[], None]:
         """Record a call and return a function that repeats it; the call itself need not run."""
-
-
-class CudaGraphs:
-    """Captures CUDA graphs, which share their memory."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.pool: Any = None
-
-    def warm_up(self, function: Callable[[], None]) -> None:
-        """Call the function on a side stream, as PyTorch requires before a capture."""
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):
-            function()
-        torch.cuda.current_stream(self.device).wait_stream(self.stream)
-
-    def record(self, function: Callable[[], None]) -> Callable[[], None]:
-        """Capture a call, which does not run, and return its replay."""
-        graph = torch.cuda.CUDAGraph()
-        # A loader thread may pin memory meanwhile, which the strictest mode forbids to all threads.
-        with torch.cuda.graph(
-            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
-        ):
-            function()
-        self.pool = graph.pool()
-        replay: Callable[[], None] = graph.replay
-        return replay
 
 
 @dataclass

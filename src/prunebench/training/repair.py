@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from prunebench.core.errors import ResultError
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.resolved import read_resolved, resolved_file
 from prunebench.experiments.results import TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, run_parts
+from prunebench.experiments.stored_spec import stored_spec
 from prunebench.measure.stored_runs import measure_runs
 from prunebench.training.progress import Progress
 from prunebench.training.train import train_base, train_run
@@ -29,42 +28,18 @@ def repair_run(folder: Path, *, machine: Machine, progress: Progress) -> Iterato
         train_base(spec, results, progress=progress, machine=machine)
         return
     train_run(spec, results, progress=progress, machine=machine)
-    yield from measure_runs([spec], results, only=None, device=machine.device)
+    yield from measure_runs(
+        [spec], results, only=None, device=machine.device, capture=machine.capture
+    )
 
 
 def specification_of(folder: Path) -> tuple[BaseSpec | RunSpec, Path]:
     """Return the specification of the run in a folder, and the results folder above it."""
     try:
-        training = TrainingResult.read(folder)
+        TrainingResult.read(folder)
     except ResultError as error:
         return _resolved(folder, error)
-    spec = stored_specification(folder / training.FILE, training)
-    return spec, results_above(folder, spec.path)
-
-
-def stored_specification(path: Path, training: TrainingResult) -> BaseSpec | RunSpec:
-    """Return the specification in a training.json at `path`.
-
-    ResultError if it is of another version, or not the one whose hash the file holds.
-    """
-    kind = RunSpec if "experiment" in training.spec else BaseSpec
-    try:
-        spec: BaseSpec | RunSpec = kind.model_validate(training.spec)
-    except ValidationError:
-        raise ResultError(
-            f"{path}: spec is not a specification of this version; train the run again"
-        ) from None
-    if training.spec_hash != spec.hash:
-        raise ResultError(f"{path}: spec_hash is {training.spec_hash}, expected {spec.hash}")
-    return spec
-
-
-def results_above(folder: Path, path: str) -> Path:
-    """Return the results folder in which a run lies at its path; ResultError if it does not."""
-    whole, parts = folder.resolve(), Path(path).parts
-    if whole.parts[-len(parts) :] != parts:
-        raise ResultError(f"{folder}: the run says that it lies at {path} below its results")
-    return whole.parents[len(parts) - 1]
+    return stored_spec(folder)
 
 
 def _resolved(folder: Path, problem: ResultError) -> tuple[RunSpec, Path]:

@@ -39,6 +39,7 @@ from prunebench.experiments.results import (
     write_receipt,
 )
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.measure.device import device_name, multiplies_bf16
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
@@ -53,7 +54,7 @@ from prunebench.network import (
     structure_of,
 )
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
-from prunebench.training.cuda import CudaGraphs, MemoryShortError, deterministic
+from prunebench.training.cuda import MemoryShortError, deterministic
 from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import (

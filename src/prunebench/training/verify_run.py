@@ -15,6 +15,7 @@ from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.experiments.results import MASKS_FILE, MODEL_FILE, CostResult, TrainingResult
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
+from prunebench.experiments.stored_spec import stored_spec
 from prunebench.measure.device import device_name
 from prunebench.measure.stored_runs import count_structure
 from prunebench.network import (
@@ -26,7 +27,6 @@ from prunebench.network import (
 )
 from prunebench.training.processes import ALONE
 from prunebench.training.pruning import removed_and_difference
-from prunebench.training.repair import results_above, stored_specification
 from prunebench.training.task import task_of
 from prunebench.training.train import phases_of
 
@@ -45,9 +45,7 @@ def verify_run(folder: Path) -> str:
     ResultError or ModelError names the first mismatch.
     """
     training = TrainingResult.read(folder)
-    path = folder / training.FILE
-    spec = stored_specification(path, training)
-    results = results_above(folder, spec.path)
+    spec, results = stored_spec(folder)
     for problem in training.damages(folder):
         raise ResultError(problem)
     hashes = [f"specification {spec.hash[:8]}", f"weights {training.weights_sha256[:8]}"]

@@ -49,7 +49,7 @@ def test_networks_that_were_not_timed_are_not_shown() -> None:
 @pytest.mark.parametrize("row", [{}, times(1.0, 1.0) | {"method": "unpruned", "ratio": 0.0}])
 def test_without_times_the_figure_says_so(row: dict[str, Any]) -> None:
     (axes,) = accuracy_latency(few_runs(row)).axes
-    assert words(axes) == ["no latency was measured"]
+    assert words(axes) == ["no stable latency was measured"]
 
 
 def test_detectors_are_compared_by_ap() -> None:

@@ -40,8 +40,8 @@ def accuracy_latency(frame: pd.DataFrame) -> Figure:
     """Draw accuracy (mean ± sample deviation over seeds) over base latency / latency.
 
     A cross is the base network, whose milliseconds are in the panel's title. Networks whose pruned
-    weights stay as zeros are not timed, and not shown. Points whose accuracy collapsed are below
-    the axis.
+    weights stay as zeros are not timed, and not shown; nor are unstable latencies. Points whose
+    accuracy collapsed are below the axis.
     """
     metric, panels = metric_of(frame), panels_of(frame)
     words = " · ".join(filter(None, [f"{metric.noun} vs. latency", shortened(frame)]))
@@ -49,7 +49,7 @@ def accuracy_latency(frame: pd.DataFrame) -> Figure:
         figure = new_figure(HALF_WIDTH, _EMPTY_HEIGHT, words)
         axes = figure.subplots()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no latency was measured", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, "no stable latency was measured", transform=axes.transAxes, ha="center")
         return figure
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -89,9 +89,12 @@ def _words(kind: Timed) -> str:
 
     >>> _words(Timed("cpu", "whole", 1)), _words(Timed("cuda", "forward", 64))
     ('CPU, one image, with post-processing', 'CUDA, batch of 64')
+    >>> _words(Timed("cuda", "forward", 1, "graph"))
+    'CUDA graph, one image'
     """
     batch = "one image" if kind.batch_size == 1 else f"batch of {kind.batch_size}"
-    return f"{kind.device_kind.upper()}, {batch}{_PARTS[kind.part]}"
+    graph = " graph" if kind.mode == "graph" else ""
+    return f"{kind.device_kind.upper()}{graph}, {batch}{_PARTS[kind.part]}"
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
