@@ -17,8 +17,9 @@ from torch import Tensor
 Allocation = Annotated[
     Literal["uniform", "global"],
     Field(
-        description="Distribution of ratio_kind macs, params or weights. uniform: the same share "
-        "of every group or layer; global: all groups or layers ranked together."
+        description="Distribution of ratio_kind macs, params, activations, latency or weights. "
+        "uniform: the same share of every group or layer; global: all groups or layers ranked "
+        "together."
     ),
 ]
 

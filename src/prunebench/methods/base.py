@@ -23,7 +23,17 @@ from prunebench.channels.plan import Plan
 from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import Criterion, ScoringRun
-from prunebench.experiments.phases import Budget, Epochs, HookName, Length, Phase, training
+from prunebench.experiments.phases import (
+    COST_KINDS,
+    Budget,
+    CostKind,
+    Epochs,
+    HookName,
+    Length,
+    Phase,
+    is_cost,
+    training,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Settings, shortened
 from prunebench.methods.allocation import (
@@ -49,6 +59,15 @@ class Run(ScoringRun, Protocol):
     epochs: float  # length of this phase
     base_macs: int  # of the network that the run started from
     base_params: int
+
+    def cost(self, kind: CostKind, left: Mapping[str, int] | None = None) -> float:
+        """Return a cost of the present network if some groups keep `left` units.
+
+        macs, params and activations as `costs` counts them; latency: predicted milliseconds.
+        """
+
+    def base_cost(self, kind: CostKind) -> float:
+        """Return a cost of the network that the run started from."""
 
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Record a diagnostic, a device tensor of one element; it is read once an epoch."""
@@ -84,26 +103,24 @@ class Run(ScoringRun, Protocol):
         """Initialize every parameter of the present network anew, as its architecture does."""
 
 
-def counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
-    """Return the units, MACs or parameters that a budget counts, at the run's start and later.
+def counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
+    """Return the units or the cost that a budget counts, at the run's start and later.
 
     Later is when some groups keep `left` units and the others do not change.
     """
-    if budget.kind == "macs":
-        return run.base_macs, run.costs.macs(left)
-    if budget.kind == "params":
-        return run.base_params, run.costs.params(left)
+    if is_cost(budget.kind):
+        return run.base_cost(budget.kind), run.cost(budget.kind, left)
     now = {name: len(units) for name, units in run.kept.items()} | dict(left)
     # A group with a single unit left cannot lose more, but it still counts.
     names = [name for name, n in run.sizes.items() if name in left or now[name] < n]
     return sum(run.sizes[name] for name in names), sum(now[name] for name in names)
 
 
-def is_enough(budget: Budget, whole: int, now: int) -> bool:
-    """Return whether a budget is met if `now` is left of `whole` units, MACs or parameters.
+def is_enough(budget: Budget, whole: float, now: float) -> bool:
+    """Return whether a budget is met if `now` is left of `whole` units or costs.
 
-    units_global: at least floor(ratio N) of N units are removed. macs and params: at most
-    (1 - ratio) of the starting network's remain.
+    units_global: at least floor(ratio N) of N units are removed. Costs: at most (1 - ratio) of the
+    starting network's remain.
     """
     assert budget.ratio is not None
     if budget.kind == "units_global":
@@ -231,8 +248,7 @@ class Method(Generic[O]):
     ratio_kinds: ClassVar[tuple[str, ...]] = (
         "units_per_group",
         "units_global",
-        "macs",
-        "params",
+        *COST_KINDS,
         "auto",
     )
     # Whether "auto" leaves the ratio to the method's options; a setting without a kind is "auto"
@@ -363,8 +379,8 @@ class Method(Generic[O]):
         counts = shortest_prefix(order, reached)
         return {name: counts.get(name, 0) for name in scores}
 
-    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
-        """Return the units, MACs or parameters that the ratio counts, at the start and later.
+    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
+        """Return the units or the cost that the ratio counts, at the start and later.
 
         Later is when the groups, or the layers whose filters become zero, keep `left` units.
         """
@@ -377,11 +393,11 @@ class Method(Generic[O]):
         return dict.fromkeys(groups, 1), f"{words}; use a smaller ratio or more roles"
 
     def check_reach(self, run: Run, budget: Budget) -> None:
-        """Raise TrainingError if a ratio of units, MACs or parameters exceeds the largest one.
+        """Raise TrainingError if a ratio of all units or of a cost exceeds the largest one.
 
         Called before a run trains, with its last budget.
         """
-        is_shared = budget.kind in ("units_global", "macs", "params")
+        is_shared = budget.kind == "units_global" or is_cost(budget.kind)
         if not is_shared or not budget.ratio or run.source_kept is not None:
             return
         least, limit = self.least(run)

@@ -117,8 +117,8 @@ class UniformOptions(MethodOptions):
 class UniformWidth(FromScratch[UniformOptions]):
     """Remove the same share of every group's units, then train from fresh weights.
 
-    With ratio_kind macs or params, this is the share that meets the budget. It does not matter
-    which units are removed, since the weights are fresh.
+    With a ratio_kind that counts a cost, this is the share that meets the budget. It does not
+    matter which units are removed, since the weights are fresh.
     """
 
     summary = "control: a uniformly thinner network trained from scratch for the base's epochs"

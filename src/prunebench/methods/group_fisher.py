@@ -47,7 +47,15 @@ from prunebench.criteria.masks import (
     readers,
     saved_by_a_unit,
 )
-from prunebench.experiments.phases import Budget, Length, Phase, Steps, training, training_for
+from prunebench.experiments.phases import (
+    COST_KINDS,
+    Budget,
+    Length,
+    Phase,
+    Steps,
+    training,
+    training_for,
+)
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Count, Shrinks
 from prunebench.methods.base import Before, Method, MethodOptions, Rule, Run, is_met
@@ -154,7 +162,7 @@ class GroupFisher(Method[GroupFisherOptions]):
     summary = "remove one coupled unit every d steps by squared mask gradients (Liu et al.)"
     Options = GroupFisherOptions
     recipe_roles = ("prune", "fine_tune")
-    ratio_kinds = ("macs", "units_global", "params")
+    ratio_kinds = (*COST_KINDS, "units_global")
     sees_parts = True
 
     def __init__(self, options: GroupFisherOptions) -> None:

@@ -94,7 +94,7 @@ def removed_and_difference(
 def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | None:
     """Return the ratio that a run has reached if it is less than asked for; None otherwise.
 
-    Less is: by more than half a percent of all units, MACs or parameters; for units_per_group and
+    Less is: by more than half a percent of all units or of a cost; for units_per_group and
     weights, by more than the method's tolerance in a group, or by a tenth of the ratio in all. The
     widths of another run and ratios that a method decides are not compared.
     """
@@ -113,7 +113,9 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
 
 def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
-    """Return the pruned fraction of all MACs, parameters or units; masked weights do not count."""
+    """Return the pruned fraction of a cost or of all units; masked weights do not count."""
+    if budget.kind == "activations":
+        return 1 - run.cost("activations") / run.base_cost("activations")
     if budget.kind == "params":
         masked = sum(int((~mask).sum()) for mask in run.masks.values())
         return 1 - (run.costs.params() - masked) / run.base_params

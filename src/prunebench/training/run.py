@@ -26,7 +26,7 @@ from prunebench.data.dataset import Dataset, content_hash
 from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
 from prunebench.experiments.metric import Metric
-from prunebench.experiments.phases import Phase
+from prunebench.experiments.phases import CostKind, Phase
 from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.experiments.results import (
     DiagnosticRow,
@@ -191,6 +191,7 @@ class RunState:
     params: dict[str, nn.Parameter] = field(init=False)
     sizes: dict[str, int] = field(init=False)
     kept: dict[str, Tensor] = field(init=False)
+    base_costs: Costs = field(init=False)  # of the network that the run started from
     base_macs: int = field(init=False)
     base_params: int = field(init=False)
     base_layer_macs: dict[str, int] = field(init=False)  # by weight
@@ -207,6 +208,7 @@ class RunState:
         self.adopt(model)
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
+        self.base_costs = self.costs
         self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
         self.base_layer_macs = self.costs.layer_macs()
         self.base_entries = {name: parameter.numel() for name, parameter in self.params.items()}
@@ -218,6 +220,25 @@ class RunState:
         self.graph = trace(self.model, self.example, grouped=self.grouped)
         self.costs = costs_of(self.graph)
         self.params = dict(self.model.named_parameters())
+
+    def cost(self, kind: CostKind, left: Mapping[str, int] | None = None) -> float:
+        """Return a cost of the present network if some groups keep `left` units."""
+        return self._cost(self.costs, kind, left)
+
+    def base_cost(self, kind: CostKind) -> float:
+        """Return a cost of the network that the run started from."""
+        return self._cost(self.base_costs, kind, None)
+
+    def _cost(self, costs: Costs, kind: CostKind, left: Mapping[str, int] | None) -> float:
+        match kind:
+            case "macs":
+                return costs.macs(left)
+            case "params":
+                return costs.params(left)
+            case "activations":
+                return costs.activations(left)
+            case "latency":
+                raise NotImplementedError
 
     @property
     def example(self) -> Tensor:
