@@ -432,6 +432,24 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             {"methods": {"l1": {"options": {"layer_ratios": {"stem": 0.5}}}}},
             "methods.l1: layer_ratios and ratio_kind 'auto' require each other",
         ),
+        (
+            {"methods": {"epruner": {"options": {"round_to": 8}}}},
+            "methods.epruner: epruner cannot round widths; remove round_to",
+        ),
+        (
+            {"methods": {"sfp": {"options": {"round_to": 8}}}},
+            "methods.sfp.options: round_to needs scope 'group', not 'layer', which keeps all "
+            "widths",
+        ),
+        (
+            {"methods": {"l1": {"options": {"round_to": 8, "widths_from": "random"}}}},
+            "methods.l1.options: round_to does not go with widths_from; round the widths of that "
+            "run",
+        ),
+        (
+            {"methods": {"l1": {"options": {"round_to": 8, "unit": "weight"}}}},
+            "methods.l1.options: round_to does not go with unit 'weight', which keeps all widths",
+        ),
         ({"ratios": []}, "methods.l1.ratios: l1 needs at least one ratio, here or for all methods"),
         (
             {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},

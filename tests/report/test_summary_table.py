@@ -123,6 +123,16 @@ def test_unfinished_phases_are_noted_with_the_number_of_runs() -> None:
     )
 
 
+def test_rounded_widths_are_noted_once_a_setting() -> None:
+    eight = {"method": "l1", "setting": "cores", "round_to": 8}
+    (section,) = summary_table(few_runs({}, eight, eight | {"seed": 1})).sections
+    (note,) = [note for note in section.notes if "rounded" in note]
+    assert note == (
+        "l1, cores: the widths that meet the ratio are rounded up to multiples of 8 channels, so "
+        "the ratio is not met exactly."
+    )
+
+
 def test_experiments_are_the_title_unless_one_is_given() -> None:
     frame = few_runs({}, {"experiment": "more"})
     assert summary_table(frame).title == "digits, more"

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -35,12 +35,13 @@ from prunebench.experiments.phases import (
     training,
 )
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.settings import Settings, shortened
+from prunebench.experiments.settings import Count, Settings, shortened
 from prunebench.methods.allocation import (
     Allocation,
     leaving_order,
     lowest,
     pruned_count,
+    rounded_up,
     shortest_prefix,
 )
 
@@ -188,6 +189,12 @@ class MethodOptions(Settings):
         "matching pattern counts, and groups without one are not pruned.",
     )
     allocation: Allocation = "uniform"
+    round_to: Count = Field(
+        1,
+        description="Kept channels of each layer are rounded up to a multiple of this number, such "
+        "as 8 for tensor cores, or to all of them where there are fewer. A ratio is then not met "
+        "exactly: each layer first gets the width that meets it.",
+    )
     widths_from: str | None = Field(
         None,
         description="Another run of the same ratio and seed, as method/setting: each group keeps "
@@ -205,6 +212,12 @@ class MethodOptions(Settings):
         "schedule of its recipe stretched to them (default: the recipe's own epochs). Methods "
         "whose pruning takes a different number of epochs are then trained equally long.",
     )
+
+    @model_validator(mode="after")
+    def _widths_of_another_run_stay(self) -> Self:
+        if self.round_to > 1 and self.widths_from is not None:
+            raise ValueError("round_to does not go with widths_from; round the widths of that run")
+        return self
 
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a fraction `scale` of the epochs.
@@ -256,6 +269,7 @@ class Method(Generic[O]):
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only valid ratios; None: all
     tolerance: ClassVar[int] = 1  # units of one group by which the result may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` is allowed
+    rounds_widths: ClassVar[bool] = True  # whether the option `round_to` is allowed
     needs_validation: ClassVar[bool] = False  # whether it calls `run.validate`
     # Whether handles returned by `attach` work when a step processes its batch in parts: several
     # passes under gradient accumulation, or one share of the batch in each of several processes
@@ -334,7 +348,8 @@ class Method(Generic[O]):
     def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
         """Return how many units to remove from each group now; budgets count from the run's start.
 
-        The widths of a run named by `widths_from` take precedence over the budget.
+        The widths of a run named by `widths_from` take precedence over the budget. Otherwise the
+        widths that meet the budget are rounded up by `round_to`.
         """
         if run.source_kept is not None:
             return self._to_widths(run, scores, run.source_kept)
@@ -359,14 +374,35 @@ class Method(Generic[O]):
                 )
         return {name: max(0, excess.get(name, 0)) for name in scores}
 
+    def rounded(self, run: Run, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the counts of units to remove, lowered so that the widths that stay are rounded.
+
+        See the option `round_to`. Where a unit has several channels, as in grouped convolutions,
+        the channels of every layer that produces it count.
+        """
+        multiple = self.options.round_to
+        if multiple == 1:
+            return dict(counts)
+        found = {}
+        for name, count in counts.items():
+            group = run.graph.groups[name]
+            channels = [m.index.shape[1] for m in group.members if m.role in ("out", "pass")]
+            left = rounded_up(group.n_units - count, group.n_units, channels, multiple)
+            found[name] = group.n_units - left
+        return found
+
     def _to_shares(self, run: Run, ratios: Mapping[str, float]) -> dict[str, int]:
-        return {
+        counts = {
             name: max(0, self.pruned_count(run.sizes[name], ratio) - _gone(run, name))
             for name, ratio in ratios.items()
         }
+        return self.rounded(run, counts)
 
     def _to_target(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
-        """Return the smallest counts, in the order of the allocation, that meet the budget."""
+        """Return the smallest counts, in the order of the allocation, that meet the budget.
+
+        Then the widths that are left are rounded up.
+        """
         gone = {name: _gone(run, name) for name in run.sizes}
         allocation = "global" if budget.kind == "units_global" else self.options.allocation
         order = leaving_order(scores, gone, allocation)
@@ -377,7 +413,7 @@ class Method(Generic[O]):
 
         self.check_reach(run, budget)
         counts = shortest_prefix(order, reached)
-        return {name: counts.get(name, 0) for name in scores}
+        return self.rounded(run, {name: counts.get(name, 0) for name in scores})
 
     def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
         """Return the units or the cost that the ratio counts, at the start and later.

@@ -43,6 +43,7 @@ class Unpruned(Method[UnprunedOptions]):
     summary = "control: the base network, not pruned"
     Options = UnprunedOptions
     ratios = (0.0,)
+    rounds_widths = False
 
     def needed_roles(self) -> tuple[str, ...]:
         """Return no role without fine-tuning."""

@@ -217,6 +217,7 @@ class EPruner(Method[EPrunerOptions]):
     Options = EPrunerOptions
     ratio_kinds = ("auto", *COST_KINDS)
     decides_ratio = True
+    rounds_widths = False  # exemplars decide the widths
 
     def before_phase(self, run: Run) -> None:
         """Import scikit-learn before the selection, so that the import is not in its seconds."""

@@ -164,6 +164,7 @@ class GroupFisher(Method[GroupFisherOptions]):
     recipe_roles = ("prune", "fine_tune")
     ratio_kinds = (*COST_KINDS, "units_global")
     sees_parts = True
+    rounds_widths = False  # units are removed until the target is met
 
     def __init__(self, options: GroupFisherOptions) -> None:
         super().__init__(options)

@@ -138,7 +138,11 @@ class SoftOptions(MethodOptions):
     )
 
     @model_validator(mode="after")
-    def _check_norms(self) -> SoftOptions:
+    def _check_scope(self) -> SoftOptions:
+        if self.scope != "group" and self.round_to > 1:
+            raise ValueError(
+                f"round_to needs scope 'group', not {self.scope!r}, which keeps all widths"
+            )
         if self.scope == "weight" and self.norms == "decay":
             raise ValueError("norms 'decay' needs whole filters, not scope 'weight'")
         return self
@@ -297,7 +301,7 @@ class SoftPruning(Method[SoftOptions]):
     """Train, shrink the smallest filters after each epoch, remove or zero them at the end.
 
     The state has, if gradients are masked, the bool mask of each pruned parameter as `kept`; and
-    for a target in a cost the ratio of each layer as `ratios`.
+    for a target in a cost or rounded widths the ratio of each layer as `ratios`.
     """
 
     Options = SoftOptions
@@ -409,9 +413,9 @@ class SoftPruning(Method[SoftOptions]):
         return [layer.producers[0] for layer in self.layers(run).values()]
 
     def final_ratios(self, run: Run, budget: Budget) -> dict[str, float]:
-        """Return the pruning ratio of each layer, found once per run for a cost."""
+        """Return the pruning ratio of each layer; found once per run for a cost or `round_to`."""
         layers = self.layers(run)
-        if not is_cost(budget.kind):
+        if not is_cost(budget.kind) and self.options.round_to == 1:
             assert budget.ratio is not None
             return dict.fromkeys(layers, budget.ratio)
         if "ratios" not in self.state:

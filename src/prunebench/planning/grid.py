@@ -171,6 +171,8 @@ class _Grid:
         """Raise ConfigError unless exactly one setting determines the widths."""
         found, key = method_class(method), f"methods.{method}"
         follows = options.widths_from is not None
+        if options.round_to > 1 and not found.rounds_widths:
+            fail(self.where, key, f"{method} cannot round widths; remove round_to")
         if follows and not found.takes_widths:
             fail(self.where, key, f"{method} determines its own widths; remove widths_from")
         if follows and options.layer_ratios:

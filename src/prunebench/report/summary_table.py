@@ -285,7 +285,22 @@ def _notes(runs: pd.DataFrame) -> list[str]:
                 f"{method}: pruned weights stay in the network as zeros; theoretical counts them "
                 "as saved, MACs does not."
             )
-    return notes
+    return [*notes, *_rounded(runs)]
+
+
+def _rounded(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield which rows have widths that are rounded up, so that they miss their ratio."""
+    if "round_to" not in runs:
+        return
+    rounded = runs[runs["round_to"].notna()]
+    for (method, setting, multiple), _ in rounded.groupby(
+        ["method", "setting", "round_to"], sort=False
+    ):
+        name = method if setting == "default" else f"{method}, {setting}"
+        yield (
+            f"{name}: the widths that meet the ratio are rounded up to multiples of {multiple:g} "
+            "channels, so the ratio is not met exactly."
+        )
 
 
 def experiments_in(frame: pd.DataFrame) -> str:

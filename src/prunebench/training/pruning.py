@@ -96,10 +96,10 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
     Less is: by more than half a percent of all units or of a cost; for units_per_group and
     weights, by more than the method's tolerance in a group, or by a tenth of the ratio in all. The
-    widths of another run and ratios that a method decides are not compared.
+    widths of another run, rounded widths, and ratios that a method decides are not compared.
     """
-    asked = budget.ratio
-    if not asked or method.options.widths_from is not None:
+    asked, options = budget.ratio, method.options
+    if not asked or options.widths_from is not None or options.round_to > 1:
         return None
     if budget.kind not in ("units_per_group", "weights"):
         reached = _reached(method, run, budget)

@@ -419,7 +419,7 @@ class _Job:
             last_phase_epochs=round(records.epochs_trained - records.epochs_before, 6),
             seconds={name: round(s, 3) for name, s in records.seconds.items()},
             selection_seconds=sum(plan.selection_seconds for plan in records.plans),
-            summary=dict(tested.figures) | loop.method.figures() | self._missed(loop),
+            summary=dict(tested.figures) | loop.method.figures() | self._budget(loop),
             capped=tuple(records.capped),
             masked_removed_difference=max((d for d in differences if d is not None), default=None),
             plans=tuple(records.plans),
@@ -445,10 +445,12 @@ class _Job:
             by_class=dict(tested.by_class) or None,
         )
 
-    def _missed(self, loop: Loop) -> dict[str, float]:
-        """Return and print the ratio that the run has reached if it is less than asked for."""
+    def _budget(self, loop: Loop) -> dict[str, float]:
+        """Return `round_to`, and print and return the ratio reached if it is less than asked for."""
         if not isinstance(self.spec, RunSpec):
             return {}
+        if loop.method.options.round_to > 1:
+            return {"round_to": loop.method.options.round_to}
         reached = missed_ratio(loop.method, loop.run, self.spec.budget)
         if reached is None:
             return {}
