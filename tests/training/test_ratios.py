@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from prunebench.channels.costs import costs_of
+from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.channels.trace.tracer import trace
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.methods.base import MethodOptions, is_met
@@ -13,6 +14,7 @@ from prunebench.methods.registry import method_class, method_paths
 from prunebench.training.loop import Loop
 from prunebench.training.pruning import missed_ratio
 from prunebench.training.run import RunState
+from tests.channels.latency_tables import product_table
 from tests.training.conftest import MakeLoop, fresh_network, recipe
 from tests.training.test_resume import OPTIONS, ROLES
 
@@ -26,7 +28,8 @@ def options_for(name: str, kind: RatioKind) -> MethodOptions:
     """Default options in short schedules; single weights where the ratio is one of weights."""
     options = method_class(name).Options
     short = {k: v for k, v in OPTIONS.get(name, {}).items() if k not in {*SINGLE_WEIGHTS, "norms"}}
-    own = SINGLE_WEIGHTS if kind == "weights" else GROUPS if kind == "activations" else {}
+    own = SINGLE_WEIGHTS if kind == "weights" else {}
+    own = GROUPS if kind in ("activations", "latency") else own
     return options(**short | {k: v for k, v in own.items() if k in options.model_fields})
 
 
@@ -34,9 +37,8 @@ CELLS = [
     (name, kind)
     for name in sorted(set(method_paths()) - {"unpruned"})  # which takes ratio 0 alone
     for kind in method_class(name).ratio_kinds
-    # without a ratio the method decides; who always takes another run's widths has none either;
-    # latency needs a table: tests/channels/test_predicted_latency.py
-    if kind not in ("auto", "latency") and options_for(name, kind).widths_from is None
+    # without a ratio the method decides; who always takes another run's widths has none either
+    if kind != "auto" and options_for(name, kind).widths_from is None
 ]
 
 
@@ -44,6 +46,8 @@ def trained(name: str, kind: RatioKind, ratio: float, make_loop: MakeLoop) -> Lo
     method = method_class(name)(options_for(name, kind))
     recipes = {role: recipe(**{"epochs": 1} | ROLES.get(role, {})) for role in method.recipe_roles}
     loop = make_loop(method, method.phases(recipes, Budget(kind=kind, ratio=ratio)))
+    if kind == "latency":
+        loop.run.latency = PredictedLatency(product_table(fresh_network(), (3, 8, 8)))
     loop.train()
     return loop
 

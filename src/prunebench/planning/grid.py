@@ -18,6 +18,7 @@ from prunebench.experiments.config import (
     read_experiment,
     read_recipe,
 )
+from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.override import scale_suffix
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
@@ -123,6 +124,7 @@ class _Grid:
             options = self._options(method, setting, architecture)
             self._check_widths(method, options, kind)
             chosen = found(options)
+            latency = self._latency_table(architecture, dataset) if kind == "latency" else {}
             start = chosen.starts_from()
             recipes = {
                 role: self._recipe(named, role, method, dataset) for role in chosen.needed_roles()
@@ -155,6 +157,7 @@ class _Grid:
                             seed=seed if base_recipe.weights is None else 0,
                             threads=self.experiment.threads,
                         ),
+                        **latency,
                     )
                     if options.widths_from is not None:
                         run = run.model_copy(
@@ -182,6 +185,18 @@ class _Grid:
         if (kind == "auto") != bool(options.layer_ratios):
             problem = "layer_ratios and ratio_kind 'auto' require each other"
             fail(self.where, key, problem)
+
+    def _latency_table(self, architecture: str, dataset: str) -> dict[str, str]:
+        """Return the fields of a specification about the network's latency table."""
+        key = f"networks.{architecture}.latency_table"
+        own, info = self.experiment.networks[architecture].latency_table, dataset_info(dataset)
+        if own is None:
+            fail(self.where, key, "ratio_kind 'latency' needs a file of `prunebench latencies`")
+        path = self.config_dir / own
+        with place(self.where, key):
+            table = LatencyTable.read(path)
+            table.check(architecture, info.num_classes, info.shape, self.experiment.threads)
+        return {"latency_table": str(path), "latency_table_hash": table.hash}
 
     def _base_recipe(
         self, named: Mapping[str, Mapping[str, str]], dataset: str

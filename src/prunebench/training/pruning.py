@@ -114,8 +114,8 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
 def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
     """Return the pruned fraction of a cost or of all units; masked weights do not count."""
-    if budget.kind == "activations":
-        return 1 - run.cost("activations") / run.base_cost("activations")
+    if budget.kind in ("activations", "latency"):
+        return 1 - run.cost(budget.kind) / run.base_cost(budget.kind)
     if budget.kind == "params":
         masked = sum(int((~mask).sum()) for mask in run.masks.values())
         return 1 - (run.costs.params() - masked) / run.base_params

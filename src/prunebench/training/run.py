@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs, costs_of
 from prunebench.channels.groups import ChannelGraph, Grouping
+from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
@@ -136,6 +137,8 @@ class RunState:
         Kept units, by group, of the run whose widths are taken (`widths_from`).
     grouped
         Units of grouped convolutions.
+    latency
+        Prediction of latencies, for ratios of latency.
     slots
         Snapshots that a later phase may start from.
     index
@@ -168,6 +171,7 @@ class RunState:
     base_recipe: Recipe
     source_kept: dict[str, Tensor] | None = None
     grouped: Grouping = "auto"
+    latency: PredictedLatency | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
     slots: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: Records = field(default_factory=Records)
@@ -238,7 +242,9 @@ class RunState:
             case "activations":
                 return costs.activations(left)
             case "latency":
-                raise NotImplementedError
+                if self.latency is None:
+                    raise TrainingError("ratio_kind 'latency' needs a latency table")
+                return self.latency.ms(costs, left)
 
     @property
     def example(self) -> Tensor:
