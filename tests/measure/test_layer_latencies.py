@@ -145,6 +145,22 @@ def test_a_table_holds_the_times_of_each_kind_of_layer(monkeypatch: pytest.Monke
     assert {one.measured_ms for one in table.networks} == {2.0}
 
 
+@pytest.mark.gpu
+def test_a_table_is_measured_on_a_gpu() -> None:
+    table = measure_table(
+        testing.toy_network(),
+        architecture="toy",
+        num_classes=2,
+        image=(1, 4, 4),
+        batch_size=2,
+        device="cuda",
+        repeats=3,
+    )
+    assert (table.device_kind, table.device) == ("cuda", torch.cuda.get_device_name())
+    assert len(table.networks) == 7
+    assert all(0 < ms < 1000 for times in table.times for row in times.ms for ms in row)
+
+
 def test_layers_are_timed_relative_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

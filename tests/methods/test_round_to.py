@@ -14,8 +14,16 @@ from prunebench.training.pruning import missed_ratio
 from prunebench.training.run import RunState
 from tests.methods.test_budgets import widths
 from tests.methods.test_every_method import RECIPES
+from tests.methods.test_targets import REMOVED, make, run
+from tests.methods.test_targets import pruned as pruned_by
+
+__all__ = ["run"]
 
 ALL = ("stem", "inside")
+
+
+def rounds(name: str) -> bool:
+    return method_class(name).rounds_widths
 
 
 def pruned(run: RunState, kind: RatioKind, ratio: float, **options: Any) -> list[int]:
@@ -105,6 +113,17 @@ def test_units_that_stay_get_no_penalty(resnet_run: RunState) -> None:
     # 10 of 16, 20 of 32 and 39 of 64 would leave 6, 12 and 25 units, which become 8, 16 and 32.
     assert set(method.state["counts"].values()) == {8, 16, 32}
     assert {int(units.sum()) for units in method.state["pruned"].values()} == {8, 16, 32}
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("units_per_group", 0.6), ("macs", 0.5)])
+@pytest.mark.parametrize(("name", "options"), [(n, o) for n, o in REMOVED if rounds(n)])
+def test_every_method_that_allows_it_rounds_widths(
+    name: str, options: dict[str, Any], kind: RatioKind, ratio: float, run: RunState
+) -> None:
+    method = make(name, options | {"round_to": 4})
+    pruned_by(method, name, Budget(kind=kind, ratio=ratio), run)
+    assert {len(units) % 4 for units in run.kept.values()} == {0}
+    assert run.costs.macs() < run.base_macs
 
 
 @pytest.mark.parametrize("name", ["sfp", "soft_fpgm"])

@@ -141,7 +141,7 @@ def test_latencies_that_miss_their_target_are_noted() -> None:
         "l1, latency-0.3: the measured latency differs from the target by more than 5 % (1 of 2 "
         "runs; 0.250 removed on average)."
     ]
-    assert any(note.startswith("latency-0.3: widths at which") for note in section.notes)
+    assert any(note.startswith("Ratios of latency: the widths are") for note in section.notes)
 
 
 def test_unstable_latencies_are_noted() -> None:

@@ -269,7 +269,8 @@ class Method(Generic[O]):
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only valid ratios; None: all
     tolerance: ClassVar[int] = 1  # units of one group by which the result may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` is allowed
-    rounds_widths: ClassVar[bool] = True  # whether the option `round_to` is allowed
+    # Whether the option `round_to` is allowed: counts come from `allocate`, or from `rounded`
+    rounds_widths: ClassVar[bool] = True
     needs_validation: ClassVar[bool] = False  # whether it calls `run.validate`
     # Whether handles returned by `attach` work when a step processes its batch in parts: several
     # passes under gradient accumulation, or one share of the batch in each of several processes

@@ -311,8 +311,8 @@ def _latency_targets(runs: pd.DataFrame) -> Iterator[str]:
         return
     within = f"{100 * MET_WITHIN:g} %"
     yield (
-        "latency-0.3: widths at which the latency predicted from a table is 0.3 below the base's; "
-        "it was measured at the end of the run, as `ratio_reached` in runs.csv."
+        "Ratios of latency: the widths are those whose predicted latency is this fraction below "
+        "the base's; the latency was measured at the end of each run (`ratio_reached` in runs.csv)."
     )
     problems = {
         "ratio_missed": f"the measured latency differs from the target by more than {within}",
