@@ -10,8 +10,10 @@ import pytest
 
 import prunebench
 from prunebench.data.dataset import prepare
+from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.spec import RunSpec
+from prunebench.measure import layer_latencies
 from prunebench.training import train
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 from tests.data.conftest import write_image
@@ -23,6 +25,7 @@ COMMANDS = (
     "base",
     "prune",
     "measure",
+    "latencies",
     "collect",
     "tables",
     "figures",
@@ -426,6 +429,25 @@ def test_training_works_where_snakemake_fvcore_and_scikit_learn_are_not_installe
     run_without(["snakemake", "fvcore", "sklearn"], "prune --method l1 --device cpu")
     run = Path("results/tiny/synthetic/resnet20_x0_25/l1/default/0.5/seed0")
     assert (run / "training.json").is_file()
+
+
+def test_a_latency_table_is_written_and_its_fit_printed(
+    call: Any, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config()
+    monkeypatch.setattr(
+        layer_latencies, "time_with_clock", lambda passes, images, n: [[2.0] * n for _ in passes]
+    )
+    wanted = ["--architecture", "resnet20_x0_25", "--dataset", "synthetic", "--device", "cpu"]
+    code, out, _ = call("latencies", *wanted, "--batch-size", "2", "--out", "own.json")
+    table = LatencyTable.read(Path("own.json"))
+    assert (code, table.batch_size, table.num_classes, table.image) == (0, 2, 4, (3, 8, 8))
+    header, columns, whole, *copies = out.splitlines()
+    assert header.startswith("resnet20_x0_25 · ")
+    assert header.endswith(" · 1 threads · batch 2 · own.json")
+    assert columns.split() == ["network", "measured", "predicted", "ms"]
+    assert whole.split()[:2] == ["whole", "2"]
+    assert len(copies) == len(table.networks) - 1 == 6
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def sentence(model: Any, content: Any) -> str:
         ({1: 2}, f"unknown key '1' (allowed: {EXPERIMENT_KEYS})"),
         (
             {"networks": {"resnet20": {"seed": 1}}},
-            "networks.resnet20: unknown key 'seed'; did you mean seeds? (allowed: recipes, seeds)",
+            "networks.resnet20: unknown key 'seed'; did you mean seeds? "
+            "(allowed: latency_table, recipes, seeds)",
         ),
         (
             {"methods": {"l1": {"ratio": [0.5]}}},
@@ -124,7 +125,8 @@ def sentence(model: Any, content: Any) -> str:
         (
             {"ratio_kind": "mac"},
             "ratio_kind: unknown value 'mac'; did you mean macs? "
-            "(allowed: auto, macs, params, units_global, units_per_group, weights)",
+            "(allowed: activations, auto, latency, macs, params, units_global, units_per_group, "
+            "weights)",
         ),
         ({"recipes": {"base": ["a"]}}, "recipes.base: expected text, found ['a']"),
         (

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from prunebench import testing
 from prunebench.core.errors import TrainingError
@@ -44,6 +45,22 @@ def test_multiply_accumulates_fall_to_the_target(
     left = resnet_run.costs.macs()
     assert left <= (1 - ratio) * start
     assert left >= (1 - ratio) * start - 0.005 * start  # a unit of ResNet-20 is less
+
+
+def test_activations_fall_to_the_target() -> None:
+    network = testing.named_layers(
+        stem=nn.Conv2d(1, 8, 1),
+        conv=nn.Conv2d(8, 6, 1),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(6, 2),
+    )
+    run = testing.start(network)  # images of 4 x 4: 16 outputs a channel, and 2 of the last layer
+    assert run.base_cost("activations") == 16 * 8 + 16 * 6 + 2 == 226
+    prune(run, "activations", 0.5, roles=("stem", "inside"))
+    # At most 113: seven channels have 7 * 16 + 2 = 114, six 98. Uniform: 5/8 and 3/6 are removed.
+    assert [len(run.kept[name]) for name in ("stem", "conv")] == [3, 3]
+    assert run.cost("activations") == 98
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global"])

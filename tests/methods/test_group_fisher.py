@@ -389,7 +389,11 @@ def test_the_target_decides_how_long_pruning_is(resnet_run: RunState, recipe: Re
     ("change", "kind", "sentence"),
     [
         ({"epochs": 3}, "macs", "'prune': the method decides its length"),
-        ({}, "units_per_group", "'units_per_group'; allowed: macs, units_global, params"),
+        (
+            {},
+            "units_per_group",
+            "'units_per_group'; allowed: macs, params, activations, latency, units_global",
+        ),
     ],
 )
 def test_unsuitable_recipes_and_ratio_kinds_are_refused(

@@ -389,12 +389,12 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"epruner": {"ratios": [0.5]}}},
             "methods.epruner.ratios: epruner determines its ratio by its options; remove "
-            "ratios, or give a ratio_kind of macs, params",
+            "ratios, or give a ratio_kind of macs, params, activations, latency",
         ),
         (
             {"methods": {"epruner": {"ratio_kind": "units_global"}}},
             "methods.epruner.ratio_kind: unknown ratio_kind of epruner 'units_global' "
-            "(allowed: auto, macs, params)",
+            "(allowed: activations, auto, latency, macs, params)",
         ),
         (
             {"methods": {"unpruned": {"ratios": [0.5]}, "l1": {}}},
@@ -403,12 +403,22 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"sfp": {"ratio_kind": "units_global"}}},
             "methods.sfp.ratio_kind: unknown ratio_kind of sfp 'units_global' "
-            "(allowed: macs, params, units_per_group, weights)",
+            "(allowed: activations, latency, macs, params, units_per_group, weights)",
         ),
         (
             {"ratio_kind": "auto", "methods": {"sfp": {}}},
-            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: macs, params, units_per_group, "
-            "weights)",
+            "ratio_kind: unknown ratio_kind of sfp 'auto' (allowed: activations, latency, macs, "
+            "params, units_per_group, weights)",
+        ),
+        (
+            {"methods": {"sfp": {"ratio_kind": "activations"}}},
+            "methods.sfp: ratio_kind 'activations' needs scope 'group', which removes filters; "
+            "scope 'layer' zeroes them, and allows units_per_group, macs, params",
+        ),
+        (
+            {"methods": {"l1_columns": {"ratio_kind": "activations"}}},
+            "methods.l1_columns.ratio_kind: unknown ratio_kind of l1_columns 'activations' "
+            "(allowed: auto, macs, params, units_per_group)",
         ),
         (
             {"methods": {"l1": {"ratio_kind": "auto", "ratios": [0.5]}}},
@@ -422,6 +432,24 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             {"methods": {"l1": {"options": {"layer_ratios": {"stem": 0.5}}}}},
             "methods.l1: layer_ratios and ratio_kind 'auto' require each other",
         ),
+        (
+            {"methods": {"epruner": {"options": {"round_to": 8}}}},
+            "methods.epruner: epruner cannot round widths; remove round_to",
+        ),
+        (
+            {"methods": {"sfp": {"options": {"round_to": 8}}}},
+            "methods.sfp.options: round_to needs scope 'group', not 'layer', which keeps all "
+            "widths",
+        ),
+        (
+            {"methods": {"l1": {"options": {"round_to": 8, "widths_from": "random"}}}},
+            "methods.l1.options: round_to does not go with widths_from; round the widths of that "
+            "run",
+        ),
+        (
+            {"methods": {"l1": {"options": {"round_to": 8, "unit": "weight"}}}},
+            "methods.l1.options: round_to does not go with unit 'weight', which keeps all widths",
+        ),
         ({"ratios": []}, "methods.l1.ratios: l1 needs at least one ratio, here or for all methods"),
         (
             {"methods": {"l1": {"settings": {"a": {"ratio_kind": "weights"}}}}},
@@ -430,7 +458,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         (
             {"methods": {"epruner": {"settings": {"a": {"ratios": [0.5]}}}}},
             "methods.epruner.settings.a.ratios: epruner determines its ratio by its options; "
-            "remove ratios, or give a ratio_kind of macs, params",
+            "remove ratios, or give a ratio_kind of macs, params, activations, latency",
         ),
         (
             {"methods": {"l1": {}, "sfp": {"options": {"widths_from": "l1"}}}},

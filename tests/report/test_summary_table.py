@@ -124,6 +124,36 @@ def test_unfinished_phases_are_noted_with_the_number_of_runs() -> None:
     )
 
 
+def test_rounded_widths_are_noted_once_a_setting() -> None:
+    eight = {"method": "l1", "setting": "cores", "round_to": 8}
+    (section,) = summary_table(few_runs({}, eight, eight | {"seed": 1})).sections
+    (note,) = [note for note in section.notes if "rounded" in note]
+    assert note == (
+        "l1, cores: the widths that meet the ratio are rounded up to multiples of 8 channels, so "
+        "the ratio is not met exactly."
+    )
+
+
+def test_latencies_that_miss_their_target_are_noted() -> None:
+    at = {"method": "l1", "ratio_kind": "latency", "ratio": 0.3, "ratio_reached": 0.25}
+    frame = few_runs({}, at | {"ratio_missed": 1}, at | {"seed": 1}, at | {"ratio": 0.5})
+    (section,) = summary_table(frame).sections
+    assert [note for note in section.notes if note.startswith("l1, ")] == [
+        "l1, latency-0.3: the measured latency differs from the target by more than 5 % (1 of 2 "
+        "runs; 0.250 removed on average)."
+    ]
+    assert any(note.startswith("Ratios of latency: the widths are") for note in section.notes)
+
+
+def test_unstable_latencies_are_noted() -> None:
+    unstable = {"ratio_kind": "latency", "ratio": 0.3, "ratio_reached": 0.3, "ratio_unstable": 1}
+    (section,) = summary_table(few_runs({}, unstable | {"method": "fpgm"})).sections
+    assert (
+        "fpgm, latency-0.3: unstable, repeated measurements differ by more than 5 % (1 of 1 runs; "
+        "0.300 removed on average)."
+    ) in section.notes
+
+
 def test_experiments_are_the_title_unless_one_is_given() -> None:
     frame = few_runs({}, {"experiment": "more"})
     assert summary_table(frame).title == "digits, more"

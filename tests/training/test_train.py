@@ -192,6 +192,11 @@ def test_a_ratio_that_is_not_reached_is_printed_and_stored(
     assert "ratio_reached" not in train(run_spec(), results).summary
 
 
+def test_rounded_widths_are_stored_instead_of_a_missed_ratio(results: Path) -> None:
+    spec = run_spec("l1", ratio=0.5, options={"round_to": 4})
+    assert train(spec, results).summary == {"round_to": 4}
+
+
 def spoil(folder: Path, value: float) -> None:
     """Put a value that is not finite into the stored weights, and record their new hash."""
     path = folder / "model.safetensors"

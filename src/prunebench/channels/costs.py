@@ -85,6 +85,14 @@ class Costs:
         units = self._units(kept)
         return sum(self._entries(name, units) for name in self.trainable)
 
+    def weight_sizes(self, kept: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
+        """Return the size of each dimension of the convolution and linear weights, by name."""
+        units = self._units(kept)
+        return {
+            call.weight: tuple(extent.size(units) for extent in self.extents.get(call.weight, ()))
+            for call in self.calls
+        }
+
     def unit_cost(self, group: str, kept: Mapping[str, int] | None = None) -> UnitCost:
         """Return the costs that removing one more unit of `group` saves, given the kept units.
 

@@ -48,6 +48,7 @@ for command in (
     stages.base,
     stages.prune,
     stages.measure,
+    stages.latencies,
     reporting.collect,
     reporting.tables,
     reporting.figures,

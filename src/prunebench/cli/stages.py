@@ -256,6 +256,71 @@ def measure(
         typer.echo(line)
 
 
+@machine_options("device")
+def latencies(
+    architecture: Architecture,
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    *,
+    machine: Machine,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Number of PyTorch threads on a CPU.")] = 1,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Arithmetic.",
+            metavar="fp32|tf32|bf16",
+            callback=among("fp32", "tf32", "bf16"),
+        ),
+    ] = "fp32",
+    points: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Blocks of 16 channels at whose ends a layer is timed, per dimension."
+        ),
+    ] = 8,
+    config: ConfigFile = CONFIG,
+) -> None:
+    """Measure the layer latencies of a network, for latency targets.
+
+    The file holds a time for each layer, number of outputs and number of inputs, and what follows
+    for a whole network. An experiment names it as the network's `latency_table`. Run this alone on
+    the machine. The printed table compares whole networks, measured and predicted.
+    """
+    import torch
+
+    from prunebench.data.registry import dataset_info
+    from prunebench.measure.device import usable_gpus
+    from prunebench.measure.layer_latencies import measure_table
+    from prunebench.models.registry import build
+    from prunebench.planning.checks import check_task
+    from prunebench.training.memory import keep_freed_memory
+
+    info = dataset_info(dataset)
+    check_task(info, architecture)
+    device = "cuda" if usable_gpus(machine.device) else "cpu"
+    if device == "cpu":
+        keep_freed_memory()  # as in a training job, which measures the latency that it reached
+    torch.set_num_threads(threads)
+    table = measure_table(
+        build(architecture, num_classes=info.num_classes, in_channels=info.shape[0]),
+        architecture=architecture,
+        num_classes=info.num_classes,
+        image=info.shape,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        points=points,
+    )
+    table.write(out)
+    typer.echo(f"{architecture} · {table.device} · {threads} threads · batch {batch_size} · {out}")
+    typer.echo(f"  {'network':<20} {'measured':>9} {'predicted':>9}  ms")
+    for one in table.networks:
+        off = one.predicted_ms / one.measured_ms - 1
+        times = f"{one.measured_ms:>9.4g} {one.predicted_ms:>9.4g}"
+        typer.echo(f"  {one.name:<20} {times}  {off:+.1%}")
+
+
 def _refuse(reason: str, **given: object) -> None:
     """Raise ConfigError if one of the options is given."""
     for name, value in given.items():

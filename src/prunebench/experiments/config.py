@@ -92,6 +92,12 @@ class NetworkConfig(Settings):
         {},
         description="Recipe of each role that differs for this network; overrides the experiment.",
     )
+    latency_table: Path | None = Field(
+        None,
+        description="File written by `prunebench latencies`, which ratio_kind latency needs; "
+        "relative to the configuration folder, as in `latency_tables/resnet20.json` (default: "
+        "none).",
+    )
 
 
 class SettingConfig(Settings):

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 from prunebench.core.names import unknown_name
 from prunebench.experiments.recipe import Recipe
 
-RatioKind = Literal["units_per_group", "units_global", "macs", "params", "weights", "auto"]
+RatioKind = Literal[
+    "units_per_group",
+    "units_global",
+    "macs",
+    "params",
+    "activations",
+    "latency",
+    "weights",
+    "auto",
+]
 RATIO_KINDS: tuple[str, ...] = get_args(RatioKind)
+# Kinds that count a cost of the whole network, a function of the units kept in each group
+CostKind = Literal["macs", "params", "activations", "latency"]
+COST_KINDS: tuple[CostKind, ...] = get_args(CostKind)
 HookName = Literal[
     "attach", "decide", "loss_term", "before_optimizer_step", "after_optimizer_step", "after_epoch"
 ]
@@ -100,6 +112,11 @@ class Phase:
                 raise ValueError(
                     f"phase {self.name!r}: {unknown_name('hook', hook, get_args(HookName))}"
                 )
+
+
+def is_cost(kind: RatioKind) -> TypeGuard[CostKind]:
+    """Whether a kind of ratio counts a cost of the whole network."""
+    return kind in COST_KINDS
 
 
 def is_past(share: float, t: int, epochs: float) -> bool:

@@ -199,6 +199,7 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     files = [
         *sorted(config_dir.glob("*.yaml")),
         *sorted(config_dir.glob("*/*.yaml")),
+        *sorted(config_dir.glob("*/*.json")),  # latency tables
         *sorted(file for folder in RESOLVED_FROM for file in (PACKAGE / folder).rglob("*.py")),
     ]
     for file in files:

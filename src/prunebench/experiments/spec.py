@@ -118,14 +118,18 @@ class RunSpec(Settings):
     base: BaseSpec
     widths_from: str | None = None  # path of the run whose widths it takes
     widths_hash: str | None = None  # hash of that run
+    latency_table: str | None = None  # file of the latency table, for a ratio of latency
+    latency_table_hash: str | None = None  # of its content
 
     @property
     def hash(self) -> str:
         """Return a hash of this specification.
 
-        The run whose widths it takes counts by its hash, not by its path and name.
+        The run whose widths it takes counts by its hash, not by its path and name, and a latency
+        table by its content.
         """
-        names = dict.fromkeys(("experiment", "setting", "recipe_names", "widths_from"), True)
+        unhashed = ("experiment", "setting", "recipe_names", "widths_from", "latency_table")
+        names = dict.fromkeys(unhashed, True)
         own: dict[str, Any] = {"base": {"recipe_name"}, "options": {"widths_from"}}
         return _hash(self, names | own)
 

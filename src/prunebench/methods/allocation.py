@@ -7,7 +7,7 @@ criterion works with any allocation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 Allocation = Annotated[
     Literal["uniform", "global"],
     Field(
-        description="Distribution of ratio_kind macs, params or weights. uniform: the same share "
-        "of every group or layer; global: all groups or layers ranked together."
+        description="Distribution of ratio_kind macs, params, activations, latency or weights. "
+        "uniform: the same share of every group or layer; global: all groups or layers ranked "
+        "together."
     ),
 ]
 
@@ -33,6 +34,23 @@ def pruned_count(n_units: int, ratio: float) -> int:
     (3, 0, 8)
     """
     return min(math.ceil(ratio * n_units), n_units - 1)
+
+
+def rounded_up(left: int, n_units: int, channels: Iterable[int], multiple: int) -> int:
+    """Return how many units to keep so that the channels of each layer are a multiple of a number.
+
+    Parameters
+    ----------
+    left, n_units
+        Units to keep at least, and all of them: no more are kept, even if that is no multiple.
+    channels
+        Channels per unit of each layer that produces the units.
+
+    >>> rounded_up(5, 16, [1], 8), rounded_up(9, 12, [1], 8), rounded_up(3, 16, [4], 8)
+    (8, 12, 4)
+    """
+    step = math.lcm(*(multiple // math.gcd(multiple, own) for own in channels))
+    return min(-(-left // step) * step, n_units)
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar, get_args
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -24,21 +24,25 @@ from prunebench.channels.selections import check_rule, select_groups
 from prunebench.core.errors import ConfigError, MethodError, TrainingError
 from prunebench.criteria.base import Criterion, ScoringRun
 from prunebench.experiments.phases import (
+    COST_KINDS,
     Budget,
+    CostKind,
     Epochs,
     HookName,
     Length,
     Phase,
     RatioKind,
+    is_cost,
     training,
 )
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.settings import Settings, shortened
+from prunebench.experiments.settings import Count, Settings, shortened
 from prunebench.methods.allocation import (
     Allocation,
     leaving_order,
     lowest,
     pruned_count,
+    rounded_up,
     shortest_prefix,
 )
 
@@ -57,6 +61,15 @@ class Run(ScoringRun, Protocol):
     epochs: float  # length of this phase
     base_macs: int  # of the network that the run started from
     base_params: int
+
+    def cost(self, kind: CostKind, left: Mapping[str, int] | None = None) -> float:
+        """Return a cost of the present network if some groups keep `left` units.
+
+        macs, params and activations as `costs` counts them; latency: predicted milliseconds.
+        """
+
+    def base_cost(self, kind: CostKind) -> float:
+        """Return a cost of the network that the run started from."""
 
     def log(self, layer: str, quantity: str, value: Tensor) -> None:
         """Record a diagnostic, a device tensor of one element; it is read once an epoch."""
@@ -92,26 +105,24 @@ class Run(ScoringRun, Protocol):
         """Initialize every parameter of the present network anew, as its architecture does."""
 
 
-def counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
-    """Return the units, MACs or parameters that a budget counts, at the run's start and later.
+def counted(run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
+    """Return the units or the cost that a budget counts, at the run's start and later.
 
     Later is when some groups keep `left` units and the others do not change.
     """
-    if budget.kind == "macs":
-        return run.base_macs, run.costs.macs(left)
-    if budget.kind == "params":
-        return run.base_params, run.costs.params(left)
+    if is_cost(budget.kind):
+        return run.base_cost(budget.kind), run.cost(budget.kind, left)
     now = {name: len(units) for name, units in run.kept.items()} | dict(left)
     # A group with a single unit left cannot lose more, but it still counts.
     names = [name for name, n in run.sizes.items() if name in left or now[name] < n]
     return sum(run.sizes[name] for name in names), sum(now[name] for name in names)
 
 
-def is_enough(budget: Budget, whole: int, now: int) -> bool:
-    """Return whether a budget is met if `now` is left of `whole` units, MACs or parameters.
+def is_enough(budget: Budget, whole: float, now: float) -> bool:
+    """Return whether a budget is met if `now` is left of `whole` units or costs.
 
-    units_global: at least floor(ratio N) of N units are removed. macs and params: at most
-    (1 - ratio) of the starting network's remain.
+    units_global: at least floor(ratio N) of N units are removed. Costs: at most (1 - ratio) of the
+    starting network's remain.
     """
     assert budget.ratio is not None
     if budget.kind == "units_global":
@@ -179,6 +190,12 @@ class MethodOptions(Settings):
         "matching pattern counts, and groups without one are not pruned.",
     )
     allocation: Allocation = "uniform"
+    round_to: Count = Field(
+        1,
+        description="Kept channels of each layer are rounded up to a multiple of this number, such "
+        "as 8 for tensor cores, or to all of them where there are fewer. A ratio is then not met "
+        "exactly: each layer first gets the width that meets it.",
+    )
     widths_from: str | None = Field(
         None,
         description="Another run of the same ratio and seed, as method/setting: each group keeps "
@@ -196,6 +213,12 @@ class MethodOptions(Settings):
         "schedule of its recipe stretched to them (default: the recipe's own epochs). Methods "
         "whose pruning takes a different number of epochs are then trained equally long.",
     )
+
+    @model_validator(mode="after")
+    def _widths_of_another_run_stay(self) -> Self:
+        if self.round_to > 1 and self.widths_from is not None:
+            raise ValueError("round_to does not go with widths_from; round the widths of that run")
+        return self
 
     def shortened(self, scale: float) -> Self:
         """Return the options of a run with a fraction `scale` of the epochs.
@@ -239,8 +262,7 @@ class Method(Generic[O]):
     ratio_kinds: ClassVar[tuple[str, ...]] = (
         "units_per_group",
         "units_global",
-        "macs",
-        "params",
+        *COST_KINDS,
         "auto",
     )
     # Whether "auto" leaves the ratio to the method's options; a setting without a kind is "auto"
@@ -248,6 +270,8 @@ class Method(Generic[O]):
     ratios: ClassVar[tuple[float, ...] | None] = None  # the only valid ratios; None: all
     tolerance: ClassVar[int] = 1  # units of one group by which the result may miss the ratio
     takes_widths: ClassVar[bool] = False  # whether the option `widths_from` is allowed
+    # Whether the option `round_to` is allowed: counts come from `allocate`, or from `rounded`
+    rounds_widths: ClassVar[bool] = True
     needs_validation: ClassVar[bool] = False  # whether it calls `run.validate`
     # Whether handles returned by `attach` work when a step processes its batch in parts: several
     # passes under gradient accumulation, or one share of the batch in each of several processes
@@ -280,7 +304,7 @@ class Method(Generic[O]):
         """
         if self.options.widths_from is not None or self.options.layer_ratios:
             return False
-        is_ranked = kind in ("macs", "params") and self.options.allocation == "global"
+        is_ranked = is_cost(kind) and self.options.allocation == "global"
         return is_ranked or kind in ("units_global", "auto")
 
     def needed_roles(self) -> tuple[str, ...]:
@@ -336,7 +360,8 @@ class Method(Generic[O]):
     def allocate(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
         """Return how many units to remove from each group now; budgets count from the run's start.
 
-        The widths of a run named by `widths_from` take precedence over the budget.
+        The widths of a run named by `widths_from` take precedence over the budget. Otherwise the
+        widths that meet the budget are rounded up by `round_to`.
         """
         if run.source_kept is not None:
             return self._to_widths(run, scores, run.source_kept)
@@ -361,14 +386,35 @@ class Method(Generic[O]):
                 )
         return {name: max(0, excess.get(name, 0)) for name in scores}
 
+    def rounded(self, run: Run, counts: Mapping[str, int]) -> dict[str, int]:
+        """Return the counts of units to remove, lowered so that the widths that stay are rounded.
+
+        See the option `round_to`. Where a unit has several channels, as in grouped convolutions,
+        the channels of every layer that produces it count.
+        """
+        multiple = self.options.round_to
+        if multiple == 1:
+            return dict(counts)
+        found = {}
+        for name, count in counts.items():
+            group = run.graph.groups[name]
+            channels = [m.index.shape[1] for m in group.members if m.role in ("out", "pass")]
+            left = rounded_up(group.n_units - count, group.n_units, channels, multiple)
+            found[name] = group.n_units - left
+        return found
+
     def _to_shares(self, run: Run, ratios: Mapping[str, float]) -> dict[str, int]:
-        return {
+        counts = {
             name: max(0, self.pruned_count(run.sizes[name], ratio) - _gone(run, name))
             for name, ratio in ratios.items()
         }
+        return self.rounded(run, counts)
 
     def _to_target(self, run: Run, scores: Mapping[str, Tensor], budget: Budget) -> dict[str, int]:
-        """Return the smallest counts, in the order of the allocation, that meet the budget."""
+        """Return the smallest counts, in the order of the allocation, that meet the budget.
+
+        Then the widths that are left are rounded up.
+        """
         gone = {name: _gone(run, name) for name in run.sizes}
         allocation = "global" if budget.kind == "units_global" else self.options.allocation
         order = leaving_order(scores, gone, allocation)
@@ -379,10 +425,10 @@ class Method(Generic[O]):
 
         self.check_reach(run, budget)
         counts = shortest_prefix(order, reached)
-        return {name: counts.get(name, 0) for name in scores}
+        return self.rounded(run, {name: counts.get(name, 0) for name in scores})
 
-    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
-        """Return the units, MACs or parameters that the ratio counts, at the start and later.
+    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
+        """Return the units or the cost that the ratio counts, at the start and later.
 
         Later is when the groups, or the layers whose filters become zero, keep `left` units.
         """
@@ -395,11 +441,11 @@ class Method(Generic[O]):
         return dict.fromkeys(groups, 1), f"{words}; use a smaller ratio or more roles"
 
     def check_reach(self, run: Run, budget: Budget) -> None:
-        """Raise TrainingError if a ratio of units, MACs or parameters exceeds the largest one.
+        """Raise TrainingError if a ratio of all units or of a cost exceeds the largest one.
 
         Called before a run trains, with its last budget.
         """
-        is_shared = budget.kind in ("units_global", "macs", "params")
+        is_shared = budget.kind == "units_global" or is_cost(budget.kind)
         if not is_shared or not budget.ratio or run.source_kept is not None:
             return
         least, limit = self.least(run)

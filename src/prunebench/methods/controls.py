@@ -43,6 +43,7 @@ class Unpruned(Method[UnprunedOptions]):
     summary = "control: the base network, not pruned"
     Options = UnprunedOptions
     ratios = (0.0,)
+    rounds_widths = False
 
     def needed_roles(self) -> tuple[str, ...]:
         """Return no role without fine-tuning."""
@@ -117,8 +118,8 @@ class UniformOptions(MethodOptions):
 class UniformWidth(FromScratch[UniformOptions]):
     """Remove the same share of every group's units, then train from fresh weights.
 
-    With ratio_kind macs or params, this is the share that meets the budget. It does not matter
-    which units are removed, since the weights are fresh.
+    With a ratio_kind that counts a cost, this is the share that meets the budget. It does not
+    matter which units are removed, since the weights are fresh.
     """
 
     summary = "control: a uniformly thinner network trained from scratch for the base's epochs"

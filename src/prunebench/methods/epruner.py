@@ -6,11 +6,11 @@ messages about which of them represent the others; the filters that emerge as ex
 Their number, the layer's new width, depends on `beta` alone: a larger one makes every filter less
 willing to be an exemplar. The selection needs no data and no training.
 
-For a target in MACs or parameters, ours, the smallest `beta` that meets it is found by halving an
-interval. In one layer, the step from one exemplar count to the next may remove more than the target
-asks for: a filter of almost no norm is the nearest to all others, and of 62 exemplars it alone may
-be left. That layer keeps some of the filters of the step before, those that its exemplars represent
-worst, so that the target is met to one unit.
+For a target in MACs, parameters, activations or latency, ours, the smallest `beta` that meets it is
+found by halving an interval. In one layer, the step from one exemplar count to the next may remove
+more than the target asks for: a filter of almost no norm is the nearest to all others, and of 62
+exemplars it alone may be left. That layer keeps some of the filters of the step before, those that
+its exemplars represent worst, so that the target is met to one unit.
 
 The code asks for scikit-learn 0.20 and passes it float32. Here similarities are float64 and the
 seed of the library's tie-breaking noise is fixed, so that exemplars are reproducible. A layer that
@@ -35,7 +35,7 @@ from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, slice_tensor
 from prunebench.channels.unit_weights import members_with, producers, unit_rows
-from prunebench.experiments.phases import Budget, Phase, RatioKind
+from prunebench.experiments.phases import COST_KINDS, Budget, Phase, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import Positive
 from prunebench.methods.allocation import crossing, shortest_prefix
@@ -60,8 +60,8 @@ class EPrunerOptions(FineTuneOptions):
     beta: Positive = Field(
         0.73,
         description="Factor of the median similarity in a filter's preference; larger values prune "
-        "more (default: README for VGG-16, ResNet-18 and ResNet-50). Where ratio_kind macs or "
-        "params gives a target, only the first value that is tried.",
+        "more (default: README for VGG-16, ResNet-18 and ResNet-50). Where a ratio gives a target, "
+        "only the first value that is tried.",
     )
     layer_betas: dict[str, Positive] = Field(
         {},
@@ -215,8 +215,9 @@ class EPruner(Method[EPrunerOptions]):
 
     summary = "keep exemplar filters found by affinity propagation in each layer (Lin et al.)"
     Options = EPrunerOptions
-    ratio_kinds = ("auto", "macs", "params")
+    ratio_kinds = ("auto", *COST_KINDS)
     decides_ratio = True
+    rounds_widths = False  # exemplars decide the widths
 
     def before_phase(self, run: Run) -> None:
         """Import scikit-learn before the selection, so that the import is not in its seconds."""
@@ -276,7 +277,7 @@ class EPruner(Method[EPrunerOptions]):
         def at(beta: float) -> dict[str, Exemplars]:
             return {name: own.at(factors[name] * beta) for name, own in layers.items()}
 
-        tried: dict[float, tuple[int, int]] = {}
+        tried: dict[float, tuple[float, float]] = {}
 
         def met(beta: float) -> bool:
             left = {name: len(own.kept) for name, own in at(beta).items()}

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from prunebench.channels.groups import ChannelGroup, Member
@@ -60,6 +60,12 @@ class RankingOptions(MethodOptions):
         "channels a residual sum couples to others (OrthoReg's ResNet-34). If given, all "
         "convolutions count towards the population.",
     )
+
+    @model_validator(mode="after")
+    def _zeroed_filters_keep_widths(self) -> Self:
+        if self.zeroed and self.round_to > 1:
+            raise ValueError("round_to does not go with `zeroed`, whose layers keep all widths")
+        return self
 
 
 O = TypeVar("O", bound=RankingOptions)  # noqa: E741
@@ -294,11 +300,9 @@ class GlobalRanking(Method[O]):
         chosen = order[: int((reached < goal).sum()) + 1] if goal > 0 else order[:0]
         owner, unit = torch.cat(owners)[chosen], torch.cat(units)[chosen]
         found = {name: unit[owner == i] for i, name in enumerate(layers)}
+        counts = {name: min(len(own), remaining(layers[name]) - 1) for name, own in found.items()}
         # In the order of the ranking, the best of a layer is its last.
-        return {
-            name: (own[:-1] if len(own) == remaining(layers[name]) else own).sort().values
-            for name, own in found.items()
-        }
+        return {n: found[n][:count].sort().values for n, count in self.rounded(run, counts).items()}
 
 
 def remaining(layer: Ranked) -> int:

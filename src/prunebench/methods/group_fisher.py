@@ -48,6 +48,7 @@ from prunebench.criteria.masks import (
     saved_by_a_unit,
 )
 from prunebench.experiments.phases import (
+    COST_KINDS,
     Budget,
     Length,
     Phase,
@@ -162,8 +163,9 @@ class GroupFisher(Method[GroupFisherOptions]):
     summary = "remove one coupled unit every d steps by squared mask gradients (Liu et al.)"
     Options = GroupFisherOptions
     recipe_roles = ("prune", "fine_tune")
-    ratio_kinds = ("macs", "units_global", "params")
+    ratio_kinds = (*COST_KINDS, "units_global")
     sees_parts = True
+    rounds_widths = False  # units are removed until the target is met
 
     def __init__(self, options: GroupFisherOptions) -> None:
         super().__init__(options)

@@ -8,8 +8,9 @@ and its official code (FPGM).
 After each epoch t, the share P(t) of a layer's filters with the smallest L2 norms is multiplied by
 alpha(t). All filters go on training, with their momenta, and the next epoch chooses anew. At the
 end alpha is 0 and P is the pruning ratio. The four methods of the family differ only in the
-schedules of P and alpha. For a target in MACs or parameters, which is ours, each layer has the
-ratio at which all layers together meet the target to one filter.
+schedules of P and alpha. For a target in MACs, parameters, activations or latency, which is ours,
+each layer has the ratio at which all layers together meet the target to one filter. Zeroed filters
+save no activations and no time: these two need the scope "group".
 
 No code came with ASFP, SRFP and ASRFP. The schedules of alpha and P are those of the CIFAR script
 of PGMPF (AAAI 2022), by SRFP's first author; the ranking, the rounding and the order of operations
@@ -40,10 +41,12 @@ from prunebench.channels.single_layers import convolutions, entry_mask, norms_be
 from prunebench.channels.unit_weights import unit_rows
 from prunebench.criteria.weights import FPGM, difference, median_count
 from prunebench.experiments.phases import (
+    COST_KINDS,
     Budget,
     HookName,
     Phase,
     RatioKind,
+    is_cost,
     is_past,
     training,
 )
@@ -136,7 +139,11 @@ class SoftOptions(MethodOptions):
     )
 
     @model_validator(mode="after")
-    def _check_norms(self) -> SoftOptions:
+    def _check_scope(self) -> SoftOptions:
+        if self.scope != "group" and self.round_to > 1:
+            raise ValueError(
+                f"round_to needs scope 'group', not {self.scope!r}, which keeps all widths"
+            )
         if self.scope == "weight" and self.norms == "decay":
             raise ValueError("norms 'decay' needs whole filters, not scope 'weight'")
         return self
@@ -295,14 +302,14 @@ class SoftPruning(Method[SoftOptions]):
     """Train, shrink the smallest filters after each epoch, remove or zero them at the end.
 
     The state has, if gradients are masked, the bool mask of each pruned parameter as `kept`; and
-    for a target in MACs or parameters the ratio of each layer as `ratios`.
+    for a target in a cost or rounded widths the ratio of each layer as `ratios`.
     """
 
     Options = SoftOptions
     start = "fresh"
     recipe_roles = ("base",)
     optional_hooks = frozenset({"before_optimizer_step"})
-    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "params", "weights")
+    ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", *COST_KINDS, "weights")
 
     def starts_from(self) -> Start:
         """Return "base" for a pretrained start, else "fresh"."""
@@ -325,6 +332,11 @@ class SoftPruning(Method[SoftOptions]):
         options = self.options
         if (budget.kind == "weights") != (options.scope == "weight"):
             raise ValueError(f"scope {options.scope!r} does not go with ratio_kind {budget.kind!r}")
+        if budget.kind in ("activations", "latency") and options.scope != "group":
+            raise ValueError(
+                f"ratio_kind {budget.kind!r} needs scope 'group', which removes filters; scope "
+                f"{options.scope!r} zeroes them, and allows units_per_group, macs, params"
+            )
         shares = [0.0]
         if options.decay is not None:
             shares.append(options.alpha_zero_from)
@@ -406,9 +418,9 @@ class SoftPruning(Method[SoftOptions]):
         return [layer.producers[0] for layer in self.layers(run).values()]
 
     def final_ratios(self, run: Run, budget: Budget) -> dict[str, float]:
-        """Return the pruning ratio of each layer, found once per run for macs and params."""
+        """Return the pruning ratio of each layer; found once per run for a cost or `round_to`."""
         layers = self.layers(run)
-        if budget.kind not in ("macs", "params"):
+        if not is_cost(budget.kind) and self.options.round_to == 1:
             assert budget.ratio is not None
             return dict.fromkeys(layers, budget.ratio)
         if "ratios" not in self.state:
@@ -425,7 +437,7 @@ class SoftPruning(Method[SoftOptions]):
             return 0.0
         return crossing(lambda r: self.pruned_count(n_units, r) >= count, 0.5, 1.0).reached
 
-    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[int, int]:
+    def counted(self, run: Run, budget: Budget, left: Mapping[str, int]) -> tuple[float, float]:
         """Return the MACs or parameters that are not zero, at the start and later.
 
         Later is when the layers keep `left` filters. Those of scope "group" are removed, which
@@ -577,7 +589,7 @@ class SoftFPGM(SoftPruning):
     Options = SoftFPGMOptions
     options: SoftFPGMOptions
     revision = 2
-    ratio_kinds = ("units_per_group", "macs", "params")
+    ratio_kinds = ("units_per_group", *COST_KINDS)
 
     def pruned_count(self, n_units: int, ratio: float) -> int:
         """Return the number of pruned filters by FPGM's rounding."""

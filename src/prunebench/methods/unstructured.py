@@ -41,8 +41,12 @@ class WeightOptions(MethodOptions):
 
     @model_validator(mode="after")
     def _widths_are_of_groups(self) -> WeightOptions:
-        if self.unit == "weight" and self.widths_from is not None:
-            raise ValueError("widths_from does not go with unit 'weight', which keeps all widths")
+        for name, is_given in {
+            "widths_from": self.widths_from is not None,
+            "round_to": self.round_to > 1,
+        }.items():
+            if self.unit == "weight" and is_given:
+                raise ValueError(f"{name} does not go with unit 'weight', which keeps all widths")
         return self
 
 

@@ -19,6 +19,7 @@ from prunebench.experiments.config import (
     read_experiment,
     read_recipe,
 )
+from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.override import scale_suffix
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
@@ -126,6 +127,7 @@ class _Grid:
             options = self._options(method, setting, architecture)
             self._check_widths(method, options, kind)
             chosen = found(options)
+            latency = self._latency_table(architecture, dataset) if kind == "latency" else {}
             start = chosen.starts_from()
             recipes = {
                 role: self._recipe(named, role, method, dataset) for role in chosen.needed_roles()
@@ -158,6 +160,7 @@ class _Grid:
                             seed=seed if base_recipe.weights is None else 0,
                             threads=self.experiment.threads,
                         ),
+                        **latency,
                     )
                     if options.widths_from is not None:
                         run = run.model_copy(
@@ -180,6 +183,8 @@ class _Grid:
         """Raise ConfigError unless exactly one setting determines the widths."""
         found, key = method_class(method), f"methods.{method}"
         follows = options.widths_from is not None
+        if options.round_to > 1 and not found.rounds_widths:
+            fail(self.where, key, f"{method} cannot round widths; remove round_to")
         if follows and not found.takes_widths:
             fail(self.where, key, f"{method} determines its own widths; remove widths_from")
         if follows and options.layer_ratios:
@@ -189,6 +194,18 @@ class _Grid:
         if (kind == "auto") != bool(options.layer_ratios):
             problem = "layer_ratios and ratio_kind 'auto' require each other"
             fail(self.where, key, problem)
+
+    def _latency_table(self, architecture: str, dataset: str) -> dict[str, str]:
+        """Return the fields of a specification about the network's latency table."""
+        key = f"networks.{architecture}.latency_table"
+        own, info = self.experiment.networks[architecture].latency_table, dataset_info(dataset)
+        if own is None:
+            fail(self.where, key, "ratio_kind 'latency' needs a file of `prunebench latencies`")
+        path = self.config_dir / own
+        with place(self.where, key):
+            table = LatencyTable.read(path)
+            table.check(architecture, info.num_classes, info.shape, self.experiment.threads)
+        return {"latency_table": str(path), "latency_table_hash": table.hash}
 
     def _base_recipe(
         self, named: Mapping[str, Mapping[str, str]], dataset: str

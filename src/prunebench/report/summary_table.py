@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prunebench.core.files import write_texts
+from prunebench.experiments.latency_table import MET_WITHIN
 from prunebench.experiments.metric import METRICS, Metric, to_file
 from prunebench.experiments.spec import ratio_slug
 from prunebench.experiments.stability import MOST_DIFFERENCE
@@ -345,7 +346,49 @@ def _notes(runs: pd.DataFrame) -> list[str]:
                 f"{method}: pruned weights stay in the network as zeros; theoretical counts them "
                 "as saved, MACs does not."
             )
-    return notes
+    return [*notes, *_rounded(runs), *_latency_targets(runs)]
+
+
+def _rounded(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield which rows have widths that are rounded up, so that they miss their ratio."""
+    if "round_to" not in runs:
+        return
+    rounded = runs[runs["round_to"].notna()]
+    for (method, setting, multiple), _ in rounded.groupby(
+        ["method", "setting", "round_to"], sort=False
+    ):
+        name = method if setting == "default" else f"{method}, {setting}"
+        yield (
+            f"{name}: the widths that meet the ratio are rounded up to multiples of {multiple:g} "
+            "channels, so the ratio is not met exactly."
+        )
+
+
+def _latency_targets(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield what latency ratios are, and which of them were missed or could not be measured."""
+    timed_runs = runs[runs["ratio_kind"] == "latency"]
+    if timed_runs.empty:
+        return
+    within = f"{100 * MET_WITHIN:g} %"
+    yield (
+        "Ratios of latency: the widths are those whose predicted latency is this fraction below "
+        "the base's; the latency was measured at the end of each run (`ratio_reached` in runs.csv)."
+    )
+    problems = {
+        "ratio_missed": f"the measured latency differs from the target by more than {within}",
+        "ratio_unstable": f"unstable, repeated measurements differ by more than {within}",
+    }
+    for (method, setting, ratio), rows in timed_runs.groupby(
+        ["method", "setting", "ratio"], sort=False
+    ):
+        name = method if setting == "default" else f"{method}, {setting}"
+        for column, words in problems.items():
+            count = int(rows[column].notna().sum()) if column in rows else 0
+            if count:
+                yield (
+                    f"{name}, latency-{ratio:g}: {words} ({count} of {len(rows)} "
+                    f"runs; {rows['ratio_reached'].mean():.3f} removed on average)."
+                )
 
 
 def experiments_in(frame: pd.DataFrame) -> str:

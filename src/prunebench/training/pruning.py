@@ -94,12 +94,12 @@ def removed_and_difference(
 def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | None:
     """Return the ratio that a run has reached if it is less than asked for; None otherwise.
 
-    Less is: by more than half a percent of all units, MACs or parameters; for units_per_group and
+    Less is: by more than half a percent of all units or of a cost; for units_per_group and
     weights, by more than the method's tolerance in a group, or by a tenth of the ratio in all. The
-    widths of another run and ratios that a method decides are not compared.
+    widths of another run, rounded widths, and ratios that a method decides are not compared.
     """
-    asked = budget.ratio
-    if not asked or method.options.widths_from is not None:
+    asked, options = budget.ratio, method.options
+    if not asked or options.widths_from is not None or options.round_to > 1:
         return None
     if budget.kind not in ("units_per_group", "weights"):
         reached = _reached(method, run, budget)
@@ -113,7 +113,9 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
 
 def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
-    """Return the pruned fraction of all MACs, parameters or units; masked weights do not count."""
+    """Return the pruned fraction of a cost or of all units; masked weights do not count."""
+    if budget.kind in ("activations", "latency"):
+        return 1 - run.cost(budget.kind) / run.base_cost(budget.kind)
     if budget.kind == "params":
         masked = sum(int((~mask).sum()) for mask in run.masks.values())
         return 1 - (run.costs.params() - masked) / run.base_params

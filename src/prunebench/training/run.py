@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs, costs_of
 from prunebench.channels.groups import ChannelGraph, Grouping
+from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.channels.removal import kept_units, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
@@ -26,7 +27,7 @@ from prunebench.data.dataset import Dataset, content_hash
 from prunebench.data.normalization import Normalization, normalization
 from prunebench.data.random_state import seeded
 from prunebench.experiments.metric import Metric
-from prunebench.experiments.phases import Phase
+from prunebench.experiments.phases import CostKind, Phase
 from prunebench.experiments.recipe import Augment, Recipe
 from prunebench.experiments.results import (
     DiagnosticRow,
@@ -136,6 +137,8 @@ class RunState:
         Kept units, by group, of the run whose widths are taken (`widths_from`).
     grouped
         Units of grouped convolutions.
+    latency
+        Prediction of latencies, for ratios of latency.
     slots
         Snapshots that a later phase may start from.
     index
@@ -168,6 +171,7 @@ class RunState:
     base_recipe: Recipe
     source_kept: dict[str, Tensor] | None = None
     grouped: Grouping = "auto"
+    latency: PredictedLatency | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
     slots: dict[str, dict[str, Any]] = field(default_factory=dict)
     records: Records = field(default_factory=Records)
@@ -191,6 +195,7 @@ class RunState:
     params: dict[str, nn.Parameter] = field(init=False)
     sizes: dict[str, int] = field(init=False)
     kept: dict[str, Tensor] = field(init=False)
+    base_costs: Costs = field(init=False)  # of the network that the run started from
     base_macs: int = field(init=False)
     base_params: int = field(init=False)
     base_layer_macs: dict[str, int] = field(init=False)  # by weight
@@ -207,6 +212,7 @@ class RunState:
         self.adopt(model)
         self.sizes = {name: group.n_units for name, group in self.graph.groups.items()}
         self.kept = {name: torch.arange(n) for name, n in self.sizes.items()}
+        self.base_costs = self.costs
         self.base_macs, self.base_params = self.costs.macs(), self.costs.params()
         self.base_layer_macs = self.costs.layer_macs()
         self.base_entries = {name: parameter.numel() for name, parameter in self.params.items()}
@@ -218,6 +224,27 @@ class RunState:
         self.graph = trace(self.model, self.example, grouped=self.grouped)
         self.costs = costs_of(self.graph)
         self.params = dict(self.model.named_parameters())
+
+    def cost(self, kind: CostKind, left: Mapping[str, int] | None = None) -> float:
+        """Return a cost of the present network if some groups keep `left` units."""
+        return self._cost(self.costs, kind, left)
+
+    def base_cost(self, kind: CostKind) -> float:
+        """Return a cost of the network that the run started from."""
+        return self._cost(self.base_costs, kind, None)
+
+    def _cost(self, costs: Costs, kind: CostKind, left: Mapping[str, int] | None) -> float:
+        match kind:
+            case "macs":
+                return costs.macs(left)
+            case "params":
+                return costs.params(left)
+            case "activations":
+                return costs.activations(left)
+            case "latency":
+                if self.latency is None:
+                    raise TrainingError("ratio_kind 'latency' needs a latency table")
+                return self.latency.ms(costs, left)
 
     @property
     def example(self) -> Tensor:

@@ -22,11 +22,13 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
 from prunebench.core.files import file_hash, make_folder, remove_leftovers
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.data.random_state import seeded
+from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.experiments.resolved import PACKAGE
@@ -40,7 +42,7 @@ from prunebench.experiments.results import (
 )
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.cuda_graphs import CudaGraphs
-from prunebench.measure.device import device_name, multiplies_bf16
+from prunebench.measure.device import device_name, multiplies_bf16, usable_gpus
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.methods.controls import Base
 from prunebench.methods.registry import method_class
@@ -55,6 +57,7 @@ from prunebench.network import (
 )
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
 from prunebench.training.cuda import MemoryShortError, deterministic
+from prunebench.training.latency_target import latency_reached
 from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import (
@@ -320,10 +323,34 @@ class _Job:
             phases=self.phases,
             base_recipe=self.base.recipe,
             source_kept=None if widths is None else _kept_units(self.results / widths),
+            latency=self._predicted_latency(),
             grouped=method.options.grouped,
             parallel=parallel,
             shared=self.shared if parallel.world == 1 else None,
         )
+
+    def _predicted_latency(self) -> PredictedLatency | None:
+        """Return the prediction by the table that the run names.
+
+        ConfigError if the file has changed since the run was resolved, or was measured on another
+        device.
+        """
+        if isinstance(self.spec, BaseSpec) or self.spec.latency_table is None:
+            return None
+        path = Path(self.spec.latency_table)
+        table = LatencyTable.read(path)
+        if table.hash != self.spec.latency_table_hash:
+            raise ConfigError(
+                f"{path}: the latency table has changed since {self.spec.path} was resolved; "
+                "resolve the experiment again"
+            )
+        if table.device_kind == "cuda":
+            usable_gpus("cuda")
+        try:
+            table.check_device(device_name(torch.device(table.device_kind)))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return PredictedLatency(table)
 
     def _builder(self, dataset: Dataset) -> Callable[[], nn.Module]:
         def fresh() -> nn.Module:
@@ -439,7 +466,7 @@ class _Job:
             last_phase_epochs=round(records.epochs_trained - records.epochs_before, 6),
             seconds={name: round(s, 3) for name, s in records.seconds.items()},
             selection_seconds=sum(plan.selection_seconds for plan in records.plans),
-            summary=dict(tested.figures) | loop.method.figures() | self._missed(loop),
+            summary=dict(tested.figures) | loop.method.figures() | self._budget(loop),
             capped=tuple(records.capped),
             masked_removed_difference=max((d for d in differences if d is not None), default=None),
             plans=tuple(records.plans),
@@ -466,13 +493,28 @@ class _Job:
             files=files,
         )
 
-    def _missed(self, loop: Loop) -> dict[str, float]:
-        """Return and print the ratio that the run has reached if it is less than asked for."""
+    def _budget(self, loop: Loop) -> dict[str, float]:
+        """Return the rounding of widths, and the ratio reached if it is less than asked for.
+
+        A latency is measured, and the ratio reached is printed and returned in any case.
+        """
         if not isinstance(self.spec, RunSpec):
             return {}
+        rounding = loop.method.options.round_to
+        found: dict[str, float] = {"round_to": rounding} if rounding > 1 else {}
+        if self.spec.ratio_kind == "latency" and loop.run.latency is not None:
+            assert self.spec.ratio is not None
+            timed = latency_reached(
+                loop.run,
+                loop.run.latency.table,
+                1 - self.spec.ratio,
+                has_rounded_widths=rounding > 1,
+            )
+            self.progress.say(f"{'latency':<10} {timed.words()} · {self.folder}")
+            return found | timed.figures()
         reached = missed_ratio(loop.method, loop.run, self.spec.budget)
         if reached is None:
-            return {}
+            return found
         self.progress.say(
             f"{'ratio':<10} {reached:.4g} reached, {self.spec.ratio:g} of {self.spec.ratio_kind} "
             f"asked for · {self.folder}"

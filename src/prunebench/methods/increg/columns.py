@@ -150,6 +150,7 @@ class ColumnMethod(Method[C]):
 
     stops_at_target: ClassVar[bool] = False  # when the target in MACs or parameters is met
     ratio_kinds: ClassVar[tuple[str, ...]] = ("units_per_group", "macs", "params", "auto")
+    rounds_widths = False  # the columns that are left decide the widths
 
     def layers(self, run: Run) -> dict[str, str]:
         """Return the weight of each convolution that may lose units, by path, in network order.
