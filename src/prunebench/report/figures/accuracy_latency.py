@@ -6,7 +6,6 @@ does not depend on how busy the machine was, as the milliseconds do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,20 +20,19 @@ from prunebench.report.figures.speedup_axis import logarithmic_speedups
 from prunebench.report.figures.style import (
     INK,
     empty_figure,
-    new_figure,
+    new_panels,
     styled,
     wrapped,
 )
 from prunebench.report.figures.timed_panels import (
     MEASURED,
+    PANEL_HEIGHT,
     TimedPanel,
     draw_unstable,
     timed_panels,
 )
 from prunebench.report.headings import shortened
 from prunebench.report.runs_csv import metric_of
-
-_PANEL_HEIGHT, _HEAD_HEIGHT = 64.0, 8.0  # mm
 
 
 @styled
@@ -49,18 +47,11 @@ def accuracy_latency(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     words = " · ".join(filter(None, [f"{metric.noun} vs. latency", shortened(frame)]))
     if not panels:
         return empty_figure(words, "no latency was measured")
-    columns = options.columns(len(panels), most=2)
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(columns * COLUMN_WIDTH, _PANEL_HEIGHT * rows + _HEAD_HEIGHT, words)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = new_panels(len(panels), PANEL_HEIGHT, words, metric.axis, options)
     ends = [
         (axes, _draw(axes, panel, options.highlight))
-        for axes, panel in zip(grid.flat, panels, strict=False)
+        for axes, panel in zip(grid, panels, strict=True)
     ]
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for row in grid:
-        row[0].set_ylabel(metric.axis)
     label_ends(figure, ends)
     return figure
 

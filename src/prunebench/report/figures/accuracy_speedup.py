@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,7 +10,7 @@ from prunebench.report.figures.figure_options import COLUMN_WIDTH, PAGE, Options
 from prunebench.report.figures.series_panel import Panel, draw_series, seeds
 from prunebench.report.figures.speedup_axis import logarithmic_speedups
 from prunebench.report.figures.style import (
-    new_figure,
+    new_panels,
     styled,
     wrapped,
 )
@@ -20,7 +18,7 @@ from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.runs_csv import metric_of
 from prunebench.report.series import base_accuracy, per_network, series_of
 
-_PANEL_HEIGHT, _HEAD_HEIGHT = 68.0, 8.0  # mm
+_PANEL_HEIGHT = 68.0  # mm
 _SHORTEST = 2.0  # speedup that the axis always reaches
 
 
@@ -33,16 +31,11 @@ def accuracy_speedup(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     the front of the lower to that of the upper bounds of 95 % t intervals, from three seeds on.
     """
     networks = per_network(frame)
-    columns = options.columns(len(networks), most=2)
-    rows = math.ceil(len(networks) / columns)
-    figure = new_figure(
-        columns * COLUMN_WIDTH,
-        _PANEL_HEIGHT * rows + _HEAD_HEIGHT,
-        " · ".join(filter(None, [f"{metric_of(frame).noun} vs. speedup", shortened(frame)])),
-    )
-    grid = figure.subplots(rows, columns, squeeze=False)
+    metric = metric_of(frame)
+    title = " · ".join(filter(None, [f"{metric.noun} vs. speedup", shortened(frame)]))
+    figure, grid = new_panels(len(networks), _PANEL_HEIGHT, title, metric.axis, options)
     labeled = []
-    for axes, (name, runs, cells) in zip(grid.flat, networks, strict=False):
+    for axes, (name, runs, cells) in zip(grid, networks, strict=True):
         words = [f"{name} · {seeds(cells)}", size_of_test_set(runs)]
         axes.set_title(wrapped("\n".join(filter(None, words)), COLUMN_WIDTH - 12), loc="left")
         series = series_of(cells)
@@ -50,9 +43,5 @@ def accuracy_speedup(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
         speedups = [_SHORTEST, *panel.speedups]
         logarithmic_speedups(axes, speedups, "MACs speedup (×)")
         labeled.append((axes, draw_series(axes, panel)))
-    for axes in grid.flat[len(networks) :]:
-        axes.set_visible(False)
-    for row in grid:
-        row[0].set_ylabel(metric_of(frame).axis)
     label_ends(figure, labeled)
     return figure

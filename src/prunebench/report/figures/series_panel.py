@@ -162,35 +162,49 @@ def dodged(axes: Axes, series: Sequence[Series], std: str = "accuracy_std") -> I
         yield axes.transData + ScaledTranslation(steps * _APART, 0, figure.dpi_scale_trans)
 
 
-def markers(series: Series) -> dict[str, Any]:
-    """Return the properties of a series' markers; variants of a method have hollow ones."""
-    style = look(series.method)
-    return {
+def draw_line(
+    axes: Axes,
+    series: Series,
+    columns: tuple[str, str],
+    bars: tuple[pd.Series, pd.Series],
+    shift: Transform,
+) -> dict[str, Any]:
+    """Draw a series in its method's look; return the properties of its markers.
+
+    `bars` are the lengths of the error bars below and above the points, NaN for none. Variants of
+    a method have hollow markers.
+    """
+    style, (x, y) = look(series.method), columns
+    marker: dict[str, Any] = {
         "marker": style.marker,
         "markerfacecolor": style.fill if series.variant == 0 else "white",
     }
+    axes.errorbar(
+        series.cells[x],
+        series.cells[y],
+        yerr=None if bars[0].isna().all() else bars,
+        color=style.color,
+        linestyle=style.line,
+        elinewidth=0.8,
+        label=series.label,
+        zorder=3 if style.group in ("paper", "plug_in") else 2.5,
+        transform=shift,
+        clip_on=False,
+        **marker,
+    )
+    return marker
 
 
 def _draw_colored(axes: Axes, panel: Panel) -> Iterator[End]:
     shifts = dodged(axes, panel.colored)
     for one, shift in zip(panel.colored, shifts, strict=True):
-        style, std = look(one.method), one.cells["accuracy_std"]
-        axes.errorbar(
-            one.cells[panel.x],
-            one.cells["accuracy"],
-            yerr=None if std.isna().all() else [std, upward(one.cells)],
-            color=style.color,
-            linestyle=style.line,
-            elinewidth=0.8,
-            label=one.label,
-            zorder=3 if style.group in ("paper", "plug_in") else 2.5,
-            transform=shift,
-            **markers(one),
-        )
+        bars = (one.cells["accuracy_std"], upward(one.cells))
+        marker = draw_line(axes, one, (panel.x, "accuracy"), bars, shift)
         visible = one.cells[one.cells["accuracy"] >= panel.floor]
         last = (visible if len(visible) else one.cells).iloc[-1]
         height = max(float(last["accuracy"]), axes.get_ylim()[0])
-        yield End(one.label, style.color, float(last[panel.x]), height, markers(one), shift)
+        color = look(one.method).color
+        yield End(one.label, color, float(last[panel.x]), height, marker, shift)
 
 
 def _draw_rest(axes: Axes, panel: Panel) -> Iterator[End]:
@@ -255,6 +269,7 @@ def _clip(axes: Axes, strip: float) -> None:
     drawn += [*axes.collections, *axes.lines]
     drawn += [patch for patch in axes.patches if patch.get_label() in ("_front", "_interval")]
     for artist in drawn:
+        artist.set_clip_on(True)
         artist.set_clip_path(above)
 
 

@@ -13,7 +13,9 @@ _ROOM = 1.06  # of the largest speedup, beyond it
 _OCTAVES = 3.0  # ratio of the limits from which ticks are powers of two
 
 
-def logarithmic_speedups(axes: Axes, values: Iterable[float], label: str, which: str = "x") -> None:
+def logarithmic_speedups(
+    axes: Axes, values: Iterable[float], label: str | None = None, *, which: str = "x"
+) -> None:
     """Set a logarithmic axis from the smallest speedup, at most 1, to beyond the largest one.
 
     It has a tick at each power of two, or at round numbers if it is short.
@@ -28,7 +30,8 @@ def logarithmic_speedups(axes: Axes, values: Iterable[float], label: str, which:
         axes.set_yscale("log")
         axes.set_ylim(low, high)
     _set_ticks(axis, low, high)
-    axis.set_label_text(label)
+    if label is not None:
+        axis.set_label_text(label)
 
 
 def _set_ticks(axis: Axis, low: float, high: float) -> None:

@@ -12,18 +12,19 @@ from matplotlib.figure import Figure
 
 from prunebench.report.figures.end_labels import End, label_ends
 from prunebench.report.figures.figure_options import COLUMN_WIDTH, PAGE, Options
-from prunebench.report.figures.series_panel import dodged, draw_band, markers
+from prunebench.report.figures.series_panel import dodged, draw_band, draw_line
 from prunebench.report.figures.speedup_axis import logarithmic_speedups
 from prunebench.report.figures.style import (
     INK,
     SOFT,
     empty_figure,
-    new_figure,
+    new_panels,
     styled,
     wrapped,
 )
 from prunebench.report.figures.timed_panels import (
     MEASURED,
+    PANEL_HEIGHT,
     TimedPanel,
     draw_unstable,
     timed_panels,
@@ -31,9 +32,9 @@ from prunebench.report.figures.timed_panels import (
 from prunebench.report.looks import look
 from prunebench.report.series import in_color, others
 
-_PANEL_HEIGHT, _HEAD_HEIGHT = 64.0, 8.0  # mm
 _THEORETICAL = "speedup_macs"
 _LEFT_PART = 0.25  # of the x axis, where a label fits only right of the diagonal
+_MEASURED_LABEL = "Latency speedup (×)"
 _TITLE = "Measured vs. theoretical speedup"
 
 
@@ -48,18 +49,11 @@ def speedup_measured(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     panels = timed_panels(frame)
     if not panels:
         return empty_figure(_TITLE, "no latency was measured")
-    columns = options.columns(len(panels), most=2)
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure(columns * COLUMN_WIDTH, _PANEL_HEIGHT * rows + _HEAD_HEIGHT, _TITLE)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = new_panels(len(panels), PANEL_HEIGHT, _TITLE, _MEASURED_LABEL, options)
     ends = [
         (axes, list(_draw(axes, panel, options.highlight)))
-        for axes, panel in zip(grid.flat, panels, strict=False)
+        for axes, panel in zip(grid, panels, strict=True)
     ]
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for row in grid:
-        row[0].set_ylabel("Latency speedup (×)")
     label_ends(figure, ends)
     return figure
 
@@ -71,9 +65,8 @@ def _draw(axes: Axes, panel: TimedPanel, highlight: Sequence[str]) -> Iterator[E
     theoretical = [x for one in (*cells, panel.unstable) for x in one[_THEORETICAL]]
     logarithmic_speedups(axes, theoretical, "MACs speedup (×)")
     measured = [x for one in cells for sign in (-1, 1) for x in _ends_of_bars(one, sign)]
-    logarithmic_speedups(
-        axes, panel.widened(min(measured, default=1), max(measured, default=1)), "", which="y"
-    )
+    limits = panel.widened(min(measured, default=1.0), max(measured, default=1.0))
+    logarithmic_speedups(axes, limits, which="y")
     _draw_diagonal(axes)
     columns = [_THEORETICAL, MEASURED]
     lines = [one.cells[columns].to_numpy(dtype=float).T for one in rest]
@@ -82,22 +75,10 @@ def _draw(axes: Axes, panel: TimedPanel, highlight: Sequence[str]) -> Iterator[E
         middle = float(np.sqrt(last.low[-1] * last.high[-1]))
         yield End(others(colored, rest), SOFT, float(last.x[-1]), middle)
     for one, shift in zip(colored, dodged(axes, colored, f"{MEASURED}_std"), strict=True):
-        style, std = look(one.method), one.cells[f"{MEASURED}_std"]
-        axes.errorbar(
-            one.cells[_THEORETICAL],
-            one.cells[MEASURED],
-            yerr=None if std.isna().all() else std,
-            color=style.color,
-            linestyle=style.line,
-            elinewidth=0.8,
-            label=one.label,
-            zorder=3 if style.group in ("paper", "plug_in") else 2.5,
-            transform=shift,
-            clip_on=False,
-            **markers(one),
-        )
+        std = one.cells[f"{MEASURED}_std"]
+        marker = draw_line(axes, one, (_THEORETICAL, MEASURED), (std, std), shift)
         x, y = one.cells[columns].to_numpy(dtype=float)[-1]
-        yield End(one.label, style.color, x, y, markers(one), shift)
+        yield End(one.label, look(one.method).color, x, y, marker, shift)
     yield from draw_unstable(axes, panel.unstable, x=_THEORETICAL, y=MEASURED)
 
 

@@ -16,14 +16,14 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 
 from prunebench.core.files import replacing
-from prunebench.report.figures.figure_options import COLUMN_WIDTH
+from prunebench.report.figures.figure_options import COLUMN_WIDTH, Options
 
 DPI = 200
 FONT_SIZE = 8.0  # typographic points, of all texts
 LINE_HEIGHT = 3.6  # mm, of a line of text
 LETTER = 1.45  # mm, the mean width of a letter
 LEGEND_ROW = 4.2  # mm, a row of a legend below the panels
-_EMPTY_HEIGHT = 30.0  # mm
+_EMPTY_HEIGHT, _TITLE_HEIGHT = 30.0, 8.0  # mm
 _BOLD = 1.18  # width of a bold letter over that of a plain one
 _DOT = " · "
 _LABEL_ROOM = 0.08  # of an axis, the height of a line of text
@@ -97,6 +97,21 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     figure = Figure(figsize=(width * MM, height * MM), layout="constrained")
     set_title(figure, title)
     return figure
+
+
+def new_panels(
+    count: int, height: float, title: str, ylabel: str, options: Options
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels as wide as a column and of a height in mm, two on a page."""
+    columns = options.columns(count, most=2)
+    rows = math.ceil(count / columns)
+    figure = new_figure(columns * COLUMN_WIDTH, height * rows + _TITLE_HEIGHT, title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel(ylabel)
+    return figure, list(grid.flat[:count])
 
 
 def set_title(figure: Figure, title: str) -> None:

@@ -15,6 +15,7 @@ from prunebench.report.runs_csv import CELL, LATENCY, LATENCY_SPEEDUP, Timed, ti
 from prunebench.report.series import Series, base_accuracy, per_network, series_of
 from prunebench.report.table import significant
 
+PANEL_HEIGHT = 64.0  # mm
 MEASURED = "latency_speedup"  # column of the cells
 _PARTS = {"forward": "", "whole": ", with post-processing"}
 _UNSTABLE = "#7b858f"
