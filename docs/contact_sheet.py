@@ -24,7 +24,7 @@ DPI = 200  # of the PNG files
 MM = 1 / 25.4  # inches
 PAGE = (210.0, 297.0)  # mm, A4
 MARGIN, GAP, CAPTION = 10.0, 6.0, 5.0  # mm
-COLORS = 128  # of each figure, so that the file stays small
+COLORS = 160  # of each figure, so that the file stays small
 NOTHING = {"CreationDate": None, "Creator": None, "Producer": None}
 
 
@@ -46,7 +46,9 @@ def parts_of(path: Path) -> Iterator[Part]:
     """Yield a figure in one part, or in several if it is taller than a page."""
     experiment = path.parent.parent if path.parent.name == "figures" else path.parent
     with Image.open(path) as file:
-        image = file.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).convert("RGB")
+        rgb = file.convert("RGB")
+    few = rgb.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    image = few.convert("RGB")
     room = int((PAGE[1] - 2 * MARGIN - CAPTION) * MM * DPI)
     width_mm = image.width / DPI / MM
     for top in range(0, image.height, room):
