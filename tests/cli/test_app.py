@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -528,3 +529,26 @@ def test_a_dry_run_of_a_base_network_prints_the_matched_weights(
     assert not (tmp_path / "results").exists()
     code, out, _ = call("base", *arguments, "--recipe", "one_epoch", "--dry-run")
     assert out.endswith("trained for 1 epochs; no weights are imported\n")
+
+
+def test_figures_have_the_width_of_a_column_and_the_given_methods_in_color(
+    call: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "figures"
+    command = ("figures", "--runs-csv", str(DIGITS), "--out", str(out))
+    code, _, err = call(*command, "--highlight", "gerg_1")
+    assert code == 1
+    assert "unknown method to highlight 'gerg_1'; did you mean greg_1?" in err
+    code, _, err = call(*command, "--style", "poster")
+    assert (code, err) == (
+        1,
+        "prunebench: --style: unknown value 'poster' (allowed: column, page)\n",
+    )
+    assert not out.exists()
+    code, text, _ = call(*command, "--style", "column", "--highlight", "srfp")
+    assert code == 0
+    assert text.splitlines()[:3] == [
+        str(out / f"accuracy_speedup.{suffix}") for suffix in ("svg", "png", "pdf")
+    ]
+    svg = (out / "accuracy_speedup.svg").read_text(encoding="utf-8")
+    assert re.search(r'width="255\.1\d*pt"', svg)  # 90 mm

@@ -12,6 +12,7 @@ from prunebench.experiments.config import (
     ExperimentConfig,
     PublishedConfig,
     experiment_title,
+    highlighted_methods,
     merged_config,
     read_config,
     read_experiment,
@@ -22,8 +23,8 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.validation import validate
 
 EXPERIMENT_KEYS = (
-    "controls, datasets, epochs_scale, methods, networks, published, ratio_kind, ratios, "
-    "recipe_cross, recipes, reference, seeds, threads, title"
+    "controls, datasets, epochs_scale, highlight, methods, networks, published, ratio_kind, "
+    "ratios, recipe_cross, recipes, reference, seeds, threads, title"
 )
 METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, seeds, settings"
 
@@ -303,6 +304,14 @@ def test_tables_get_the_title_and_the_reference_of_an_experiment(config_dir: Pat
     text = yaml.safe_dump(experiment(reference="greg_1"))
     (config_dir / "experiments" / "two.yaml").write_text(text, encoding="utf-8")
     assert table_options(config_dir, "two")["reference"] == "greg_1"
+
+
+def test_figures_get_the_methods_in_color_of_an_experiment(config_dir: Path) -> None:
+    assert highlighted_methods(config_dir, "quick") == ()
+    assert highlighted_methods(config_dir, "gone") == ()
+    text = yaml.safe_dump(experiment(highlight=["greg_1", "l1"]))
+    (config_dir / "experiments" / "two.yaml").write_text(text, encoding="utf-8")
+    assert highlighted_methods(config_dir, "two") == ("greg_1", "l1")
 
 
 def test_an_experiment_without_a_file_has_its_name_as_title(config_dir: Path) -> None:

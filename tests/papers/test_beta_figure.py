@@ -61,5 +61,5 @@ def test_other_experiments_have_no_such_figure(change: dict[str, Any], tmp_path:
 def test_figure_is_written_in_two_formats(tmp_path: Path) -> None:
     few_runs(*runs()).to_csv(tmp_path / "runs.csv", index=False)
     found = write_macs_of_beta(tmp_path / "runs.csv", tmp_path)
-    assert [path.name for path in found] == ["macs_of_beta.svg", "macs_of_beta.png"]
+    assert [path.name for path in found] == [f"macs_of_beta.{x}" for x in ("svg", "png", "pdf")]
     assert all(path.stat().st_size > 1000 for path in found)

@@ -488,6 +488,7 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
             "at 0.5",
         ),
         ({"reference": "l2"}, "reference: unknown method 'l2' (allowed: l1, unpruned)"),
+        ({"highlight": ["l2"]}, "highlight: unknown method 'l2' (allowed: l1, unpruned)"),
         (
             {"published": PUBLISHED | {"paper": "gerg"}},
             "published.paper: unknown paper 'gerg'; did you mean greg? "

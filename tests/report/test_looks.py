@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from prunebench.report.looks import LOOKS, look
+from prunebench.experiments.config import ExperimentConfig
+from prunebench.papers.published import papers, read_published
+from prunebench.report.looks import LOOKS, MOST_IN_COLOR, highlights, look
 
 # Machado, Oliveira, Fernandes (2009), full severity: linear RGB as seen without one cone
 SEEN = {
@@ -70,3 +72,26 @@ def test_unknown_method_keeps_its_look() -> None:
     assert look("my_method") == look("my_method")
     assert (look("my_method").color, look("my_method").marker) == ("#b5006c", "o")
     assert look("my_method").group == "plug_in"
+
+
+def test_methods_of_papers_name_a_file_of_printed_rows() -> None:
+    named = {name: one.paper for name, one in LOOKS.items() if one.group == "paper"}
+    assert set(named.values()) == set(papers(read_published()))
+    assert all(one.paper is None for one in LOOKS.values() if one.group != "paper")
+
+
+def test_one_method_of_each_paper_and_l1_are_highlighted() -> None:
+    found = highlights(LOOKS)
+    assert found == [
+        *("asrfp", "early_bird", "epruner", "greg_1", "group_fisher", "increg"),
+        *("l1", "random"),
+    ]
+
+
+def test_a_plug_in_is_highlighted() -> None:
+    assert "my_method" in highlights([*LOOKS, "my_method"])
+
+
+def test_an_experiment_highlights_as_many_methods_as_a_panel_shows() -> None:
+    schema = ExperimentConfig.model_json_schema()["properties"]["highlight"]
+    assert schema["maxItems"] == MOST_IN_COLOR == 8

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from prunebench.report.seed_statistics import summarize
-from prunebench.report.series import Series, at_one_ratio, per_network, series_of
+from prunebench.report.series import (
+    Series,
+    at_one_ratio,
+    in_color,
+    others,
+    per_network,
+    series_of,
+)
 from tests.report.conftest import few_runs
 
 AUTO = {"method": "epruner", "ratio": math.nan, "ratio_kind": "auto"}
@@ -111,3 +118,33 @@ def test_all_series_of_an_experiment(runs: pd.DataFrame) -> None:
         "scratch_e",
         "scratch_b",
     ]
+
+
+def labels(found: list[Series]) -> list[str]:
+    return [one.label for one in found]
+
+
+def test_at_most_eight_series_are_in_color() -> None:
+    names = ["random", *(f"baseline{i}" for i in range(9)), "l1", "greg_2", "greg_1"]
+    colored, rest = in_color(series(*({"method": name} for name in names)))
+    # the first of the paper, l1, then plug-ins (as unknown methods are), which come before random
+    assert labels(colored) == ["greg_2", *(f"baseline{i}" for i in range(6)), "l1"]
+    assert others(colored, rest) == "5 other methods"
+
+
+def test_chosen_methods_are_in_color_and_no_other() -> None:
+    found = series(*({"method": name} for name in ("greg_1", "l1", "random")))
+    colored, rest = in_color(found, ["random"])
+    assert (labels(colored), labels(rest)) == (["random"], ["greg_1", "l1"])
+
+
+def test_second_settings_come_after_the_first_of_every_method() -> None:
+    rows = [
+        {"method": f"m{i}", "setting": setting}
+        for i in range(5)
+        for setting in ("default", "global")
+    ]
+    colored, rest = in_color(series(*rows))
+    assert {f"m{i}" for i in range(5)} <= set(labels(colored))
+    assert labels(rest) == ["m3 global", "m4 global"]
+    assert others(colored, rest) == "2 other lines"

@@ -149,8 +149,8 @@ def test_unstable_latencies_are_noted() -> None:
     unstable = {"ratio_kind": "latency", "ratio": 0.3, "ratio_reached": 0.3, "ratio_unstable": 1}
     (section,) = summary_table(few_runs({}, unstable | {"method": "fpgm"})).sections
     assert (
-        "fpgm, latency-0.3: unstable, repeated measurements differ by more than 5 % (1 of 1 runs; "
-        "0.300 removed on average)."
+        "fpgm, latency-0.3: no measurement of the latency was stable (1 of 1 runs; 0.300 removed "
+        "on average)."
     ) in section.notes
 
 

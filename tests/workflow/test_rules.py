@@ -92,3 +92,15 @@ def test_an_edit_of_a_method_collects_again_and_speaks_to_the_terminal() -> None
     rule = text[text.index("rule collect") :]
     assert "sources=method_sources," in rule
     assert "2>&1 > {log} | tee -a {log}" in rule
+
+
+def test_figures_get_the_highlighted_methods_of_their_experiment(workflow: Path) -> None:
+    path = workflow / "config" / "experiments" / "quick.yaml"
+    path.write_text(f"{path.read_text(encoding='utf-8')}highlight: [l1]\n", encoding="utf-8")
+    table = workflow / "results" / "quick" / "runs.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("method\n", encoding="utf-8")
+    options = ("-n", "-p", "--config", "experiments=quick")
+    done = snakemake(workflow, "figures", *options)
+    command = "--runs-csv results/quick/runs.csv --highlight l1 --out results/quick/figures"
+    assert command in done.stdout

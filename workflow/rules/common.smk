@@ -5,7 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from prunebench.experiments.config import merged_config, published_text, table_options
+from prunebench.experiments.config import (
+    highlighted_methods,
+    merged_config,
+    published_text,
+    table_options,
+)
 from prunebench.core.errors import PrunebenchError
 from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
 from prunebench.experiments.reuse import digest_of_rows
@@ -29,6 +34,7 @@ wildcard_constraints:
 try:
     SETTINGS = merged_config(config, CONFIG_DIR)
     TABLES = {name: table_options(CONFIG_DIR, name) for name in SETTINGS.experiments}
+    HIGHLIGHTS = {name: highlighted_methods(CONFIG_DIR, name) for name in SETTINGS.experiments}
     PUBLISHED = {name: published_text(CONFIG_DIR, name) for name in SETTINGS.experiments}
     RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
 except PrunebenchError as error:
@@ -122,6 +128,11 @@ def published_rows(wildcards):
 def table_flags(wildcards):
     options = TABLES.get(wildcards.experiment, {"title": wildcards.experiment})
     return " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items())
+
+
+def figure_flags(wildcards):
+    methods = HIGHLIGHTS.get(wildcards.experiment, ())
+    return " ".join(f"--highlight {method}" for method in methods)
 
 
 def report_sources(wildcards):

@@ -21,6 +21,8 @@ rule draw_figures:
     conda:
         "../../environment.yml"
     params:
+        flags=figure_flags,
         sources=report_sources,
     shell:
-        "python -m prunebench figures --runs-csv {input} --out {output} > {log} 2>&1"
+        "python -m prunebench figures --runs-csv {input}"
+        " {params.flags} --out {output} > {log} 2>&1"

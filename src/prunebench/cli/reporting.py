@@ -16,8 +16,10 @@ from prunebench.cli.options import (
     Results,
     Runs,
     RunsCsv,
+    among,
 )
 from prunebench.planning.lookup import experiment_runs
+from prunebench.report.figures.figure_options import STYLES, Options
 
 
 def collect(
@@ -96,8 +98,26 @@ def tables(
     _say_other_code(runs_csv)
 
 
-def figures(runs_csv: RunsCsv, out: Out) -> None:
-    """Draw the figures of a runs.csv as SVG and PNG.
+def figures(
+    runs_csv: RunsCsv,
+    out: Out,
+    style: Annotated[
+        str,
+        typer.Option(
+            help="Width of the figures: column (90 mm) or page (180 mm).", callback=among(*STYLES)
+        ),
+    ] = "page",
+    highlight: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Method to draw in color, up to eight times (default: one method of each paper, "
+            "l1, plug-ins, random, and others, up to eight)."
+        ),
+    ] = None,
+) -> None:
+    """Draw the figures of a runs.csv as SVG, PNG and PDF, with text of 8 pt at printed size.
+
+    At most eight lines of a panel are in color; the others are a grey band.
 
     Detectors get a figure of what they find in a few pictures, detections, if detections.json lies
     beside the runs.csv. Runs that try several values of EPruner's beta get a figure of the MACs
@@ -107,8 +127,9 @@ def figures(runs_csv: RunsCsv, out: Out) -> None:
     from prunebench.report.figures.detections import write_detections_figure
     from prunebench.report.figures.registry import write_figures
 
+    options = Options(style, tuple(dict.fromkeys(highlight or ())))
     for write in (write_figures, write_detections_figure, write_macs_of_beta):
-        for path in write(runs_csv, out):
+        for path in write(runs_csv, out, options):
             typer.echo(str(path))
 
 

@@ -259,6 +259,15 @@ class ExperimentConfig(Settings):
             "depends on it (default: none)."
         ),
     )
+    highlight: Annotated[tuple[Slug, ...], AfterValidator(_without_duplicates)] = Field(
+        (),
+        max_length=8,
+        description=(
+            "Methods that figures draw in color, at most eight; all others are a grey band "
+            "(default: one method of each paper, `l1`, plug-ins, `random`, and others, up to "
+            "eight)."
+        ),
+    )
     epochs_scale: Scale = 1.0
 
     @property
@@ -365,6 +374,13 @@ def table_options(config_dir: Path, name: str) -> dict[str, str]:
         reference = read_experiment(config_dir, name).reference
         options |= {} if reference is None else {"reference": reference}
     return options
+
+
+def highlighted_methods(config_dir: Path, name: str) -> tuple[str, ...]:
+    """Return an experiment's key `highlight`; empty without the key or the file."""
+    if not experiment_file(config_dir, name).is_file():
+        return ()
+    return read_experiment(config_dir, name).highlight
 
 
 def published_text(config_dir: Path, name: str) -> str:

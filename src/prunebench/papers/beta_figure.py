@@ -11,23 +11,30 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from prunebench.papers.published import read_published
-from prunebench.report.figures.style import FULL_WIDTH, INK, legend_below, new_figure, save, styled
+from prunebench.report.figures.figure_options import COLUMN_WIDTH, PAGE, Options
+from prunebench.report.figures.style import (
+    INK,
+    legend_below,
+    new_figure,
+    save,
+    styled,
+)
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import networks, read_runs
 
 NAME, METHOD = "macs_of_beta", "epruner"
 _SETTING = re.compile(r"beta([\d.]+)_init_centroids")
 _FEWEST = 3  # values of beta that make a curve
-_COLUMNS, _ROW_HEIGHT, _HEAD_HEIGHT = 2, 55.0, 14.0  # mm
+_ROW_HEIGHT, _HEAD_HEIGHT = 55.0, 14.0  # mm
 _ALL = "all filters"
 _NONZERO = "without filters of negligible norm"
 _PRINTED = "printed, another base network"
 
 
-def write_macs_of_beta(runs_csv: Path, out: Path) -> list[Path]:
-    """Write macs_of_beta.svg and .png if the runs try beta; return their paths."""
+def write_macs_of_beta(runs_csv: Path, out: Path, options: Options = PAGE) -> list[Path]:
+    """Write macs_of_beta.svg, .png and .pdf if the runs try beta; return their paths."""
     curves = beta_runs(read_runs(runs_csv))
-    return [] if curves.empty else save(macs_of_beta(curves), out / NAME)
+    return [] if curves.empty else save(macs_of_beta(curves, options), out / NAME)
 
 
 def beta_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -53,18 +60,18 @@ def printed_points(dataset: str, architecture: str) -> list[tuple[float, float]]
 
 
 @styled
-def macs_of_beta(runs: pd.DataFrame) -> Figure:
+def macs_of_beta(runs: pd.DataFrame, options: Options = PAGE) -> Figure:
     """Draw the share of the MACs that is kept over beta, a panel per network.
 
     `runs` are those of `beta_runs`. Runs that remove filters of negligible norm first have a line
     of their own. Crosses are printed for networks of that name, with base networks of their own.
     """
     panels = networks(runs)
-    rows = math.ceil(len(panels) / _COLUMNS)
-    figure = new_figure(
-        FULL_WIDTH, rows * _ROW_HEIGHT + _HEAD_HEIGHT, "MACs kept vs. EPruner's beta"
-    )
-    grid = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True)
+    columns = options.columns(len(panels), most=2)
+    rows = math.ceil(len(panels) / columns)
+    height = rows * _ROW_HEIGHT + _HEAD_HEIGHT
+    figure = new_figure(columns * COLUMN_WIDTH, height, "MACs kept vs. EPruner's beta")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     artists: dict[str, Artist] = {}
     for axes, ((dataset, architecture), own) in zip(grid.flat, panels, strict=False):
         is_plain = own["filters_negligible"].isna()

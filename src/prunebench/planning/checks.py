@@ -23,7 +23,7 @@ BASE_ROLE = "base"
 
 
 def check_names(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError for an unknown data set, network, method, role, reference or row."""
+    """Raise ConfigError for an unknown data set, network, method, role or row."""
     for dataset in experiment.datasets:
         with place(where, "datasets"):
             info = dataset_info(dataset)
@@ -43,7 +43,7 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
                     )
                     fail(where, f"methods.{method}.{key}", sentence)
     _check_roles(experiment, where)
-    _check_reference(experiment, where)
+    _check_chosen(experiment, where)
     _check_published(experiment, where)
 
 
@@ -66,10 +66,12 @@ def check_labels(run: RunSpec, method: Method[Any]) -> None:
         )
 
 
-def _check_reference(experiment: ExperimentConfig, where: Path) -> None:
-    """Raise ConfigError if the reference of differences is not among the methods."""
+def _check_chosen(experiment: ExperimentConfig, where: Path) -> None:
+    """Raise ConfigError if a method of `reference` or `highlight` is not among the methods."""
     if experiment.reference is not None:
         _look_up(where, "reference", "method", experiment.reference, experiment.methods)
+    for method in experiment.highlight:
+        _look_up(where, "highlight", "method", method, experiment.methods)
 
 
 def _check_published(experiment: ExperimentConfig, where: Path) -> None:

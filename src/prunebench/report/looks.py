@@ -2,27 +2,31 @@
 
 The methods of the six papers have strong colors (after the palette of Okabe and Ito, which
 color-blind readers can tell apart; variants of one method share a hue). Baselines have tones of
-grey-blue, controls are grey and dotted. No two methods share both color and marker.
+grey-blue, controls are grey and dotted. No two methods share both color and marker. A panel shows
+at most eight lines in color; `highlights` chooses their methods.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Group = Literal["paper", "plug_in", "baseline", "control"]
 GROUPS: tuple[Group, ...] = ("paper", "plug_in", "baseline", "control")  # order of legends
 REFERENCES = ("unpruned", "random", "l1")  # rows of every short table
+MOST_IN_COLOR = 8  # lines of a panel
 
 
 @dataclass(frozen=True)
 class Look:
-    """The color and marker of a method, and its group."""
+    """The color and marker of a method, its group, and its paper if the group is "paper"."""
 
     color: str
     marker: str
     group: Group
+    paper: str | None = None  # a file of papers/published_rows
 
     @property
     def line(self) -> str:
@@ -36,17 +40,17 @@ class Look:
 
 
 LOOKS = {
-    "asrfp": Look("#00664b", "v", "paper"),
-    "early_bird": Look("#cc79a7", "*", "paper"),
-    "epruner": Look("#0072b2", "D", "paper"),
-    "greg_1": Look("#d55e00", "o", "paper"),
-    "greg_2": Look("#8a3a00", "s", "paper"),
-    "group_fisher": Look("#1b1f24", "X", "paper"),
-    "increg": Look("#e69f00", "P", "paper"),
-    "increg_accuracy": Look("#bfa64d", "d", "paper"),
-    "orthoreg": Look("#4b1f6f", "p", "paper"),
-    "orthoreg_from_base": Look("#9c00e6", "h", "paper"),
-    "srfp": Look("#1fa97c", "^", "paper"),
+    "asrfp": Look("#00664b", "v", "paper", "srfp"),
+    "early_bird": Look("#cc79a7", "*", "paper", "orthoreg"),
+    "epruner": Look("#0072b2", "D", "paper", "epruner"),
+    "greg_1": Look("#d55e00", "o", "paper", "greg"),
+    "greg_2": Look("#8a3a00", "s", "paper", "greg"),
+    "group_fisher": Look("#1b1f24", "X", "paper", "group_fisher"),
+    "increg": Look("#e69f00", "P", "paper", "increg"),
+    "increg_accuracy": Look("#bfa64d", "d", "paper", "increg"),
+    "orthoreg": Look("#4b1f6f", "p", "paper", "orthoreg"),
+    "orthoreg_from_base": Look("#9c00e6", "h", "paper", "orthoreg"),
+    "srfp": Look("#1fa97c", "^", "paper", "srfp"),
     "asfp": Look("#7c99b3", ">", "baseline"),
     "bn_scale": Look("#5f7f9e", "h", "baseline"),
     "fisher": Look("#5f7f9e", "X", "baseline"),
@@ -83,3 +87,21 @@ def look(method: str) -> Look:
     rest, color = divmod(number, len(_PLUG_IN_COLORS))
     marker = _PLUG_IN_MARKERS[rest % len(_PLUG_IN_MARKERS)]
     return Look(_PLUG_IN_COLORS[color], marker, "plug_in")
+
+
+def highlights(methods: Iterable[str]) -> list[str]:
+    """Return the methods to draw in color, at most eight, the first choice first.
+
+    These are the first method of each paper, then l1, plug-ins, random, and the others in order.
+
+    >>> highlights(["l2", "random", "l1", "greg_2", "greg_1"])
+    ['greg_2', 'l1', 'random', 'l2', 'greg_1']
+    """
+    names = list(dict.fromkeys(methods))
+    of_papers: dict[str, str] = {}
+    for name in names:
+        if paper := look(name).paper:
+            of_papers.setdefault(paper, name)
+    plug_ins = [name for name in names if look(name).group == "plug_in"]
+    ranked = dict.fromkeys([*of_papers.values(), "l1", *plug_ins, "random", *names])
+    return [name for name in ranked if name in names][:MOST_IN_COLOR]

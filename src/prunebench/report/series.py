@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from prunebench.experiments.spec import ratio_slug
-from prunebench.report.looks import GROUPS, look
+from prunebench.report.looks import GROUPS, MOST_IN_COLOR, highlights, look
 from prunebench.report.runs_csv import CELL, NETWORK, UNPRUNED, networks
 from prunebench.report.seed_statistics import averages
 
@@ -81,6 +83,7 @@ class Pick:
 
     method: str
     label: str
+    variant: int  # of its series
     cell: pd.Series
 
     def runs(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,6 +93,33 @@ class Pick:
             for name in CELL
         ]
         return frame[np.logical_and.reduce(same)]
+
+
+D = TypeVar("D", Series, Pick)
+
+
+def in_color(series: Sequence[D], chosen: Sequence[str] = ()) -> tuple[list[D], list[D]]:
+    """Split the series or picks of a network into at most eight to draw in color, and the rest.
+
+    The methods in color are `chosen`, or by default `highlights`. Every method's first series comes
+    before the second series of any. Both parts keep the order of the series.
+    """
+    ranks = {name: i for i, name in enumerate(chosen or highlights(one.method for one in series))}
+    candidates = [i for i, one in enumerate(series) if one.method in ranks]
+    candidates.sort(key=lambda i: (series[i].variant, ranks[series[i].method]))
+    colored = set(candidates[:MOST_IN_COLOR])
+    parts: tuple[list[D], list[D]] = ([], [])
+    for i, one in enumerate(series):
+        parts[i not in colored].append(one)
+    return parts
+
+
+def others(colored: Sequence[D], rest: Sequence[D]) -> str:
+    """Return how many methods, or lines of methods with several, are not in color."""
+    methods = {one.method for one in rest}
+    is_whole = len(methods) == len(rest) and not methods & {one.method for one in colored}
+    word = "method" if is_whole else "line"
+    return f"{len(rest)} other {word}{'s' if len(rest) > 1 else ''}"
 
 
 def at_one_ratio(cells: pd.DataFrame) -> tuple[str, list[Pick]]:
@@ -122,7 +152,7 @@ def at_one_ratio(cells: pd.DataFrame) -> tuple[str, list[Pick]]:
             nearest = nearest or ratio is not None
         else:
             cell = exact.iloc[0]
-        picks.append(Pick(one.method, _picked_label(one, cell), cell))
+        picks.append(Pick(one.method, _picked_label(one, cell), one.variant, cell))
     return words + (" or the nearest in MACs" if nearest else ""), picks
 
 

@@ -62,9 +62,9 @@ def test_a_width_that_would_touch_the_one_before_is_left_out() -> None:
         row | {"method": f"m{i}", "widths": json.dumps(widths | {"l0": [i, 8]})} for i in range(4)
     ]
     axes = shown(kept_width(few_runs(*four)))[0]
-    # 25 letters over 30 layers: 2.5 a stage, "8" and "16" fit side by side, "32" does not
+    # 31 letters over 30 layers: 3.1 a stage, "8" to "64" fit side by side, "128" does not
     texts = [label.get_text() for label in axes.get_xticklabels()]
-    assert texts == ["8", "16", "64", "256", "1024", "4096"]
+    assert texts == ["8", "16", "32", "64", "256", "1024", "4096"]
 
 
 def test_title_says_at_which_ratio() -> None:

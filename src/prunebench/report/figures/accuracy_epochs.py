@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,19 +18,27 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from prunebench.report.envelope import Line
+from prunebench.report.figures.figure_options import PAGE, Options
+from prunebench.report.figures.series_panel import draw_band
 from prunebench.report.figures.style import (
-    BAND,
-    FULL_WIDTH,
     INK,
+    LETTER,
+    LINE_HEIGHT,
+    MM,
+    REST,
+    REST_EDGE,
     SOFT,
     legend_below,
     new_figure,
+    part_title,
     styled,
+    wrapped,
 )
 from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import histories, metric_of
-from prunebench.report.series import Pick, at_one_ratio, base_accuracy, per_network
+from prunebench.report.series import Pick, at_one_ratio, base_accuracy, in_color, per_network
 
 Values = npt.NDArray[np.float64]
 Split = Literal["test_accuracy", "val_accuracy"]
@@ -39,9 +48,9 @@ NAMES: dict[Split, str] = {
     "val_accuracy": "Validation {metric} (%)",
 }
 
-_ROW_HEIGHT = 34.0  # mm
+_ROW_HEIGHT = {"page": 36.0, "column": 31.0}  # mm
 _HEAD_HEIGHT = 8.0
-_BEHIND = "#d0d6dc"
+_LINE_POINTS = 10.5  # typographic points, the height of a line of text
 _DASHES = (0, (5, 3))
 _TICKS = (99.9, 99.8, 99.5, 99, 98, 95, 90, 80, 70, 60, 50, 40, 20, 0)  # percent
 _SMALLEST_ERROR = 0.05  # percent; 100 % has no logarithm
@@ -65,13 +74,25 @@ class _Line:
     runs: list[Trajectory]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The panels of a network: a line each of `shown`, before the range of all others."""
+
+    title: str
+    split: Split
+    base: float
+    lines: list[_Line]
+    shown: list[_Line]
+
+
 @styled
-def accuracy_epochs(frame: pd.DataFrame) -> Figure:
+def accuracy_epochs(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     """Draw accuracy over the epochs of all phases: a panel per method, a line per seed.
 
     The accuracy is of the test split if that was evaluated during training, else of the
     validation split. The distance to 100 % is logarithmic, so that both a network right after
-    pruning and a fully trained one are visible. The other methods are grey in the background.
+    pruning and a fully trained one are visible. At most eight series have panels, those that other
+    figures draw in color. The range of the first seeds of all other methods is grey.
     """
     metric, parts = metric_of(frame), []
     for name, runs, cells in per_network(frame):
@@ -79,19 +100,25 @@ def accuracy_epochs(frame: pd.DataFrame) -> Figure:
         split = split_shown(runs)
         lines = [_Line(pick, read_trajectories(pick.runs(runs), split)) for pick in picks]
         lines = [line for line in lines if any(run.phases for run in line.runs)]
-        base = base_accuracy(runs, BASE[split])
+        colored, _ = in_color([line.pick for line in lines], options.highlight)
+        labels = {pick.label for pick in colored}
+        shown = [line for line in lines if line.pick.label in labels]
         size = size_of_test_set(runs) if split == "test_accuracy" else ""
-        parts.append((" · ".join(filter(None, [name, words, size])), split, base, lines))
-    columns = max(1, min(4, max(len(lines) for *_, lines in parts)))
-    rows = [max(1, math.ceil(len(lines) / columns)) for *_, lines in parts]
-    heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
+        title = wrapped(" · ".join(filter(None, [name, words, size])), options.width)
+        parts.append(_Part(title, split, base_accuracy(runs, BASE[split]), lines, shown))
+    columns = options.columns(max(len(part.shown) for part in parts), most=4)
+    rows = [max(1, math.ceil(len(part.shown) / columns)) for part in parts]
+    heights = [
+        n * _ROW_HEIGHT[options.style] + _HEAD_HEIGHT + part.title.count("\n") * LINE_HEIGHT
+        for n, part in zip(rows, parts, strict=True)
+    ]
     title = " · ".join(filter(None, [f"{metric.noun} over epochs", shortened(frame)]))
-    figure = new_figure(FULL_WIDTH, sum(heights) + 14, title)
+    figure = new_figure(options.width, sum(heights) + 14, title)
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
-    for subfigure, (title, split, base, lines), n in zip(subfigures.flat, parts, rows, strict=True):
-        subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
-        _draw(subfigure, lines, (n, columns), base, NAMES[split].format(metric=metric.words))
-    legend_below(figure, _legend([line for *_, lines in parts for line in lines]))
+    for subfigure, part, n in zip(subfigures.flat, parts, rows, strict=True):
+        part_title(subfigure, part.title)
+        _draw(subfigure, part, (n, columns), NAMES[part.split].format(metric=metric.words))
+    legend_below(figure, _legend(parts))
     return figure
 
 
@@ -136,26 +163,51 @@ def trajectory(
     return Trajectory(tuple(epochs), tuple(accuracy), tuple(pruned), tuple(phases))
 
 
-def _draw(
-    figure: SubFigure, lines: Sequence[_Line], shape: tuple[int, int], base: float, name: str
-) -> None:
+def _draw(figure: SubFigure, part: _Part, shape: tuple[int, int], name: str) -> None:
     grid = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat[max(1, len(lines)) :]:
+    for axes in grid.flat[max(1, len(part.shown)) :]:
         axes.set_visible(False)
     for axes in grid.flat:
         axes.tick_params(labelbottom=True)
-    if not lines:
+    if not part.shown:
         grid[0, 0].text(0.5, 0.5, "no epochs", transform=grid[0, 0].transAxes, ha="center")
-    for axes, line in zip(grid.flat, lines, strict=False):
-        for other in lines:
-            if other is not line:
-                run = other.runs[0]
-                axes.plot(run.epochs, run.accuracy, color=_BEHIND, linewidth=0.6, label="_other")
-        _panel(axes, line, base)
-    shown = [y for line in lines for run in line.runs for y in run.accuracy if not math.isnan(y)]
-    _accuracy_axis(grid[0, 0], [*shown, base])
-    figure.supylabel(name, fontsize=8)
-    figure.supxlabel("Epoch", fontsize=8)
+    runs = [run for line in part.lines for run in line.runs]
+    grid[0, 0].set_xlim(0, max((run.epochs[-1] for run in runs), default=1))
+    letters = int(figure.bbox.width / figure.dpi / MM / LETTER / shape[1])
+    phases = [_phases(line, letters) for line in part.shown]
+    for i, (axes, line, words) in enumerate(zip(grid.flat, part.shown, phases, strict=False)):
+        start = i - i % shape[1]  # the panels of a row leave the same room
+        lines = max(own.count("\n") + 1 for own in phases[start : start + shape[1]])
+        pad = _LINE_POINTS * lines
+        draw_band(axes, [_measured(other.runs[0]) for other in part.lines if other is not line])
+        axes.set_title(line.pick.label, loc="left", pad=pad + 3)  # room for the phases below
+        axes.annotate(
+            words,
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, pad + 1),
+            textcoords="offset points",
+            va="top",
+            color=SOFT,
+            linespacing=1.0,
+        )
+        _panel(axes, line, part.base)
+    shown = [y for run in runs for y in run.accuracy if not math.isnan(y)]
+    _accuracy_axis(grid[0, 0], [*shown, part.base])
+    figure.supylabel(name)
+    figure.supxlabel("Epoch")
+
+
+def _measured(run: Trajectory) -> Line:
+    accuracy = np.array(run.accuracy)
+    known = ~np.isnan(accuracy)
+    return np.array(run.epochs, dtype=float)[known], accuracy[known]
+
+
+def _phases(line: _Line, letters: int) -> str:
+    """Return the names of a line's phases, in lines of so many letters."""
+    names = dict.fromkeys(name for name, *_ in line.runs[0].phases)
+    return textwrap.fill(", ".join(names), letters)
 
 
 def _panel(axes: Axes, line: _Line, base: float) -> None:
@@ -173,19 +225,15 @@ def _panel(axes: Axes, line: _Line, base: float) -> None:
             markeredgecolor=color,
             label="pruned",
         )
-    axes.set_title(line.pick.label, loc="left", pad=10)  # room for the phases below
     phases = line.runs[0].phases
     if all(run.phases == phases for run in line.runs):
-        for _, start, end in phases[1::2]:
-            axes.axvspan(start, end, color=BAND, linewidth=0, zorder=0)
-    names = list(dict.fromkeys(name for name, *_ in phases))
-    axes.text(
-        0, 1.03, ", ".join(names), transform=axes.transAxes, ha="left", color=SOFT, fontsize=6.5
-    )
+        for _, start, _ in phases[1:]:
+            axes.axvline(start, color=SOFT, linewidth=0.7, linestyle=":", label="_phase", zorder=1)
 
 
-def _legend(lines: Sequence[_Line]) -> dict[str, Artist]:
+def _legend(parts: Sequence[_Part]) -> dict[str, Artist]:
     """Return the legend of the lines and marks that occur in some panel."""
+    lines = [line for part in parts for line in part.shown]
     meanings: dict[str, Artist] = {
         "base": Line2D([], [], color=INK, linestyle=_DASHES, linewidth=0.7),
         "one seed": Line2D([], [], color=SOFT, linewidth=1.0),
@@ -194,10 +242,10 @@ def _legend(lines: Sequence[_Line]) -> dict[str, Artist]:
         meanings["right after pruning"] = Line2D(
             [], [], color=SOFT, linestyle="", marker="v", markerfacecolor="white"
         )
-    if len(lines) > 1:
-        meanings["other methods"] = Line2D([], [], color=_BEHIND, linewidth=0.6)
+    if any(len(part.lines) > 1 for part in parts):
+        meanings["range of all others"] = Patch(facecolor=REST, edgecolor=REST_EDGE, linewidth=0.4)
     if any(len(run.phases) > 1 for line in lines for run in line.runs):
-        meanings["every second phase"] = Patch(color=BAND)
+        meanings["next phase"] = Line2D([], [], color=SOFT, linewidth=0.7, linestyle=":")
     return meanings
 
 

@@ -26,21 +26,23 @@ from prunebench.core.files import write_text
 from prunebench.experiments.results import DetectionsResult
 from prunebench.experiments.spec import ratio_slug
 from prunebench.report.collected_detections import Found, ShownNetwork, read_detections
+from prunebench.report.figures.figure_options import PAGE, Options
 from prunebench.report.figures.style import (
-    FULL_WIDTH,
     INK,
     LEGEND_ROW,
+    LINE_HEIGHT,
     MM,
     SOFT,
     legend_below,
     new_figure,
     save,
     styled,
+    wrapped,
 )
 from prunebench.report.headings import shortened
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import NETWORK, UNPRUNED, metric_of, read_runs
-from prunebench.report.series import Pick, at_one_ratio, per_network
+from prunebench.report.series import Pick, at_one_ratio, in_color, per_network
 
 NAME = "detections"
 _MOST_COLUMNS = 8
@@ -75,17 +77,18 @@ class _Part:
     network: ShownNetwork
     columns: Sequence[_Column]
     pictures: Sequence[Pixels]
+    options: Options
 
     @property
     def grid(self) -> tuple[int, int]:
         """Return the number of columns beside each other, and of bands one below the other."""
-        return grid_of(len(self.columns))
+        return grid_of(len(self.columns), self.options.columns(_MOST_COLUMNS, _MOST_COLUMNS))
 
     @property
     def width(self) -> float:
         """Return the width of a picture in mm."""
         beside, _ = self.grid
-        return (FULL_WIDTH - 2 * _MARGIN + _GAP) / beside - _GAP
+        return (self.options.width - 2 * _MARGIN + _GAP) / beside - _GAP
 
     @property
     def heights(self) -> list[float]:
@@ -96,47 +99,49 @@ class _Part:
     def height(self) -> float:
         """Return the height in mm."""
         _, bands = self.grid
-        return _HEADING + bands * (_TITLE + sum(self.heights) + _GAP * len(self.pictures))
+        lines = self.heading.count("\n") * LINE_HEIGHT
+        return _HEADING + lines + bands * (_TITLE + sum(self.heights) + _GAP * len(self.pictures))
 
 
-def grid_of(count: int) -> tuple[int, int]:
+def grid_of(count: int, most: int) -> tuple[int, int]:
     """Return the number of columns beside each other, and of bands one below the other.
 
-    >>> grid_of(8), grid_of(9), grid_of(17)
+    >>> grid_of(8, most=8), grid_of(9, most=8), grid_of(17, most=8)
     ((8, 1), (5, 2), (6, 3))
     """
-    bands = math.ceil(count / _MOST_COLUMNS)
+    bands = math.ceil(count / most)
     return math.ceil(count / bands), bands
 
 
-def write_detections_figure(runs_csv: Path, out: Path) -> list[Path]:
-    """Write detections.svg and .png if detections lie beside runs.csv; return their paths."""
+def write_detections_figure(runs_csv: Path, out: Path, options: Options = PAGE) -> list[Path]:
+    """Write detections.svg, .png and .pdf if detections lie beside runs.csv; return their paths."""
     shown = read_detections(runs_csv.parent).networks
     if not shown:
         return []
-    paths = save(detections(read_runs(runs_csv), shown), out / NAME)
+    paths = save(detections(read_runs(runs_csv), shown, options), out / NAME)
     write_text(paths[0], with_shared_images(paths[0].read_text(encoding="utf-8")))
     return paths
 
 
 @styled
-def detections(frame: pd.DataFrame, shown: Sequence[ShownNetwork]) -> Figure:
+def detections(
+    frame: pd.DataFrame, shown: Sequence[ShownNetwork], options: Options = PAGE
+) -> Figure:
     """Draw the boxes of the base network and of every method at one ratio, a row per picture.
 
     Boxes have the color of their class; true boxes are dashed. Columns that do not fit beside each
-    other continue below.
+    other continue below. With more than eight methods, those are shown that other figures draw in
+    color.
     """
-    parts = _parts(frame, shown)
+    parts = _parts(frame, shown, options)
     colors = colors_of(part.network for part in parts)
     words = f"Detections with a score of {DetectionsResult.FEWEST:g} or more"
-    figure = new_figure(
-        FULL_WIDTH,
-        _TOP + sum(part.height for part in parts),
-        " · ".join(filter(None, [words, shortened(frame)])),
-    )
+    title = wrapped(" · ".join(filter(None, [words, shortened(frame)])), options.width, bold=True)
+    top = _TOP + title.count("\n") * LINE_HEIGHT
+    figure = new_figure(options.width, top + sum(part.height for part in parts), title)
     rows = legend_below(figure, _legend(colors))
     figure.set_figheight(figure.get_figheight() + (rows * LEGEND_ROW + 2) * MM)
-    top = _TOP
+    figure.suptitle(title, x=0.01, y=1 - _MARGIN * MM / figure.get_figheight(), ha="left")
     for part in parts:
         _draw(figure, part, top, colors)
         top += part.height
@@ -144,17 +149,18 @@ def detections(frame: pd.DataFrame, shown: Sequence[ShownNetwork]) -> Figure:
     return figure
 
 
-def _parts(frame: pd.DataFrame, shown: Sequence[ShownNetwork]) -> list[_Part]:
+def _parts(frame: pd.DataFrame, shown: Sequence[ShownNetwork], options: Options) -> list[_Part]:
     known = {(network.dataset, network.architecture): network for network in shown}
     parts = []
     for title, runs, cells in per_network(frame):
         dataset, architecture = runs[NETWORK].iloc[0]
         if network := known.get((dataset, architecture)):
             words, picks = at_one_ratio(cells)
-            columns = _columns(network, runs, picks)
+            colored, _ = in_color(picks, options.highlight)
+            columns = _columns(network, runs, colored)
             pictures = [_pixels(text) for text in network.jpeg]
-            heading = f"{title} · {words} · seed {network.seed}"
-            parts.append(_Part(heading, network, columns, pictures))
+            heading = wrapped(f"{title} · {words} · seed {network.seed}", options.width)
+            parts.append(_Part(heading, network, columns, pictures, options))
     return parts
 
 
@@ -188,18 +194,17 @@ def colors_of(networks: Iterable[ShownNetwork]) -> dict[str, str]:
 
 def _draw(figure: Figure, part: _Part, top: float, colors: Colors) -> None:
     """Draw a network's part; `top` is its distance in mm from the figure's upper edge."""
-    whole = figure.get_figheight() / MM
-    figure.text(_MARGIN / FULL_WIDTH, 1 - (top + 0.5) / whole, part.heading, va="top")
-    beside, _ = part.grid
+    whole, page = figure.get_figheight() / MM, part.options.width
+    figure.text(_MARGIN / page, 1 - (top + 0.5) / whole, part.heading, va="top")
+    beside, bands = part.grid
+    head = part.height - bands * (_TITLE + sum(part.heights) + _GAP * len(part.pictures))
     for number, column in enumerate(part.columns):
         band, place = divmod(number, beside)
         left = _MARGIN + place * (part.width + _GAP)
-        y = top + _HEADING + band * (part.height - _HEADING) / part.grid[1] + _TITLE
+        y = top + head + band * (part.height - head) / bands + _TITLE
         for image, height in enumerate(part.heights):
             box = (left, whole - y - height, part.width, height)
-            axes = figure.add_axes(
-                (box[0] / FULL_WIDTH, box[1] / whole, box[2] / FULL_WIDTH, box[3] / whole)
-            )
+            axes = figure.add_axes((box[0] / page, box[1] / whole, box[2] / page, box[3] / whole))
             axes.set_axis_off()
             axes.imshow(part.pictures[image], interpolation="none", aspect="auto")
             if image == 0:
@@ -222,7 +227,6 @@ def _boxes(axes: Axes, network: ShownNetwork, image: int, found: Found, colors: 
                 xytext=(0.5, 1),
                 textcoords="offset points",
                 color=colors[name],
-                fontsize=5.5,
                 fontweight="bold",
                 bbox={"facecolor": "#000000a0", "linewidth": 0, "pad": 0.4},
             )

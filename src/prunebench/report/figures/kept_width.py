@@ -14,20 +14,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from prunebench.core.errors import ResultError
+from prunebench.report.figures.figure_options import PAGE, Options
 from prunebench.report.figures.style import (
     BAND,
-    FULL_WIDTH,
+    LETTER,
+    LINE_HEIGHT,
     SOFT,
     new_figure,
+    part_title,
     styled,
+    wrapped,
 )
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
-from prunebench.report.series import Pick, at_one_ratio, per_network
+from prunebench.report.series import Pick, at_one_ratio, in_color, others, per_network
 
-_ROW_HEIGHT = 31.0  # mm
+_ROW_HEIGHT = 29.0  # mm
 _HEAD_HEIGHT = 14.0
-_LETTERS = 100  # of 8 pt across the page
 _SHARED_COLOR = SOFT
 
 
@@ -44,24 +47,34 @@ class Profile:
 
 
 @styled
-def kept_width(frame: pd.DataFrame) -> Figure:
+def kept_width(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     """Draw kept units in percent (mean ± sample deviation over seeds) as bars over the layers.
 
-    Series with the same widths share one panel.
+    Series with the same widths share one panel. With more than eight series, only panels of those
+    that other figures draw in color are shown.
     """
     parts = []
     for name, runs, cells in per_network(frame):
         words, picks = at_one_ratio(cells)
+        colored, rest = in_color(picks, options.highlight)
         profiles = merge([read_profile(pick, pick.runs(runs)) for pick in picks])
-        parts.append((f"{name} · {words}", profiles))
-    columns = columns_for([profiles for _, profiles in parts])
+        labels = {pick.label for pick in colored}
+        shown = [one for one in profiles if labels & set(one.labels)]
+        missing = [pick for pick in rest if not any(pick.label in one.labels for one in shown)]
+        left_out = f"{others(colored, missing)} not shown" if missing else ""
+        title = " · ".join(filter(None, [name, words, left_out]))
+        parts.append((wrapped(title, options.width), shown))
+    columns = columns_for([profiles for _, profiles in parts], options)
     rows = [max(1, math.ceil(len(profiles) / columns)) for _, profiles in parts]
-    heights = [n * _ROW_HEIGHT + _HEAD_HEIGHT for n in rows]
-    figure = new_figure(FULL_WIDTH, sum(heights) + 8, "Kept width per layer")
+    heights = [
+        n * _ROW_HEIGHT + _HEAD_HEIGHT + title.count("\n") * LINE_HEIGHT
+        for n, (title, _) in zip(rows, parts, strict=True)
+    ]
+    figure = new_figure(options.width, sum(heights) + 8, "Kept width per layer")
     subfigures = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)
     for subfigure, (title, profiles), n in zip(subfigures.flat, parts, rows, strict=True):
-        subfigure.suptitle(title, x=0.01, ha="left", fontsize=8, fontweight="normal")
-        _draw(subfigure, profiles, n, columns)
+        part_title(subfigure, title)
+        _draw(subfigure, profiles, n, columns, options)
     return figure
 
 
@@ -96,26 +109,29 @@ def merge(profiles: Sequence[Profile]) -> list[Profile]:
     return list(merged.values())
 
 
-def columns_for(parts: Sequence[Sequence[Profile]]) -> int:
+def columns_for(parts: Sequence[Sequence[Profile]], options: Options) -> int:
     """Return the number of panels side by side: up to 4, fewer for networks with many layers."""
-    most = max((len(profiles) for profiles in parts), default=1)
+    panels = max((len(profiles) for profiles in parts), default=1)
     layers = max((len(one.full) for profiles in parts for one in profiles), default=1)
-    return max(1, min(most, 4 if layers <= 40 else 2 if layers <= 100 else 1))
+    return options.columns(panels, most=4 if layers <= 40 else 2 if layers <= 100 else 1)
 
 
-def _draw(figure: SubFigure, profiles: Sequence[Profile], rows: int, columns: int) -> None:
+def _draw(
+    figure: SubFigure, profiles: Sequence[Profile], rows: int, columns: int, options: Options
+) -> None:
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[max(1, len(profiles)) :]:
         axes.set_visible(False)
     if not profiles:
         grid[0, 0].text(0.5, 0.5, "no pruned run", transform=grid[0, 0].transAxes, ha="center")
     for axes, profile in zip(grid.flat, profiles, strict=False):
-        _panel(axes, profile, columns)
-    figure.supylabel("Kept units (%)", fontsize=8)
-    figure.supxlabel("Layers in network order (numbers: full widths)", fontsize=8)
+        _panel(axes, profile, int(options.width / LETTER / columns))
+    figure.supylabel("Kept units (%)")
+    figure.supxlabel("Layers in network order (numbers: full widths)")
 
 
-def _panel(axes: Axes, profile: Profile, columns: int) -> None:
+def _panel(axes: Axes, profile: Profile, letters: int) -> None:
+    """Draw a panel with room for so many letters."""
     layers = range(len(profile.full))
     spread = None if np.nan_to_num(profile.std_pct).max() == 0 else profile.std_pct
     axes.bar(
@@ -127,12 +143,12 @@ def _panel(axes: Axes, profile: Profile, columns: int) -> None:
         error_kw={"elinewidth": 0.6, "ecolor": SOFT},
         label=", ".join(profile.labels),
     )
-    axes.set_title(short_title(profile.labels, _LETTERS // columns), loc="left")
+    axes.set_title(short_title(profile.labels, letters), loc="left")
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 50, 100])
     axes.set_xlim(-0.6, len(profile.full) - 0.4)
     axes.grid(axis="x", visible=False)
-    _shade_stages(axes, profile, _LETTERS / columns / len(profile.full))
+    _shade_stages(axes, profile, letters / len(profile.full))
 
 
 def short_title(labels: Sequence[str], letters: int) -> str:

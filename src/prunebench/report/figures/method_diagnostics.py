@@ -15,19 +15,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from prunebench.report.figures.figure_options import PAGE, Options
 from prunebench.report.figures.style import (
     BAND,
-    FULL_WIDTH,
     SOFT,
     legend_below,
     new_figure,
+    part_title,
     styled,
+    wrapped,
 )
 from prunebench.report.looks import look
 from prunebench.report.runs_csv import json_cells
-from prunebench.report.series import Pick, at_one_ratio, per_network
+from prunebench.report.series import Pick, at_one_ratio, in_color, per_network
 
-_ROW_HEIGHT = 31.0  # mm
+_ROW_HEIGHT = 33.0  # mm
 _HEAD_HEIGHT = 8.0
 _COLUMNS = 4
 _FACTOR_OF_A_LOG_AXIS = 50  # largest over smallest value
@@ -43,22 +45,25 @@ class _Panel:
 
 
 @styled
-def method_diagnostics(frame: pd.DataFrame) -> Figure:
+def method_diagnostics(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     """Draw the logged quantities of the first network and seed, a panel each.
 
     A quantity logged over time is drawn as the layers' median, with a band from the smallest to
     the largest layer; a quantity logged once is drawn over the layers in network order. An axis
     is logarithmic if its values span a factor of more than 50. Constant quantities are omitted.
+    With more than eight series, only those that other figures draw in color are shown.
     """
     name, runs, cells = per_network(frame)[0]
     words, picks = at_one_ratio(cells)
-    panels = [panel for pick in picks for panel in _panels(pick, runs)]
-    columns = max(1, min(_COLUMNS, len(panels)))
+    logged = {pick.label: _panels(pick, runs) for pick in picks}
+    colored, _ = in_color([pick for pick in picks if logged[pick.label]], options.highlight)
+    panels = [panel for pick in colored for panel in logged[pick.label]]
+    columns = options.columns(len(panels), most=_COLUMNS)
     rows = max(1, math.ceil(len(panels) / columns))
     height = rows * _ROW_HEIGHT + 2 * _HEAD_HEIGHT + 6
-    figure = new_figure(FULL_WIDTH, height, "Method diagnostics")
+    figure = new_figure(options.width, height, "Method diagnostics")
     part = figure.subfigures(1, 1, squeeze=False)[0, 0]
-    part.suptitle(f"{name} · {words}", x=0.01, ha="left", fontsize=8, fontweight="normal")
+    part_title(part, wrapped(f"{name} · {words}", options.width))
     _draw(part, panels, (rows, columns))
     legend_below(figure, _legend(panels))
     return figure
@@ -102,9 +107,15 @@ def _panel(axes: Axes, panel: _Panel) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(panel.pick.label, loc="left", pad=10)
-    words = panel.quantity.replace("_", " ")
-    axes.text(0, 1.03, words, transform=axes.transAxes, ha="left", color=SOFT, fontsize=6.5)
+    axes.set_title(panel.pick.label, loc="left", pad=14)
+    axes.annotate(
+        panel.quantity.replace("_", " "),
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 3.5),
+        textcoords="offset points",
+        color=SOFT,
+    )
 
 
 def _legend(panels: Sequence[_Panel]) -> dict[str, Artist]:
