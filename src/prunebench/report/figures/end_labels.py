@@ -104,7 +104,7 @@ def legible(color: str) -> str:
     The contrast is at least 3.5, after the definition of the Web Content Accessibility Guidelines.
 
     >>> legible("#d55e00"), legible("#94b4d4")
-    ('#d55e00', '#748da6')
+    ('#d55e00', '#7189a1')
     """
     rgb = np.array(to_rgb(color))
     while _contrast_to_white(rgb) < _CONTRAST:
