@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def test_the_page_says_how_to_run_what_is_not_run(folder: Path) -> None:
     page = (folder / "claims.md").read_text(encoding="utf-8")
     command = "snakemake --cores all --config experiments=untried"
     assert f"Not run: `{command}`, then `prunebench additivity`." in page
+
+
+def test_an_experiment_with_too_few_seeds_is_named(tmp_path: Path) -> None:
+    write_runs(tmp_path / "few", runs_of({"a": [91.0], "b": [90.5]}))
+    write_runs(tmp_path / "tried", runs_of(ACCURACIES))
+    both = replace(CLEAR, sources=(Source("few", difference(A, B)), *CLEAR.sources))
+    write_claims(tmp_path, tmp_path / "claims", [both])
+    page = (tmp_path / "claims/claims.md").read_text(encoding="utf-8")
+    assert "Runs: tried, digits · resnet20. Too few seeds (n = 1): few, +0.50 points." in page
 
 
 def test_the_page_says_what_a_verdict_does_not_mean(folder: Path) -> None:

@@ -29,7 +29,9 @@ def test_the_first_experiment_with_enough_seeds_is_the_source(tmp_path: Path) ->
     (found,) = measure_claims(tmp_path, [CLAIM])
     assert found.source is not None
     assert found.source.experiment == "second"
-    assert found.passed_over == ("first (n = 4)",)
+    assert [(name, one.n, one.effect) for name, one in found.passed_over] == [
+        ("first", 4, pytest.approx(2.0))
+    ]
     assert found.networks == ("digits · resnet20",)
     assert found.finding.verdict == "supported"
 

@@ -12,6 +12,7 @@ from prunebench.report.claims.claim_verdict import (
     FEWEST_SEEDS,
     MOST_SEEDS,
     POWER,
+    Estimate,
     Finding,
 )
 from prunebench.report.claims.declared_claims import CLAIMS, EQUAL_POINTS, Claim, Unit
@@ -31,7 +32,8 @@ LEGEND = (
 MEANING = (
     "supported: the paired t test rejects the opposite after Holm's correction over all tested "
     f"claims of this page (level {SIGNIFICANCE:g}). So a page on which no claim is true shows a "
-    "supported one with a probability of at most 5 %.",
+    "supported one with a probability of at most 5 %, as far as differences between seeds are "
+    "normally distributed.",
     "not supported: the same test points the other way, or the 95 % interval lies within the "
     f"margin of practical equality, which is {EQUAL_POINTS:g} points for accuracies. A claimed tie "
     "is supported within this margin (two one-sided tests), and not supported outside of it.",
@@ -114,9 +116,8 @@ def number(value: float, unit: Unit) -> str:
     return text.replace("-", MINUS)
 
 
-def effect_text(row: MeasuredClaim) -> str:
+def effect_text(one: Estimate | None, unit: Unit) -> str:
     """Return the effect with its unit; a dash if it was not measured."""
-    one, unit = row.finding.estimate, row.claim.unit
     if one is None:
         return DASH
     return number(one.effect, unit) + ("" if unit.is_log10 else f" {unit.name}")
@@ -140,23 +141,16 @@ def verdict_text(finding: Finding) -> str:
     return f"undecided; {_seeds(finding.seeds_needed)} seeds would decide"
 
 
-def _source_text(row: MeasuredClaim) -> str:
-    if row.source is None:
-        return DASH
-    before = "".join(f"; before {name}" for name in row.passed_over)
-    return row.source.experiment + before
-
-
 def _line(row: MeasuredClaim) -> list[str]:
     one = row.finding.estimate
     return [
         row.claim.id,
         row.claim.statement,
-        effect_text(row),
+        effect_text(one, row.claim.unit),
         interval_text(row),
         str(one.n) if one else DASH,
         verdict_text(row.finding),
-        _source_text(row),
+        row.source.experiment if row.source else DASH,
     ]
 
 
@@ -175,6 +169,8 @@ def _details(row: MeasuredClaim) -> str:
     text = f"{claim.id} ({claim.where}): {claim.measured}."
     if row.source is not None:
         text += f" Runs: {row.source.experiment}, {', '.join(row.networks)}."
+        for name, one in row.passed_over:
+            text += f" Too few seeds (n = {one.n}): {name}, {effect_text(one, claim.unit)}."
     else:
         text += f" Not run: {_command(claim)}."
     return text

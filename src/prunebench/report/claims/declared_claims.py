@@ -154,21 +154,6 @@ CLAIMS = (
         ),
     ),
     Claim(
-        id="G1-counter",
-        paper="2301.05219",
-        statement="L1 with enough retraining ties GReg-1",
-        where="Tables 1 and 3",
-        label="L1 − GReg-1, same total epochs (tie)",
-        question="L1 with enough retraining ties GReg-1?",
-        measured=f"top-1 of l1 − greg_1, equal total epochs; a tie is within ±{EQUAL_POINTS} "
-        "points",
-        sources=(
-            Source(CIFAR, difference(L1, GREG_1)),
-            Source(_GREG, difference(L1_EQUAL, GREG_1)),
-        ),
-        kind="equal",
-    ),
-    Claim(
         id="G2",
         paper="greg",
         statement="A growing penalty separates weights by the curvature of the loss",
@@ -437,6 +422,21 @@ CLAIMS = (
         statement="One method prunes residual, grouped, depthwise and pyramid structures",
         where="Tables 1–6",
         needs="training on ImageNet and COCO; the coupling of channels itself is tested",
+    ),
+    Claim(
+        id="G1-counter",
+        paper="2301.05219",
+        statement="L1 with enough retraining ties GReg-1",
+        where="Tables 1 and 3",
+        label="L1 − GReg-1, same total epochs (tie)",
+        question="L1 with enough retraining ties GReg-1?",
+        measured=f"top-1 of l1 − greg_1, equal total epochs; a tie is within ±{EQUAL_POINTS} "
+        "points",
+        sources=(
+            Source(CIFAR, difference(L1, GREG_1)),
+            Source(_GREG, difference(L1_EQUAL, GREG_1)),
+        ),
+        kind="equal",
     ),
     Claim(
         id="X1",

@@ -10,7 +10,13 @@ import pandas as pd
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import read_csv
-from prunebench.report.claims.claim_verdict import FEWEST_SEEDS, Finding, estimate, findings
+from prunebench.report.claims.claim_verdict import (
+    FEWEST_SEEDS,
+    Estimate,
+    Finding,
+    estimate,
+    findings,
+)
 from prunebench.report.claims.declared_claims import CLAIMS, Claim, Source
 from prunebench.report.claims.effects import PerSeed
 from prunebench.report.runs_csv import CELL, read_runs
@@ -27,7 +33,8 @@ class MeasuredClaim:
     finding: Finding
     source: Source | None = None  # None: not run
     networks: tuple[str, ...] = ()  # dataset · architecture
-    passed_over: tuple[str, ...] = ()  # preferred experiments with fewer than FEWEST_SEEDS seeds
+    # preferred experiments with fewer than FEWEST_SEEDS seeds, and the effect there
+    passed_over: tuple[tuple[str, Estimate], ...] = ()
 
 
 def measure_claims(results: Path, claims: Sequence[Claim] = CLAIMS) -> list[MeasuredClaim]:
@@ -46,7 +53,7 @@ def measure_claims(results: Path, claims: Sequence[Claim] = CLAIMS) -> list[Meas
         )
     chosen = [_choose(claim, frames) for claim in claims]
     estimates = [
-        None if found is None else estimate(found[1], claim.kind, claim.equality, claim.bound)
+        None if found is None else _estimate(claim, found[1])
         for claim, (found, _) in zip(claims, chosen, strict=True)
     ]
     return [
@@ -78,9 +85,13 @@ def read_experiment(results: Path, name: str) -> pd.DataFrame | None:
     return frame.merge(rows, on=[*CELL, "seed"], how="left", validate="one_to_one")
 
 
+def _estimate(claim: Claim, effect: PerSeed) -> Estimate:
+    return estimate(effect, claim.kind, claim.equality, claim.bound)
+
+
 def _choose(
     claim: Claim, frames: dict[str, pd.DataFrame | None]
-) -> tuple[tuple[Source, PerSeed] | None, tuple[str, ...]]:
+) -> tuple[tuple[Source, PerSeed] | None, tuple[tuple[str, Estimate], ...]]:
     """Return the source with its effect, and the experiments that came before it but do not do."""
     found: list[tuple[Source, PerSeed]] = []
     for source in claim.sources:
@@ -92,8 +103,8 @@ def _choose(
     sizes = [len(effect.values) for _, effect in found]
     enough = [place for place, size in enumerate(sizes) if size >= FEWEST_SEEDS]
     best = enough[0] if enough else sizes.index(max(sizes))
-    before = zip(found[:best], sizes, strict=False)
-    return found[best], tuple(f"{source.experiment} (n = {n})" for (source, _), n in before)
+    before = ((source.experiment, _estimate(claim, effect)) for source, effect in found[:best])
+    return found[best], tuple(before)
 
 
 def _networks(frame: pd.DataFrame | None, source: Source) -> tuple[str, ...]:
