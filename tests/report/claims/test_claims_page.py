@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prunebench.core.files import read_csv
-from prunebench.report.claims.claims_page import COLUMNS, number, write_claims
+from prunebench.report.claims.claims_page import COLUMNS, number, verdict_text, write_claims
 from prunebench.report.claims.declared_claims import (
     FACTOR,
     POINTS,
@@ -16,6 +17,7 @@ from prunebench.report.claims.declared_claims import (
     times_faster,
 )
 from prunebench.report.claims.effects import Variant
+from prunebench.report.claims.measured_claims import measure_claims
 from tests.report.claims.conftest import runs_of, write_runs
 
 A, B = Variant("a"), Variant("b")
@@ -162,7 +164,26 @@ def test_a_factor_is_printed_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.414, "+0.41"), (-0.2, "−0.20"), (float("nan"), "–"), (0, "+0.00")]
+    ("value", "text"), [(0.414, "+0.41"), (-0.2, "−0.20"), (float("nan"), "–"), (-0.001, "0.00")]
 )
 def test_effects_have_a_sign(value: float, text: str) -> None:
     assert number(value, POINTS) == text
+
+
+@pytest.mark.parametrize(
+    ("ours", "more", "text"),
+    [
+        (88.0, {}, "not supported; lower"),
+        (90.0, {}, "not supported; equal"),
+        (92.0, {"kind": "equal"}, "not supported; higher"),
+        (88.0, {"kind": "equal"}, "not supported; lower"),
+        (90.0, {"kind": "equal"}, "supported"),
+    ],
+)
+def test_a_claim_that_is_not_supported_says_where_the_effect_lies(
+    tmp_path: Path, ours: float, more: dict[str, Any], text: str
+) -> None:
+    values = {"a": [ours + 0.1 * i for i in (-1, 0, 1, 1, -1)], "b": [90.0] * 5}
+    write_runs(tmp_path / "tried", runs_of(values))
+    (row,) = measure_claims(tmp_path, [replace(CLEAR, **more)])
+    assert verdict_text(row.finding) == text

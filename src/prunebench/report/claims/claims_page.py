@@ -36,7 +36,8 @@ MEANING = (
     "normally distributed.",
     "not supported: the same test points the other way, or the 95 % interval lies within the "
     f"margin of practical equality, which is {EQUAL_POINTS:g} points for accuracies. A claimed tie "
-    "is supported within this margin (two one-sided tests), and not supported outside of it.",
+    "is supported within this margin (two one-sided tests), and not supported outside of it. "
+    "Higher, lower and equal say where the effect lies instead.",
     "undecided: neither. The number of seeds is the one at which the test has a power of "
     f"{POWER:.0%} if the observed effect and standard deviation are the true ones; it is itself an "
     f"estimate from few seeds. A verdict takes {FEWEST_SEEDS} seeds: with four, shuffling the "
@@ -113,7 +114,7 @@ def number(value: float, unit: Unit) -> str:
     if unit.is_log10:
         return f"{10**value:.2g}×" if value < 2 else f"{10**value:.0f}×"
     text = f"{value:+.{unit.digits}f}"
-    return text.replace("-", MINUS)
+    return text.replace("-", MINUS) if float(text) else text[1:]
 
 
 def effect_text(one: Estimate | None, unit: Unit) -> str:
@@ -132,12 +133,19 @@ def interval_text(row: MeasuredClaim) -> str:
 
 
 def verdict_text(finding: Finding) -> str:
-    """Return the verdict, and for an undecided one what would decide it."""
-    if finding.verdict != "undecided" or finding.estimate is None:
+    """Return the verdict; why a claim is not supported, and what would decide an undecided one.
+
+    Higher and lower are relative to the claim's bound, or to a tie; equal is within the margin.
+    """
+    one = finding.estimate
+    if one is None or finding.verdict not in ("not supported", "undecided"):
         return finding.verdict
-    n = finding.estimate.n
+    if finding.verdict == "not supported":
+        is_equal = one.kind == "more" and one.high >= one.bound
+        why = "equal" if is_equal else "higher" if one.effect > one.bound else "lower"
+        return f"not supported; {why}"
     if math.isnan(finding.seeds_needed):
-        return f"undecided; {n} seed{'s' if n > 1 else ''}: no interval"
+        return f"undecided; {one.n} seed{'s' if one.n > 1 else ''}: no interval"
     return f"undecided; {_seeds(finding.seeds_needed)} seeds would decide"
 
 
