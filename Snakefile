@@ -23,6 +23,7 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/costs.smk"
+include: "workflow/rules/claims.smk"
 
 
 localrules:
@@ -32,6 +33,7 @@ localrules:
     tables,
     figures,
     costs,
+    claims,
 
 
 # The files of every stage are inputs, so that deleted files are made again.
@@ -66,3 +68,8 @@ rule figures:
 rule costs:
     input:
         "results/costs.html",
+
+
+rule claims:
+    input:
+        "results/claims/claims.html",

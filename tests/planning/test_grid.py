@@ -660,7 +660,7 @@ def test_a_recipe_that_does_not_fit_is_a_one_line_error(
         (
             {"config.yaml": {"experiments": "base"}, "experiments/base.yaml": EXPERIMENT},
             "config/experiments/base.yaml: name: 'base' is a folder in results/; not allowed: "
-            "base, benchmarks, data, logs, reference, resolved",
+            "base, benchmarks, claims, data, logs, reference, resolved",
         ),
         (
             {

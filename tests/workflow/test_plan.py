@@ -152,3 +152,13 @@ def is_snakemakes_own(line: str) -> bool:
 
 def test_printed_costs_are_one_job_without_data(workflow: Path) -> None:
     assert planned(workflow, "costs") == {"costs": 1, "write_costs": 1}
+
+
+def test_claims_follow_from_the_runs_of_the_configured_experiments(workflow: Path) -> None:
+    jobs = planned(workflow, "claims", "--config", "experiments=[claims_greg,claims_increg]")
+    assert {name: jobs[name] for name in ("claims", "write_claims", "collect")} == {
+        "claims": 1,
+        "write_claims": 1,
+        "collect": 2,
+    }
+    assert "draw_figures" not in jobs

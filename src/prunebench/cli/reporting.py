@@ -1,4 +1,4 @@
-"""Sub-commands that read results: collect, tables, figures, show, diff. None imports torch."""
+"""Sub-commands that read results: collect, tables, figures, claims, show, diff, without torch."""
 
 from __future__ import annotations
 
@@ -131,6 +131,25 @@ def figures(
     for write in (write_figures, write_detections_figure, write_macs_of_beta):
         for path in write(runs_csv, out, options):
             typer.echo(str(path))
+
+
+def claims(
+    results: Annotated[
+        Path,
+        typer.Option(help="Folder with a runs.csv per experiment, such as results/reference."),
+    ] = RESULTS,
+    out: Out = RESULTS / "claims",
+) -> None:
+    """Test the papers' claims on stored runs.
+
+    Writes claims.md, claims.html and claims.csv with a row per claim: effect, interval over seeds,
+    number of seeds, verdict; claims_short.md with the main questions; and the figure claims.
+    Claims without runs are listed with the command that runs them.
+    """
+    from prunebench.report.claims.claims_page import write_claims
+
+    for path in write_claims(results, out):
+        typer.echo(str(path))
 
 
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a run or base network.")]) -> None:

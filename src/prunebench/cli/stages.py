@@ -1,4 +1,4 @@
-"""The stages that compute: data, base, prune, measure. Only they import torch."""
+"""Sub-commands that compute: data, base, prune, measure, additivity. Only they import torch."""
 
 from __future__ import annotations
 
@@ -326,6 +326,42 @@ def _refuse(reason: str, **given: object) -> None:
     for name, value in given.items():
         if value is not None:
             raise ConfigError(f"--{name.replace('_', '-')}: {reason}")
+
+
+def additivity(
+    *,
+    experiment: Experiment = None,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="Skip runs whose training has not ended.")
+    ] = False,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    runs: Runs = None,
+) -> None:
+    """Measure how additive filter importance is, in runs of ratio 0.
+
+    The importance of random halves of each layer's filters is compared with the sum over their
+    filters. Writes additivity.csv beside the experiment's runs.csv, with a row per run.
+    """
+    from prunebench.experiments.reuse import is_stored
+    from prunebench.measure.additivity import FILE, measure_stored, write_additivity
+
+    known = experiment_runs(experiment, config=config, results=results, resolved=runs)
+    chosen = [run for run in known.values() if run.ratio == 0]
+    if finished:
+        chosen = [run for run in chosen if is_stored(results / run.path, run.hash)]
+    if not chosen:
+        raise ConfigError("no run of ratio 0 to measure: its whole network is compared")
+    rows = []
+    for run, row in zip(chosen, measure_stored(chosen, results), strict=True):
+        rows.append(row)
+        typer.echo(
+            f"{run.path} · error {row['additivity_error']:.3f} · "
+            f"correlation {row['additivity_correlation']:.3f}"
+        )
+    path = results / chosen[0].experiment / FILE
+    write_additivity(rows, path)
+    typer.echo(f"{len(rows)} runs · {path}")
 
 
 def _known_method(name: str) -> None:

@@ -26,7 +26,9 @@ from prunebench.experiments.settings import Settings
 
 SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
 _WITH = "_with_"  # between a setting and its second recipe
-RESERVED_EXPERIMENTS = frozenset({"base", "benchmarks", "data", "logs", "reference", "resolved"})
+RESERVED_EXPERIMENTS = frozenset(
+    {"base", "benchmarks", "claims", "data", "logs", "reference", "resolved"}
+)
 
 
 def digest(content: Any) -> str:
