@@ -83,6 +83,7 @@ class RunRow:
     capped: str  # phases that reached their maximum length unfinished, joined by ";"
     start: str  # base or fresh
     recipes: Json  # {role: {"name": ..., and the recipe}}
+    options: Json | None = None  # of the method, complete
     spec_hash: str
     base_spec_hash: str  # of the base network's specification
     base_hash: str | None  # of the base network's weights; None: trained from fresh weights
@@ -180,7 +181,8 @@ def _names_in_code(task: str) -> dict[str, str]:
     return {to_file(name, METRICS[task]): name for name in _FIXED}
 
 
-HISTORY = ("phase", "epoch", "event", "train_loss", "val_accuracy", "test_accuracy")
+# Files of an earlier version lack lr.
+HISTORY = ("phase", "epoch", "event", "lr", "train_loss", "val_accuracy", "test_accuracy")
 
 UNPRUNED = "unpruned"  # the method slug of the base network
 NETWORK = ["dataset", "architecture"]
