@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -33,17 +33,24 @@ def rerun_lines(frame: pd.DataFrame) -> list[str]:
     lines = []
     mine = frame[frame["reused"].isna()] if "reused" in frame else frame
     for experiment, runs in by_other_code(mine).groupby("experiment", sort=False):
-        files = [f"results/{path}/training.json" for path in map(_path, runs.to_dict("records"))]
-        command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
+        files = [training_file(run) for run in runs.to_dict("records")]
         total = (frame["experiment"] == experiment).sum()
         lines.append(
             f"{len(runs)} of {total} runs were computed by another version of their method's "
-            f"source code; to repeat them: {shlex.join([*command, '--forcerun', *files])}"
+            f"source code; to repeat them: {rerun_command(str(experiment), files)}"
         )
     return lines
 
 
-def _path(run: Mapping[Hashable, Any]) -> str:
+def rerun_command(experiment: str, files: Sequence[str]) -> str:
+    """Return the command that repeats the runs of some training.json, and all that follows."""
+    command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
+    return shlex.join([*command, "--forcerun", *files])
+
+
+def training_file(run: Mapping[Hashable, Any]) -> str:
+    """Return the training.json of a row, in the folder of the workflow."""
     ratio = ratio_slug(None if math.isnan(run["ratio"]) else run["ratio"], run["ratio_kind"])
     names = ("experiment", "dataset", "architecture", "method", "setting")
-    return run_path(**{str(name): run[name] for name in names}, ratio=ratio, seed=run["seed"])
+    path = run_path(**{str(name): run[name] for name in names}, ratio=ratio, seed=run["seed"])
+    return f"results/{path}/training.json"

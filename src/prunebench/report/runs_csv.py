@@ -228,6 +228,17 @@ class Timed(NamedTuple):
         """Return the columns of the median latency, the base's median, and their ratio."""
         return latency_columns(self.device_kind, self.batch_size, self.part)
 
+    @property
+    def words(self) -> str:
+        """Return it in words.
+
+        >>> Timed("cpu", "whole", 1).words, Timed("cuda", "forward", 64).words
+        ('CPU, one image, with post-processing', 'CUDA, batch of 64')
+        """
+        batch = "one image" if self.batch_size == 1 else f"batch of {self.batch_size}"
+        part = ", with post-processing" if self.part == "whole" else ""
+        return f"{self.device_kind.upper()}, {batch}{part}"
+
 
 def timed(column: str) -> Timed:
     """Return what a latency column is about.

@@ -18,12 +18,11 @@ from matplotlib.ticker import MaxNLocator
 from prunebench.report.figures.series_panel import draw_series, legend_of_series, seeds
 from prunebench.report.figures.style import FULL_WIDTH, HALF_WIDTH, INK, new_figure, styled
 from prunebench.report.headings import shortened
-from prunebench.report.runs_csv import Timed, is_latency, metric_of, timed
+from prunebench.report.runs_csv import is_latency, metric_of, timed
 from prunebench.report.series import Series, base_accuracy, per_network, series_of
 from prunebench.report.table import significant
 
 _COLUMNS, _PANEL_HEIGHT, _HEAD_HEIGHT, _EMPTY_HEIGHT = 2, 62.0, 8.0, 30.0  # mm
-_PARTS = {"forward": "", "whole": ", with post-processing"}
 
 
 @dataclass(frozen=True)
@@ -79,19 +78,9 @@ def panels_of(frame: pd.DataFrame) -> list[Panel]:
             ]
             if series:
                 base = significant(float(runs[base_ms].median()))
-                words = f"{title} · {seeds(cells)}\n{_words(kind)} · base {base} ms"
+                words = f"{title} · {seeds(cells)}\n{kind.words} · base {base} ms"
                 found.append(Panel(words, series, base_accuracy(runs)))
     return found
-
-
-def _words(kind: Timed) -> str:
-    """Return what was timed, in words.
-
-    >>> _words(Timed("cpu", "whole", 1)), _words(Timed("cuda", "forward", 64))
-    ('CPU, one image, with post-processing', 'CUDA, batch of 64')
-    """
-    batch = "one image" if kind.batch_size == 1 else f"batch of {kind.batch_size}"
-    return f"{kind.device_kind.upper()}, {batch}{_PARTS[kind.part]}"
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
