@@ -26,6 +26,7 @@ COMMANDS = (
     "collect",
     "tables",
     "figures",
+    "report",
     "show",
     "diff",
     "costs",

@@ -1,4 +1,4 @@
-"""Sub-commands that read results: collect, tables, figures, show, diff. None imports torch."""
+"""Sub-commands that read results, from collect to diff. None imports torch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from prunebench.cli.options import (
     RunsCsv,
 )
 from prunebench.planning.lookup import experiment_runs
+
+Title = Annotated[
+    str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Method to which differences are also formed (default: l1 only)."),
+]
 
 
 def collect(
@@ -63,13 +71,8 @@ def collect(
 def tables(
     runs_csv: RunsCsv,
     out: Out,
-    title: Annotated[
-        str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Method to which differences are also formed (default: l1 only)."),
-    ] = None,
+    title: Title = None,
+    reference: Reference = None,
 ) -> None:
     """Write the tables of a runs.csv: CSV, Markdown, LaTeX, HTML.
 
@@ -106,6 +109,27 @@ def figures(runs_csv: RunsCsv, out: Out) -> None:
     for write in (write_figures, write_detections_figure, write_macs_of_beta):
         for path in write(runs_csv, out):
             typer.echo(str(path))
+
+
+def report(
+    runs_csv: RunsCsv,
+    out: Out,
+    title: Title = None,
+    reference: Reference = None,
+) -> None:
+    """Write the report of a runs.csv, and pages of its runs.
+
+    index.html holds verdicts, interactive figures and tables. It needs no other file and no
+    network. Its accuracies link to the pages in runs/, which show specification, training, widths
+    and costs of the cell's runs.
+    """
+    from prunebench.papers.comparison_table import printed_part
+    from prunebench.report.pages.report_page import write_report
+    from prunebench.report.runs_csv import read_runs
+
+    frame = read_runs(runs_csv)
+    for path in write_report(frame, out, title, reference, printed_part(frame, title)):
+        typer.echo(str(path))
 
 
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a run or base network.")]) -> None:
