@@ -22,6 +22,7 @@ include: "workflow/rules/prune.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/costs.smk"
 
 
@@ -31,6 +32,7 @@ localrules:
     runs,
     tables,
     figures,
+    reports,
     costs,
 
 
@@ -41,6 +43,7 @@ rule all:
         all_csvs,
         all_tables,
         all_figures,
+        all_reports,
 
 
 rule bases:
@@ -61,6 +64,11 @@ rule tables:
 rule figures:
     input:
         all_figures,
+
+
+rule reports:
+    input:
+        all_reports,
 
 
 rule costs:

@@ -125,7 +125,7 @@ def table_flags(wildcards):
 
 
 def report_sources(wildcards):
-    """Return a hash of the code that draws: its edits redraw tables and figures."""
+    """Return a hash of the code that draws: its edits redraw tables, figures and reports."""
     return source_hash("report", "papers")
 
 
@@ -157,3 +157,7 @@ def all_tables(wildcards):
 
 def all_figures(wildcards):
     return [f"results/{name}/figures" for name in SETTINGS.experiments]
+
+
+def all_reports(wildcards):
+    return [f"results/{name}/report/index.html" for name in SETTINGS.experiments]
