@@ -50,7 +50,15 @@ def rerun_command(experiment: str, files: Sequence[str]) -> str:
 
 def training_file(run: Mapping[Hashable, Any]) -> str:
     """Return the training.json of a row, in the folder of the workflow."""
+    return f"results/{_path(run)}/training.json"
+
+
+def log_file(run: Mapping[Hashable, Any]) -> str:
+    """Return the log of the job that trained a row, in the folder of the workflow."""
+    return f"results/logs/{_path(run)}.log"
+
+
+def _path(run: Mapping[Hashable, Any]) -> str:
     ratio = ratio_slug(None if math.isnan(run["ratio"]) else run["ratio"], run["ratio_kind"])
     names = ("experiment", "dataset", "architecture", "method", "setting")
-    path = run_path(**{str(name): run[name] for name in names}, ratio=ratio, seed=run["seed"])
-    return f"results/{path}/training.json"
+    return run_path(**{str(name): run[name] for name in names}, ratio=ratio, seed=run["seed"])

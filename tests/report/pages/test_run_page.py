@@ -84,6 +84,12 @@ def test_the_log_has_a_row_per_epoch_and_event(greg: str) -> None:
     assert len(re.findall(r'<td class="text">(?:regularize|fine_tune)</td>', log)) == 8 + 1 + 12
 
 
+def test_the_output_of_the_jobs_is_named(greg: str, tmp_path: Path) -> None:
+    run = "digits/digits/resnet20/greg_1/default/0.5/seed1"
+    assert f"<code>results/logs/{run}.log</code>" in greg
+    assert "<code>" not in page_of(tmp_path, reused="old.csv")
+
+
 def page_of(tmp_path: Path, **columns: object) -> str:
     """Return the page of a run with some columns of its own."""
     plain = {

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from prunebench.report.pages.verdicts import AtRatio, Verdicts, verdicts
+from prunebench.report.pages.verdicts import AtRatio, Ranking, Verdicts, verdicts
 from prunebench.report.seed_statistics import summarize
 from tests.report.conftest import few_runs
 
 
-def found(*rows: dict[str, object], reference: str = "l1") -> Verdicts:
+def found(*rows: dict[str, object], reference: str | None = None) -> Verdicts:
     frame = few_runs(*rows)
-    other = None if reference == "l1" else reference
-    return verdicts(frame, summarize(frame, reference=other), reference)
+    return verdicts(frame, summarize(frame, reference=reference), reference)
 
 
 def seeded(method: str, *accuracies: float, **more: object) -> list[dict[str, object]]:
@@ -26,16 +25,18 @@ def test_tested_methods_are_higher_lower_or_unclear() -> None:
         *seeded("fpgm", 97.2, 97.0, 97.1),
     )
     # greg_1: 1.0, 1.0, 1.1; random: -2.0, -2.0, -1.9; fpgm: 0.2, -0.1, -0.1
-    assert one.ratios == (
-        AtRatio("0.5", ("greg_1 (+1.03)",), ("random other (−1.97)",), ("fpgm (+0.00)",)),
-    )
+    at = AtRatio("0.5", ("greg_1 (+1.03)",), ("random other (−1.97)",), ("fpgm (+0.00)",))
+    assert one.rankings == (Ranking("l1", (at,)),)
     assert one.unranked == ""
 
 
-def test_differences_to_another_reference_are_ranked_by_its_own_tests() -> None:
+def test_differences_to_another_reference_have_a_ranking_of_their_own() -> None:
     rows = (*seeded("l1", 97.0, 97.1, 97.2), *seeded("greg_1", 98.0, 98.1, 98.3))
     one = found(*rows, reference="greg_1")
-    assert one.ratios == (AtRatio("0.5", (), ("l1 (−1.03)",), ()),)
+    assert one.rankings == (
+        Ranking("l1", (AtRatio("0.5", ("greg_1 (+1.03)",), (), ()),)),
+        Ranking("greg_1", (AtRatio("0.5", (), ("l1 (−1.03)",), ()),)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_differences_to_another_reference_are_ranked_by_its_own_tests() -> None:
 )
 def test_without_tests_the_reason_is_stated(rows: list[dict[str, object]], words: str) -> None:
     one = found(*rows)
-    assert one.ratios == ()
+    assert one.rankings == ()
     assert words in one.unranked
 
 

@@ -24,7 +24,7 @@ from prunebench.report.pages.printed import Printed
 from prunebench.report.pages.run_page import SCRIPT, page_name, run_page
 from prunebench.report.pages.verdicts import Verdicts, verdicts
 from prunebench.report.runs_csv import CELL, NETWORK, metric_of, networks
-from prunebench.report.seed_statistics import REFERENCE, summarize
+from prunebench.report.seed_statistics import summarize
 from prunebench.report.summary_table import experiments_in, table_of_cells
 from prunebench.report.table import Column, Line, Section, Table
 from prunebench.report.table_formats import html_page
@@ -82,7 +82,7 @@ def _report(
         for figure, spec in figures_of(f"{architecture} on {dataset}", f"n{i}", runs, cells):
             figures.append(figure)
             specs[figure.chart] = spec
-        found = verdicts(runs, cells, reference or REFERENCE)
+        found = verdicts(runs, cells, reference)
         shown.append(Network(found, tuple(figures), _linked(section, cells, table.columns)))
     return html_page(
         "report.html.j2",

@@ -14,7 +14,7 @@ from prunebench.experiments.spec import ratio_slug
 from prunebench.report.figures.accuracy_epochs import BASE, Split, split_shown
 from prunebench.report.looks import look
 from prunebench.report.origins import SHOWN_VERSIONS, reused_rows
-from prunebench.report.other_code import by_other_code, rerun_command, training_file
+from prunebench.report.other_code import by_other_code, log_file, rerun_command, training_file
 from prunebench.report.pages.interactive_figures import (
     InteractiveFigure,
     error_of,
@@ -92,6 +92,7 @@ def run_page(
         costs=_cost_table(records),
         seeds=_seed_table(runs),
         logs=tuple(_logs(runs, moments)),
+        log_files=[log_file(run) for run in records if not isinstance(run.get("reused"), str)],
         commands=tuple(_commands(records)),
         script=SCRIPT,
     )

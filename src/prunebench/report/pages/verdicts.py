@@ -11,7 +11,13 @@ import pandas as pd
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import note_of_test_set
 from prunebench.report.runs_csv import NETWORK, UNPRUNED, metric_of
-from prunebench.report.seed_statistics import DIFFERENCE, REFERENCE, VERDICT, columns_to
+from prunebench.report.seed_statistics import (
+    DIFFERENCE,
+    REFERENCE,
+    VERDICT,
+    columns_to,
+    references,
+)
 from prunebench.report.significance import FEWEST_PAIRS
 from prunebench.report.summary_table import base_words, ratio_of
 from prunebench.report.table import MINUS, format_number
@@ -28,6 +34,14 @@ class AtRatio:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """The tested differences to one method."""
+
+    reference: str
+    ratios: tuple[AtRatio, ...]
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """What the runs of one network say."""
 
@@ -35,25 +49,27 @@ class Verdicts:
     facts: tuple[str, ...]
     fairness: str  # "" for less than two rows
     is_low: bool  # a difference in accuracy may come from the training
-    reference: str
-    ratios: tuple[AtRatio, ...]
+    rankings: tuple[Ranking, ...]  # those with a tested difference
     unranked: str  # why no method is ranked; "" if some are
 
 
-def verdicts(runs: pd.DataFrame, cells: pd.DataFrame, reference: str = REFERENCE) -> Verdicts:
-    """Return the verdicts on one network, given its runs and its cells of the summary."""
+def verdicts(runs: pd.DataFrame, cells: pd.DataFrame, reference: str | None = None) -> Verdicts:
+    """Return the verdicts on one network, given its runs and its cells of the summary.
+
+    Differences are those to l1, and to the method `reference` if it is given.
+    """
     level, metric = fairness(runs), metric_of(runs)
     base = base_words(runs).removeprefix("base ")
     facts = [f"Unpruned network: {base} {metric.words}.", _sentence(note_of_test_set(runs))]
-    ratios = tuple(_at_ratios(cells, reference))
+    rankings = [Ranking(name, tuple(_at_ratios(cells, name))) for name in references(reference)]
+    shown = tuple(ranking for ranking in rankings if ranking.ratios)
     return Verdicts(
         " · ".join(str(runs[name].iloc[0]) for name in NETWORK),
         tuple(filter(None, facts)),
         str(level),
         level.is_low,
-        reference,
-        ratios,
-        "" if ratios else _why_unranked(runs, reference),
+        shown,
+        "" if shown else _why_unranked(runs, REFERENCE),
     )
 
 
