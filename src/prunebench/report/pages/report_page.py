@@ -100,7 +100,7 @@ def _report(
 def _provenance(frame: pd.DataFrame) -> str:
     """Return the number of runs, the seeds, and where they were computed."""
     seeds = sorted(frame["seed"].unique())
-    words = [f"{len(frame)} runs", f"{'seed' if len(seeds) == 1 else 'seeds'} {_range(seeds)}"]
+    words = [f"{len(frame):,} runs", f"{'seed' if len(seeds) == 1 else 'seeds'} {_range(seeds)}"]
     words += filter(None, [reused_share(frame)])
     if {"device", "processor", "versions", "date"} <= set(frame):
         words.append(origin(frame))
