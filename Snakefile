@@ -22,6 +22,7 @@ include: "workflow/rules/prune.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/claims.smk"
 
@@ -32,6 +33,7 @@ localrules:
     runs,
     tables,
     figures,
+    reports,
     costs,
     claims,
 
@@ -43,6 +45,7 @@ rule all:
         all_csvs,
         all_tables,
         all_figures,
+        all_reports,
 
 
 rule bases:
@@ -63,6 +66,11 @@ rule tables:
 rule figures:
     input:
         all_figures,
+
+
+rule reports:
+    input:
+        all_reports,
 
 
 rule costs:

@@ -32,6 +32,7 @@ COMMANDS = (
     "tables",
     "figures",
     "claims",
+    "report",
     "show",
     "diff",
     "costs",

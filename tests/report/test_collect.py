@@ -65,6 +65,14 @@ def test_the_origin_of_a_result_stands_beside_it(one_run: OneRun) -> None:
     assert (row.data_hash, row.processor, row.date) == ("d1", "AMD EPYC", "2026-11-30")
 
 
+def test_the_complete_options_stand_beside_the_recipes(one_run: OneRun) -> None:
+    results, spec = one_run
+    change(results / spec.path / "training.json", options={"rounds": 1, "layers": None})
+    assert collect_one(one_run).options == '{"rounds":1,"layers":null}'
+    change(results / spec.path / "training.json", options=None)
+    assert collect_one(one_run).options is None
+
+
 def test_the_accuracy_after_the_last_removal_stands_beside_the_final_one(one_run: OneRun) -> None:
     results, spec = one_run
     plan = PlanResult(
@@ -157,13 +165,14 @@ def test_history_holds_nothing_for_empty_and_infinite_cells(one_run: OneRun) -> 
     results, spec = one_run
     pruned = HistoryRow("select", 0, 0, val_accuracy=40.5, event="pruned")
     epoch = HistoryRow(
-        "fine_tune", 1, 18, train_loss=math.nan, val_accuracy=96.0, test_accuracy=math.inf
+        "fine_tune", 1, 18, 0.1, train_loss=math.nan, val_accuracy=96.0, test_accuracy=math.inf
     )
     write_history(results / spec.path, [pruned, epoch])
     assert json.loads(collect_one(one_run).history) == {
         "phase": ["select", "fine_tune"],
         "epoch": [0.0, 1.0],
         "event": ["pruned", ""],
+        "lr": [None, 0.1],
         "train_loss": [None, None],
         "val_top1": [40.5, 96.0],
         "test_top1": [None, None],

@@ -181,6 +181,7 @@ def test_one_dry_run_plans_every_experiment(workflow: Path) -> None:
         "collect": len(EXPERIMENTS),
         "write_tables": len(EXPERIMENTS),
         "draw_figures": len(EXPERIMENTS),
+        "write_report": len(EXPERIMENTS),
         "all": 1,
     }
 
@@ -198,6 +199,7 @@ def test_a_dry_run_plans_an_experiment(workflow: Path, experiment: str) -> None:
         "collect": 1,
         "write_tables": 1,
         "draw_figures": 1,
+        "write_report": 1,
         "all": 1,
     }
 

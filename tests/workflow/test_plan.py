@@ -19,6 +19,7 @@ QUICK = {
     "collect": 1,
     "write_tables": 1,
     "draw_figures": 1,
+    "write_report": 1,
     "all": 1,
 }
 

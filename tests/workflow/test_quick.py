@@ -17,6 +17,7 @@ AFTER_A_RUN = {
     "collect": 1,
     "write_tables": 1,
     "draw_figures": 1,
+    "write_report": 1,
     "all": 1,
 }
 
@@ -68,6 +69,9 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/figures/accuracy_epochs.svg",
         "quick/figures/method_diagnostics.svg",
         "quick/figures/accuracy_without_training.svg",
+        "quick/report/index.html",
+        "quick/report/runs/charts.js",
+        "quick/report/runs/digits-resnet20-l1-default-0.5.html",
     ],
 )
 def test_results_have_their_fixed_paths(quick: Path, name: str) -> None:
@@ -115,7 +119,7 @@ def test_training_jobs_fork_from_a_server(quick_copy: Path) -> None:
 def test_a_deleted_table_is_collected_again(quick_copy: Path) -> None:
     (quick_copy / "results/quick/runs.csv").unlink()
     jobs = planned(quick_copy, *QUICK)
-    assert jobs == {"collect": 1, "write_tables": 1, "draw_figures": 1, "all": 1}
+    assert jobs == {"collect": 1, "write_tables": 1, "draw_figures": 1, "write_report": 1, "all": 1}
 
 
 def test_another_revision_of_a_method_reruns_only_that_method(
@@ -139,19 +143,22 @@ def test_an_edit_of_a_plot_redraws_and_trains_nothing(
     source = patched_package / "prunebench/report/figures/style.py"
     source.write_text(source.read_text(encoding="utf-8") + "\n# edited\n")
     jobs = planned(quick_copy, *QUICK, env={"PYTHONPATH": str(patched_package)})
-    assert jobs == {"write_tables": 1, "draw_figures": 1, "all": 1}
+    assert jobs == {"write_tables": 1, "draw_figures": 1, "write_report": 1, "all": 1}
 
 
 def test_another_device_or_data_folder_reruns_nothing(quick_copy: Path) -> None:
     assert planned(quick_copy, *QUICK, "device=cpu", "data_dir=elsewhere") == {}
 
 
-def test_figures_and_tables_are_drawn_from_runs_csv_alone(quick: Path, workflow: Path) -> None:
+def test_figures_tables_and_report_are_drawn_from_runs_csv_alone(
+    quick: Path, workflow: Path
+) -> None:
     table = workflow / "results/quick/runs.csv"
     table.parent.mkdir(parents=True)
     shutil.copy2(quick / "results/quick/runs.csv", table)
-    jobs = planned(workflow, "figures", "tables", *QUICK)
-    assert jobs == {"draw_figures": 1, "write_tables": 1, "figures": 1, "tables": 1}
+    jobs = planned(workflow, "figures", "tables", "reports", *QUICK)
+    drawn = {"draw_figures": 1, "write_tables": 1, "write_report": 1}
+    assert jobs == {**drawn, "figures": 1, "tables": 1, "reports": 1}
     assert not (workflow / "results/resolved").exists()
 
 

@@ -15,7 +15,7 @@ from tests.workflow.test_quick import QUICK, edit
 
 FILE = "config/experiments/quick.yaml"
 REUSE = (*QUICK, "reuse=stored.csv")
-FROM_ROWS = {"collect": 1, "write_tables": 1, "draw_figures": 1, "all": 1}
+FROM_ROWS = {"collect": 1, "write_tables": 1, "draw_figures": 1, "write_report": 1, "all": 1}
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -136,7 +136,7 @@ def figure_flags(wildcards):
 
 
 def report_sources(wildcards):
-    """Return a hash of the code that draws: its edits redraw tables and figures."""
+    """Return a hash of the code that draws: its edits redraw tables, figures and reports."""
     return source_hash("report", "papers")
 
 
@@ -168,3 +168,7 @@ def all_tables(wildcards):
 
 def all_figures(wildcards):
     return [f"results/{name}/figures" for name in SETTINGS.experiments]
+
+
+def all_reports(wildcards):
+    return [f"results/{name}/report/index.html" for name in SETTINGS.experiments]

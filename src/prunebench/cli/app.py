@@ -15,8 +15,8 @@ from prunebench.cli import configure, networks, papers, reporting, run_files, st
 app = typer.Typer(
     help=(
         "Benchmark methods that prune CNNs. The stages are, in this order: data, base, prune, "
-        "measure, collect, tables, figures. `snakemake --cores all` runs all of them. Each stage "
-        "can also be run alone, and resumes where an earlier call was stopped."
+        "measure, collect, tables, figures, report. `snakemake --cores all` runs all of them. Each "
+        "stage can also be run alone, and resumes where an earlier call was stopped."
     ),
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,6 +54,7 @@ for command in (
     reporting.tables,
     reporting.figures,
     reporting.claims,
+    reporting.report,
     reporting.show,
     reporting.diff,
     papers.costs,

@@ -1,4 +1,4 @@
-"""Sub-commands that read results: collect, tables, figures, claims, show, diff, without torch."""
+"""Sub-commands that read results, from collect to diff. None imports torch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ from prunebench.cli.options import (
 )
 from prunebench.planning.lookup import experiment_runs
 from prunebench.report.figures.figure_options import STYLES, Options
+
+Title = Annotated[
+    str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Method to which differences are also formed (default: l1 only)."),
+]
 
 
 def collect(
@@ -65,13 +73,8 @@ def collect(
 def tables(
     runs_csv: RunsCsv,
     out: Out,
-    title: Annotated[
-        str | None, typer.Option(help="Title of the tables (default: names of the experiments).")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Method to which differences are also formed (default: l1 only)."),
-    ] = None,
+    title: Title = None,
+    reference: Reference = None,
 ) -> None:
     """Write the tables of a runs.csv: CSV, Markdown, LaTeX, HTML.
 
@@ -149,6 +152,27 @@ def claims(
     from prunebench.report.claims.claims_page import write_claims
 
     for path in write_claims(results, out):
+        typer.echo(str(path))
+
+
+def report(
+    runs_csv: RunsCsv,
+    out: Out,
+    title: Title = None,
+    reference: Reference = None,
+) -> None:
+    """Write the report of a runs.csv, and pages of its runs.
+
+    index.html holds verdicts, interactive figures and tables. It needs no other file and no
+    network. Its accuracies link to the pages in runs/, which show specification, training, widths
+    and costs of the cell's runs.
+    """
+    from prunebench.papers.comparison_table import printed_part
+    from prunebench.report.pages.report_page import write_report
+    from prunebench.report.runs_csv import read_runs
+
+    frame = read_runs(runs_csv)
+    for path in write_report(frame, out, title, reference, printed_part(frame, title)):
         typer.echo(str(path))
 
 

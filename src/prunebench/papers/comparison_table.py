@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -21,6 +22,7 @@ from prunebench.report.fairness import fairness
 from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
+from prunebench.report.pages.printed import Printed
 from prunebench.report.runs_csv import networks, read_runs
 from prunebench.report.table import DASH, Cell, Column, Line, Section, Table, number_cell
 from prunebench.report.table_formats import to_html, to_latex, to_markdown
@@ -70,9 +72,9 @@ def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> lis
     Writes nothing if the runs do not belong to a printed table.
     """
     frame = read_runs(runs_csv)
-    if "paper" not in frame or frame["paper"].isna().all():
+    compared = compare_printed(frame)
+    if not compared:
         return []
-    compared = compare(frame, read_published())
     table = comparison_table(frame, compared, title)
     texts = {
         "published.csv": to_csv(compared),
@@ -81,6 +83,21 @@ def write_comparison(runs_csv: Path, out: Path, title: str | None = None) -> lis
         "published.html": to_html(table),
     }
     return write_texts(out, texts)
+
+
+def compare_printed(frame: pd.DataFrame) -> list[Compared]:
+    """Return the comparison with the runs' printed table; empty if they belong to none."""
+    if "paper" not in frame or frame["paper"].isna().all():
+        return []
+    return compare(frame, read_published())
+
+
+def printed_part(frame: pd.DataFrame, title: str | None = None) -> Printed | None:
+    """Return the comparison as a part of the report; None if the runs belong to no table."""
+    compared = compare_printed(frame)
+    if not compared:
+        return None
+    return Printed(comparison_table(frame, compared, title), Counter(c.verdict for c in compared))
 
 
 def comparison_table(

@@ -212,6 +212,7 @@ def _row(
         latency_devices=_json(latency_devices),
         capped=";".join(training.capped),
         start=spec.start,
+        options=None if training.options is None else _json(training.options),
         spec_hash=training.spec_hash,
         base_spec_hash=spec.base.hash,
         base_hash=training.base_hash,

@@ -43,13 +43,18 @@ class Fairness:
     differing: str  # the first difference; empty if there is none
     fresh: tuple[str, ...] = ()  # methods that start from fresh weights: comparable at S1 only
 
+    @property
+    def is_low(self) -> bool:
+        """Whether a difference in accuracy may come from the training."""
+        return self.level in _WARNED
+
     def __str__(self) -> str:
         """Return the note below a table."""
         if not self.level:
             return ""
         note = f"Fairness level {self.level} (arXiv 2301.05219): the methods share {self.shared}"
         note += f"; their {self.differing} differ." if self.differing else "."
-        if self.level in _WARNED:
+        if self.is_low:
             note += (
                 " This is below S3.2: a difference in accuracy may come from the training instead "
                 "of the pruning."

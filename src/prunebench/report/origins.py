@@ -29,12 +29,12 @@ def origin_notes(runs: pd.DataFrame) -> list[str]:
     notes = []
     if "reused" in runs:
         for file, rows in reused_rows(runs).groupby("reused", sort=False):
-            origin = f"{len(rows)} of {len(runs)} runs, computed on {_origin(rows)}"
-            notes.append(f"Reused from {file}: {origin}.")
+            words = f"{len(rows)} of {len(runs)} runs, computed on {origin(rows)}"
+            notes.append(f"Reused from {file}: {words}.")
     return [*notes, *_several_processors(runs)]
 
 
-def _origin(rows: pd.DataFrame) -> str:
+def origin(rows: pd.DataFrame) -> str:
     """Return devices, versions and dates of some rows in words."""
     words = [" and ".join(sorted(set(_places(rows).dropna())) or ["an unknown processor"])]
     versions = [json.loads(text) for text in rows["versions"].dropna().unique()]

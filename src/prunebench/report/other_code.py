@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -33,15 +33,29 @@ def rerun_lines(frame: pd.DataFrame) -> list[str]:
     lines = []
     mine = frame[frame["reused"].isna()] if "reused" in frame else frame
     for experiment, runs in by_other_code(mine).groupby("experiment", sort=False):
-        folders = [f"results/{path}" for path in map(_path, runs.to_dict("records"))]
-        command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
+        folders = [run_folder(run) for run in runs.to_dict("records")]
         total = (frame["experiment"] == experiment).sum()
         lines.append(
             f"{len(runs)} of {total} runs were computed by another version of their method's "
-            f"source code; to repeat them: {shlex.join(['prunebench', 'discard', *folders])} && "
-            f"{shlex.join(command)}"
+            f"source code; to repeat them: {rerun_command(str(experiment), folders)}"
         )
     return lines
+
+
+def rerun_command(experiment: str, folders: Sequence[str]) -> str:
+    """Return the command that repeats the runs of some folders, and all that follows."""
+    command = ["snakemake", "--cores", "all", "--config", f"experiments={experiment}"]
+    return f"{shlex.join(['prunebench', 'discard', *folders])} && {shlex.join(command)}"
+
+
+def run_folder(run: Mapping[Hashable, Any]) -> str:
+    """Return the folder of a row's run, in the folder of the workflow."""
+    return f"results/{_path(run)}"
+
+
+def log_file(run: Mapping[Hashable, Any]) -> str:
+    """Return the log of the job that trained a row, in the folder of the workflow."""
+    return f"results/logs/{_path(run)}.log"
 
 
 def _path(run: Mapping[Hashable, Any]) -> str:

@@ -55,7 +55,7 @@ def shown(folder: Path) -> Iterator[str]:
         yield _line("method", words)
     for key, value in sorted((run.options or {}).items()):
         if key in spec.get("options", {}):
-            yield _line("option", f"{key}: {_short(value)}")
+            yield _line("option", f"{key}: {short(value)}")
     yield _line("seed", f"{spec['seed']} · threads {run.threads} · processes {run.processes}")
     yield _line("accuracy", f"{metric.short} {run.accuracy:.2f} % on the test split")
     if run.val_accuracy is not None:
@@ -76,7 +76,7 @@ def shown(folder: Path) -> Iterator[str]:
     yield from _measured(folder)
     for field, words in CAUSES:
         if (value := getattr(run, field)) not in (None, ()):
-            yield _line("recorded", f"{words}: {_short(value)}")
+            yield _line("recorded", f"{words}: {short(value)}")
     yield _line("recorded", f"specification: {run.spec_hash} · weights: {run.weights_sha256:.16}")
     if run.date:
         yield _line("recorded", f"date: {run.date}")
@@ -104,14 +104,14 @@ def differences(a: Path, b: Path) -> Iterator[str]:
     ResultError if a training.json is missing or damaged.
     """
     one, two = TrainingResult.read(a), TrainingResult.read(b)
-    for key, pair in _differing(_flat(one.spec), _flat(two.spec)):
+    for key, pair in _differing(flat(one.spec), flat(two.spec)):
         is_label = key in LABELS
         yield _pair("label" if is_label else "specification", key, pair)
     for field, words in CAUSES:
         pair = getattr(one, field), getattr(two, field)
         if pair[0] != pair[1]:
             if isinstance(pair[0], Mapping) and isinstance(pair[1], Mapping):
-                for key, parts in _differing(_flat(pair[0]), _flat(pair[1])):
+                for key, parts in _differing(flat(pair[0]), flat(pair[1])):
                     yield _pair(words, key, parts)
             else:
                 yield _pair(words, "", pair)
@@ -147,21 +147,21 @@ def _widths(a: Path, b: Path) -> Iterator[str]:
             counts = tuple("no such layer" if k is None else f"{len(k)} units" for k in kept)
             words = f"{name} (first of those that differ)"
             if counts[0] == counts[1]:
-                counts = tuple(f"{text} {_short(k)}" for text, k in zip(counts, kept, strict=True))
+                counts = tuple(f"{text} {short(k)}" for text, k in zip(counts, kept, strict=True))
             yield _pair("kept units", words, counts)
             return
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested keys joined by dots.
 
-    >>> _flat({"a": {"b": 1}, "c": 2})
+    >>> flat({"a": {"b": 1}, "c": 2})
     {'a.b': 1, 'c': 2}
     """
     found: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found
@@ -177,17 +177,17 @@ def _differing(
 
 
 def _pair(kind: str, what: str, pair: tuple[Any, ...]) -> str:
-    return _line(kind, f"{what}{': ' if what else ''}{_short(pair[0])} | {_short(pair[1])}")
+    return _line(kind, f"{what}{': ' if what else ''}{short(pair[0])} | {short(pair[1])}")
 
 
 def _line(kind: str, text: str) -> str:
     return f"{kind:<14} {text}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """Return a value in at most 100 characters, of a SHA-256 the first 16.
 
-    >>> _short({"torch": "2.14.1"}), _short("x" * 199)[-3:], _short("0" * 64)
+    >>> short({"torch": "2.14.1"}), short("x" * 199)[-3:], short("0" * 64)
     ('{"torch": "2.14.1"}', 'xx…', '0000000000000000')
     """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

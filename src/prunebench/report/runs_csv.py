@@ -83,6 +83,7 @@ class RunRow:
     capped: str  # phases that reached their maximum length unfinished, joined by ";"
     start: str  # base or fresh
     recipes: Json  # {role: {"name": ..., and the recipe}}
+    options: Json | None = None  # of the method, complete
     spec_hash: str
     base_spec_hash: str  # of the base network's specification
     base_hash: str | None  # of the base network's weights; None: trained from fresh weights
@@ -180,7 +181,8 @@ def _names_in_code(task: str) -> dict[str, str]:
     return {to_file(name, METRICS[task]): name for name in _FIXED}
 
 
-HISTORY = ("phase", "epoch", "event", "train_loss", "val_accuracy", "test_accuracy")
+# Files of an earlier version lack lr.
+HISTORY = ("phase", "epoch", "event", "lr", "train_loss", "val_accuracy", "test_accuracy")
 
 UNPRUNED = "unpruned"  # the method slug of the base network
 NETWORK = ["dataset", "architecture"]
@@ -253,6 +255,20 @@ class Timed(NamedTuple):
     def stability(self) -> tuple[str, str, str]:
         """Return the columns of the range of the speedup, and of whether it is unstable."""
         return stability_columns(self.device_kind, self.batch_size, self.part, self.mode)
+
+    @property
+    def words(self) -> str:
+        """Return it in words.
+
+        >>> Timed("cpu", "whole", 1).words, Timed("cuda", "forward", 64).words
+        ('CPU, one image, with post-processing', 'CUDA, batch of 64')
+        >>> Timed("cuda", "forward", 1, "graph").words
+        'CUDA graph, one image'
+        """
+        batch = "one image" if self.batch_size == 1 else f"batch of {self.batch_size}"
+        part = ", with post-processing" if self.part == "whole" else ""
+        graph = " graph" if self.mode == "graph" else ""
+        return f"{self.device_kind.upper()}{graph}, {batch}{part}"
 
 
 def timed(column: str) -> Timed:

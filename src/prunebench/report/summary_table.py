@@ -76,7 +76,7 @@ def write_summary(
     """
     frame = read_runs(runs_csv)
     summary = summarize(frame, reference)  # once: with many seeds, it takes longer than the rest
-    table = _summary_table(frame, summary, title)
+    table = table_of_cells(frame, summary, title)
     named = summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
     texts = {
         "summary.csv": named.to_csv(index=False, lineterminator="\n"),
@@ -92,10 +92,11 @@ def summary_table(
     frame: pd.DataFrame, title: str | None = None, reference: str | None = None
 ) -> Table:
     """Return the table of all cells, with a section per network."""
-    return _summary_table(frame, summarize(frame, reference), title)
+    return table_of_cells(frame, summarize(frame, reference), title)
 
 
-def _summary_table(frame: pd.DataFrame, summary: pd.DataFrame, title: str | None) -> Table:
+def table_of_cells(frame: pd.DataFrame, summary: pd.DataFrame, title: str | None = None) -> Table:
+    """Return the table of all cells, given the summary of the frame."""
     metric = metric_of(frame)
     columns = _columns(summary, metric)
     sections = [_section(runs, summary, columns) for _, runs in networks(frame)]
@@ -241,7 +242,7 @@ def lines_of(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Lin
     """Yield a printed row per cell of a network."""
     before: str | None = None
     for row in summary.to_dict("records"):
-        ratio = _ratio(row)
+        ratio = ratio_of(row)
         is_base = row["method"] == UNPRUNED
         cells = tuple(_cell(row, column) for column in columns)
         yield Line(cells, is_base, not is_base and ratio != before)
@@ -250,7 +251,9 @@ def lines_of(summary: pd.DataFrame, columns: tuple[Column, ...]) -> Iterator[Lin
 
 def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
     if column.name == "ratio":
-        return Cell(_ratio(row), key=2.0 if math.isnan(row["ratio"]) else row["ratio"])  # auto last
+        return Cell(
+            ratio_of(row), key=2.0 if math.isnan(row["ratio"]) else row["ratio"]
+        )  # auto last
     if column.style == "text":
         return Cell(str(row[column.name]), key=str(row[column.name]))
     if column.style == "interval":
@@ -262,7 +265,7 @@ def _cell(row: Mapping[Hashable, Any], column: Column) -> Cell:
     return number_cell(row[column.name], column.style, std)
 
 
-def _ratio(row: Mapping[Hashable, Any]) -> str:
+def ratio_of(row: Mapping[Any, Any] | pd.Series) -> str:
     """Return the ratio as it is spelled in paths."""
     ratio = row["ratio"]
     return ratio_slug(None if math.isnan(ratio) else ratio, row["ratio_kind"])

@@ -24,6 +24,7 @@ class Cell:
     spread: str | None = None  # standard deviation over n >= 2 seeds, without unit
     key: float | str | None = None  # for sorting
     is_unstable: bool = False  # the text is a range, without a key: it has no rank
+    link: str | None = None  # in HTML, relative to the page
 
     def __str__(self) -> str:
         """Return the cell as plain text."""
@@ -55,6 +56,7 @@ class Line:
     cells: tuple[Cell, ...]
     is_base: bool
     opens_ratio: bool  # the first of a block of rows with the same ratio
+    method: str | None = None  # in HTML, to be highlighted together with the method's marks
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -170,7 +171,12 @@ def to_html(table: Table) -> str:
 
 def html_page(template: str, **content: object) -> str:
     """Render one of the report's templates; inserted text is escaped."""
-    environment = Environment(
+    return _html_environment().get_template(template).render(**content)
+
+
+@cache
+def _html_environment() -> Environment:
+    return Environment(
         loader=PackageLoader("prunebench.report"),
         undefined=StrictUndefined,
         autoescape=True,
@@ -178,4 +184,3 @@ def html_page(template: str, **content: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(**content)

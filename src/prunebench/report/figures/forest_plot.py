@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 
 from prunebench.report.claims.declared_claims import Unit
 from prunebench.report.claims.measured_claims import MeasuredClaim
+from prunebench.report.figures.figure_options import PAGE_WIDTH
 from prunebench.report.figures.style import (
     BAND,
-    FULL_WIDTH,
     INK,
     LINE,
     SOFT,
@@ -46,7 +46,7 @@ def forest_plot(rows: Sequence[MeasuredClaim]) -> Figure:
         if row.finding.estimate is not None:
             by_unit.setdefault(row.claim.unit, []).append(row)
     sizes = [_PANEL + _ROW * len(own) for own in by_unit.values()]
-    figure = new_figure(FULL_WIDTH, _HEAD + sum(sizes) + 6, "Effects behind the papers' claims")
+    figure = new_figure(PAGE_WIDTH, _HEAD + sum(sizes) + 6, "Effects behind the papers' claims")
     panels = figure.subplots(len(sizes), 1, squeeze=False, height_ratios=sizes)[:, 0]
     for axes, (unit, own) in zip(panels, by_unit.items(), strict=True):
         _panel(axes, unit, own)

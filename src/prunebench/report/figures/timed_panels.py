@@ -17,7 +17,6 @@ from prunebench.report.table import significant
 
 PANEL_HEIGHT = 64.0  # mm
 MEASURED = "latency_speedup"  # column of the cells
-_PARTS = {"forward": "", "whole": ", with post-processing"}
 _UNSTABLE = "#7b858f"
 
 
@@ -60,7 +59,7 @@ def timed_panels(frame: pd.DataFrame) -> list[TimedPanel]:
             ]
             if series or is_unstable.any():
                 base = significant(float(runs[base_ms].median()))
-                words = f"{title} · {seeds(cells)}\n{words_of(kind)} · base {base} ms"
+                words = f"{title} · {seeds(cells)}\n{kind.words} · base {base} ms"
                 found.append(TimedPanel(words, series, base_accuracy(runs), marked[is_unstable]))
     return found
 
@@ -87,19 +86,6 @@ def draw_unstable(axes: Axes, cells: pd.DataFrame, *, x: str, y: str) -> Iterato
     )
     last_x, last_y = cells.sort_values(x, kind="stable")[[x, y]].to_numpy(dtype=float)[-1]
     yield End(f"unstable ({len(cells)})", _UNSTABLE, last_x, last_y)
-
-
-def words_of(kind: Timed) -> str:
-    """Return what was timed, in words.
-
-    >>> words_of(Timed("cpu", "whole", 1)), words_of(Timed("cuda", "forward", 64))
-    ('CPU, one image, with post-processing', 'CUDA, batch of 64')
-    >>> words_of(Timed("cuda", "forward", 1, "graph"))
-    'CUDA graph, one image'
-    """
-    batch = "one image" if kind.batch_size == 1 else f"batch of {kind.batch_size}"
-    graph = " graph" if kind.mode == "graph" else ""
-    return f"{kind.device_kind.upper()}{graph}, {batch}{_PARTS[kind.part]}"
 
 
 def _timed_cells(cells: pd.DataFrame, runs: pd.DataFrame, kind: Timed) -> pd.DataFrame:
