@@ -14,7 +14,7 @@ from prunebench.data.dataset import prepare
 from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.spec import RunSpec
-from prunebench.measure import layer_latencies
+from prunebench.measure import width_latencies
 from prunebench.training import train
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 from tests.data.conftest import write_image
@@ -440,7 +440,7 @@ def test_a_latency_table_is_written_and_its_fit_printed(
 ) -> None:
     write_config()
     monkeypatch.setattr(
-        layer_latencies, "time_with_clock", lambda passes, images, n: [[2.0] * n for _ in passes]
+        width_latencies, "time_with_clock", lambda passes, images, n: [[2.0] * n for _ in passes]
     )
     wanted = ["--architecture", "resnet20_x0_25", "--dataset", "synthetic", "--device", "cpu"]
     code, out, _ = call("latencies", *wanted, "--batch-size", "2", "--out", "own.json")

@@ -291,7 +291,7 @@ def latencies(
 
     from prunebench.data.registry import dataset_info
     from prunebench.measure.device import usable_gpus
-    from prunebench.measure.layer_latencies import measure_table
+    from prunebench.measure.width_latencies import measure_table
     from prunebench.models.registry import build
     from prunebench.planning.checks import check_task
     from prunebench.training.memory import keep_freed_memory

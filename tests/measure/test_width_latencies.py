@@ -11,9 +11,9 @@ from prunebench.channels.costs import costs_of
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ModelError
 from prunebench.experiments.latency_table import LatencyTable
-from prunebench.measure import layer_latencies
+from prunebench.measure import width_latencies
 from prunebench.measure.latency import Pass
-from prunebench.measure.layer_latencies import Layer, called_layers, fitted, measure_table
+from prunebench.measure.width_latencies import Layer, called_layers, fitted, measure_table
 from tests.channels.latency_tables import product_table
 
 CONV = (("kernel_size", (3, 3)), ("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)))
@@ -121,7 +121,7 @@ def twice_the_whole(passes: Sequence[Pass], images: Tensor, repeats: int) -> lis
 
 
 def test_a_table_holds_the_times_of_each_kind_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_latencies, "time_with_clock", twice_the_whole)
+    monkeypatch.setattr(width_latencies, "time_with_clock", twice_the_whole)
     table = measure_table(
         testing.toy_network(),
         architecture="toy",
@@ -169,7 +169,7 @@ def test_layers_are_timed_relative_to_the_network(monkeypatch: pytest.MonkeyPatc
         speed = 1.0 if len(seen) <= 2 else 4.0
         return [[speed * ms for ms in own] for own in twice_the_whole(passes, images, repeats)]
 
-    monkeypatch.setattr(layer_latencies, "time_with_clock", slower)
+    monkeypatch.setattr(width_latencies, "time_with_clock", slower)
     network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1))
     table = measure_table(
         network, architecture="toy", num_classes=2, image=(1, 4, 4), batch_size=2, device="cpu"

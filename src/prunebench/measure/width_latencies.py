@@ -4,9 +4,8 @@ Each layer is timed alone, with the batch norm and ReLU behind it, on an input o
 network. Layers of equal shape are timed once. In every repeat, many layers and widths and the
 network itself take their turn, in random order; times are relative to the network's. So a drift of
 the machine's speed meets all of them alike, and each layer finds the caches as others left them.
-Everything else in a network is fitted to it
-and thinner copies of it: a factor of the layers, a time per element of the residual sums, and a
-constant.
+Everything else in a network is fitted to it and to thinner copies of it: a factor of the layers, a
+time per element of the residual sums, and a constant.
 """
 
 from __future__ import annotations
