@@ -37,6 +37,12 @@ def test_the_stored_page_follows_from_the_stored_runs(
     assert read_csv(tmp_path / "claims.csv", COLUMNS) == stored
 
 
+def test_the_readme_shows_the_stored_questions() -> None:
+    table = (REFERENCE / "claims" / "claims_short.md").read_text(encoding="utf-8")
+    readme = (REFERENCE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert table.split("\n\n")[0] in readme
+
+
 def test_of_a_thousand_shuffles_at_most_five_percent_support_a_claim(
     measured: list[MeasuredClaim],
 ) -> None:
