@@ -30,6 +30,15 @@ def test_while_it_is_written_nothing_stands_under_its_name(tmp_path: Path) -> No
     assert path.read_text(encoding="utf-8") == "half"
 
 
+def test_a_file_has_the_mode_of_new_files(tmp_path: Path) -> None:
+    path, new = tmp_path / "weights.safetensors", tmp_path / "new"
+    new.touch()
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"0")
+        temporary.chmod(0o600)
+    assert path.stat().st_mode == new.stat().st_mode
+
+
 def write_half(path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_text("half", encoding="utf-8")

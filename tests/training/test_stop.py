@@ -10,7 +10,7 @@ from prunebench.training.checkpoint import listening
 
 @pytest.mark.parametrize(
     ("number", "ends"),
-    [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGUSR1, False)],
+    [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGHUP, True), (signal.SIGUSR1, False)],
 )
 def test_signals_ask_for_a_checkpoint_and_some_for_the_end(number: int, ends: bool) -> None:
     with listening() as request:
@@ -25,3 +25,13 @@ def test_handlers_come_back() -> None:
     with listening():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_job_that_ignores_a_closed_terminal_goes_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert request.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)

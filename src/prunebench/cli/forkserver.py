@@ -35,7 +35,7 @@ from threading import Event, Thread
 FOLDER = "PRUNEBENCH_FORKSERVER"  # environment variable with the server's folder
 STAGES = ("base", "prune")
 PRELOADED = ("prunebench.cli.command", "prunebench.training.train", "prunebench.training.progress")
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 servers: list[subprocess.Popen[bytes]] = []  # by this process; open pipes keep them alive
 
@@ -91,7 +91,8 @@ def run(arguments: Sequence[str]) -> int | None:
 def _status(connection: Connection) -> int:
     """Wait for the child and forward signals to it."""
     for number in FORWARDED:
-        signal.signal(number, lambda number, frame: connection.send(number))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup lets jobs ignore SIGHUP
+            signal.signal(number, lambda number, frame: connection.send(number))
     try:
         status: int = connection.recv()
     except (OSError, EOFError):

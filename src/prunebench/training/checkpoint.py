@@ -30,9 +30,9 @@ from prunebench.training.step import Sums
 class StopRequest:
     """The request of the signals received so far; the loop checks it before each step.
 
-    SIGUSR1 (a scheduler's warning) asks for a checkpoint, SIGTERM and SIGINT for a checkpoint and
-    the end of the run. A run that stops raises RunStoppedError, and the command exits with 128 plus
-    the number of the signal (`cli.command`).
+    SIGUSR1 (a scheduler's warning) asks for a checkpoint, SIGTERM, SIGINT and SIGHUP (a closed
+    terminal) for a checkpoint and the end of the run. A run that stops raises RunStoppedError, and
+    the command exits with 128 plus the number of the signal (`cli.command`).
     """
 
     save: bool = False
@@ -54,7 +54,9 @@ def listening() -> Iterator[StopRequest]:
         if number != signal.SIGUSR1:
             request.signal = number
 
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield request
