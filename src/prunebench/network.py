@@ -332,7 +332,8 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()
     }
     with replacing(path) as temporary:
-        safetensors.torch.save_file(plain, temporary)
+        # `save_file` lets nobody else read the file, and hides the reason if the disk is full.
+        temporary.write_bytes(safetensors.torch.save(plain))
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

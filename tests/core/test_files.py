@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -30,13 +31,18 @@ def test_while_it_is_written_nothing_stands_under_its_name(tmp_path: Path) -> No
     assert path.read_text(encoding="utf-8") == "half"
 
 
-def test_a_file_has_the_mode_of_new_files(tmp_path: Path) -> None:
-    path, new = tmp_path / "weights.safetensors", tmp_path / "new"
-    new.touch()
-    with replacing(path) as temporary:
-        temporary.write_bytes(b"0")
-        temporary.chmod(0o600)
-    assert path.stat().st_mode == new.stat().st_mode
+def fail_as_pytorch(path: Path) -> None:
+    with replacing(path):
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            raise RuntimeError("[enforce fail at inline_container.cc:672]")  # noqa: B904
+
+
+def test_an_error_of_the_disk_behind_another_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"x\.pt: cannot be written \(No space left on device\)"):
+        fail_as_pytorch(tmp_path / "x.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_half(path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,35 @@ def test_no_checkpoint_is_left_behind(file: CheckpointFile, tmp_path: Path) -> N
         file.write({"step": step})
     file.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_that_were_set_aside_go_with_the_others(
+    file: CheckpointFile, tmp_path: Path
+) -> None:
+    file.path.write_bytes(b"damaged")
+    assert file.read() is None
+    file.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(
+    file: CheckpointFile, said: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write({"step": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        file.write({"step": 2})
+    assert said == [
+        f"{file.path}: cannot be written (No space left on device); training goes on, and an "
+        "earlier checkpoint stays"
+    ]
+    found = file.read()
+    assert found is not None
+    assert found["step"] == 1
 
 
 def test_an_interval_of_zero_is_always_due(tmp_path: Path, said: Says) -> None:

@@ -20,21 +20,23 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success flush it to disk and rename it to `path`.
 
     The temporary file keeps the suffix of `path`, for writers that look at it. It carries the
-    process id, so that two writers never share one. The file has the mode that the umask gives new
-    files, whatever the writer makes of it. ResultError if the file cannot be written.
+    process id, so that two writers never share one. ResultError if the file cannot be written.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         temporary.touch()  # some writers raise errors of their own if they cannot create a file
-        mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(mode)  # safetensors lets nobody else read its files
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        cause = error.__context__  # PyTorch hides the error of a file behind one of its own
+        if isinstance(cause, OSError):
+            raise ResultError(f"{path}: cannot be written ({cause.strerror})") from error
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -101,9 +101,8 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
         **more,
     }
     with replacing(out) as temporary:
-        safetensors.torch.save_file(
-            tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}
-        )
+        words = {METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata=words))
 
 
 def load(

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunebench.core.errors import ResultError
 from prunebench.core.files import replacing
 from prunebench.methods.base import Method
 from prunebench.training.optimizer import Optimizer
@@ -87,12 +88,19 @@ class CheckpointFile:
         return time.monotonic() - self.written_at >= self.interval_s
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replace the checkpoint, and keep the previous one."""
+        """Replace the checkpoint, and keep the previous one.
+
+        If it cannot be written, as on a full disk, the earlier ones stay and training goes on.
+        """
         content = {"format": FORMAT, "spec_hash": self.spec_hash, **content}
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
-            if self.path.exists():
-                self.path.replace(self.previous)
+        try:
+            with replacing(self.path) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(content, file)
+                if self.path.exists():
+                    self.path.replace(self.previous)
+        except ResultError as error:
+            self.say(f"{error}; training goes on, and an earlier checkpoint stays")
         self.written_at = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
@@ -113,9 +121,10 @@ class CheckpointFile:
         return None
 
     def remove(self) -> None:
-        """Delete the checkpoints of a finished run."""
-        self.path.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
+        """Delete the checkpoints of a finished run, and those that were set aside."""
+        aside = self.path.parent.glob("resume*.unused")
+        for path in (self.path, self.previous, *aside):
+            path.unlink(missing_ok=True)
 
 
 def pack(
