@@ -38,6 +38,8 @@ COMMANDS = (
     "costs",
     "published",
     "verify",
+    "repair",
+    "discard",
     "export",
     "groups",
     "list",

@@ -46,6 +46,7 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         "uncounted_operators",
         "spec_hash",
         "weights_sha256",
+        "checksum",
     ]
 
 

@@ -365,7 +365,11 @@ def test_detections_are_measured_collected_and_drawn(
     assert len(network.jpeg) == len(network.truth) == len(network.base) == 4
     assert all(0 <= box.x1 < box.x2 <= 128 for boxes in network.truth for box in boxes)
     paths = write_detections_figure(runs_csv, tmp_path)
-    assert [path.name for path in paths] == ["detections.svg", "detections.png"]
+    assert [path.name for path in paths] == [
+        "detections.svg",
+        "detections.png",
+        "detections.pdf",
+    ]
 
 
 def test_costs_are_measured_without_the_images(results: Path, tmp_path: Path) -> None:

@@ -118,9 +118,10 @@ def figures(
         ),
     ] = None,
 ) -> None:
-    """Draw the figures of a runs.csv as SVG, PNG and PDF, with text of 8 pt at printed size.
+    """Draw the figures of a runs.csv as SVG, PNG and PDF.
 
-    At most eight lines of a panel are in color; the others are a grey band.
+    Text has 8 pt at printed size. At most eight lines of a panel are in color; the others are a
+    grey band.
 
     Detectors get a figure of what they find in a few pictures, detections, if detections.json lies
     beside the runs.csv. Runs that try several values of EPruner's beta get a figure of the MACs

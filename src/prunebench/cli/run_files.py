@@ -21,10 +21,11 @@ def repair(
     machine: Machine,
     config: ConfigFile = CONFIG,
 ) -> None:
-    """Repair stored runs: make again what is missing or damaged, and nothing else.
+    """Make again what is missing or damaged in stored runs.
 
-    Every file of a run is compared with the hash that its training recorded. A run or base network
-    with a damaged file is trained again; damaged measurements are measured again.
+    Nothing else is made again. Every file of a run is compared with the hash that its training
+    recorded. A run or base network with a damaged file is trained again; damaged measurements are
+    measured again.
     """
     from prunebench.training.progress import make_progress
     from prunebench.training.repair import repair_run
@@ -36,7 +37,7 @@ def repair(
 
 
 def discard(folders: Folders) -> None:
-    """Discard the results of stored runs, so that the workflow repeats them.
+    """Discard results of runs, to let the workflow repeat them.
 
     Deletes finished.json and training.json; other files stay until the run is repeated.
     """

@@ -132,9 +132,9 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     again = {
         path.name: path.read_bytes() for path in write_claims(tmp_path, tmp_path / "y", CLAIMS)
     }
-    assert set(first) == {f"claims.{suffix}" for suffix in ("csv", "md", "html", "svg", "png")} | {
-        "claims_short.md"
-    }
+    assert set(first) == {
+        f"claims.{suffix}" for suffix in ("csv", "md", "html", "svg", "png", "pdf")
+    } | {"claims_short.md"}
     assert first == again
 
 

@@ -58,7 +58,7 @@ _SHORT_HEADS = ("question", "effect", "95 % interval", "n", "verdict", "source")
 
 
 def write_claims(results: Path, out: Path, claims: Sequence[Claim] = CLAIMS) -> list[Path]:
-    """Write claims.md, claims_short.md, claims.html, claims.csv and the figure claims.svg, .png."""
+    """Write claims.csv, claims.md, claims_short.md, claims.html and the figure `claims`."""
     rows = measure_claims(results, claims)
     write_csv(out / "claims.csv", COLUMNS, [csv_row(row) for row in rows])
     texts = {
