@@ -122,6 +122,13 @@ def sentence(model: Any, content: Any) -> str:
         ),
         ({"threads": "two"}, "threads: expected an integer, found 'two'"),
         ({"threads": 0}, "threads: must be at least 1, not 0"),
+        ({"threads": 100000}, "threads: must be at most 256, not 100000"),
+        ({"seeds": [2**32]}, "seeds[0]: must be at most 4294967295, not 4294967296"),
+        ({"ratios": [1e-300]}, "ratios[0]: 1e-300 is below 1e-06, the smallest ratio above 0"),
+        (
+            {"methods": {"l1": {"settings": {"a" * 300: {}}}}},
+            f"methods.l1.settings: '{'a' * 58}… has 300 characters, at most 100 are allowed",
+        ),
         ({"title": 3}, "title: expected text, found 3"),
         (
             {"ratio_kind": "mac"},

@@ -42,9 +42,16 @@ def _without_duplicates(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+SMALLEST_RATIO = 1e-6  # it is spelled out in paths
+MOST_THREADS = 256  # more than any result needs; a job starts them all
+LARGEST_SEED = 2**32 - 1
+
+
 def _fraction(ratio: float) -> float:
     if not 0 <= ratio < 1:
         raise ValueError(f"{ratio:g} is not in [0, 1); a ratio is the fraction removed")
+    if 0 < ratio < SMALLEST_RATIO:
+        raise ValueError(f"{ratio:g} is below {SMALLEST_RATIO:g}, the smallest ratio above 0")
     return ratio
 
 
@@ -60,11 +67,11 @@ Ratio = Annotated[
 ]
 Ratios = Annotated[tuple[Ratio, ...], AfterValidator(_without_duplicates)]
 Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
+    tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...],
     BeforeValidator(_as_tuple),
     Field(min_length=1),
     AfterValidator(_without_duplicates),
-    _one_or_list({"type": "integer", "minimum": 0}),
+    _one_or_list({"type": "integer", "minimum": 0, "maximum": LARGEST_SEED}),
 ]
 Slugs = Annotated[
     tuple[Slug, ...],
@@ -233,7 +240,7 @@ class ExperimentConfig(Settings):
             "The quantity that ratios are a fraction of, for methods that name none of their own."
         ),
     )
-    threads: Annotated[int, Field(ge=1)] = Field(
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = Field(
         1, description="Number of PyTorch threads of every job; changes results bit for bit."
     )
     published: PublishedConfig | None = Field(

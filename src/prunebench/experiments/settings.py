@@ -19,8 +19,9 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 NAME, DOTTED_NAME = r"^[a-z][a-z0-9_]*$", r"^[a-z][a-z0-9_.]*$"
-Slug = Annotated[str, Field(pattern=NAME)]
-DottedSlug = Annotated[str, Field(pattern=DOTTED_NAME)]
+LONGEST_NAME = 100  # characters; names are parts of paths, whose parts have at most 255
+Slug = Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)]
+DottedSlug = Annotated[str, Field(pattern=DOTTED_NAME, max_length=LONGEST_NAME)]
 
 
 class Settings(BaseModel):

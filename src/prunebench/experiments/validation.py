@@ -138,6 +138,9 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | in
             dots = ", dots" if pattern == DOTTED_NAME else ""
             allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
             return place, f"{_shown(value)} is not a valid name (allowed: {allowed})"
+        case "string_too_long":
+            most = context["max_length"]
+            return place, f"{_shown(value)} has {len(value)} characters, at most {most} are allowed"
         case "literal_error":
             allowed_values = [name.strip("'") for name in re.split(", | or ", context["expected"])]
             return place, unknown_name("value", str(value), allowed_values)
