@@ -128,8 +128,13 @@ def _range(schema: Mapping[str, Any]) -> str:
     high = [(sign, schema[key]) for key, sign in UPPER.items() if key in schema]
     if low and high:
         opening, closing = "[" if low[0][0] == "≥" else "(", "]" if high[0][0] == "≤" else ")"
-        return f" in {opening}{low[0][1]:g}, {high[0][1]:g}{closing}"
-    return "".join(f" {sign} {bound:g}" for sign, bound in low + high)
+        return f" in {opening}{_plain(low[0][1])}, {_plain(high[0][1])}{closing}"
+    return "".join(f" {sign} {_plain(bound)}" for sign, bound in low + high)
+
+
+def _plain(bound: float) -> str:
+    """Return a bound, a whole number with all its digits."""
+    return str(int(bound)) if float(bound).is_integer() else f"{bound:g}"
 
 
 def _mapping(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
