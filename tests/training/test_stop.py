@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from prunebench.training.checkpoint import listening
+
+
+@contextmanager
+def handled_by(number: int, handler: signal.Handlers) -> Iterator[None]:
+    """Give a signal another handler within the block."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize(
@@ -13,7 +25,7 @@ from prunebench.training.checkpoint import listening
     [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGHUP, True), (signal.SIGUSR1, False)],
 )
 def test_signals_ask_for_a_checkpoint_and_some_for_the_end(number: int, ends: bool) -> None:
-    with listening() as request:
+    with handled_by(number, signal.SIG_DFL), listening() as request:  # nohup ignores SIGHUP
         os.kill(os.getpid(), number)
         assert request.take_save()
         assert (request.signal == number) is ends
@@ -28,10 +40,6 @@ def test_handlers_come_back() -> None:
 
 
 def test_a_job_that_ignores_a_closed_terminal_goes_on() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with listening() as request:
-            os.kill(os.getpid(), signal.SIGHUP)
+    with handled_by(signal.SIGHUP, signal.SIG_IGN), listening() as request:
+        os.kill(os.getpid(), signal.SIGHUP)
         assert request.signal is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
