@@ -65,6 +65,21 @@ def test_a_latency_has_a_figure_of_its_own_for_each_batch_size() -> None:
     )
 
 
+def test_cuda_graphs_have_a_figure_of_their_own() -> None:
+    speedups = {"cuda": 1.5, "cuda_graph": 2.5}
+    columns: dict[str, float] = {}
+    for where, speedup in speedups.items():
+        columns |= {
+            f"latency_ms_{where}_b1": 2.0,
+            f"latency_base_ms_{where}_b1": 2.0 * speedup,
+            f"latency_speedup_{where}_b1": speedup,
+        }
+    frame = few_runs(columns)
+    assert len(charts_of(frame)) == len(set(charts_of(frame)))
+    assert data_of(frame, "cuda_forward_1")["points"][0]["x"] == 1.5
+    assert data_of(frame, "cuda_forward_1_graph")["points"][0]["x"] == 2.5
+
+
 def test_accuracies_over_epochs_are_means_over_the_seeds() -> None:
     rows = [{"seed": 0}, {"seed": 1}]
     points = data_of(few_runs(*rows), "epochs")["points"]

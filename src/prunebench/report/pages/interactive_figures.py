@@ -114,7 +114,8 @@ def _latencies(
         if series:
             base = significant(float(runs[base_ms].median()))
             words = f"{name} · {kind.words}; dashed: unpruned, {base} ms"
-            chart = f"{place}_{kind.device_kind}_{kind.part}_{kind.batch_size}"
+            graph = "_graph" if kind.mode == "graph" else ""
+            chart = f"{place}_{kind.device_kind}_{kind.part}_{kind.batch_size}{graph}"
             title = f"{metric_of(runs).noun} vs. latency speedup"
             yield _curves(title, words, chart, "latency speedup", speedup, runs, series)
 
