@@ -46,6 +46,8 @@ from prunebench.models.detection.detector import Detector
 
 WARMUP_ROUND = 10  # passes of each network in a round
 REPETITIONS = 2
+# By kind of device: passes of each network in a repetition, and at most before timing
+REPEATS, WARMUP = {"cpu": 15, "cuda": 100}, {"cpu": 30, "cuda": 60}
 # Slow networks have fewer passes: as many as fit into this time, of the warm-up and of a repetition
 MOST_SECONDS, FEWEST_PASSES = 20.0, 5
 
@@ -61,8 +63,8 @@ def compare_latency(
     *,
     batch_size: int,
     device: torch.device | str,
-    repeats: int,
-    warmup: int,
+    repeats: int | None = None,
+    warmup: int | None = None,
     precision: Precision = "fp32",
     part: Part = "forward",
     mode: Mode = "eager",
@@ -72,14 +74,17 @@ def compare_latency(
     If `pruned` is `base` itself, its times are the base's, and the speedup is 1.
     Both networks are moved to the device and to channels_last, and stay there. `repeats`, at least
     2, is the number of passes of each network in a repetition. `warmup` is the maximum number of
-    passes of each before timing; there are fewer if times are stable earlier. If so many passes
-    take longer than `MOST_SECONDS`, there are fewer, but `FEWEST_PASSES` or more; the entry has the
-    numbers. The part "whole" needs detectors, the mode "graph" a GPU and a network whose forward
-    pass can be captured.
+    passes of each before timing; there are fewer if times are stable earlier. The defaults are
+    `REPEATS` and `WARMUP`. If so many passes take longer than `MOST_SECONDS`, there are fewer, but
+    `FEWEST_PASSES` or more; the entry has the numbers. The part "whole" needs detectors, the mode
+    "graph" a GPU and a network whose forward pass can be captured.
     """
+    device = torch.device(device)
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    repeats = REPEATS[kind] if repeats is None else repeats
+    warmup = WARMUP[kind] if warmup is None else warmup
     if repeats < 2:
         raise ValueError(f"repeats is {repeats}, must be at least 2 for quartiles")
-    device = torch.device(device)
     if mode == "graph" and device.type != "cuda":
         raise ValueError(f"a CUDA graph needs a GPU, not the device {device.type!r}")
     models = [base, *([] if pruned is base else [pruned]), copy.deepcopy(base)]
@@ -104,7 +109,7 @@ def compare_latency(
     return LatencyEntry(
         part=part,
         mode=mode,
-        device_kind="cuda" if device.type == "cuda" else "cpu",
+        device_kind=kind,
         device=device_name(device),
         batch_size=batch_size,
         precision=precision,

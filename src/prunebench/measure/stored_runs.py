@@ -183,13 +183,11 @@ def time_run(
     A detector has entries for its forward pass and for the whole with post-processing. On a GPU a
     classifier's forward pass also has entries as a CUDA graph, if `capture` is true; a detector's
     has none, because it copies its anchors from the CPU.
-    Default: the batches of `timed_batches`; two repetitions of 15 passes after at most 30 on a CPU,
-    of 100 after at most 60 on a GPU; fewer if the networks are slow (`compare_latency`).
+    Default: the batches of `timed_batches`, and the passes of `compare_latency`.
     """
     device = torch.device(device)
     structure = read_structure(run_dir)
     base, pruned = networks_to_time(run_dir, base_dir)
-    on_gpu = device.type == "cuda"
     return tuple(
         compare_latency(
             base,
@@ -197,8 +195,8 @@ def time_run(
             structure.image,
             batch_size=batch_size,
             device=device,
-            repeats=repeats or (100 if on_gpu else 15),
-            warmup=(60 if on_gpu else 30) if warmup is None else warmup,
+            repeats=repeats,
+            warmup=warmup,
             precision=precision,
             part=part,
             mode=mode,

@@ -17,7 +17,6 @@ from prunebench.measure.latency import compare_latency
 from prunebench.training.run import RunState
 
 MEASUREMENTS = 3  # at most, until one is stable
-REPEATS, WARMUP = {"cpu": 15, "cuda": 100}, {"cpu": 30, "cuda": 60}  # as for latency.json
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,6 @@ def latency_reached(
             table.image,
             batch_size=table.batch_size,
             device=torch.device(table.device_kind),
-            repeats=REPEATS[table.device_kind],
-            warmup=WARMUP[table.device_kind],
             precision=table.precision,
         )
         if not entry.unstable:
