@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -441,9 +442,11 @@ def test_a_latency_table_is_written_and_its_fit_printed(
     call: Any, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_config()
-    monkeypatch.setattr(
-        width_latencies, "time_with_clock", lambda passes, images, n: [[2.0] * n for _ in passes]
-    )
+
+    def timer(passes: Sequence[object], images: object, repeats: int) -> list[list[float]]:
+        return [[2.0] * repeats for _ in passes]
+
+    monkeypatch.setattr(width_latencies, "timer_on", lambda device: timer)
     wanted = ["--architecture", "resnet20_x0_25", "--dataset", "synthetic", "--device", "cpu"]
     code, out, _ = call("latencies", *wanted, "--batch-size", "2", "--out", "own.json")
     table = LatencyTable.read(Path("own.json"))

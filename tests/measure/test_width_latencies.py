@@ -121,7 +121,7 @@ def twice_the_whole(passes: Sequence[Pass], images: Tensor, repeats: int) -> lis
 
 
 def test_a_table_holds_the_times_of_each_kind_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(width_latencies, "time_with_clock", twice_the_whole)
+    monkeypatch.setattr(width_latencies, "timer_on", lambda device: twice_the_whole)
     table = measure_table(
         testing.toy_network(),
         architecture="toy",
@@ -169,7 +169,7 @@ def test_layers_are_timed_relative_to_the_network(monkeypatch: pytest.MonkeyPatc
         speed = 1.0 if len(seen) <= 2 else 4.0
         return [[speed * ms for ms in own] for own in twice_the_whole(passes, images, repeats)]
 
-    monkeypatch.setattr(width_latencies, "time_with_clock", slower)
+    monkeypatch.setattr(width_latencies, "timer_on", lambda device: slower)
     network = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1))
     table = measure_table(
         network, architecture="toy", num_classes=2, image=(1, 4, 4), batch_size=2, device="cpu"

@@ -34,7 +34,7 @@ from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
 from prunebench.experiments.latency_table import LatencyTable, LayerTimes, TimedNetwork
 from prunebench.measure.device import device_name
-from prunebench.measure.latency import Pass, time_with_clock, time_with_events
+from prunebench.measure.latency import Pass, example_images, timer_on
 from prunebench.measure.precision import Precision, arithmetic, evaluating
 
 BLOCK = 16  # floats of a vector of AVX-512; on a GPU, tensor cores' tiles are multiples of 8
@@ -326,10 +326,7 @@ def _timed(
             module = layer.build(outputs, inputs, weights)
             passes.append(_on(module, layer.input_of(module, batch_size, values)))
         ends.append(len(passes))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn((batch_size, *image), generator=generator).to(device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    timer = time_with_events if device.type == "cuda" else time_with_clock
+    images, timer = example_images(image, batch_size, device), timer_on(device)
     whole, *_ = both = [network.eval() for network in networks]
 
     def together(passes: Sequence[Pass], repeats: int) -> list[float]:
@@ -339,7 +336,7 @@ def _timed(
     of_networks = together(both, 3 * repeats)  # they are few, and the fit depends on each
     found = [0.0] * len(passes)
     # In random order: beside one of its own kind, a layer would find the caches as it needs them.
-    order = torch.randperm(len(passes), generator=generator).tolist()
+    order = torch.randperm(len(passes), generator=torch.Generator().manual_seed(0)).tolist()
     for start in range(0, len(passes), MOST_PASSES):
         chosen = order[start : start + MOST_PASSES]
         *own, now = together([*(passes[i] for i in chosen), whole], repeats)
