@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGraph
@@ -64,15 +65,8 @@ def additivity(whole: Sequence[float], sums: Sequence[float]) -> Additivity:
     """
     a, b = torch.tensor(whole, dtype=torch.float64), torch.tensor(sums, dtype=torch.float64)
     error = (b - a).abs().mean() / a.abs().mean()
-    ranks = torch.stack([_ranks(a), _ranks(b)])
+    ranks = torch.tensor(rankdata([a, b], axis=1))  # equal values share their mean rank
     return Additivity(float(error), float(torch.corrcoef(ranks)[0, 1]))
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Return ranks from 1; equal values share their mean rank."""
-    below = (values[:, None] > values[None]).sum(dim=1)
-    equal = (values[:, None] == values[None]).sum(dim=1)
-    return below + (equal.double() + 1) / 2
 
 
 def random_sets(graph: ChannelGraph, sets: int, seed: int) -> list[tuple[str, Tensor]]:
