@@ -229,12 +229,15 @@ def paired_differences(frame: pd.DataFrame, reference: str = REFERENCE) -> pd.Da
 
 
 def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with the columns `step` (of `_steps`) and `second_recipe`."""
-    return frame.assign(step=_steps(frame), second_recipe=second_recipes(frame))
+    """Return the runs with the columns `step` (of `image_steps`) and `second_recipe`."""
+    return frame.assign(step=image_steps(frame), second_recipe=second_recipes(frame))
 
 
-def _steps(frame: pd.DataFrame) -> Floats:
-    """Return the accuracy of one test image, in points; 0 if unknown or if AP is measured."""
+def image_steps(frame: pd.DataFrame) -> Floats:
+    """Return the accuracy of one test image of each run, in points.
+
+    It is 0 if unknown or if AP is measured.
+    """
     if "test_images" not in frame or not metric_of(frame).counts_images:
         return np.zeros(len(frame))
     return np.nan_to_num(100 / frame["test_images"].to_numpy(dtype=float))

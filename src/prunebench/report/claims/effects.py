@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from prunebench.report.runs_csv import NETWORK, histories, metric_of
+from prunebench.report.runs_csv import NETWORK, histories
+from prunebench.report.seed_statistics import image_steps
 
 _PLACE = [*NETWORK, "ratio_kind", "ratio"]
 WITHIN = 0.5  # points of the last epoch's accuracy in which a run has converged
@@ -144,7 +145,7 @@ class Contrast:
         whole = sums.dropna()
         # rounding to whole images adds up over the variants and averages out over the ratios
         spread = np.sqrt(sum(w * w for w in self.weights.values()) / 2 / sums.shape[1])
-        step = _image(frame) * float(spread) if self.quantity.counts_images else 0.0
+        step = image_steps(frame).max() * float(spread) if self.quantity.counts_images else 0.0
         return PerSeed(whole.mean(axis=1), step)
 
     def by_place(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -235,11 +236,3 @@ def _runs_of(frame: pd.DataFrame, variants: Sequence[Variant]) -> pd.DataFrame:
     pairs = [Variant(*pair) for pair in zip(frame["method"], frame["setting"], strict=True)]
     named = frame.assign(variant=pd.Series(pairs, frame.index, dtype=object))
     return named[named["variant"].isin(list(variants)) & named["ratio"].notna()]
-
-
-def _image(frame: pd.DataFrame) -> float:
-    """Return the accuracy of one test image, in points; 0 if unknown or if AP is measured."""
-    if "test_images" not in frame or not metric_of(frame).counts_images:
-        return 0.0
-    images = frame["test_images"].dropna()
-    return 100 / float(images.iloc[0]) if len(images) else 0.0
