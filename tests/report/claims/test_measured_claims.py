@@ -8,7 +8,7 @@ import pytest
 from prunebench.core.errors import ResultError
 from prunebench.report.claims.declared_claims import Claim, Source, difference
 from prunebench.report.claims.effects import ADDITIVITY_ERROR, Variant
-from prunebench.report.claims.measured_claims import measure_claims, read_experiment
+from prunebench.report.claims.measured_claims import experiment_rows, measure_claims
 from tests.report.claims.conftest import runs_of, write_runs
 
 A, B = Variant("a"), Variant("b")
@@ -76,14 +76,14 @@ def test_additivity_is_read_from_beside_the_runs(tmp_path: Path) -> None:
     names = ["dataset", "architecture", "method", "setting", "ratio", "ratio_kind", "seed"]
     rows = runs[names].assign(additivity_error=[0.1, 0.2, 0.4, 0.8], additivity_correlation=1.0)
     rows.to_csv(tmp_path / "first/additivity.csv", index=False)
-    frame = read_experiment(tmp_path, "first")
+    frame = experiment_rows(tmp_path, "first")
     assert frame is not None
     found = difference(B, A, quantity=ADDITIVITY_ERROR).by_seed(frame)
     assert found.values.to_dict() == pytest.approx({0: 0.3, 1: 0.6})
 
 
 def test_an_experiment_without_runs_is_none(tmp_path: Path) -> None:
-    assert read_experiment(tmp_path, "first") is None
+    assert experiment_rows(tmp_path, "first") is None
 
 
 def test_without_additivity_there_is_no_such_effect(tmp_path: Path) -> None:

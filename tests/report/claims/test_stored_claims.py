@@ -16,8 +16,8 @@ from prunebench.report.claims.declared_claims import POINTS
 from prunebench.report.claims.effects import PerSeed
 from prunebench.report.claims.measured_claims import (
     MeasuredClaim,
+    experiment_rows,
     measure_claims,
-    read_experiment,
 )
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
@@ -51,7 +51,7 @@ def test_of_a_thousand_shuffles_at_most_five_percent_support_a_claim(
         row.claim.id: row.source.effect.by_seed(frame)
         for row in measured
         if row.source and row.claim.unit == POINTS and row.claim.kind == "more"
-        if (frame := read_experiment(REFERENCE, row.source.experiment)) is not None
+        if (frame := experiment_rows(REFERENCE, row.source.experiment)) is not None
     }
     assert len(effects) > 10
     generator = np.random.default_rng(0)

@@ -45,7 +45,7 @@ def measure_claims(results: Path, claims: Sequence[Claim] = CLAIMS) -> list[Meas
     experiment has been run at all, or a file is damaged.
     """
     names = dict.fromkeys(source.experiment for claim in claims for source in claim.sources)
-    frames = {name: read_experiment(results, name) for name in names}
+    frames = {name: experiment_rows(results, name) for name in names}
     if all(frame is None for frame in frames.values()):
         raise ResultError(
             f"{results}: no {RUNS} of the experiments of claims: {', '.join(names)}; "
@@ -70,7 +70,7 @@ def measure_claims(results: Path, claims: Sequence[Claim] = CLAIMS) -> list[Meas
     ]
 
 
-def read_experiment(results: Path, name: str) -> pd.DataFrame | None:
+def experiment_rows(results: Path, name: str) -> pd.DataFrame | None:
     """Return an experiment's runs with the measurements beside them; None if it has no runs.csv."""
     path = results / name / RUNS
     if not path.is_file():
