@@ -235,7 +235,7 @@ def _trajectory(pick: Pick, runs: pd.DataFrame, split: Split) -> Iterator[dict[s
         for moment in moments_of(history):
             place = place + 1 if moment.epoch == epoch else 0
             epoch = moment.epoch
-            accuracy = moment.test_accuracy if split == "test_accuracy" else moment.val_accuracy
+            accuracy = moment.accuracy(split)
             if accuracy is not None:
                 found.setdefault((epoch, place), []).append(accuracy)
                 words.setdefault((epoch, place), (moment.phase, moment.event))

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.spec import ratio_slug
 from prunebench.report.figures.accuracy_epochs import BASE, Split, split_shown
 from prunebench.report.looks import look
 from prunebench.report.origins import SHOWN_VERSIONS, reused_rows
@@ -255,7 +254,7 @@ def _phase(number: int, span: Span, end: int) -> dict[str, Any]:
 
 
 def _moment(order: int, seed: str, moment: Moment, split: Split, metric: str) -> dict[str, Any]:
-    accuracy = moment.test_accuracy if split == "test_accuracy" else moment.val_accuracy
+    accuracy = moment.accuracy(split)
     return {
         "seed": seed,
         "order": order,
@@ -423,5 +422,5 @@ def _commands(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
 def _prune(run: Record) -> str:
     names = ("experiment", "dataset", "architecture", "method", "setting")
     options = [f"--{name} {run[name]}" for name in names]
-    ratio = ratio_slug(None if math.isnan(run["ratio"]) else run["ratio"], run["ratio_kind"])
-    return " ".join(["prunebench prune", *options, f"--ratio {ratio}", f"--seed {run['seed']}"])
+    options += [f"--ratio {ratio_of(run)}", f"--seed {run['seed']}"]
+    return " ".join(["prunebench prune", *options])

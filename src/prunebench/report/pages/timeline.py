@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from prunebench.report.figures.accuracy_epochs import Split
 from prunebench.report.table import DASH
 
 
@@ -21,6 +22,10 @@ class Moment:
     train_loss: float | None
     val_accuracy: float | None
     test_accuracy: float | None
+
+    def accuracy(self, split: Split) -> float | None:
+        """Return the accuracy on a split; None: not evaluated."""
+        return self.test_accuracy if split == "test_accuracy" else self.val_accuracy
 
 
 @dataclass(frozen=True)
