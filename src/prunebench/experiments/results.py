@@ -29,14 +29,13 @@ from prunebench.experiments.validation import validate
 
 MODEL_FILE, STRUCTURE_FILE, MASKS_FILE = "model.safetensors", "structure.json", "masks.safetensors"
 HISTORY_FILE, DIAGNOSTICS_FILE = "history.csv", "diagnostics.csv"
+RECEIPT_FILE = "finished.json"
+CHECKSUM = "checksum"  # key of a JSON file
 # The files that training.json completes: it is written after them and records their hashes.
 TRAINED_FILES = (STRUCTURE_FILE, MASKS_FILE, MODEL_FILE, HISTORY_FILE, DIAGNOSTICS_FILE)
 
 Number = int | float  # a whole number stays whole in the file
 Figures = dict[Slug, Number]  # a method's own numbers; each becomes a column of runs.csv
-
-
-CHECKSUM = "checksum"  # key of a JSON file
 
 
 class ResultFile(Settings):
@@ -208,9 +207,6 @@ class TrainingResult(ResultFile):
     def metric(self) -> Metric:
         """Return the metric of the task."""
         return METRICS[self.task]
-
-
-RECEIPT_FILE = "finished.json"
 
 
 def write_receipt(folder: Path, training: TrainingResult) -> None:
