@@ -147,7 +147,7 @@ def _raw(frame: pd.DataFrame) -> Answer:
 
 
 def _seeds(frame: pd.DataFrame) -> Answer:
-    n = _pruned(frame).groupby(CELL, dropna=False)["seed"].nunique()
+    n = _seeds_of_rows(frame)
     bases = frame.dropna(subset="base_hash").groupby(NETWORK)["base_hash"].nunique()
     evidence = f"{(n >= SEEDS).sum()} of {len(n)} rows have {SEEDS} seeds or more"
     shared = [str(network[1]) for network, count in bases.items() if count < 2]  # type: ignore[index]
@@ -157,12 +157,16 @@ def _seeds(frame: pd.DataFrame) -> Answer:
 
 
 def _spread(frame: pd.DataFrame) -> Answer:
-    n = _pruned(frame).groupby(CELL, dropna=False)["seed"].nunique()
+    n = _seeds_of_rows(frame)
     evidence = (
         f"{(n >= 2).sum()} of {len(n)} rows print mean ± sample standard deviation; a row of one "
         "seed prints no spread"
     )
     return Answer(bool((n >= 2).all()) and len(n) > 0, evidence)
+
+
+def _seeds_of_rows(frame: pd.DataFrame) -> pd.Series:
+    return _pruned(frame).groupby(CELL, dropna=False)["seed"].nunique()
 
 
 def _costs(frame: pd.DataFrame) -> Answer:
@@ -176,7 +180,9 @@ def _costs(frame: pd.DataFrame) -> Answer:
 
 
 def _global_random(frame: pd.DataFrame) -> Answer:
-    return _at_each_ratio(frame, ("random",), "units_global")
+    is_random = (frame["method"] == "random") & (frame["ratio_kind"] == "units_global")
+    own = frame[is_random].dropna(subset="ratio")
+    return Answer(len(own) > 0, f"{len(own.groupby(CELL))} rows rank all units together")
 
 
 def _random_widths(frame: pd.DataFrame) -> Answer:
@@ -191,15 +197,9 @@ def _magnitude_widths(frame: pd.DataFrame) -> Answer:
     return _at_same_widths(frame, ("l1", "l2"))
 
 
-def _at_each_ratio(
-    frame: pd.DataFrame, baselines: tuple[str, ...], kind: str | None = None
-) -> Answer:
-    """Whether each network and ratio has a row of one of the baselines, of one kind of ratio."""
+def _at_each_ratio(frame: pd.DataFrame, baselines: tuple[str, ...]) -> Answer:
+    """Whether each network and ratio has a row of one of the baselines."""
     pruned = _pruned(frame).dropna(subset="ratio")
-    if kind is not None:
-        own = pruned[(pruned["ratio_kind"] == kind) & pruned["method"].isin(baselines)]
-        words = f"{len(own.groupby(CELL))} rows rank all units together"
-        return Answer(len(own) > 0, words)
     place = [*NETWORK, "ratio_kind", "ratio"]
     there = {tuple(row) for row in pruned[pruned["method"].isin(baselines)][place].to_numpy()}
     asked = {tuple(row) for row in pruned[place].to_numpy()}
