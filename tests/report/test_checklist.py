@@ -66,7 +66,7 @@ def test_a_complete_experiment_passes_every_item() -> None:
         (
             {"drop": 1.0},
             "0 of 5 curves have 5 operating points or more and reach a drop of 5 points of top-1; "
-            "all have 5 to 5",
+            "all have 5",
         ),
         ({"accuracy": float("nan")}, "75 of 75 runs lack their top-1, or their base's"),
         (

@@ -131,9 +131,11 @@ def _range(frame: pd.DataFrame) -> Answer:
     drops = curves["drop"].max()
     enough = (points >= POINTS) & (drops >= SUBSTANTIAL)
     metric = metric_of(frame).short
+    least, most = points.min(), points.max()
     evidence = (
         f"{enough.sum()} of {len(points)} curves have {POINTS} operating points or more and reach "
-        f"a drop of {SUBSTANTIAL:g} points of {metric}; all have {points.min()} to {points.max()}"
+        f"a drop of {SUBSTANTIAL:g} points of {metric}; "
+        + (f"all have {least}" if least == most else f"they have {least} to {most}")
     )
     return Answer(bool(enough.all()) and len(points) > 0, evidence)
 
