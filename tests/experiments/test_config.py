@@ -11,7 +11,6 @@ from prunebench.experiments.config import (
     Config,
     ExperimentConfig,
     PublishedConfig,
-    experiment_title,
     highlighted_methods,
     merged_config,
     read_config,
@@ -322,8 +321,8 @@ def test_figures_get_the_methods_in_color_of_an_experiment(config_dir: Path) -> 
 
 
 def test_an_experiment_without_a_file_has_its_name_as_title(config_dir: Path) -> None:
-    assert experiment_title(config_dir, "quick") == "Quick start"
-    assert experiment_title(config_dir, "gone") == "gone"
+    assert table_options(config_dir, "quick")["title"] == "Quick start"
+    assert table_options(config_dir, "gone")["title"] == "gone"
 
 
 @pytest.mark.parametrize(

@@ -367,20 +367,16 @@ def experiment_file(config_dir: Path, name: str) -> Path:
     return folder / f"{split_override(folder, name)[0]}.yaml"
 
 
-def experiment_title(config_dir: Path, name: str) -> str:
-    """Return an experiment's title, or its name if its file no longer exists."""
-    if not experiment_file(config_dir, name).is_file():
-        return name
-    return read_experiment(config_dir, name).title
-
-
 def table_options(config_dir: Path, name: str) -> dict[str, str]:
-    """Return the options of `prunebench tables` that an experiment sets, by name."""
-    options = {"title": experiment_title(config_dir, name)}
-    if experiment_file(config_dir, name).is_file():
-        reference = read_experiment(config_dir, name).reference
-        options |= {} if reference is None else {"reference": reference}
-    return options
+    """Return the options of `prunebench tables` that an experiment sets, by name.
+
+    Without its file, the title is the experiment's name.
+    """
+    if not experiment_file(config_dir, name).is_file():
+        return {"title": name}
+    experiment = read_experiment(config_dir, name)
+    options = {"title": experiment.title, "reference": experiment.reference}
+    return {option: value for option, value in options.items() if value is not None}
 
 
 def highlighted_methods(config_dir: Path, name: str) -> tuple[str, ...]:
