@@ -67,7 +67,7 @@ class _Source:
     method: str
     setting: str
     chosen: Method[Any]
-    cells: dict[str, Any]  # ratios, ratio_kind, networks and seeds
+    shared: dict[str, Any]  # ratios, ratio_kind, networks and seeds
     fine_tune: dict[str, str]  # its own recipe with this role, if any
 
     @property
@@ -84,13 +84,13 @@ class _Source:
     @property
     def fresh(self) -> SettingConfig:
         """Return the setting of a control that starts from fresh weights."""
-        return SettingConfig(**self.cells, **self._widths)
+        return SettingConfig(**self.shared, **self._widths)
 
     @property
     def tuned(self) -> SettingConfig:
         """Return the setting of a criterion, with the same units to choose from and training."""
         options = {"roles": self.options.roles, **_total_epochs([self.options])}
-        return SettingConfig(**self.cells, **self._widths, **options, recipes=self.fine_tune)
+        return SettingConfig(**self.shared, **self._widths, **options, recipes=self.fine_tune)
 
     @property
     def _widths(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _added(experiment: ExperimentConfig, where: Path) -> dict[Control, dict[str,
         if "l1" in wanted or "default" in _settings_of(experiment, "l1"):
             added |= {name: {"default": plain} for name in FRESH}  # whose default is l1's widths
     for source in sources:
-        if source.chosen.chooses_widths(source.cells["ratio_kind"]):
+        if source.chosen.chooses_widths(source.shared["ratio_kind"]):
             added["random"][source.at_its_widths] = source.tuned
             added["l1"][source.at_its_widths] = source.tuned
             added["scratch_e"][source.at_its_widths] = source.fresh
@@ -135,7 +135,7 @@ def _sources(experiment: ExperimentConfig, where: Path) -> Iterator[_Source]:
         for name, own in cell.settings.items():
             given = own.ratio_kind or cell.ratio_kind
             kind = given or ("auto" if found.decides_ratio else experiment.ratio_kind)
-            cells = {
+            shared = {
                 "ratios": own.ratios if own.ratios is not None else cell.ratios,
                 "ratio_kind": kind,
                 "networks": own.networks or cell.networks,
@@ -144,7 +144,7 @@ def _sources(experiment: ExperimentConfig, where: Path) -> Iterator[_Source]:
             recipes = {**cell.recipes, **own.recipes}
             fine_tune = {role: recipe for role, recipe in recipes.items() if role == FINE_TUNE}
             chosen = found(setting_options(method, cell, name, where))
-            yield _Source(method, name, chosen, cells, fine_tune)
+            yield _Source(method, name, chosen, shared, fine_tune)
 
 
 def _crossed(
