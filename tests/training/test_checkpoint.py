@@ -99,8 +99,8 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(
         patch.setattr(torch, "save", full)
         file.write({"step": 2})
     assert said == [
-        f"{file.path}: cannot be written (No space left on device); training goes on, and an "
-        "earlier checkpoint stays"
+        f"{file.path}: cannot be written (No space left on device); an earlier checkpoint, "
+        "if there is one, stays"
     ]
     found = file.read()
     assert found is not None

@@ -100,7 +100,7 @@ class CheckpointFile:
                 if self.path.exists():
                     self.path.replace(self.previous)
         except ResultError as error:
-            self.say(f"{error}; training goes on, and an earlier checkpoint stays")
+            self.say(f"{error}; an earlier checkpoint, if there is one, stays")
         self.written_at = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
