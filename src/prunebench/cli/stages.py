@@ -1,4 +1,4 @@
-"""Sub-commands that compute: data, base, prune, measure, additivity. Only they import torch."""
+"""Sub-commands that compute: data, base, prune, measure, latencies and additivity."""
 
 from __future__ import annotations
 
@@ -211,9 +211,9 @@ def measure(
     """Measure the costs and latencies of finished runs.
 
     Multiply-accumulates and parameters are written to metrics.json, and what a detector finds in
-    four images to detections.json. latency.json has the times of
-    the pruned network and of its base network, measured in turns; a detector is timed without and
-    with the post-processing that selects boxes. Earlier measurements of the same weights are kept.
+    four images to detections.json. latency.json has the times of the pruned network and of its base
+    network, measured in turns; a detector is timed without and with the post-processing that
+    selects boxes. Earlier measurements of the same weights are kept.
 
     `--latency RUN` times one run again, of any experiment, and prints medians, quartiles and
     whether the times are stable.
@@ -276,16 +276,19 @@ def latencies(
     points: Annotated[
         int,
         typer.Option(
-            min=1, help="Blocks of 16 channels at whose ends a layer is timed, per dimension."
+            min=1,
+            help="Maximum number of widths per dimension at which a layer is timed; their "
+            "neighbors come on top.",
         ),
     ] = 8,
     config: ConfigFile = CONFIG,
 ) -> None:
     """Measure the layer latencies of a network, for latency targets.
 
-    The file holds a time for each layer, number of outputs and number of inputs, and what follows
-    for a whole network. An experiment names it as the network's `latency_table`. Run this alone on
-    the machine. The printed table compares whole networks, measured and predicted.
+    The file holds the time of each layer at several numbers of outputs and inputs, from which the
+    latency of a whole network is predicted. An experiment names it as the network's
+    `latency_table`. Run this alone on the machine. The printed table compares whole networks,
+    measured and predicted.
     """
     import torch
 
@@ -319,13 +322,6 @@ def latencies(
         off = one.predicted_ms / one.measured_ms - 1
         times = f"{one.measured_ms:>9.4g} {one.predicted_ms:>9.4g}"
         typer.echo(f"  {one.name:<20} {times}  {off:+.1%}")
-
-
-def _refuse(reason: str, **given: object) -> None:
-    """Raise ConfigError if one of the options is given."""
-    for name, value in given.items():
-        if value is not None:
-            raise ConfigError(f"--{name.replace('_', '-')}: {reason}")
 
 
 def additivity(
@@ -372,3 +368,10 @@ def _known_method(name: str) -> None:
         look_up("method", name, method_paths())
     except PrunebenchError as error:
         raise ConfigError(f"{error}; see `prunebench list methods`") from None
+
+
+def _refuse(reason: str, **given: object) -> None:
+    """Raise ConfigError if one of the options is given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')}: {reason}")

@@ -163,7 +163,7 @@ class TrainingResult(ResultFile):
     files: dict[str, str] | None = None  # SHA-256 of the other files that training wrote, by name
 
     def damages(self, folder: Path, without: Collection[str] = ()) -> Iterator[str]:
-        """Yield a sentence for each missing or changed file of the run, but those of `without`.
+        """Yield a sentence for each missing or changed file of the run, except those in `without`.
 
         A result of an earlier version records the hash of its weights alone.
         """

@@ -85,8 +85,8 @@ def fairness(frame: pd.DataFrame) -> Fairness:
     """Return the level of the runs of one network, the lowest of all pairs of rows.
 
     Bases are compared seed by seed. Runs under a second recipe are compared among themselves only,
-    so they are left out. Methods that start from fresh weights use no base network;
-    they are listed separately and do not lower the level of the others.
+    so they are left out. Methods that start from fresh weights use no base network; they are listed
+    separately and do not lower the level of the others.
     """
     found = trainings(frame[second_recipes(frame) == ""])
     based = [one for one in found.values() if not one.fresh]
