@@ -49,6 +49,19 @@ def test_a_named_target_stops_earlier(workflow: Path) -> None:
     assert jobs == {"data": 1, "base": 1, "prune": len(quick_methods()), "runs": 1}
 
 
+def test_a_profile_chooses_how_training_jobs_are_launched(workflow: Path) -> None:
+    (workflow / "profiles/default/config.yaml").write_text(
+        "set-resources: {prune: {launcher: torchrun --standalone --nproc-per-node=2, gpu: 2}}"
+    )
+    jobs = snakemake(workflow, "runs", "-n", "-p", "--config", "experiments=quick").stdout
+    launched = re.findall(r"^Shell command: (.*) -m prunebench (\w+)", jobs, flags=re.MULTILINE)
+    assert set(launched) == {
+        ("python", "data"),
+        ("python", "base"),
+        ("torchrun --standalone --nproc-per-node=2", "prune"),
+    }
+
+
 def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> None:
     output = snakemake(workflow, "-n", "--config", "experiments=digits", "seeds=0").stdout
     jobs = re.split(r"^\[.*\]$", output, flags=re.MULTILINE)

@@ -13,6 +13,7 @@ rule base:
     threads: base_threads
     resources:
         gpu=gpus,
+        launcher="python",
         machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=240,
@@ -20,7 +21,7 @@ rule base:
         spec=base_hash,
         threads=base_threads,
     shell:
-        "python -m prunebench base --dataset {wildcards.dataset}"
+        "{resources.launcher} -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
         " --machine {resources.machine:q} > {log} 2>&1"

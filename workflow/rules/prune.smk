@@ -16,13 +16,14 @@ rule prune:
     threads: run_threads
     resources:
         gpu=gpus,
+        launcher="python",
         machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=240,
     params:
         spec=run_hash,
     shell:
-        "python -m prunebench prune --experiment {wildcards.experiment}"
+        "{resources.launcher} -m prunebench prune --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
