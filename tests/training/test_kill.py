@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.files import read_json
+from prunebench.core.lock import LOCK_FILE
 from prunebench.experiments.spec import data_path
 
 EXPERIMENT = """
@@ -82,7 +83,7 @@ def test_a_terminated_run_leaves_a_checkpoint_and_a_sentence(workplace: Path) ->
 
 def test_two_processes_do_not_write_the_same_run(workplace: Path) -> None:
     first = start(workplace, 3600)
-    wait_for(workplace / RUN / ".lock")
+    wait_for(workplace / RUN / LOCK_FILE)
     second = start(workplace, 3600)
     assert first.wait() == second.wait() == 0
     history = (workplace / RUN / "history.csv").read_text().splitlines()

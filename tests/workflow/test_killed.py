@@ -28,7 +28,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for((folder / RUN / ".lock").exists)
+    wait_for((folder / RUN / ".writer.lock").exists)
     return main
 
 

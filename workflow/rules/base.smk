@@ -24,4 +24,4 @@ rule base:
         "{resources.launcher} -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --machine {resources.machine:q} > {log} 2>&1"
+        " --machine {resources.machine:q} >> {log} 2>&1"

@@ -20,7 +20,7 @@ rule measure_cost:
     shell:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only cost --finished --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
+        " --only cost --finished --runs results/resolved/{wildcards.experiment}.jsonl >> {log} 2>&1"
 
 
 # Needs the machine to itself: Snakemake lowers the number of threads to all available cores.
@@ -45,7 +45,7 @@ rule measure_latency:
         "python -m prunebench measure --experiment {wildcards.experiment}"
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --only latency --finished --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --machine {resources.machine:q} > {log} 2>&1"
+        " --machine {resources.machine:q} >> {log} 2>&1"
 
 
 localrules:

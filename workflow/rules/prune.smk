@@ -27,4 +27,4 @@ rule prune:
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --expect {params.spec} --machine {resources.machine:q} > {log} 2>&1"
+        " --expect {params.spec} --machine {resources.machine:q} >> {log} 2>&1"

@@ -36,6 +36,7 @@ FOLDER = "PRUNEBENCH_FORKSERVER"  # environment variable with the server's folde
 STAGES = ("base", "prune")
 PRELOADED = ("prunebench.cli.command", "prunebench.training.train", "prunebench.training.progress")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+REAP_S = 2.0  # seconds between two looks for ended children
 
 servers: list[subprocess.Popen[bytes]] = []  # by this process; open pipes keep them alive
 
@@ -102,14 +103,19 @@ def _status(connection: Connection) -> int:
 
 def serve(listener: socket.socket) -> None:
     """Fork for each job until standard input is closed; running jobs continue."""
-    while listener in select.select([listener, sys.stdin], [], [])[0]:
+    while True:
+        ready = select.select([listener, sys.stdin], [], [], REAP_S)[0]
+        multiprocessing.active_children()  # reaps ended children, so that their locks are free
+        if not ready:
+            continue
+        if listener not in ready:
+            return
         connection = Connection(listener.accept()[0].detach())
         for module in PRELOADED:
             importlib.import_module(module)
         gc.freeze()  # keeps the imported modules in shared memory pages
         multiprocessing.get_context("fork").Process(target=_run_job, args=(connection,)).start()
         connection.close()
-        multiprocessing.active_children()  # reaps ended children
 
 
 def _run_job(connection: Connection) -> None:

@@ -11,20 +11,21 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.core.errors import ConfigError, ModelError, ResultError, TrainingError
-from prunebench.core.files import file_hash, make_folder, remove_leftovers
+from prunebench.core.files import file_hash, remove_leftovers
+from prunebench.core.lock import only_writer
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
 from prunebench.data.random_state import seeded
@@ -146,26 +147,14 @@ def check_precision(spec: BaseSpec | RunSpec, device: torch.device) -> None:
         )
 
 
-@contextmanager
-def only_writer(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the lock of a folder; yield whether another process held it before.
+def _when_and_where() -> str:
+    """Return time, host and SLURM job: a log holds one such line for each attempt at a run.
 
-    The operating system releases the lock of a dead process. So the next process continues a dead
-    one's work at once, and waits for a living one.
+    Example: 2026-12-01 08:15:30 UTC · node17 · SLURM job 4711
     """
-    make_folder(folder)
-    lock = FileLock(folder / ".lock")
-    waited = False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waited = True
-        say(f"{folder}: another process writes this run; waiting for it to end")
-        lock.acquire()
-    try:
-        yield waited
-    finally:
-        lock.release()
+    job = os.environ.get("SLURM_JOB_ID")
+    where = [gethostname(), *([f"SLURM job {job}"] if job else [])]
+    return " · ".join([f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", *where])
 
 
 class _Job:
@@ -200,7 +189,8 @@ class _Job:
     def result(self) -> TrainingResult:
         """Return the stored result; train first if there is none."""
         first = is_first_process()
-        with only_writer(self.folder, self.progress.say) if first else nullcontext():
+        lock = only_writer(self.folder, self.progress.say, at_once=sys.stdout.isatty())
+        with lock if first else nullcontext():
             if not started_by_torchrun() and self._is_finished():
                 self.progress.say(f"{self.folder}: finished already")
             else:
@@ -235,6 +225,7 @@ class _Job:
 
     def _train(self) -> None:
         torch.set_num_threads(self.spec.threads)
+        self.progress.say(_when_and_where())
         with (
             deterministic(self.machine.deterministic),
             claimed_device(self.machine.device) as device,
