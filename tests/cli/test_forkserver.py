@@ -167,6 +167,16 @@ def test_jobs_do_not_find_the_server_after_an_edit_of_the_sources(
     assert forkserver.address("servers") != before
 
 
+def test_jobs_of_slurm_do_not_find_a_server_outside_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses = {forkserver.address("servers")}
+    for job in ("1", "2"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        addresses.add(forkserver.address("servers"))
+    assert len(addresses) == 3
+
+
 def test_no_server_starts_if_the_path_is_too_long_for_a_socket(
     no_server: None,
     tmp_path: Path,

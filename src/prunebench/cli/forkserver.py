@@ -8,7 +8,7 @@ killed. A job that finds no server of its own installation (on another machine, 
 the sources) runs in its own process.
 
 Nothing is computed before a fork, so results are bit-identical with and without a server. This
-module imports only the standard library, so that a waiting job starts fast.
+module imports only the standard library and what needs no more, so that a waiting job starts fast.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from multiprocessing.connection import Client, Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from threading import Event, Thread
+
+from prunebench.training.launch import is_one_of_several
 
 FOLDER = "PRUNEBENCH_FORKSERVER"  # environment variable with the server's folder
 STAGES = ("base", "prune")
@@ -73,10 +75,11 @@ def start() -> None:
 def run(arguments: Sequence[str]) -> int | None:
     """Run a `prunebench` command in the server and return its exit status.
 
-    Return None if the command must run in this process: it does not train, or there is no server.
+    Return None if the command must run in this process: it does not train, it is one of several
+    that torchrun or srun watches, or there is no server.
     """
     folder = os.environ.get(FOLDER)
-    if not folder or not arguments or arguments[0] not in STAGES:
+    if not folder or not arguments or arguments[0] not in STAGES or is_one_of_several():
         return None
     try:
         with Client(address(folder), "AF_UNIX") as connection:
@@ -170,11 +173,13 @@ def _exit_status(arguments: list[str]) -> int:
 def address(folder: str) -> str:
     """Return the path of the socket for the current sources of this installation.
 
-    After an edit of the sources, jobs no longer find a server that was started before.
+    After an edit of the sources, jobs no longer find a server that was started before. Neither do
+    other jobs of SLURM on the same machine: they would use the cores and the memory that SLURM has
+    given to the server's job.
     """
     package = Path(__file__).parents[1]
     edited = max(path.stat().st_mtime_ns for path in package.rglob("*.py"))
-    installation = f"{sys.prefix} {package} {edited}"
+    installation = f"{sys.prefix} {package} {edited} {os.environ.get('SLURM_JOB_ID', '')}"
     return str(Path(folder) / sha256(installation.encode()).hexdigest()[:16])
 
 

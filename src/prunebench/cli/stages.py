@@ -220,6 +220,7 @@ def measure(
     """
     if latency is not None:
         from prunebench.cli.timing import time_stored_run
+        from prunebench.measure.claimed_gpus import claimed_device
 
         _refuse(
             "not allowed with --latency, which measures one run",
@@ -230,14 +231,15 @@ def measure(
             finished=finished or None,
             runs=runs,
         )
-        for line in time_stored_run(
-            latency,
-            device=machine.device,
-            capture=machine.capture,
-            per_layer=per_layer,
-            write=write,
-        ):
-            typer.echo(line)
+        with claimed_device(machine.device) as claimed:
+            for line in time_stored_run(
+                latency,
+                device=claimed.type,
+                capture=machine.capture,
+                per_layer=per_layer,
+                write=write,
+            ):
+                typer.echo(line)
         return
     _refuse("needs --latency RUN", per_layer=per_layer or None, no_write=None if write else True)
     from prunebench.experiments.reuse import is_stored
@@ -293,7 +295,7 @@ def latencies(
     import torch
 
     from prunebench.data.registry import dataset_info
-    from prunebench.measure.device import usable_gpus
+    from prunebench.measure.claimed_gpus import claimed_device
     from prunebench.measure.width_latencies import measure_table
     from prunebench.models.registry import build
     from prunebench.planning.checks import check_task
@@ -301,20 +303,20 @@ def latencies(
 
     info = dataset_info(dataset)
     check_task(info, architecture)
-    device = "cuda" if usable_gpus(machine.device) else "cpu"
-    if device == "cpu":
-        keep_freed_memory()  # as in a training job, which measures the latency that it reached
     torch.set_num_threads(threads)
-    table = measure_table(
-        build(architecture, num_classes=info.num_classes, in_channels=info.shape[0]),
-        architecture=architecture,
-        num_classes=info.num_classes,
-        image=info.shape,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,  # type: ignore[arg-type]
-        points=points,
-    )
+    with claimed_device(machine.device) as device:
+        if device.type == "cpu":
+            keep_freed_memory()  # as in a training job, which measures the latency that it reached
+        table = measure_table(
+            build(architecture, num_classes=info.num_classes, in_channels=info.shape[0]),
+            architecture=architecture,
+            num_classes=info.num_classes,
+            image=info.shape,
+            batch_size=batch_size,
+            device=device.type,
+            precision=precision,  # type: ignore[arg-type]
+            points=points,
+        )
     table.write(out)
     typer.echo(f"{architecture} · {table.device} · {threads} threads · batch {batch_size} · {out}")
     typer.echo(f"  {'network':<20} {'measured':>9} {'predicted':>9}  ms")

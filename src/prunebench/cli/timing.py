@@ -11,7 +11,6 @@ from prunebench.experiments.results import LatencyEntry, LatencyResult
 from prunebench.experiments.spec import RunSpec
 from prunebench.experiments.stability import MOST_DIFFERENCE
 from prunebench.experiments.stored_spec import stored_spec
-from prunebench.measure.device import usable_gpus
 from prunebench.measure.layer_latency import LayerLatencies, compare_layers
 from prunebench.measure.stored_runs import (
     networks_to_time,
@@ -30,9 +29,9 @@ def time_stored_run(
     """Time the run or base network in a folder, and yield tables of its latencies.
 
     latency.json gets the new entries if `write` is true. ResultError if the folder has no finished
-    run, ConfigError for the device "cuda" without a GPU.
+    run. `device` is "cpu" or "cuda", the current GPU.
     """
-    where = torch.device("cuda" if usable_gpus(device) else "cpu")
+    where = torch.device(device)
     spec, results = stored_spec(folder)
     base = results / (spec.base if isinstance(spec, RunSpec) else spec).path
     yield spec.path

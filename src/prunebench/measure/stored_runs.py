@@ -30,7 +30,8 @@ from prunebench.experiments.results import (
     Part,
 )
 from prunebench.experiments.spec import RunSpec
-from prunebench.measure.device import device_name, usable_gpus
+from prunebench.measure.claimed_gpus import claimed_device
+from prunebench.measure.device import device_name
 from prunebench.measure.earlier import earlier, weights_hash
 from prunebench.measure.example_detections import measure_detections
 from prunebench.measure.latency import compare_latency
@@ -58,25 +59,26 @@ def measure_runs(
 ) -> Iterator[str]:
     """Measure each run that is not measured yet; yield one line of text per run.
 
-    Latencies use the number of threads of the run's training. With several GPUs, the first visible
-    one is used: the workflow gives a latency job the whole machine. On a GPU, forward passes are
-    also timed as CUDA graphs if `capture` is true.
+    Latencies use the number of threads of the run's training. A GPU is claimed meanwhile, so that
+    no training job uses it. On a GPU, forward passes are also timed as CUDA graphs if `capture` is
+    true.
     Raises ConfigError for "cuda" without a GPU.
     """
-    where = "cuda" if usable_gpus(device) else "cpu"
-    for spec in specs:
-        run, base = results / spec.path, results / spec.base.path
-        words = []
-        if only != "latency":
-            cost = measure_cost(run, base, spec.hash)
-            words.append(f"{cost.base_macs / cost.macs:.2f}× fewer MACs")
-            if is_detector(spec.architecture):
-                words.append(measure_detections(spec, results))
-        if only != "cost":
-            torch.set_num_threads(spec.threads)
-            latency = measure_latency(run, base, spec.hash, device=where, capture=capture)
-            words += [_in_words(entry) for entry in latency.entries if entry.device_kind == where]
-        yield f"{spec.path} · {' · '.join(words) or 'masked weights save no time'}"
+    with claimed_device("cpu" if only == "cost" else device) as claimed:
+        where = claimed.type
+        for spec in specs:
+            run, base = results / spec.path, results / spec.base.path
+            words = []
+            if only != "latency":
+                cost = measure_cost(run, base, spec.hash)
+                words.append(f"{cost.base_macs / cost.macs:.2f}× fewer MACs")
+                if is_detector(spec.architecture):
+                    words.append(measure_detections(spec, results))
+            if only != "cost":
+                torch.set_num_threads(spec.threads)
+                latency = measure_latency(run, base, spec.hash, device=where, capture=capture)
+                words += [_in_words(one) for one in latency.entries if one.device_kind == where]
+            yield f"{spec.path} · {' · '.join(words) or 'masked weights save no time'}"
 
 
 def measure_cost(run_dir: Path, base_dir: Path, spec_hash: str) -> CostResult:

@@ -1,46 +1,38 @@
 """Several processes that train one run, and the GPU that each of them takes.
 
-`torchrun` starts the processes and names them in the environment. All hold the same network, each
-trains on its portion of every batch, DistributedDataParallel averages the gradients, and only
-process 0 writes files. Decisions that depend on the clock or on signals are made by process 0 for
-all, or by all together at the same step.
+`torchrun` or `srun` starts the processes and names them in the environment. All hold the same
+network, each trains on its portion of every batch, DistributedDataParallel averages the gradients,
+and only process 0 writes files. Decisions that depend on the clock or on signals are made by
+process 0 for all, or by all together at the same step.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from prunebench.core.errors import ConfigError, TrainingError
+from prunebench.measure.claimed_gpus import (
+    claimed_device,
+    claimed_gpus,
+    current_device,
+    visible_gpus,
+)
 from prunebench.measure.device import usable_gpus
+from prunebench.training.rendezvous import Group, reason
 
 T = TypeVar("T")
 Forward = Callable[..., Any]  # of inputs, and of targets if the network computes its loss
-ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 # One process may take long to select or evaluate while the others wait.
 TIMEOUT = timedelta(hours=2)
-
-
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_first_process() -> bool:
-    """Whether this process writes the files."""
-    return int(os.environ.get("RANK", "0")) == 0 or not started_by_torchrun()
 
 
 @dataclass(frozen=True)
@@ -174,64 +166,66 @@ class _Calling(nn.Module):
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[Alone]:
-    """Yield the group of processes that torchrun started, or `Alone`."""
-    if not started_by_torchrun():
+def processes(device: torch.device, group: Group | None) -> Iterator[Alone]:
+    """Yield the processes of a group, ready to exchange tensors; `Alone` without one."""
+    if group is None:
         yield Alone()
         return
-    if missing := [name for name in ENVIRONMENT if name not in os.environ]:
-        raise ConfigError(
-            f"WORLD_SIZE is set and {', '.join(missing)} not; start several processes by torchrun"
-        )
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=group.store,
+        rank=group.own.rank,
+        world_size=group.own.world,
+        timeout=TIMEOUT,
+    )
     try:
         yield Processes(device)
+    except RuntimeError as error:
+        if "gloo/transport" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise TrainingError(
+            f"process {group.own.rank} of {group.own.world} has lost another one "
+            f"({reason(error)}); the same command goes on from the last checkpoint"
+        ) from None
     finally:
         dist.destroy_process_group()
 
 
-LOCK_FOLDER = Path(tempfile.gettempdir()) / "prunebench-devices"
-
-
 @contextmanager
-def claimed_device(name: str, *, wait_s: float = 1.0) -> Iterator[torch.device]:
-    """Yield the device for "auto", "cpu" or "cuda"; a GPU is claimed until the block ends.
+def device_of(
+    name: str, group: Group | None, say: Callable[[str], None] = print
+) -> Iterator[torch.device]:
+    """Yield this process's device for "auto", "cpu" or "cuda"; a GPU is claimed meanwhile.
 
-    Snakemake limits the number of jobs on GPUs but assigns no GPU to a job: each job claims a free
-    one by a lock file. A process started by torchrun claims the GPU of its local rank.
-    Raises ConfigError for "cuda" without a GPU.
+    Processes that see the same GPUs of their machine take one each, which the first one claims for
+    all. A process to which SLURM has assigned other GPUs than to the rest claims one of its own.
+    ConfigError if there are too few GPUs.
     """
-    available = usable_gpus(name)
-    if not available:
-        yield torch.device("cpu")
+    if group is None:
+        with claimed_device(name, say) as device:
+            yield device
         return
-    LOCK_FOLDER.mkdir(exist_ok=True)
-    own = int(os.environ["LOCAL_RANK"]) if started_by_torchrun() else None
-    if own is not None and own >= available:
+    own, seen = group.own, visible_gpus() if usable_gpus(name) else []
+    found = [json.loads(text) for text in group.gathered("gpus", json.dumps([own.machine, *seen]))]
+    if len({bool(gpus) for _, *gpus in found}) > 1:
+        raise ConfigError("some of the processes see GPUs and others see none; allowed: all, none")
+    here = [gpus for machine, *gpus in found if machine == own.machine]
+    distinct = len(set().union(*here))
+    if 0 < distinct < own.local_world:
         raise ConfigError(
-            f"torchrun started process {own} on this machine, which has {available} GPUs"
+            f"{own.local_world} processes on this machine need a GPU each and see {distinct}; "
+            "start fewer, or ask for more GPUs"
         )
-    index, lock = _claim(range(available) if own is None else [own], wait_s)
-    try:
-        yield torch.device("cuda", index)
-    finally:
-        lock.release()
-
-
-def _claim(indices: Sequence[int], wait_s: float) -> tuple[int, FileLock]:
-    """Return the first free device and its lock; wait until one is free."""
-    while True:
-        for index in indices:
-            lock = FileLock(LOCK_FOLDER / f"cuda{index}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            return index, lock
-        time.sleep(wait_s)
+    if any(gpus != seen for gpus in here) or not seen:
+        with claimed_device(name, say) as device:
+            yield device
+    elif own.local_rank == 0:
+        with claimed_gpus(seen, own.local_world, say) as claims:
+            group.tell(f"claims/{own.machine}", json.dumps(claims))
+            yield current_device(claims[0])
+    else:
+        claims = json.loads(group.told(f"claims/{own.machine}"))
+        yield current_device(claims[own.local_rank])
 
 
 @contextmanager

@@ -59,6 +59,7 @@ from prunebench.network import (
 from prunebench.training.checkpoint import CheckpointFile, StopRequest, listening
 from prunebench.training.cuda import MemoryShortError, deterministic
 from prunebench.training.latency_target import latency_reached
+from prunebench.training.launch import is_first_process
 from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import (
@@ -67,15 +68,10 @@ from prunebench.training.pretrained import (
     load_backbone,
     load_pretrained,
 )
-from prunebench.training.processes import (
-    Alone,
-    claimed_device,
-    is_first_process,
-    processes,
-    started_by_torchrun,
-)
+from prunebench.training.processes import Alone, device_of, processes
 from prunebench.training.progress import Progress, SilentProgress
 from prunebench.training.pruning import missed_ratio
+from prunebench.training.rendezvous import Group, joined
 from prunebench.training.run import RunState, derived_seed
 from prunebench.training.shared import Shared
 
@@ -188,14 +184,16 @@ class _Job:
 
     def result(self) -> TrainingResult:
         """Return the stored result; train first if there is none."""
-        first = is_first_process()
+        group, first = joined(), is_first_process()
         lock = only_writer(self.folder, self.progress.say, at_once=sys.stdout.isatty())
         with lock if first else nullcontext():
-            if not started_by_torchrun() and self._is_finished():
+            if group is not None:
+                group.after_first()
+            if group is None and self._is_finished():
                 self.progress.say(f"{self.folder}: finished already")
             else:
                 try:
-                    self._train()
+                    self._train(group)
                 except ModelError as error:
                     raise ModelError(f"{self.spec.path}: {error}") from None
             result = TrainingResult.read(self.folder)
@@ -223,13 +221,13 @@ class _Job:
         check_weights(self.folder)
         return True
 
-    def _train(self) -> None:
+    def _train(self, group: Group | None) -> None:
         torch.set_num_threads(self.spec.threads)
         self.progress.say(_when_and_where())
         with (
             deterministic(self.machine.deterministic),
-            claimed_device(self.machine.device) as device,
-            processes(device) as parallel,
+            device_of(self.machine.device, group, self.progress.say) as device,
+            processes(device, group) as parallel,
             listening() as stop,
         ):
             check_precision(self.spec, device)
