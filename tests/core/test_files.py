@@ -10,6 +10,7 @@ from prunebench.core.errors import ResultError
 from prunebench.core.files import (
     read_csv,
     read_json,
+    read_object,
     remove_leftovers,
     replacing,
     write_json,
@@ -100,6 +101,31 @@ def test_a_damaged_file_is_named_with_the_place(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"top1": 98.', encoding="utf-8")
     with pytest.raises(ResultError, match=r"x\.json: not valid JSON \(.*line 1"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": ' * 100_000, "nested too deeply"),
+        ("1" * 5000, "Exceeds the limit .* for integer string conversion"),
+        (b'"\xff"', "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_json_that_cannot_be_parsed_is_one_line(
+    tmp_path: Path, text: str | bytes, problem: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(ResultError, match=rf"x\.json: not valid JSON \({problem}") as error:
+        read_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_list_is_no_object(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", [1])
+    with pytest.raises(ResultError, match=r"x\.json: expected a JSON object, found \[1\]"):
+        read_object(tmp_path / "x.json")
 
 
 def test_what_a_killed_writer_left_behind_is_deleted_and_nothing_else(tmp_path: Path) -> None:

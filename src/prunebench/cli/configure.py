@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results
 from prunebench.core.errors import ConfigError
+from prunebench.core.files import parsed_json
 from prunebench.core.names import unknown_name
 
 SCHEMAS, README = Path("workflow/schemas"), Path("config/README.md")
@@ -55,7 +55,7 @@ def resolve(
 
 def _standard_input() -> object:
     try:
-        content: object = json.load(sys.stdin)
+        content: object = parsed_json(sys.stdin.read())
     except ValueError as error:
         raise ConfigError(f"standard input is not JSON ({error})") from None
     return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import Parameter
@@ -15,6 +14,7 @@ from annotated_types import Ge
 from pydantic.fields import FieldInfo
 
 from prunebench.core.errors import ConfigError
+from prunebench.core.files import parsed_json
 from prunebench.core.names import unknown_name
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.validation import validate
@@ -108,8 +108,8 @@ def _machine(config: Path, text: str | None, given: Mapping[str, Any]) -> Machin
         configured = settings_of(config).machine
     else:
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
+            content = parsed_json(text)
+        except ValueError as error:
             raise ConfigError(f"--machine: not valid JSON ({error})") from None
         configured = validate(Machine, content, "--machine")
     chosen = {name: value for name, value in given.items() if value is not None}

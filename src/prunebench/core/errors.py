@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+LONGEST_VALUE = 60  # characters of a value shown in an error
+
+
+def shown(value: Any) -> str:
+    """Return a value as Python writes it, shortened if it is long.
+
+    >>> shown(0.5), shown("a" * 100)[-5:]
+    ('0.5', 'aaaa…')
+    """
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
 
 class PrunebenchError(Exception):
     """Base of every error whose message alone tells the user what to change."""

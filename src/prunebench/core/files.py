@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, shown
 
 
 @contextmanager
@@ -120,13 +120,29 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """Parse JSON; ValueError says in one line what is wrong with it."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise ResultError that names the file when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(path.read_bytes())
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ResultError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; ResultError as for `read_json`."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ResultError(f"{path}: expected a JSON object, found {shown(content)}")
+    return content

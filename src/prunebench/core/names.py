@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from prunebench.core.errors import ConfigError
+from prunebench.core.errors import ConfigError, shown
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
     close = [lower[other] for other in close]
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     allowed = ", ".join(sorted(known)) or "none"
-    return f"unknown {kind} {name!r}{hint} (allowed: {allowed})"
+    return f"unknown {kind} {shown(name)}{hint} (allowed: {allowed})"
 
 
 def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -14,7 +14,6 @@ inputs, the normalization, and what becomes of odd boxes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,11 +25,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from prunebench.core.errors import ConfigError, DataError
+from prunebench.core.files import parsed_json
 from prunebench.data import normalization
 from prunebench.data.folder import Colors, PositiveColors
 from prunebench.data.info import DatasetInfo
 from prunebench.experiments.settings import Settings
-from prunebench.experiments.validation import read_yaml, validate
+from prunebench.experiments.validation import validate
+from prunebench.experiments.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from prunebench.data.boxed_source import Box, BoxedFile, BoxedSplits
@@ -107,10 +108,10 @@ class Annotations:
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise DataError that names it."""
     try:
-        return json.loads(path.read_bytes())
+        return parsed_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error})") from None
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ConfigError, DataError
-from prunebench.core.files import replacing
+from prunebench.core.files import parsed_json, replacing
 from prunebench.data.boxes import BoxedFiles, BoxedImages
 from prunebench.data.image_files import FileSplit
 from prunebench.data.images import LabeledImages, OnDevice, Order
@@ -271,8 +271,8 @@ def described(info: DatasetInfo, metadata: Mapping[str, Any]) -> DatasetInfo:
 def parse_metadata(path: Path, entries: Mapping[str, str]) -> dict[str, Any]:
     """Read and check the metadata of a file."""
     try:
-        metadata = json.loads(entries[METADATA_KEY])
-    except (KeyError, json.JSONDecodeError):
+        metadata = parsed_json(entries[METADATA_KEY])
+    except (KeyError, ValueError):
         raise DataError(
             f"{path}: the metadata {METADATA_KEY!r} is missing; "
             "`prunebench data` did not write this file"

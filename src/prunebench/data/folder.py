@@ -19,7 +19,8 @@ from prunebench.core.errors import ConfigError, DataError
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
 from prunebench.experiments.settings import Positive, Settings
-from prunebench.experiments.validation import read_yaml, validate
+from prunebench.experiments.validation import validate
+from prunebench.experiments.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from prunebench.data.listing import FileSplits

@@ -25,7 +25,8 @@ from prunebench.experiments.override import MaybeOverride, Scale, split_override
 from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import NAME, DottedSlug, Settings, Slug
-from prunebench.experiments.validation import read_yaml, validate
+from prunebench.experiments.validation import validate
+from prunebench.experiments.yaml_file import read_yaml
 
 T = TypeVar("T")
 

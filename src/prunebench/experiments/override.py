@@ -7,7 +7,6 @@ kept apart from those of the original experiment.
 
 from __future__ import annotations
 
-import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from prunebench.core.errors import shown
+from prunebench.core.files import parsed_json
 from prunebench.experiments.settings import Settings, Slug
 
 Scale = Annotated[
@@ -62,9 +63,9 @@ def scale_suffix(scale: float) -> str:
 def _parsed(value: Any) -> Any:
     """Parse text as JSON, which is how Snakemake's command line passes it on."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
-        raise ValueError(f'{value!r} is not JSON such as {{"epochs_scale": 0.1}}') from None
+        return parsed_json(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f'{shown(value)} is not JSON such as {{"epochs_scale": 0.1}}') from None
 
 
 MaybeOverride = Annotated[Override | None, BeforeValidator(_parsed)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError
-from prunebench.core.files import write_text
+from prunebench.core.files import parsed_json, write_text
 from prunebench.core.names import plug_ins
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
@@ -79,7 +79,7 @@ class ResolvedFile(Mapping[str, RunSpec]):
 
     def entry(self, path: str) -> dict[str, Any]:
         """Return a run as in the file: with its hash and base path, recipes by their hash."""
-        entry: dict[str, Any] = json.loads(self._lines[path])
+        entry: dict[str, Any] = parsed_json(self._lines[path])
         return entry
 
     def __getitem__(self, path: str) -> RunSpec:
@@ -105,7 +105,7 @@ def read_resolved(path: Path, key: str | None = None) -> ResolvedFile:
     """
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
-        header = json.loads(first)
+        header = parsed_json(first)
         found = ResolvedFile(header["bases"], header["recipes"], lines)
         resolved_from = header["key"]
     except FileNotFoundError:

@@ -9,14 +9,13 @@ the accuracy of the base network, which must be equal too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_csv, read_json
+from prunebench.core.files import parsed_json, read_csv, read_object
 from prunebench.experiments.metric import METRICS
 from prunebench.experiments.spec import data_path, digest
 
@@ -174,7 +173,7 @@ def digest_of_rows(rows: Mapping[str, StoredRow]) -> str:
 def is_stored(folder: Path, spec_hash: str) -> bool:
     """Whether a folder holds the result of a specification."""
     path = folder / "training.json"
-    return path.is_file() and read_json(path).get("spec_hash") == spec_hash
+    return path.is_file() and read_object(path).get("spec_hash") == spec_hash
 
 
 class _Here:
@@ -200,10 +199,17 @@ class _Here:
             folder = self.results / run.base_path
             self._bases[run.base_path] = None
             if is_stored(folder, run.base_spec_hash):
-                training = read_json(folder / "training.json")
-                metric = METRICS[training.get("task", "classification")].name
-                self._bases[run.base_path] = BaseHere(training["weights_sha256"], training[metric])
+                self._bases[run.base_path] = _base_in(folder / "training.json")
         return self._bases[run.base_path]
+
+
+def _base_in(path: Path) -> BaseHere:
+    training = read_object(path)
+    try:
+        metric = METRICS[training.get("task", "classification")].name
+        return BaseHere(training["weights_sha256"], training[metric])
+    except (KeyError, TypeError):
+        raise ResultError(f"{path}: no result of a training; train it again") from None
 
 
 def data_hash(path: Path) -> str | None:
@@ -214,8 +220,8 @@ def data_hash(path: Path) -> str | None:
     """
     try:
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            found: str = json.loads(header["__metadata__"]["prunebench"])["sha256"]
+            header = parsed_json(file.read(int.from_bytes(file.read(8), "little")))
+            found: str = parsed_json(header["__metadata__"]["prunebench"])["sha256"]
             return found
     except FileNotFoundError:
         return None

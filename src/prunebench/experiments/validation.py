@@ -1,27 +1,23 @@
-"""Read YAML files and validate their content, with errors of one line.
+"""Validate the content of files, with errors of one line.
 
-An error names the file, the key, the value and the allowed values. A key given twice is an error
-too; plain YAML would silently keep the last value.
+An error names the file, the key, the value and the allowed values.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from prunebench.core.errors import ConfigError
+from prunebench.core.errors import ConfigError, shown
 from prunebench.core.names import unknown_name
 from prunebench.experiments.settings import DOTTED_NAME, NAME
 
 M = TypeVar("M", bound=BaseModel)
 
-MERGE = "tag:yaml.org,2002:merge"
 EXPECTED = {  # by the first word of pydantic's error types
     "bool": "true or false",
     "dict": "a mapping",
@@ -38,51 +34,6 @@ LIMITS = {
     "less_than_equal": "at most {le}",
     "finite_number": "a finite number",
 }
-LONGEST_VALUE = 60  # characters of a value shown in an error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A YAML loader that rejects a key given twice.
-
-    ruamel.yaml rejects it too, but reads YAML 1.2. Snakemake reads config/config.yaml by YAML 1.1
-    as PyYAML does: `yes` would be true in that file and text in all others.
-    """
-
-
-def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == MERGE:  # a key beside `<<: *anchor` may override a merged key
-            continue
-        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if not isinstance(key, Hashable):
-            raise ConfigError(f"line {line}: a key must be a name, not {key!r}")
-        if key in seen:
-            raise ConfigError(f"line {line}: the key {key!r} is given twice")
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates
-)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file; ConfigError names the file and line of an error or a duplicate key."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}, {error}") from None
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{path}{line}: not valid YAML: {' '.join(problem.split())}") from None
 
 
 def validate(
@@ -93,7 +44,7 @@ def validate(
     If `content` is only a part of a file, `below` maps a key to its parent's place in the file.
     """
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, found {_shown(content)}")
+        raise ConfigError(f"{where}: expected a mapping, found {shown(content)}")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -134,29 +85,24 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | in
             return place, str(context["error"])
         case "string_pattern_mismatch":
             if (pattern := context["pattern"]) not in (NAME, DOTTED_NAME):
-                return place, f"{_shown(value)} does not match {pattern}"
+                return place, f"{shown(value)} does not match {pattern}"
             dots = ", dots" if pattern == DOTTED_NAME else ""
             allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
-            return place, f"{_shown(value)} is not a valid name (allowed: {allowed})"
+            return place, f"{shown(value)} is not a valid name (allowed: {allowed})"
         case "string_too_long":
             most = context["max_length"]
-            return place, f"{_shown(value)} has {len(value)} characters, at most {most} are allowed"
+            return place, f"{shown(value)} has {len(value)} characters, at most {most} are allowed"
         case "literal_error":
             allowed_values = [name.strip("'") for name in re.split(", | or ", context["expected"])]
             return place, unknown_name("value", str(value), allowed_values)
         case "too_short":
-            return place, f"needs at least {context['min_length']} entry, found {_shown(value)}"
+            return place, f"needs at least {context['min_length']} entry, found {shown(value)}"
         case _ if kind in LIMITS:
-            return place, f"must be {LIMITS[kind].format(**context)}, not {_shown(value)}"
+            return place, f"must be {LIMITS[kind].format(**context)}, not {shown(value)}"
         case _ if (expected := EXPECTED.get(kind.split("_")[0])) is not None:
-            return place, f"expected {expected}, found {_shown(value)}"
+            return place, f"expected {expected}, found {shown(value)}"
         case _:
-            return place, f"{error['msg'][0].lower()}{error['msg'][1:]}, not {_shown(value)}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+            return place, f"{error['msg'][0].lower()}{error['msg'][1:]}, not {shown(value)}"
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -18,7 +18,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from prunebench.core.errors import ConfigError
 from prunebench.experiments.settings import Count, Positive, Settings
-from prunebench.experiments.validation import read_yaml, validate
+from prunebench.experiments.validation import validate
+from prunebench.experiments.yaml_file import read_yaml
 from prunebench.papers.cost_rules import Cell, Column, Digits
 from prunebench.papers.published import PublishedRow
 

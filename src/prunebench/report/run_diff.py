@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.files import read_json
+from prunebench.core.errors import ResultError
+from prunebench.core.files import read_object
 from prunebench.experiments.results import (
     CostResult,
     HistoryRow,
@@ -138,11 +139,19 @@ def _first_row(a: Path, b: Path, one: TrainingResult, two: TrainingResult) -> It
         yield _pair("history", "rows", (len(plain[0]), len(plain[1])))
 
 
+def _kept_units(path: Path) -> dict[str, list[int]]:
+    groups = read_object(path).get("groups", {})
+    try:
+        return {name: list(group["kept"]) for name, group in groups.items()}
+    except (AttributeError, KeyError, TypeError):
+        raise ResultError(f"{path}: not the structure of a network; train it again") from None
+
+
 def _widths(a: Path, b: Path) -> Iterator[str]:
     """Yield the first layer of which the runs keep different units."""
-    groups = [read_json(folder / STRUCTURE_FILE).get("groups", {}) for folder in (a, b)]
-    for name in groups[0]:
-        kept = [own[name]["kept"] if name in own else None for own in groups]
+    units = [_kept_units(folder / STRUCTURE_FILE) for folder in (a, b)]
+    for name in units[0]:
+        kept = [own.get(name) for own in units]
         if kept[0] != kept[1]:
             counts = tuple("no such layer" if k is None else f"{len(k)} units" for k in kept)
             words = f"{name} (first of those that differ)"

@@ -8,7 +8,6 @@ latencies have columns named after device and batch size, so that CPU and GPU ne
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pandas as pd
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_csv
+from prunebench.core.files import parsed_json, read_csv
 from prunebench.experiments.metric import METRICS, OWN, Metric, renamed, to_file
 from prunebench.experiments.results import Mode, Part
 
@@ -393,8 +392,8 @@ def json_cells(runs: pd.DataFrame, column: str) -> list[Any]:
     found = []
     for text, method, seed in zip(runs[column], runs["method"], runs["seed"], strict=True):
         try:
-            found.append(None if pd.isna(text) else json.loads(text))
-        except json.JSONDecodeError as error:
+            found.append(None if pd.isna(text) else parsed_json(text))
+        except ValueError as error:
             where = f"runs.csv: {column} of {method}, seed {seed}"
             raise ResultError(f"{where}, is not valid JSON ({error})") from None
     return found

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.experiments.validation import read_yaml
+from prunebench.experiments.yaml_file import read_yaml
+
+# Ten values in the first line, a billion in the last.
+EXPLODING = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
 
 
 def written(folder: Path, content: str | bytes) -> Path:
@@ -26,6 +31,14 @@ def written(folder: Path, content: str | bytes) -> Path:
         ("a: !!python/none 1\n", "x.yaml, line 1: not valid YAML: could not determine a const"),
         ("? [a, b]\n: 1\n", "x.yaml, line 1: a key must be a name, not ['a', 'b']"),
         (b"a: \xff\n", "x.yaml: is not UTF-8 text"),
+        ("a: !!bool maybe\n", "x.yaml, line 1: 'maybe' is no valid bool"),
+        ("a: !!map text\n", "x.yaml, line 1: 'text' is no valid map"),
+        ("a: 1\nb: 2001-99-99\n", "x.yaml, line 2: '2001-99-99' is no valid timestamp"),
+        (f"a: {'1' * 5000}\n", f"x.yaml, line 1: '{'1' * 58}… is no valid int"),
+        (f"a: {'[' * 5000}", "x.yaml, line 1: more than 50 levels of nesting"),
+        ("a:\n- &b [*b]\n", "x.yaml, line 2: the alias *b is a part of its own value"),
+        (EXPLODING, "x.yaml, line 5: more than 50000 values, counting those that aliases repeat"),
+        (" " * (2**20 + 1), "x.yaml: has more than 1048576 bytes, too many for such a file"),
     ],
 )
 def test_a_file_that_cannot_be_read_gives_an_error_with_its_line(
