@@ -16,7 +16,7 @@ from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.spec import RunSpec
 from prunebench.measure import width_latencies
-from prunebench.training import train
+from prunebench.training import several_runs, train
 from tests.cli.conftest import RECIPE, WriteConfig, write_yaml
 from tests.data.conftest import write_image
 
@@ -103,7 +103,7 @@ def test_every_command_explains_each_of_its_options(call: Any, command: str) -> 
     ("arguments", "words"),
     [
         ("prune --ratio", "option '--ratio' requires an argument; see `prunebench prune --help`"),
-        ("prune", "missing option '--method'; see `prunebench prune --help`"),
+        ("base", "missing option '--dataset'; see `prunebench base --help`"),
         ("prune --method l1 --foo", "no such option: --foo; see `prunebench prune --help`"),
         ("base --seed -1 --dataset x", "invalid value for '--seed': "),
         ("prun", "no such command 'prun'"),
@@ -263,14 +263,44 @@ def test_one_process_may_prune_at_every_ratio(
     write_config({"ratios": [0.25, 0.5]})
     seen: list[tuple[str, Any]] = []
 
-    def note(spec: RunSpec, results: Path, *, shared: Any, **_: Any) -> None:
+    def note(spec: RunSpec, results: Path, *, shared: Any = None, **_: Any) -> None:
         seen.append((spec.path.removeprefix("tiny/synthetic/resnet20_x0_25/"), shared))
 
     monkeypatch.setattr(train, "train_run", note)
+    monkeypatch.setattr(several_runs, "train_run", note)
     assert call("prune", "--method", "l1", *arguments.split())[0] == 0
     assert [path for path, _ in seen] == paths
     assert len({id(shared) for _, shared in seen}) == 1
     assert (seen[0][1] is not None) == is_shared
+
+
+def test_one_process_may_prune_the_runs_of_some_paths(
+    call: Any, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config({"ratios": [0.25, 0.5]})
+    seen: list[str] = []
+    monkeypatch.setattr(
+        several_runs, "train_run", lambda spec, results, **_: seen.append(spec.path)
+    )
+    paths = [f"tiny/synthetic/resnet20_x0_25/l1/default/{ratio}/seed0" for ratio in (0.5, 0.25)]
+    assert call("prune", "--run", paths[0], "--run", paths[1])[0] == 0
+    assert seen == paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "--method: needed without --run; see `prunebench list methods`"),
+        ("--run a/b --method l1", "--method: not allowed with --run"),
+        ("--run a/b", "--run: 'a/b' is no run of this experiment"),
+        ("--method l1 --logs x", "--logs: needs --run"),
+    ],
+)
+def test_a_choice_of_runs_that_makes_no_sense_is_refused(
+    call: Any, write_config: WriteConfig, arguments: str, words: str
+) -> None:
+    write_config()
+    assert call("prune", *arguments.split()) == (1, "", f"prunebench: {words}\n")
 
 
 def test_resolve_prints_the_number_of_runs_and_the_file(

@@ -77,7 +77,6 @@ def test_runs_are_found_by_network(tmp_path: Path, two_runs: Any) -> None:
     assert read_together(tmp_path, {"quick": "k"}).by_network == {
         "greg_table1/digits/vgg16_x0_25": [
             "greg_table1/digits/vgg16_x0_25/greg_1/beta0.73/0.5/seed3",
-            "base/digits/vgg16_x0_25/digits_base/seed3",
             "greg_table1/digits/vgg16_x0_25/l1/default/0.5/seed3",
         ]
     }

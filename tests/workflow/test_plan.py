@@ -72,6 +72,18 @@ def test_a_control_waits_for_the_run_whose_widths_it_takes(workflow: Path) -> No
     assert "results/base" not in inputs[0]
 
 
+def test_one_job_may_train_several_runs(workflow: Path) -> None:
+    config = ("--config", "experiments=quick", "runs_per_job=2")
+    jobs = QUICK | {"prune_part": -(-len(quick_methods()) // 2)}
+    del jobs["prune"]
+    assert planned(workflow, *config) == jobs
+    unknown = snakemake(workflow, "results/quick/digits/resnet20/pruned_2_9.done", "-n", *config)
+    assert unknown.stdout.splitlines()[-1] == (
+        "prunebench: results/quick/digits/resnet20, part 9 is not configured; see "
+        "results/resolved for all runs"
+    )
+
+
 def test_a_target_that_is_not_configured_is_a_one_line_error(workflow: Path) -> None:
     place = "results/quick/digits/resnet20/l1/default/0.7/seed0"
     target = f"{place}/finished.json"
@@ -95,7 +107,7 @@ QUICK_FILE = "config/experiments/quick.yaml"
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "deterministic, device, experiments, override, reuse, seeds, workers)",
+            "deterministic, device, experiments, override, reuse, runs_per_job, seeds, workers)",
         ),
         (
             "config/config.yaml",

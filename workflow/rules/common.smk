@@ -12,12 +12,14 @@ from prunebench.experiments.config import (
     table_options,
 )
 from prunebench.core.errors import PrunebenchError
+from prunebench.experiments.parts import Parts
 from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
 from prunebench.experiments.reuse import digest_of_rows
 from prunebench.experiments.spec import base_path, data_path, run_path
 
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
+MEASURED_TOGETHER = 200  # runs, so that a job ends within an hour
 
 
 wildcard_constraints:
@@ -29,6 +31,8 @@ wildcard_constraints:
     setting=r"[a-z][a-z0-9_.]*",
     ratio=r"auto|([a-z_]+-)?0(\.\d+)?",
     seed=r"\d+",
+    size=r"\d+",
+    part=r"\d+",
 
 
 try:
@@ -37,6 +41,7 @@ try:
     HIGHLIGHTS = {name: highlighted_methods(CONFIG_DIR, name) for name in SETTINGS.experiments}
     PUBLISHED = {name: published_text(CONFIG_DIR, name) for name in SETTINGS.experiments}
     RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
+    TRAINED, MEASURED = Parts(RUNS, SETTINGS.runs_per_job), Parts(RUNS, MEASURED_TOGETHER)
 except PrunebenchError as error:
     sys.exit(f"prunebench: {error}")
 
@@ -79,24 +84,84 @@ def base_threads(wildcards):
 
 
 def start_files(wildcards):
-    return receipts(RUNS.starts_of(run_of(wildcards)["path"]))
+    return starts_of([run_of(wildcards)["path"]])
 
 
-def network_files(wildcards):
-    """Return the receipts of all runs of a network and of their base networks."""
-    place = f"{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
-    return receipts(RUNS.by_network.get(place) or stop_for(place))
+def starts_of(paths):
+    """Return the files that say that all is trained from which some runs start."""
+    starts = {start: None for path in paths for start in RUNS.starts_of(path)}
+    runs = [start for start in starts if start in RUNS.runs]
+    return receipts(start for start in starts if start not in RUNS.runs) + trained_files(runs)
+
+
+def trained_files(paths):
+    """Return the files that say that some runs are trained: of the runs, or of their parts."""
+    if SETTINGS.runs_per_job == 1:
+        return receipts(paths)
+    done = (TRAINED.of_run[path] for path in paths if path in TRAINED.of_run)
+    places = dict.fromkeys(done)
+    return [f"results/{place}/pruned_{TRAINED.size}_{number}.done" for place, number in places]
 
 
 def receipts(paths):
     return [f"results/{path}/finished.json" for path in paths]
 
 
+def part_runs(wildcards, parts):
+    """Return the paths of the runs of a part."""
+    place = f"{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
+    known, number = parts.of_network.get(place, []), int(wildcards.part)
+    return known[number] if number < len(known) else stop_for(f"{place}, part {number}")
+
+
+def pruned_part(wildcards):
+    if int(wildcards.size) != TRAINED.size:
+        stop_for(
+            f"parts of {wildcards.size} runs: runs_per_job is {TRAINED.size}, so that this part"
+        )
+    return part_runs(wildcards, TRAINED)
+
+
+def pruned_part_starts(wildcards):
+    return starts_of(pruned_part(wildcards))
+
+
+def pruned_part_hash(wildcards):
+    return " ".join(RUNS.runs[path]["hash"] for path in pruned_part(wildcards))
+
+
+def pruned_part_threads(wildcards):
+    return max(RUNS.runs[path]["threads"] for path in pruned_part(wildcards))
+
+
+def pruned_part_flags(wildcards):
+    return run_flags(pruned_part(wildcards))
+
+
+def measured_part_files(wildcards):
+    """Return the files that say that the runs of a part and their base networks are trained."""
+    runs = part_runs(wildcards, MEASURED)
+    return receipts(RUNS.bases_of(runs)) + trained_files(runs)
+
+
+def measured_part_flags(wildcards):
+    return run_flags(part_runs(wildcards, MEASURED))
+
+
+def run_flags(paths):
+    return " ".join(f"--run {path}" for path in paths)
+
+
 def measured_flags(wildcards):
     if wildcards.experiment not in SETTINGS.experiments:
         stop_for(wildcards.experiment)
-    places = [place for place in RUNS.by_network if place.startswith(f"{wildcards.experiment}/")]
-    return [f"results/{place}/{what}.done" for place in places for what in ("cost", "latency")]
+    return [
+        f"results/{place}/{what}_{number}.done"
+        for place, parts in MEASURED.of_network.items()
+        if place.startswith(f"{wildcards.experiment}/")
+        for number in range(len(parts))
+        for what in ("cost", "latency")
+    ]
 
 
 def reused_data(wildcards):
@@ -155,7 +220,7 @@ def all_bases(wildcards):
 
 
 def all_runs(wildcards):
-    return receipts(RUNS.to_run)
+    return trained_files(RUNS.to_run)
 
 
 def all_csvs(wildcards):

@@ -1,38 +1,39 @@
 # Measure costs and latencies, then collect all results of an experiment in runs.csv. One process
-# measures all runs of a network, since its start takes longer than measuring a run. It keeps
-# earlier measurements of unchanged runs. `--finished` leaves out runs with a reused row.
+# measures a part of the runs of a network, since its start takes longer than measuring a run. It
+# keeps earlier measurements of unchanged runs, so a killed job resumes.
 
 
 rule measure_cost:
     input:
-        network_files,
+        measured_part_files,
     output:
-        touch("results/{experiment}/{dataset}/{architecture}/cost.done"),
+        touch("results/{experiment}/{dataset}/{architecture}/cost_{part}.done"),
     log:
-        "results/logs/{experiment}/{dataset}/{architecture}/measure_cost.log",
+        "results/logs/{experiment}/{dataset}/{architecture}/measure_cost_{part}.log",
     benchmark:
-        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_cost.tsv"
+        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_cost_{part}.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        flags=measured_part_flags,
     shell:
-        "python -m prunebench measure --experiment {wildcards.experiment}"
-        " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only cost --finished --runs results/resolved/{wildcards.experiment}.jsonl >> {log} 2>&1"
+        "python -m prunebench measure --only cost {params.flags}"
+        " --runs results/resolved/{wildcards.experiment}.jsonl >> {log} 2>&1"
 
 
 # Needs the machine to itself: Snakemake lowers the number of threads to all available cores.
 rule measure_latency:
     input:
-        network_files,
+        measured_part_files,
     output:
-        touch("results/{experiment}/{dataset}/{architecture}/latency.done"),
+        touch("results/{experiment}/{dataset}/{architecture}/latency_{part}.done"),
     log:
-        "results/logs/{experiment}/{dataset}/{architecture}/measure_latency.log",
+        "results/logs/{experiment}/{dataset}/{architecture}/measure_latency_{part}.log",
     benchmark:
-        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_latency.tsv"
+        "results/benchmarks/{experiment}/{dataset}/{architecture}/measure_latency_{part}.tsv"
     conda:
         "../../environment.yml"
     threads: 1024
@@ -41,10 +42,11 @@ rule measure_latency:
         machine=SETTINGS.machine.model_dump_json(),
         mem_mb=4000,
         runtime=120,
+    params:
+        flags=measured_part_flags,
     shell:
-        "python -m prunebench measure --experiment {wildcards.experiment}"
-        " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --only latency --finished --runs results/resolved/{wildcards.experiment}.jsonl"
+        "python -m prunebench measure --only latency {params.flags}"
+        " --runs results/resolved/{wildcards.experiment}.jsonl"
         " --machine {resources.machine:q} >> {log} 2>&1"
 
 

@@ -28,3 +28,30 @@ rule prune:
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
         " --expect {params.spec} --machine {resources.machine:q} >> {log} 2>&1"
+
+
+# With `runs_per_job`: several runs of a network in one process, which starts and loads data once.
+rule prune_part:
+    input:
+        data="results/data/{dataset}.safetensors",
+        start=pruned_part_starts,
+    output:
+        touch("results/{experiment}/{dataset}/{architecture}/pruned_{size}_{part}.done"),
+    log:
+        "results/logs/{experiment}/{dataset}/{architecture}/pruned_{size}_{part}.log",
+    conda:
+        "../../environment.yml"
+    threads: pruned_part_threads
+    resources:
+        gpu=gpus,
+        launcher="python",
+        machine=SETTINGS.machine.model_dump_json(),
+        mem_mb=4000,
+        runtime=240,
+    params:
+        spec=pruned_part_hash,
+        flags=pruned_part_flags,
+    shell:
+        "{resources.launcher} -m prunebench prune {params.flags} --logs results/logs"
+        " --runs results/resolved/{wildcards.experiment}.jsonl"
+        " --expect {params.spec:q} --machine {resources.machine:q} >> {log} 2>&1"

@@ -57,9 +57,20 @@ SomeDataset = Annotated[
 SomeArchitecture = Annotated[
     str | None, typer.Option(help="Network; required if the experiment has more than one.")
 ]
+RunPaths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Path of a run below the folder of results, instead of the options that choose it; "
+        "can be repeated.",
+        metavar="PATH",
+    ),
+]
 Expect = Annotated[
     str | None,
-    typer.Option(help="Expected hash of the specification, as the workflow planned it."),
+    typer.Option(
+        help="Expected hash of the specification, as the workflow planned it; several with spaces."
+    ),
 ]
 MachineJson = Annotated[
     str | None,

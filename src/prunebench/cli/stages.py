@@ -16,6 +16,7 @@ from prunebench.cli.options import (
     Expect,
     Experiment,
     Results,
+    RunPaths,
     Runs,
     SomeArchitecture,
     SomeDataset,
@@ -28,6 +29,7 @@ from prunebench.planning.lookup import (
     check_expected,
     experiment_runs,
     fitting_runs,
+    named_runs,
     one_run,
 )
 
@@ -93,7 +95,7 @@ def base(
     if spec.recipe.epochs is None and spec.recipe.weights is None:
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, but a base network needs them")
     info.check_augmentation(spec.recipe.augment)
-    check_expected(spec, expect)
+    check_expected([spec], expect)
     if dry_run:
         from prunebench.training.pretrained import matched_weights
 
@@ -106,9 +108,11 @@ def base(
 
 @machine_options()
 def prune(
-    method: Annotated[str, typer.Option(help="Method (see `prunebench list methods`).")],
     *,
     machine: Machine,
+    method: Annotated[
+        str | None, typer.Option(help="Method (see `prunebench list methods`); or use --run.")
+    ] = None,
     experiment: Experiment = None,
     dataset: SomeDataset = None,
     architecture: SomeArchitecture = None,
@@ -133,6 +137,11 @@ def prune(
             "importance scores once.",
         ),
     ] = False,
+    run: RunPaths = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option(help="With --run: folder of logs, to which the output of each run goes."),
+    ] = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -141,14 +150,9 @@ def prune(
     """Prune a base network with one method, or resume the run.
 
     The run is one cell of an experiment. Options that the experiment leaves no choice for can be
-    omitted; with --every, all runs that fit the given options are run.
+    omitted; with --every, all runs that fit the given options are run, and with --run those of the
+    given paths. A run that fails does not stop the others.
     """
-    _known_method(method)
-    from prunebench.training.progress import make_progress
-    from prunebench.training.shared import Shared
-    from prunebench.training.train import train_run
-
-    known = experiment_runs(experiment, config=config, results=results, resolved=runs)
     wanted = {
         "method": method,
         "dataset": dataset,
@@ -157,13 +161,28 @@ def prune(
         "ratio": ratio,
         "seed": seed,
     }
-    specs = fitting_runs(known, **wanted) if every else [one_run(known, **wanted)]
-    for spec in specs:
-        check_expected(spec, expect)
-    shared = Shared() if every else None
+    if run:
+        _refuse("not allowed with --run", every=every or None, **wanted)
+    elif method is None:
+        raise ConfigError("--method: needed without --run; see `prunebench list methods`")
+    else:
+        _known_method(method)
+        _refuse("needs --run", logs=logs)
+    from prunebench.training.progress import make_progress
+    from prunebench.training.several_runs import train_runs
+    from prunebench.training.train import train_run
+
+    known = experiment_runs(experiment, config=config, results=results, resolved=runs)
+    if run:
+        specs = named_runs(known, run)
+    else:
+        specs = fitting_runs(known, **wanted) if every else [one_run(known, **wanted)]
+    check_expected(specs, expect)
     with make_progress() as progress:
-        for spec in specs:
-            train_run(spec, results, machine=machine, progress=progress, shared=shared)
+        if run or every:
+            train_runs(specs, results, machine=machine, progress=progress, logs=logs)
+        else:
+            train_run(specs[0], results, machine=machine, progress=progress)
 
 
 @machine_options("device", "capture")
@@ -181,6 +200,7 @@ def measure(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set (default: all).")] = None,
     architecture: Annotated[str | None, typer.Option(help="Network (default: all).")] = None,
+    run: RunPaths = None,
     finished: Annotated[
         bool, typer.Option("--finished", help="Skip runs whose training has not ended.")
     ] = False,
@@ -228,6 +248,7 @@ def measure(
             only=only,
             dataset=dataset,
             architecture=architecture,
+            run=run,
             finished=finished or None,
             runs=runs,
         )
@@ -245,11 +266,12 @@ def measure(
     from prunebench.experiments.reuse import is_stored
     from prunebench.measure.stored_runs import measure_runs
 
-    chosen = fitting_runs(
-        experiment_runs(experiment, config=config, results=results, resolved=runs),
-        dataset=dataset,
-        architecture=architecture,
-    )
+    known = experiment_runs(experiment, config=config, results=results, resolved=runs)
+    if run:
+        _refuse("not allowed with --run", dataset=dataset, architecture=architecture)
+        chosen = named_runs(known, run)
+    else:
+        chosen = fitting_runs(known, dataset=dataset, architecture=architecture)
     if finished:
         chosen = [run for run in chosen if is_stored(results / run.path, run.hash)]
     for line in measure_runs(

@@ -46,6 +46,7 @@ def _without_duplicates(values: tuple[T, ...]) -> tuple[T, ...]:
 SMALLEST_RATIO = 1e-6  # it is spelled out in paths
 MOST_THREADS = 256  # more than any result needs; a job starts them all
 LARGEST_SEED = 2**32 - 1
+MOST_RUNS_PER_JOB = 1000
 
 
 def _fraction(ratio: float) -> float:
@@ -303,6 +304,15 @@ class Selection(Settings):
         description=(
             "Stored `runs.csv` files: a run whose specification, data and base network are those "
             "of a row is not run again (default: none)."
+        ),
+    )
+    runs_per_job: int = Field(
+        1,
+        ge=1,
+        le=MOST_RUNS_PER_JOB,
+        description=(
+            "Number of runs of a network that one job trains, one after another; for runs of a few "
+            "minutes on a cluster, where starting a job takes as long."
         ),
     )
 

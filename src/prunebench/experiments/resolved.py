@@ -141,7 +141,7 @@ class Resolved:
     @cached_property
     def to_train(self) -> list[str]:
         """Return the paths of the base networks of the runs without a reused row."""
-        return list(dict.fromkeys(run["base_path"] for run in self.to_run.values()))
+        return self.bases_of(self.to_run)
 
     def reused_in(self, experiment: str) -> dict[str, StoredRow]:
         """Return the reused rows of an experiment, by the runs' paths."""
@@ -150,16 +150,16 @@ class Resolved:
 
     @cached_property
     def by_network(self) -> dict[str, list[str]]:
-        """Return the paths of runs and of their bases by "experiment/data set/architecture".
-
-        Runs with a reused row are left out.
-        """
-        grouped: dict[str, dict[str, None]] = {}
+        """Return the paths of the runs to run by "experiment/data set/architecture"."""
+        grouped: dict[str, list[str]] = {}
         for path, run in self.to_run.items():
             place = f"{run['experiment']}/{run['dataset']}/{run['architecture']}"
-            paths = grouped.setdefault(place, {})
-            paths |= {path: None, run["base_path"]: None}
-        return {place: list(paths) for place, paths in grouped.items()}
+            grouped.setdefault(place, []).append(path)
+        return grouped
+
+    def bases_of(self, paths: Iterable[str]) -> list[str]:
+        """Return the paths of the base networks of some runs, each once."""
+        return list(dict.fromkeys(self.runs[path]["base_path"] for path in paths))
 
     def starts_of(self, path: str) -> list[str]:
         """Return the paths that a run starts from: its base network, the run whose widths it takes.
@@ -194,7 +194,7 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     That is the configuration, the files of experiments and recipes, the sources that know names,
     options and revisions, and the installed plug-ins.
     """
-    content = settings.model_dump(mode="json", exclude={"experiments", "reuse"})
+    content = settings.model_dump(mode="json", exclude={"experiments", "reuse", "runs_per_job"})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     files = [
         *sorted(config_dir.glob("*.yaml")),

@@ -47,6 +47,14 @@ def _only(source: Path, names: Sequence[str]) -> str:
     return names[0]
 
 
+def named_runs(runs: Mapping[str, RunSpec], paths: Sequence[str]) -> list[RunSpec]:
+    """Return the runs with these paths. ConfigError for an unknown one."""
+    for path in paths:
+        if path not in runs:
+            raise ConfigError(f"--run: {path!r} is no run of this experiment")
+    return [runs[path] for path in paths]
+
+
 def fitting_runs(runs: Mapping[str, RunSpec], **wanted: str | int | None) -> list[RunSpec]:
     """Return the runs with these values; None fits all. ConfigError if no run fits."""
     return [runs[path] for path in _fitting(runs, wanted)]
@@ -96,13 +104,22 @@ def canonical_ratio(text: str) -> str:
         return text
 
 
-def check_expected(spec: RunSpec | BaseSpec, expected: str | None) -> None:
-    """Raise ConfigError if the configuration has changed since the workflow was planned."""
-    if expected is not None and spec.hash != expected:
-        raise ConfigError(
-            f"{spec.path}: the specification is {spec.hash}, but this job was planned for "
-            f"{expected}; the configuration has changed, start the workflow again"
-        )
+def check_expected(specs: Sequence[RunSpec | BaseSpec], expected: str | None) -> None:
+    """Raise ConfigError if the configuration has changed since the workflow was planned.
+
+    `expected` has the hashes of the specifications, separated by spaces.
+    """
+    if expected is None:
+        return
+    hashes = expected.split()
+    if len(hashes) != len(specs):
+        raise ConfigError(f"--expect: {len(hashes)} hashes for {len(specs)} runs")
+    for spec, planned in zip(specs, hashes, strict=True):
+        if spec.hash != planned:
+            raise ConfigError(
+                f"{spec.path}: the specification is {spec.hash}, but this job was planned for "
+                f"{planned}; the configuration has changed, start the workflow again"
+            )
 
 
 def settings_of(config: Path) -> Config:
