@@ -237,3 +237,14 @@ def all_figures(wildcards):
 
 def all_reports(wildcards):
     return [f"results/{name}/report/index.html" for name in SETTINGS.experiments]
+
+
+def lift_default_rate(scheduler):
+    """Remove the default limit of 100 job starts per second; keep any other limit.
+
+    To enforce it, Snakemake 9 wakes its scheduler up once per second and finished job. With many
+    jobs waiting, this takes a whole core after a few hundred (benchmarks/README.md).
+    """
+    limiter = scheduler.job_rate_limiter
+    if limiter and (limiter.max_jobs, limiter.timespan) == (100, 1):
+        scheduler.job_rate_limiter = None
