@@ -8,6 +8,7 @@ rule base:
         "results/base/{dataset}/{architecture}/{recipe}/seed{seed}/finished.json",
     log:
         "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.log",
+    priority: 1  # before runs of other networks, since runs wait for it
     conda:
         "../../environment.yml"
     threads: base_threads
