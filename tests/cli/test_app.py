@@ -106,6 +106,9 @@ def test_every_command_explains_each_of_its_options(call: Any, command: str) -> 
         ("base", "missing option '--dataset'; see `prunebench base --help`"),
         ("prune --method l1 --foo", "no such option: --foo; see `prunebench prune --help`"),
         ("base --seed -1 --dataset x", "invalid value for '--seed': "),
+        ("base --dataset x --threads 100000", "invalid value for '--threads': "),
+        ("base --dataset x --seed 1000000000000", "invalid value for '--seed': "),
+        ("base --dataset x --workers 257", "invalid value for '--workers': "),
         ("prun", "no such command 'prun'"),
         ("--foo", "no such option: --foo; see `prunebench --help`"),
     ],
@@ -187,6 +190,19 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "base --dataset synthetic --architecture resnet20 --recipe one_epohc",
             "unknown recipe 'one_epohc'; did you mean one_epoch? (allowed: one_epoch) in config/",
+        ),
+        (
+            f"base --dataset synthetic --architecture resnet20 --recipe {'a' * 300}",
+            f"unknown recipe '{'a' * 58}… (allowed: one_epoch) in config/recipes",
+        ),
+        (
+            f"base --dataset folder_{'a' * 300} --architecture resnet20 --recipe one_epoch",
+            f"data set 'folder_{'a' * 51}…: not a valid name (allowed: lower-case letters, digits",
+        ),
+        ("data --dataset folder_../x", "data set 'folder_../x': not a valid name (allowed: lower"),
+        (
+            f"collect --experiment {'a' * 300}",
+            f"unknown experiment '{'a' * 58}… (allowed: tiny) in",
         ),
         ("list method", "unknown list 'method'; did you mean methods? (allowed: datasets,"),
         ("list options gerg_1", "unknown method 'gerg_1'; did you mean greg_1? (allowed: asfp,"),

@@ -44,12 +44,32 @@ def test_an_override_becomes_part_of_the_names(override: object) -> None:
     [
         ("digits", "override: 'digits' is not JSON such as"),
         ({"epochs_scale": 2}, "override.epochs_scale: must be at most 1.0, not 2"),
+        ({"epochs_scale": 1e-300}, "override.epochs_scale: must be at least 0.0001, not 1e-300"),
+        ("[" * 100_000, r"override: '\[+… is not JSON such as"),
         ({"data": "digits"}, "override: unknown key 'data'; did you mean dataset"),
     ],
 )
 def test_an_invalid_override_gives_a_one_line_error(override: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         merged_config({"experiments": ["a"], "override": override}, Path("config"))
+
+
+@pytest.mark.parametrize("name", ["../a", "a" * 300, "a_x0_1\n", ""])
+def test_what_is_no_name_has_no_override_and_is_not_searched(tmp_path: Path, name: str) -> None:
+    assert split_override(tmp_path, name) == (name, Override())
+
+
+def test_the_factors_of_name_and_file_together_may_not_be_too_small(tmp_path: Path) -> None:
+    (tmp_path / "experiments").mkdir()
+    file = tmp_path / "experiments/t.yaml"
+    file.write_text(f"{EXPERIMENT}epochs_scale: 0.001\n", encoding="utf-8")
+    assert read_experiment(tmp_path, "t_x0_5").epochs_scale == 0.0005
+    with pytest.raises(
+        ConfigError, match=r"t.yaml: epochs_scale: .* factor 1e-05, at least 0.0001"
+    ):
+        read_experiment(tmp_path, "t_x0_01")
+    with pytest.raises(ConfigError, match=r"t_x0_00: the epochs have the factor 0, at least"):
+        read_experiment(tmp_path, "t_x0_00")
 
 
 EXPERIMENT = """\

@@ -58,9 +58,11 @@ def test_a_suffix_is_the_width(name: str, width: float) -> None:
     assert split_width(name) == ("vgg16", width)
 
 
-@pytest.mark.parametrize("suffix", ["", "0", "0_0", "half", "-1", "0.25", "0_2_5", "_5", "1e3"])
-def test_a_width_that_is_no_number_above_zero_is_refused(suffix: str) -> None:
-    with pytest.raises(ConfigError, match=r"the width .* is not a number above 0"):
+@pytest.mark.parametrize(
+    "suffix", ["", "0", "0_0", "half", "-1", "0.25", "0_2_5", "_5", "1e3", "17"]
+)
+def test_a_width_that_is_no_number_from_zero_to_16_is_refused(suffix: str) -> None:
+    with pytest.raises(ConfigError, match=r"the width .* is not a number above 0 and at most 16"):
         split_width(f"vgg16_x{suffix}")
 
 

@@ -132,6 +132,15 @@ def test_a_recipe_cross_repeats_what_trains_with_the_role(write_config: WriteCon
     assert [run.recipe_names.get("fine_tune") for run in runs] == [None, "one", "two", None]
 
 
+def test_names_of_added_settings_may_be_longer_than_given_ones(write_config: WriteConfig) -> None:
+    long, setting = "r" * 100, "s" * 100
+    methods = {"group_fisher": {"settings": {setting: {}}, **OWN_WIDTHS["group_fisher"]}}
+    written = files(methods, recipe_cross={"fine_tune": long})
+    folder = write_config(files=written | {f"recipes/{long}.yaml": RECIPE})
+    longest = max((run.setting for run in resolve_experiment("more", folder)), key=len)
+    assert longest == f"widths_of_group_fisher_{setting}_with_{long}"
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [

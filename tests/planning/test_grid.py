@@ -349,8 +349,8 @@ PUBLISHED = {"paper": "greg", "table": "Table 1", "rows": {"l1": "l1/one_shot"}}
         ),
         (
             {"networks": {"resnet20_x0": {}}},
-            "networks: network 'resnet20_x0': the width '0' is not a number above 0; for example, "
-            "resnet20_x0_25 has a quarter of the width",
+            "networks: network 'resnet20_x0': the width '0' is not a number above 0 and at most "
+            "16; for example, resnet20_x0_25 has a quarter of the width",
         ),
         (
             {"methods": {"gerg_1": {}}},

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json
 from prunebench.core.names import unknown_name
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.settings import MOST_THREADS
 from prunebench.experiments.validation import validate
 from prunebench.planning.lookup import settings_of
 
@@ -64,6 +65,12 @@ RunPaths = Annotated[
         help="Path of a run below the folder of results, instead of the options that choose it; "
         "can be repeated.",
         metavar="PATH",
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=1, max=MOST_THREADS, help="Number of PyTorch threads; changes results bit for bit."
     ),
 ]
 Expect = Annotated[
@@ -137,7 +144,12 @@ def _option(name: str, field: FieldInfo) -> Any:
         kind, more = str, {"metavar": "|".join(allowed), "callback": among(*allowed)}
     elif kind is bool:
         flag += f"/--no-{name.replace('_', '-')}"
-    elif minimum := [mark.ge for mark in field.metadata if isinstance(mark, Ge)]:
-        more = {"min": minimum[0]}
+    else:
+        for mark in field.metadata:
+            match mark:
+                case Ge():
+                    more["min"] = mark.ge
+                case Le():
+                    more["max"] = mark.le
     words = f"{(field.description or '').removesuffix('.')} (default: from the configuration)."
     return Annotated[kind | None, typer.Option(flag, help=words.replace("`", ""), **more)]

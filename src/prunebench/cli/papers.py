@@ -30,7 +30,7 @@ def costs(
     structures: Annotated[
         Path | None, typer.Option(help="Folder of YAML files of structures (default: installed).")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Number of counting processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Number of counting processes.")] = 1,
     out: Out = RESULTS,
 ) -> None:
     """Compare the papers' printed costs with recomputed ones.

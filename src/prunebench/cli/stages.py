@@ -20,11 +20,13 @@ from prunebench.cli.options import (
     Runs,
     SomeArchitecture,
     SomeDataset,
+    Threads,
     among,
     machine_options,
 )
 from prunebench.core.errors import ConfigError, PrunebenchError
 from prunebench.experiments.machine import Machine
+from prunebench.experiments.settings import LARGEST_SEED, MOST_THREADS
 from prunebench.planning.lookup import (
     check_expected,
     experiment_runs,
@@ -61,11 +63,12 @@ def base(
     *,
     machine: Machine,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the initial weights and the order of images.")
+        int,
+        typer.Option(
+            min=0, max=LARGEST_SEED, help="Seed of the initial weights and the order of images."
+        ),
     ] = 0,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Number of PyTorch threads; changes results bit for bit.")
-    ] = 1,
+    threads: Threads = 1,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the matched names of imported weights, and stop."),
@@ -288,7 +291,9 @@ def latencies(
     *,
     machine: Machine,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
-    threads: Annotated[int, typer.Option(min=1, help="Number of PyTorch threads on a CPU.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Number of PyTorch threads on a CPU.")
+    ] = 1,
     precision: Annotated[
         str,
         typer.Option(

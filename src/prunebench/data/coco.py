@@ -29,6 +29,7 @@ from prunebench.core.files import parsed_json
 from prunebench.data import normalization
 from prunebench.data.folder import Colors, PositiveColors
 from prunebench.data.info import DatasetInfo
+from prunebench.experiments.recipe import MOST_PIXELS
 from prunebench.experiments.settings import Settings
 from prunebench.experiments.validation import validate
 from prunebench.experiments.yaml_file import read_yaml
@@ -42,7 +43,7 @@ RESIZE = (1333, 800)
 LARGEST_OWN = 640  # pixels; images of one size up to this side are not resized by default
 CLASSES = 80
 OddBoxes = Literal["clip", "skip"]
-Side = Annotated[int, Field(ge=32)]
+Side = Annotated[int, Field(ge=32, le=MOST_PIXELS)]
 
 
 class BoxedDescription(Settings):

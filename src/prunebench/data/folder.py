@@ -18,6 +18,7 @@ from pydantic import Field
 from prunebench.core.errors import ConfigError, DataError
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
+from prunebench.experiments.recipe import MOST_PIXELS
 from prunebench.experiments.settings import Positive, Settings
 from prunebench.experiments.validation import validate
 from prunebench.experiments.yaml_file import read_yaml
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "folder_"
 IMAGENET_SIDE = 224  # pixels
 SMALL = 64  # pixels; equal images of at most this side are kept in memory
-Side = Annotated[int, Field(ge=8)]
+Side = Annotated[int, Field(ge=8, le=MOST_PIXELS)]
 Colors = tuple[float, float, float]
 PositiveColors = tuple[Positive, Positive, Positive]
 

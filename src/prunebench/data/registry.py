@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pkgutil
 
+from prunebench.core.errors import ConfigError, shown
 from prunebench.core.names import look_up
 from prunebench.data.info import DatasetInfo
+from prunebench.experiments.settings import ALLOWED, is_name
 
 DATASETS = {
     "bccd": "prunebench.data.bccd:BCCD",
@@ -40,9 +42,11 @@ def is_known(name: object) -> bool:
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return the description of a data set; raise ConfigError for an unknown name."""
+    """Return the description of a data set; ConfigError for an unknown or impossible name."""
     for prefix, path in FAMILIES.items():
         if name.startswith(prefix):
+            if not is_name(name):
+                raise ConfigError(f"data set {shown(name)}: not a valid name ({ALLOWED})")
             described: DatasetInfo = pkgutil.resolve_name(path)(name)
             return described
     info: DatasetInfo = pkgutil.resolve_name(look_up("data set", name, DATASETS))

@@ -21,10 +21,19 @@ from pydantic import (
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
 from prunebench.experiments.machine import Machine
-from prunebench.experiments.override import MaybeOverride, Scale, split_override
+from prunebench.experiments.override import MaybeOverride, Scale, check_scale, split_override
 from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.settings import NAME, DottedSlug, Settings, Slug
+from prunebench.experiments.settings import (
+    LARGEST_SEED,
+    NAME,
+    DottedSlug,
+    Seed,
+    Settings,
+    Slug,
+    Threads,
+    is_name,
+)
 from prunebench.experiments.validation import validate
 from prunebench.experiments.yaml_file import read_yaml
 
@@ -44,8 +53,6 @@ def _without_duplicates(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 SMALLEST_RATIO = 1e-6  # it is spelled out in paths
-MOST_THREADS = 256  # more than any result needs; a job starts them all
-LARGEST_SEED = 2**32 - 1
 MOST_RUNS_PER_JOB = 1000
 
 
@@ -69,7 +76,7 @@ Ratio = Annotated[
 ]
 Ratios = Annotated[tuple[Ratio, ...], AfterValidator(_without_duplicates)]
 Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...],
+    tuple[Seed, ...],
     BeforeValidator(_as_tuple),
     Field(min_length=1),
     AfterValidator(_without_duplicates),
@@ -242,7 +249,7 @@ class ExperimentConfig(Settings):
             "The quantity that ratios are a fraction of, for methods that name none of their own."
         ),
     )
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = Field(
+    threads: Threads = Field(
         1, description="Number of PyTorch threads of every job; changes results bit for bit."
     )
     published: PublishedConfig | None = Field(
@@ -357,6 +364,7 @@ def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
         if given := _base_weights(config_dir, experiment):
             words.append(f"base networks trained instead of {', '.join(given)}")
     scale = experiment.epochs_scale * override.epochs_scale
+    check_scale(scale, f"{path}: epochs_scale")
     if scale != 1:
         changed["epochs_scale"] = scale
         words.append(f"epochs × {scale:g}")
@@ -419,7 +427,7 @@ def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: st
     """Return the file of an experiment or a recipe; ConfigError suggests similar names."""
     folder = config_dir / f"{kind}s"
     path = folder / f"{name}.yaml"
-    if not path.is_file():
+    if not is_name(name) or not path.is_file():
         known = [file.stem for file in named_files(config_dir, kind)]
         raise ConfigError(f"{unknown_name(kind, name, known)} in {folder}")
     return path

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from prunebench.experiments.settings import Settings
 
-MOST_WORKERS = 8
+MOST_WORKERS = 8  # by default
+LARGEST_WORKERS = 256
 
 
 def processor_name() -> str:
@@ -55,6 +56,7 @@ class Machine(Settings):
     workers: int | None = Field(
         None,
         ge=0,
+        le=LARGEST_WORKERS,
         description=(
             "Number of image-loading workers of a training job; `null` is one less than its "
             f"cores, at most {MOST_WORKERS}."

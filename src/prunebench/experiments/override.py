@@ -14,14 +14,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from prunebench.core.errors import shown
+from prunebench.core.errors import ConfigError, shown
 from prunebench.core.files import parsed_json
-from prunebench.experiments.settings import Settings, Slug
+from prunebench.experiments.settings import Settings, Slug, is_name
 
+SMALLEST_SCALE = 1e-4  # it is spelled out in names
 Scale = Annotated[
     float,
     Field(
-        gt=0,
+        ge=SMALLEST_SCALE,
         le=1,
         description=(
             "Factor of the epochs of all recipes; lengths that methods count in steps follow."
@@ -75,10 +76,22 @@ def split_override(folder: Path, name: str) -> tuple[str, Override]:
     """Split a name into the name of a file in `folder` and an override.
 
     The override is empty if a file has exactly this name, or if the name has no such ending.
+    ConfigError if its scale is too small.
     """
+    if not is_name(name):
+        return name, Override()
     found = re.fullmatch(r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?", name)
     assert found is not None
     if (folder / f"{name}.yaml").is_file():
         return name, Override()
     scale = float(found[3].replace("_", ".")) if found[3] else 1.0
-    return found[1], Override(dataset=found[2], epochs_scale=scale or 1.0)
+    check_scale(scale, name)
+    return found[1], Override(dataset=found[2], epochs_scale=scale)
+
+
+def check_scale(scale: float, where: str) -> None:
+    """Raise ConfigError, beginning with `where`, if a factor of the epochs is too small."""
+    if scale < SMALLEST_SCALE:
+        raise ConfigError(
+            f"{where}: the epochs have the factor {scale:g}, at least {SMALLEST_SCALE:g} is allowed"
+        )

@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 
 from prunebench.experiments.settings import Beta, NonNegative, Positive, Settings
 
+MOST_EPOCHS = 1_000_000
+MOST_PIXELS = 4096  # of padding or of a side
 TrainedOn = Literal["train", "train_and_val"]
 
 
@@ -66,7 +68,7 @@ class Augment(Settings):
             "factor in [1 - j, 1 + j], for image files."
         ),
     )
-    crop_padding: Annotated[int, Field(ge=0)] = Field(
+    crop_padding: Annotated[int, Field(ge=0, le=MOST_PIXELS)] = Field(
         0,
         description=(
             "Pixels of black padding on each side, followed by a random crop of the original size."
@@ -80,7 +82,7 @@ class Augment(Settings):
             "colors, for color images (AlexNet's augmentation, which uses 0.1)."
         ),
     )
-    cutout: Annotated[int, Field(ge=0)] = Field(
+    cutout: Annotated[int, Field(ge=0, le=MOST_PIXELS)] = Field(
         0, description="Side in pixels of a randomly placed square that is set to the mean."
     )
 
@@ -205,7 +207,7 @@ class Schedule(Settings):
 class Recipe(Settings):
     """Training settings of a phase. Settings that papers rarely print have no default."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = Field(
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS)] | None = Field(
         None,
         description="Passes over the training split (default: the method sets the length).",
     )

@@ -7,6 +7,7 @@ the run stays the same. All other numbers stay.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -19,9 +20,24 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 NAME, DOTTED_NAME = r"^[a-z][a-z0-9_]*$", r"^[a-z][a-z0-9_.]*$"
-LONGEST_NAME = 100  # characters; names are parts of paths, whose parts have at most 255
+LONGEST_NAME = 100  # characters
+LONGEST_WHOLE = 240  # of a name with what is added to it; parts of paths have at most 255
+MOST_THREADS = 256  # more than any result needs; a job starts them all
+LARGEST_SEED = 2**32 - 1
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+ALLOWED = "allowed: lower-case letters, digits and underscores, a letter first"
 Slug = Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)]
 DottedSlug = Annotated[str, Field(pattern=DOTTED_NAME, max_length=LONGEST_NAME)]
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of an experiment, a recipe or a data set.
+
+    >>> is_name("digits_base_x0_1"), is_name("../digits_base"), is_name("a" * 300)
+    (True, False, False)
+    """
+    return len(text) <= LONGEST_WHOLE and re.fullmatch(NAME, text) is not None
 
 
 class Settings(BaseModel):

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe, TrainedOn
-from prunebench.experiments.settings import Settings
+from prunebench.experiments.settings import Seed, Settings, Threads
 
 SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
 _WITH = "_with_"  # between a setting and its second recipe
@@ -81,8 +81,8 @@ class BaseSpec(Settings):
     architecture: str
     recipe_name: str
     recipe: Recipe
-    seed: int
-    threads: int
+    seed: Seed
+    threads: Threads
 
     @property
     def hash(self) -> str:
@@ -110,8 +110,8 @@ class RunSpec(Settings):
     setting: str
     ratio: float | None
     ratio_kind: RatioKind
-    seed: int
-    threads: int
+    seed: Seed
+    threads: Threads
     revision: int  # the method's; raised when its results change
     start: Literal["base", "fresh"]
     options: dict[str, Any]  # those that differ from the method's defaults

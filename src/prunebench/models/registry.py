@@ -16,6 +16,7 @@ from prunebench.core.names import look_up
 if TYPE_CHECKING:
     from torch import nn
 
+LARGEST_WIDTH = 16
 # Each network and the file of its family, whose table NETWORKS holds the builder.
 MODELS = {
     "alexnet": "caffe",
@@ -102,9 +103,10 @@ def split_width(name: str) -> tuple[str, float]:
         slug, suffix = name, "1"
     look_up("network", slug, MODELS)
     width = float(suffix.replace("_", ".")) if re.fullmatch(r"[0-9]+(_[0-9]+)?", suffix) else 0.0
-    if width <= 0:
+    if not 0 < width <= LARGEST_WIDTH:
         raise ConfigError(
-            f"network {name!r}: the width {suffix!r} is not a number above 0; "
+            f"network {name!r}: the width {suffix!r} is not a number above 0 and at most "
+            f"{LARGEST_WIDTH}; "
             f"for example, {slug}_x0_25 has a quarter of the width"
         )
     if width != 1 and not has_widths(slug):

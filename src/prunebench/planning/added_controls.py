@@ -50,7 +50,8 @@ def with_controls(experiment: ExperimentConfig, config_dir: Path, where: Path) -
             settings = {name: s for name, s in settings.items() if name not in own.settings}
             methods[control] = own.model_copy(update={"settings": own.settings | settings})
         elif settings:
-            methods[control] = MethodConfig(settings=settings)
+            # A copy: the names that are added may be longer than those in a file.
+            methods[control] = MethodConfig().model_copy(update={"settings": settings})
     for role, recipe in experiment.recipe_cross.items():
         with place(where, f"recipe_cross.{role}"):
             named_file(config_dir, "recipe", recipe)
