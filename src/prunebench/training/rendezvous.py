@@ -98,5 +98,5 @@ def _wait_for_first(own: Launch) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error of PyTorch."""
-    return str(error).partition("\n")[0].rstrip(".")
+    """Return the first line of an error of PyTorch, without its general advice."""
+    return str(error).partition("\n")[0].partition(". This is typically")[0].rstrip(".")
