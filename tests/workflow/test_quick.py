@@ -53,7 +53,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/digits/resnet20/l1/default/0.5/seed0/latency.json",
         "quick/digits/resnet20/unpruned/default/0/seed0/training.json",
         "logs/quick/digits/resnet20/l1/default/0.5/seed0.log",
-        "benchmarks/quick/digits/resnet20/measure_latency.tsv",
+        "benchmarks/quick/digits/resnet20/measure_latency_0.tsv",
         "quick/runs.csv",
         "quick/tables/summary.csv",
         "quick/tables/summary.md",
