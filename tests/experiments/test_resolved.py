@@ -59,6 +59,13 @@ def test_a_run_is_validated_when_it_is_looked_up(tmp_path: Path, two_runs: Any) 
         known[two_runs[0].path]
 
 
+def test_runs_share_their_recipes_and_base_networks(tmp_path: Path, two_runs: Any) -> None:
+    write_resolved(tmp_path / "runs.jsonl", two_runs, "k")
+    first, second = read_resolved(tmp_path / "runs.jsonl").values()
+    assert first.base is second.base
+    assert all(recipe is second.recipes[role] for role, recipe in first.recipes.items())
+
+
 def test_one_recipe_may_follow_two_base_networks(tmp_path: Path) -> None:
     moved = {"fine_tune": RECIPE.model_copy(update={"normalize": "imagenet"})}
     runs = [run(), run(method="l1", setting="default", recipes=moved)]

@@ -24,7 +24,7 @@ from prunebench.core.names import plug_ins
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.reuse import StoredRow, Wanted, reusable
-from prunebench.experiments.spec import RunSpec, digest
+from prunebench.experiments.spec import BaseSpec, RunSpec, digest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folders whose sources know names, options and revisions.
@@ -75,6 +75,8 @@ class ResolvedFile(Mapping[str, RunSpec]):
         self, bases: dict[str, dict[str, Any]], recipes: dict[str, Any], lines: Iterable[str]
     ) -> None:
         self.bases, self._recipes = bases, recipes
+        self._known_bases: dict[str, BaseSpec] = {}  # validated; runs share them
+        self._known_recipes: dict[str, Recipe] = {}
         self._lines = {line.split('"', 4)[3]: line for line in lines}  # {"path": "...", ...
 
     def entry(self, path: str) -> dict[str, Any]:
@@ -84,12 +86,22 @@ class ResolvedFile(Mapping[str, RunSpec]):
 
     def __getitem__(self, path: str) -> RunSpec:
         entry = self.entry(path)
-        base = self.bases[entry["base_path"]]
         content = {name: entry[name] for name in RunSpec.model_fields if name in entry}
-        content["recipes"] = {role: self._recipes[key] for role, key in entry["recipes"].items()}
-        content["base"] = {name: value for name, value in base.items() if name != "hash"}
-        content["base"]["recipe"] = self._recipes[base["recipe"]]
+        content["recipes"] = {role: self._recipe(key) for role, key in entry["recipes"].items()}
+        content["base"] = self._base(entry["base_path"])
         return RunSpec.model_validate(content)
+
+    def _base(self, path: str) -> BaseSpec:
+        if path not in self._known_bases:
+            content = {name: value for name, value in self.bases[path].items() if name != "hash"}
+            content["recipe"] = self._recipe(content["recipe"])
+            self._known_bases[path] = BaseSpec.model_validate(content)
+        return self._known_bases[path]
+
+    def _recipe(self, key: str) -> Recipe:
+        if key not in self._known_recipes:
+            self._known_recipes[key] = Recipe.model_validate(self._recipes[key])
+        return self._known_recipes[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
