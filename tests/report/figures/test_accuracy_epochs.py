@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,41 @@ def test_a_panel_per_method_with_a_line_per_seed_and_marks_where_it_pruned() -> 
     assert [list(line.get_xdata()) for line in lines] == [[0, 0, 1, 2]] * 2
     assert [list(line.get_ydata()) for line in lines] == [[99.0, 31.0, 97.0, 98.0]] * 2
     assert [list(mark.get_ydata()) for mark in marks] == [[31.0]] * 2
+
+
+def many_seeds(ends: Sequence[float], shorter: Collection[int] = ()) -> pd.DataFrame:
+    """Return runs whose last accuracies are `ends`; some seeds lack the last epoch."""
+    rows = []
+    for seed, end in enumerate(ends):
+        history = json.loads(few_runs({})["history"].iloc[0]) | {"test_accuracy": [80, 97, end]}
+        if seed in shorter:
+            history = {name: values[:-1] for name, values in history.items()}
+        rows.append({"seed": seed, "history": json.dumps(history)})
+    return few_runs(*rows)
+
+
+def test_more_than_five_seeds_are_their_median_in_a_band_between_the_quartiles() -> None:
+    figure = accuracy_epochs(many_seeds([90, 91, 92, 93, 94, 95, 10]))
+    (axes,) = shown(figure)
+    (line,) = [line for line in axes.lines if line.get_label() == "l1"]
+    (marks,) = [line for line in axes.lines if line.get_label() == "pruned"]
+    assert list(line.get_ydata()) == [99, 80, 97, 92]
+    assert list(marks.get_ydata()) == [80]
+    vertices = axes.collections[0].get_paths()[0].vertices
+    assert sorted({y for x, y in vertices if x == 2}) == [90.5, 93.5]
+    assert axes.get_ylim()[0] > 50  # the seed that failed does not stretch the axis
+    assert legend(figure)[1:3] == ["median of the seeds", "middle half of the seeds"]
+
+
+def test_the_median_ends_where_fewer_than_half_of_the_seeds_go_on() -> None:
+    (axes,) = shown(accuracy_epochs(many_seeds([90] * 7, shorter=range(4))))
+    (line,) = [line for line in axes.lines if line.get_label() == "l1"]
+    assert list(line.get_xdata()) == [0, 0, 1]
+
+
+def test_five_seeds_have_a_line_each() -> None:
+    (axes,) = shown(accuracy_epochs(many_seeds([90] * 5)))
+    assert sum(line.get_label() == "l1" for line in axes.lines) == 5
 
 
 def test_a_run_from_fresh_weights_does_not_start_at_the_base() -> None:

@@ -51,3 +51,12 @@ def test_the_first_network_is_shown(runs: pd.DataFrame) -> None:
     assert figure.subfigs[0].get_suptitle().startswith(f"{architecture} · {dataset} · ratio")
     titles = [axes.get_title("left") for axes in shown(figure)]
     assert titles == ["greg_1", "greg_1", "epruner beta0.6"]
+
+
+def test_the_title_says_which_of_several_seeds_is_shown() -> None:
+    one, two = few_runs({}), few_runs({"seed": 3}, {"seed": 4})
+    titles = [method_diagnostics(frame).subfigs[0].get_suptitle() for frame in (one, two)]
+    assert titles == [
+        "resnet20 · digits · ratio 0.5",
+        "resnet20 · digits · ratio 0.5 · seed 3 only",
+    ]

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -37,10 +38,12 @@ from prunebench.report.figures.style import (
 )
 from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
+from prunebench.report.middle_half import MOST_LINES, Quartiles, middle_half
 from prunebench.report.runs_csv import histories, metric_of
 from prunebench.report.series import Pick, at_one_ratio, base_accuracy, in_color, per_network
 
 Values = npt.NDArray[np.float64]
+Place = tuple[int, int]  # an epoch, and the number of an event after it; 0 is the epoch itself
 Split = Literal["test_accuracy", "val_accuracy"]
 BASE: dict[Split, str] = {"test_accuracy": "base_accuracy", "val_accuracy": "base_val_accuracy"}
 NAMES: dict[Split, str] = {
@@ -65,6 +68,21 @@ class Trajectory:
     pruned: tuple[int, ...]  # indices of the points measured right after a removal
     phases: tuple[tuple[str, int, int], ...]  # name, first and last epoch
 
+    @cached_property
+    def places(self) -> list[Place]:
+        """Return the place of each point."""
+        found: list[Place] = []
+        for epoch in self.epochs:
+            event = found[-1][1] + 1 if found and found[-1][0] == epoch else 0
+            found.append((epoch, event))
+        return found
+
+    @cached_property
+    def measured(self) -> dict[Place, float]:
+        """Return the measured accuracies by place."""
+        points = zip(self.places, self.accuracy, strict=True)
+        return {place: accuracy for place, accuracy in points if not math.isnan(accuracy)}
+
 
 @dataclass(frozen=True)
 class _Line:
@@ -72,6 +90,31 @@ class _Line:
 
     pick: Pick
     runs: list[Trajectory]
+
+    @property
+    def is_band(self) -> bool:
+        """Whether the runs are too many for a line each."""
+        return len(self.runs) > MOST_LINES
+
+    @cached_property
+    def middle_half(self) -> dict[Place, Quartiles]:
+        """Return the quartiles of the accuracy over the runs, by place."""
+        return middle_half([run.measured for run in self.runs])
+
+    @property
+    def drawn(self) -> list[float]:
+        """Return all accuracies that are drawn."""
+        if self.is_band:
+            return [accuracy for place in self.middle_half.values() for accuracy in place]
+        return [accuracy for run in self.runs for accuracy in run.measured.values()]
+
+    @property
+    def one_line(self) -> Line:
+        """Return epochs and accuracies of the median, or of the first of a few seeds."""
+        medians = {place: own.middle for place, own in self.middle_half.items()}
+        accuracy = medians if self.is_band else self.runs[0].measured
+        epochs = [epoch for epoch, _ in accuracy]
+        return np.array(epochs, dtype=float), np.array(list(accuracy.values()))
 
 
 @dataclass(frozen=True)
@@ -89,10 +132,12 @@ class _Part:
 def accuracy_epochs(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     """Draw accuracy over the epochs of all phases: a panel per method, a line per seed.
 
+    More than five seeds are the median with a band, between the quartiles, instead.
+
     The accuracy is of the test split if that was evaluated during training, else of the
     validation split. The distance to 100 % is logarithmic, so that both a network right after
     pruning and a fully trained one are visible. At most eight series have panels, those that other
-    figures draw in color. The range of the first seeds of all other methods is grey.
+    figures draw in color. The range of all other methods' medians, or first seeds, is grey.
     """
     metric, parts = metric_of(frame), []
     for name, runs, cells in per_network(frame):
@@ -179,7 +224,7 @@ def _draw(figure: SubFigure, part: _Part, shape: tuple[int, int], name: str) -> 
         start = i - i % shape[1]  # the panels of a row leave the same room
         lines = max(own.count("\n") + 1 for own in phases[start : start + shape[1]])
         pad = _LINE_POINTS * lines
-        draw_band(axes, [_measured(other.runs[0]) for other in part.lines if other is not line])
+        draw_band(axes, [other.one_line for other in part.lines if other is not line])
         axes.set_title(line.pick.label, loc="left", pad=pad + 3)  # room for the phases below
         axes.annotate(
             words,
@@ -192,16 +237,10 @@ def _draw(figure: SubFigure, part: _Part, shape: tuple[int, int], name: str) -> 
             linespacing=1.0,
         )
         _panel(axes, line, part.base)
-    shown = [y for run in runs for y in run.accuracy if not math.isnan(y)]
+    shown = [accuracy for line in part.lines for accuracy in line.drawn]
     _accuracy_axis(grid[0, 0], [*shown, part.base])
     figure.supylabel(name)
     figure.supxlabel("Epoch")
-
-
-def _measured(run: Trajectory) -> Line:
-    accuracy = np.array(run.accuracy)
-    known = ~np.isnan(accuracy)
-    return np.array(run.epochs, dtype=float)[known], accuracy[known]
 
 
 def _phases(line: _Line, letters: int) -> str:
@@ -213,22 +252,40 @@ def _phases(line: _Line, letters: int) -> str:
 def _panel(axes: Axes, line: _Line, base: float) -> None:
     color = look(line.pick.method).color
     axes.axhline(base, color=INK, linestyle=_DASHES, linewidth=0.7, label="_base")
-    for run in line.runs:
+    if line.is_band:
+        _draw_middle_half(axes, line, color)
+    for run in () if line.is_band else line.runs:
         axes.plot(run.epochs, run.accuracy, color=color, linewidth=1.0, label=line.pick.label)
-        axes.plot(
-            [run.epochs[i] for i in run.pruned],
-            [run.accuracy[i] for i in run.pruned],
-            linestyle="",
-            marker="v",
-            markersize=4.5,
-            markerfacecolor="white",
-            markeredgecolor=color,
-            label="pruned",
-        )
+        _mark(axes, [(run.epochs[i], run.accuracy[i]) for i in run.pruned], color)
     phases = line.runs[0].phases
     if all(run.phases == phases for run in line.runs):
         for _, start, _ in phases[1:]:
             axes.axvline(start, color=SOFT, linewidth=0.7, linestyle=":", label="_phase", zorder=1)
+
+
+def _draw_middle_half(axes: Axes, line: _Line, color: str) -> None:
+    """Draw the median over the seeds, in a band between the quartiles."""
+    places = line.middle_half
+    epochs = [epoch for epoch, _ in places]
+    low, middle, high = zip(*places.values(), strict=True)
+    axes.fill_between(epochs, low, high, color=color, alpha=0.25, linewidth=0, label="_half")
+    axes.plot(epochs, middle, color=color, linewidth=1.0, label=line.pick.label)
+    pruned = {run.places[i] for run in line.runs for i in run.pruned}
+    _mark(axes, [(place[0], own.middle) for place, own in places.items() if place in pruned], color)
+
+
+def _mark(axes: Axes, points: Sequence[tuple[int, float]], color: str) -> None:
+    """Mark the points right after pruning."""
+    axes.plot(
+        [epoch for epoch, _ in points],
+        [accuracy for _, accuracy in points],
+        linestyle="",
+        marker="v",
+        markersize=4.5,
+        markerfacecolor="white",
+        markeredgecolor=color,
+        label="pruned",
+    )
 
 
 def _legend(parts: Sequence[_Part]) -> dict[str, Artist]:
@@ -236,8 +293,12 @@ def _legend(parts: Sequence[_Part]) -> dict[str, Artist]:
     lines = [line for part in parts for line in part.shown]
     meanings: dict[str, Artist] = {
         "base": Line2D([], [], color=INK, linestyle=_DASHES, linewidth=0.7),
-        "one seed": Line2D([], [], color=SOFT, linewidth=1.0),
     }
+    if not lines or not all(line.is_band for line in lines):
+        meanings["one seed"] = Line2D([], [], color=SOFT, linewidth=1.0)
+    if any(line.is_band for line in lines):
+        meanings["median of the seeds"] = Line2D([], [], color=SOFT, linewidth=1.0)
+        meanings["middle half of the seeds"] = Patch(facecolor=SOFT, alpha=0.25, linewidth=0)
     if any(run.pruned for line in lines for run in line.runs):
         meanings["right after pruning"] = Line2D(
             [], [], color=SOFT, linestyle="", marker="v", markerfacecolor="white"

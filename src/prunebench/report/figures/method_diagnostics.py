@@ -63,7 +63,10 @@ def method_diagnostics(frame: pd.DataFrame, options: Options = PAGE) -> Figure:
     height = rows * _ROW_HEIGHT + 2 * _HEAD_HEIGHT + 6
     figure = new_figure(options.width, height, "Method diagnostics")
     part = figure.subfigures(1, 1, squeeze=False)[0, 0]
-    part_title(part, wrapped(f"{name} · {words}", options.width))
+    seeds = runs["seed"].unique()
+    of_many = f"seed {seeds[0]} only" if len(seeds) > 1 else ""
+    title = " · ".join(filter(None, [name, words, of_many]))
+    part_title(part, wrapped(title, options.width))
     _draw(part, panels, (rows, columns))
     legend_below(figure, _legend(panels))
     return figure
