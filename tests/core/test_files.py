@@ -8,6 +8,7 @@ import pytest
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import (
+    parsed_columns,
     read_csv,
     read_json,
     read_object,
@@ -126,6 +127,27 @@ def test_a_list_is_no_object(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", [1])
     with pytest.raises(ResultError, match=r"x\.json: expected a JSON object, found \[1\]"):
         read_object(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the column 'a' is missing"),
+        (b"a,b\n1,2\n3", "row 2 has 1 cells, expected 2"),
+        (b"a,b\n1,2\n3,4,5\n", "row 2 has 3 cells, expected 2"),
+        (b"a,b\n1,\xff\n", r"not UTF-8 text \("),
+    ],
+)
+def test_a_damaged_csv_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(ResultError, match=rf"x\.csv: {problem}"):
+        read_csv(tmp_path / "x.csv", ["a"])
+
+
+def test_the_columns_of_a_csv_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    assert parsed_columns(b'a,b\n1,"2,0"\n\n3,4\n', path, ["b", "a"]) == [["2,0", "4"], ["1", "3"]]
+    assert parsed_columns(b"a,b\n", path, ["b"]) == [[]]
 
 
 def test_what_a_killed_writer_left_behind_is_deleted_and_nothing_else(tmp_path: Path) -> None:

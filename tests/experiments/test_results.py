@@ -10,7 +10,7 @@ from prunebench.experiments.results import (
     CostResult,
     DiagnosticRow,
     HistoryRow,
-    read_diagnostics,
+    diagnostics_of,
     read_history,
     write_diagnostics,
     write_history,
@@ -88,7 +88,8 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
         "fine_tune,1,18,0.1,2.5,30.0,,50.0,9,0.4,,True",
     ]
     assert read_history(tmp_path) == history
-    assert read_diagnostics(tmp_path) == diagnostics
+    path = tmp_path / "diagnostics.csv"
+    assert diagnostics_of(path.read_bytes(), path) == diagnostics
 
 
 @pytest.mark.parametrize(

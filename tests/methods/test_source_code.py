@@ -12,7 +12,7 @@ import pytest
 from prunebench.criteria.registry import CRITERIA
 from prunebench.methods import source_code
 from prunebench.methods.registry import METHODS
-from prunebench.methods.source_code import method_code, read_module
+from prunebench.methods.source_code import code_of, method_code, read_module
 
 
 def test_every_method_has_a_hash_without_importing_torch() -> None:
@@ -42,11 +42,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     monkeypatch.setattr(source_code, "_file_of", copied)
     yield tmp_path
+    forget()
+
+
+def forget() -> None:
     read_module.cache_clear()
+    code_of.cache_clear()
 
 
 def hashes() -> dict[str, str | None]:
-    read_module.cache_clear()
+    forget()
     return {name: method_code(name, {}) for name in (*METHODS, *CRITERIA)}
 
 
@@ -81,7 +86,7 @@ def test_the_chosen_criterion_belongs_to_the_code(package: Path) -> None:
     options = {"criterion": {"random": {}}}
     before = method_code("orthoreg", options), method_code("orthoreg", {"criterion": "l1"})
     changed(package, "prunebench.criteria.random", "torch.rand(", "torch.randn(")
-    read_module.cache_clear()
+    forget()
     after = method_code("orthoreg", options), method_code("orthoreg", {"criterion": "l1"})
     assert after[0] != before[0]
     assert after[1] == before[1]

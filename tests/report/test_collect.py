@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from prunebench.core.errors import ResultError
+from prunebench.core.files import file_hash
 from prunebench.experiments.results import HistoryRow, LatencyEntry, PlanResult, write_history
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.collect import collect, collect_to_csv, finished, write_rows
@@ -143,7 +144,12 @@ def test_missing_file_is_named(one_run: OneRun, name: str) -> None:
         ("structure.json", "{}", "not the structure of a network"),
         ("structure.json", '{"layers": {"a": 3}}', "not the structure of a network"),
         ("history.csv", "", "the column 'phase' is missing"),
-        ("history.csv", HISTORY_HEAD + "x,1,18,,much\n", "train_loss is 'much', not a number"),
+        (
+            "history.csv",
+            HISTORY_HEAD + "x,1,18,,much,,,,,,,\n",
+            "train_loss is 'much', not a number",
+        ),
+        ("history.csv", HISTORY_HEAD + "x,1,18\n", "row 1 has 3 cells, expected 12"),
     ],
 )
 def test_damaged_file_is_named(one_run: OneRun, name: str, text: str, message: str) -> None:
@@ -151,6 +157,29 @@ def test_damaged_file_is_named(one_run: OneRun, name: str, text: str, message: s
     (results / spec.path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ResultError, match=rf"seed0/{name}: .*{message}"):
         collect_one(one_run)
+
+
+RECORDED = ("structure.json", "history.csv", "diagnostics.csv", "masks.safetensors")
+
+
+@pytest.fixture
+def recorded_run(one_run: OneRun) -> OneRun:
+    """A run that has recorded the hashes of its files."""
+    folder = one_run[0] / one_run[1].path
+    (folder / "masks.safetensors").write_bytes(bytes(16))
+    change(folder / "training.json", files={name: file_hash(folder / name) for name in RECORDED})
+    return one_run
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_file_with_one_changed_bit_is_named(recorded_run: OneRun, name: str) -> None:
+    collect_one(recorded_run)
+    path = recorded_run[0] / recorded_run[1].path / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ResultError, match=rf"{name}: SHA-256 is .*; the file is damaged: run"):
+        collect_one(recorded_run)
 
 
 @pytest.mark.parametrize("key", ["top1", "seconds", "versions"])

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunebench.experiments.results import DIAGNOSTICS_FILE, DiagnosticRow, read_diagnostics
+from prunebench.experiments.results import DIAGNOSTICS_FILE, DiagnosticRow, diagnostics_of
 from prunebench.report.diagnostics import summarize_diagnostics
 
 HEAD = ",".join(DiagnosticRow._fields) + "\n"
 
 
 def read(tmp_path: Path, rows: str) -> object:
-    (tmp_path / DIAGNOSTICS_FILE).write_text(HEAD + rows, encoding="utf-8")
-    return summarize_diagnostics(read_diagnostics(tmp_path))
+    return summarize_diagnostics(
+        diagnostics_of((HEAD + rows).encode(), tmp_path / DIAGNOSTICS_FILE)
+    )
 
 
 def test_layers_become_their_smallest_median_and_largest(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ history.csv and diagnostics.csv, each a list of rows. Keys and columns are decla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import (
     Any,
@@ -20,7 +21,14 @@ from typing import (
 )
 
 from prunebench.core.errors import ConfigError, ResultError
-from prunebench.core.files import file_hash, read_csv, read_json, write_csv, write_json
+from prunebench.core.files import (
+    file_hash,
+    parsed_columns,
+    read_bytes,
+    read_json,
+    write_csv,
+    write_json,
+)
 from prunebench.experiments.metric import METRICS, OWN, Metric, Task, renamed, to_file
 from prunebench.experiments.settings import Settings, Slug
 from prunebench.experiments.spec import digest
@@ -162,6 +170,17 @@ class TrainingResult(ResultFile):
     by_class: dict[str, float | None] | None = None  # AP of each class, of a detector
     files: dict[str, str] | None = None  # SHA-256 of the other files that training wrote, by name
 
+    def content(self, folder: Path, name: str) -> bytes:
+        """Return the content of another file that training wrote.
+
+        ResultError if it is missing, or is not the one whose hash is recorded.
+        """
+        content = read_bytes(folder / name)
+        recorded = (self.files or {}).get(name)
+        if recorded is not None and (found := sha256(content).hexdigest()) != recorded:
+            raise ResultError(self._changed(folder / name, found, recorded))
+        return content
+
     def damages(self, folder: Path, without: Collection[str] = ()) -> Iterator[str]:
         """Yield a sentence for each missing or changed file of the run, except those in `without`.
 
@@ -177,10 +196,13 @@ class TrainingResult(ResultFile):
                 yield str(error)
                 continue
             if found != expected:
-                yield (
-                    f"{folder / name}: SHA-256 is {found}, expected {expected} as in {self.FILE}; "
-                    f"the file is damaged: run `prunebench repair {folder}`"
-                )
+                yield self._changed(folder / name, found, expected)
+
+    def _changed(self, path: Path, found: str, expected: str) -> str:
+        return (
+            f"{path}: SHA-256 is {found}, expected {expected} as in {self.FILE}; the file is "
+            f"damaged: run `prunebench repair {path.parent}`"
+        )
 
     @classmethod
     def from_file(cls, content: Any) -> Any:
@@ -189,7 +211,8 @@ class TrainingResult(ResultFile):
         if metric is None:
             return content
         kept = {key: content[key] for key in _OTHERS_NAMES if key in content}
-        return renamed(content, metric.name, OWN) | kept
+        ours = {key: value for key, value in content.items() if key not in kept}
+        return renamed(ours, metric.name, OWN) | kept
 
     @classmethod
     def file_names(cls, message: str, content: Any) -> str:
@@ -422,54 +445,84 @@ def read_history(folder: Path, metric: Metric = METRICS["classification"]) -> li
 
     ResultError if it is missing or damaged.
     """
-    return _read_rows(HistoryRow, folder / HISTORY_FILE, metric)
+    path = folder / HISTORY_FILE
+    return history_of(read_bytes(path), path, metric)
 
 
-def read_diagnostics(folder: Path) -> list[DiagnosticRow]:
-    """Read diagnostics.csv; ResultError if it is missing or damaged."""
-    return _read_rows(DiagnosticRow, folder / DIAGNOSTICS_FILE, METRICS["classification"])
+def history_of(
+    content: bytes, path: Path, metric: Metric = METRICS["classification"]
+) -> list[HistoryRow]:
+    """Return the rows in the content of a history.csv; ResultError names the file and the cell."""
+    return _rows_of(HistoryRow, content, path, metric)
+
+
+def diagnostics_of(content: bytes, path: Path) -> list[DiagnosticRow]:
+    """Return the rows in the content of a diagnostics.csv; ResultError as for `history_of`."""
+    return _rows_of(DiagnosticRow, content, path, METRICS["classification"])
 
 
 R = TypeVar("R", HistoryRow, DiagnosticRow)
 
 
-def _read_rows(row: type[R], path: Path, metric: Metric) -> list[R]:
-    parsers = {name: _PARSERS[_kind(hint)] for name, hint in get_type_hints(row).items()}
-    optional = {name for name, hint in get_type_hints(row).items() if type(None) in get_args(hint)}
-    names = {name: to_file(name, metric) for name in row._fields}
-
-    def cell(name: str, text: str | None) -> Any:
-        if not text and name in optional:
-            return None
-        try:
-            return parsers[name](text or "")
-        except (KeyError, ValueError):
-            expected = "True or False" if parsers[name] is _truth else "a number"
-            raise ResultError(
-                f"{path}: {names[name]} is {text!r}, not {expected}; delete the file and train it "
-                "again"
-            ) from None
-
-    return [
-        row(**{name: cell(name, cells[column]) for name, column in names.items()})
-        for cells in read_csv(path, names.values())
+def _rows_of(row: type[R], content: bytes, path: Path, metric: Metric) -> list[R]:
+    columns = [to_file(name, metric) for name in row._fields]
+    cells = [
+        _values(texts, kind, f"{path}: {column}")
+        for texts, column, kind in zip(
+            parsed_columns(content, path, columns), columns, _KINDS[row], strict=True
+        )
     ]
+    return list(map(row._make, zip(*cells, strict=True)))
 
 
-def _kind(hint: Any) -> type:
-    """Return `int` of `int | None`."""
-    kind = next(a for a in get_args(hint) if a is not type(None)) if get_args(hint) else hint
-    assert isinstance(kind, type)
-    return kind
+class _Kind(NamedTuple):
+    """The kind of a column's values; the cells of an optional one may be empty."""
+
+    of: type
+    is_optional: bool
+
+
+def _kind(hint: Any) -> _Kind:
+    """Return the kind of a type hint such as `int` or `int | None`."""
+    kinds = get_args(hint) or (hint,)
+    return _Kind(next(kind for kind in kinds if kind is not type(None)), type(None) in kinds)
+
+
+_KINDS = {
+    row: [_kind(hint) for hint in get_type_hints(row).values()]
+    for row in (HistoryRow, DiagnosticRow)
+}
+
+
+def _values(texts: Sequence[str], kind: _Kind, where: str) -> list[Any]:
+    """Return the values of a column; ResultError names the column and the first wrong cell."""
+    if kind.of is str:
+        return list(texts)
+    parse = _PARSERS[kind.of]
+    try:
+        if kind.is_optional:
+            return [parse(text) if text else None for text in texts]
+        return list(map(parse, texts))
+    except (KeyError, ValueError):
+        wrong = next(text for text in texts if not _is_value(text, kind))
+        expected = "True or False" if kind.of is bool else "a number"
+        raise ResultError(
+            f"{where} is {wrong!r}, not {expected}; delete the file and train it again"
+        ) from None
+
+
+def _is_value(text: str, kind: _Kind) -> bool:
+    if not text and kind.is_optional:
+        return True
+    try:
+        _PARSERS[kind.of](text)
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _truth(text: str) -> bool:
     return {"True": True, "False": False}[text]
 
 
-_PARSERS: dict[type, Callable[[str], object]] = {
-    str: str,
-    int: int,
-    float: float,
-    bool: _truth,
-}
+_PARSERS: dict[type, Callable[[str], object]] = {int: int, float: float, bool: _truth}

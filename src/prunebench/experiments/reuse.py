@@ -146,7 +146,7 @@ def read_stored(files: Sequence[Path]) -> dict[str, list[StoredRow]]:
                 raise ResultError(f"{file}: the column {column!r} is missing")
             try:
                 float(cells[column])
-            except (TypeError, ValueError):  # None: the line ends before
+            except ValueError:
                 raise ResultError(f"{file}: {column} is {cells[column]!r}, not a number") from None
     return found
 

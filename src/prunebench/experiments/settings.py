@@ -49,10 +49,11 @@ class Settings(BaseModel):
     @classmethod
     def _booleans_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Reject true and false as numbers; Python would take them for 1 and 0."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        values = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(v, bool) for v in values) and bool not in (kind, *get_args(kind)):
-            raise ValueError("true and false are not allowed here")
+        values = value if type(value) in (list, tuple) else (value,)
+        if bool in map(type, values):
+            kind = cls.model_fields[str(info.field_name)].annotation
+            if bool not in (kind, *get_args(kind)):
+                raise ValueError("true and false are not allowed here")
         return value
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -36,12 +36,13 @@ def method_code(method: str, options: Mapping[str, Any]) -> str | None:
     if method in criteria:
         roots.append(ONE_SHOT)
     try:
-        return code_of(roots) if paths[0] else None
+        return code_of(tuple(roots)) if paths[0] else None
     except (OSError, SyntaxError):
         return None
 
 
-def code_of(roots: Iterable[str]) -> str:
+@cache
+def code_of(roots: tuple[str, ...]) -> str:
     """Return the hash of some modules and of the modules that they import."""
     found: dict[str, str] = {}
     pending = list(roots)

@@ -11,17 +11,21 @@ from typing import Any
 
 import prunebench
 from prunebench.core.errors import ResultError
-from prunebench.core.files import read_json, write_csv
+from prunebench.core.files import parsed_json_of, write_csv
 from prunebench.experiments.config import ExperimentConfig
 from prunebench.experiments.machine import gpu_name, processor_name
 from prunebench.experiments.metric import Metric, to_file
 from prunebench.experiments.results import (
+    DIAGNOSTICS_FILE,
+    HISTORY_FILE,
     MODEL_FILE,
+    STRUCTURE_FILE,
     CostResult,
+    HistoryRow,
     LatencyResult,
     TrainingResult,
-    read_diagnostics,
-    read_history,
+    diagnostics_of,
+    history_of,
 )
 from prunebench.experiments.reuse import StoredRow, Wanted, is_stored, misfit, reusable
 from prunebench.experiments.spec import RunSpec
@@ -162,12 +166,17 @@ def _row(
     code_now: CodeOf | None,
 ) -> RunRow:
     """Return the row of the run in `folder`."""
-    training = TrainingResult.read(folder, spec.hash)
-    for problem in training.damages(folder, without=(MODEL_FILE,)):  # whose hash `measure` compared
+    spec_hash = spec.hash
+    training = TrainingResult.read(folder, spec_hash)
+    parsed = (STRUCTURE_FILE, HISTORY_FILE, DIAGNOSTICS_FILE)
+    structure, history, diagnostics = (training.content(folder, name) for name in parsed)
+    # `measure` compared the hash of the weights
+    for problem in training.damages(folder, without=(MODEL_FILE, *parsed)):
         raise ResultError(problem)
-    cost = CostResult.read(folder, spec.hash)
-    latencies, latency_devices = _latencies(folder, spec)
-    widths, stages = _layers(folder / "structure.json")
+    cost = CostResult.read(folder, spec_hash)
+    latencies, latency_devices = _latencies(folder, spec_hash)
+    widths, stages = _layers(structure, folder / STRUCTURE_FILE)
+    metric = training.metric
     is_top1 = training.task == "classification"
     return RunRow(
         **_names(spec, config),
@@ -214,7 +223,7 @@ def _row(
         start=spec.start,
         options=None if training.options is None else _json(training.options),
         spec_hash=training.spec_hash,
-        base_spec_hash=spec.base.hash,
+        base_spec_hash=base.spec_hash,
         base_hash=training.base_hash,
         data_hash=training.data_sha256,
         device=training.device,
@@ -227,8 +236,10 @@ def _row(
         date=training.date,
         widths=_json(widths),
         stages=_json(stages),
-        history=_json(_history(folder, training.metric)),
-        insides=_json(summarize_diagnostics(read_diagnostics(folder))),
+        history=_json(_history(history_of(history, folder / HISTORY_FILE, metric), metric)),
+        insides=_json(
+            summarize_diagnostics(diagnostics_of(diagnostics, folder / DIAGNOSTICS_FILE))
+        ),
         by_class=_by_class(training.by_class),
     )
 
@@ -270,14 +281,14 @@ def _code(made_by: str | None, spec: RunSpec, code_now: CodeOf | None) -> str | 
     return None if None in (now, made_by) or now == made_by else OTHER
 
 
-def _layers(path: Path) -> tuple[dict[str, list[int]], list[int | None]]:
+def _layers(content: bytes, path: Path) -> tuple[dict[str, list[int]], list[int | None]]:
     """Return [kept, full] of each layer by name, and the layers' stages.
 
     The model of structure.json belongs to `network`, which imports torch.
     """
-    content = read_json(path)
+    structure = parsed_json_of(content, path)
     try:
-        layers = content["layers"]
+        layers = structure["layers"]
         widths = {name: [layer["kept"], layer["full"]] for name, layer in layers.items()}
         return widths, [layer["stage"] for layer in layers.values()]
     except (KeyError, TypeError, AttributeError):
@@ -293,7 +304,7 @@ def _own_numbers(folder: Path, training: TrainingResult) -> dict[str, float]:
     return training.summary
 
 
-def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str, str]]:
+def _latencies(folder: Path, spec_hash: str) -> tuple[dict[str, float], dict[str, str]]:
     """Return the latencies by column, none if they were not measured, and devices by kind.
 
     The stability of results of earlier versions is not known, and has no column.
@@ -305,7 +316,7 @@ def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str,
         return {}, {}
     found: dict[str, float] = {}
     devices: dict[str, str] = {}
-    for entry in LatencyResult.read(folder, spec.hash).entries:
+    for entry in LatencyResult.read(folder, spec_hash).entries:
         what = Timed(entry.device_kind, entry.part, entry.batch_size, entry.mode)
         if what.columns[0] in found:
             raise ResultError(f"{path}: two entries for {what.columns[0]}")
@@ -319,10 +330,11 @@ def _latencies(folder: Path, spec: RunSpec) -> tuple[dict[str, float], dict[str,
     return found, devices
 
 
-def _history(folder: Path, metric: Metric) -> dict[str, list[Any]]:
+def _history(rows: Sequence[HistoryRow], metric: Metric) -> dict[str, list[Any]]:
     """Return history.csv by columns, None for an empty cell and for nan and inf."""
-    rows = read_history(folder, metric)
-    return {to_file(name, metric): [_cell(getattr(row, name)) for row in rows] for name in HISTORY}
+    columns = zip(*rows, strict=True) if rows else ((),) * len(HistoryRow._fields)
+    by_name = dict(zip(HistoryRow._fields, columns, strict=True))
+    return {to_file(name, metric): list(map(_cell, by_name[name])) for name in HISTORY}
 
 
 def _by_class(percent: Mapping[str, float | None] | None) -> str | None:
@@ -332,10 +344,10 @@ def _by_class(percent: Mapping[str, float | None] | None) -> str | None:
     return _json({name: None if x is None else round(x, 4) for name, x in percent.items()})
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) or value is None:
-        return value
-    return float(value) if math.isfinite(value) else None
+def _cell(value: str | float | None) -> str | float | None:
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
 def _json(content: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,14 +46,14 @@ def summarize_diagnostics(rows: Iterable[DiagnosticRow]) -> Short:
     "low", "middle" (the median) and "high". A quantity logged once has "layer" and "value". Values
     that are not finite are omitted.
     """
-    found: dict[str, _Moments] = {}
-    before, phase, last = 0, "", 0
-    for row in rows:
-        if row.phase != phase or row.step < last:  # a new phase, possibly of the same name
-            before, phase = before + last, row.phase
-        last = row.step
-        if math.isfinite(row.value):
-            found.setdefault(row.quantity, _Moments()).add(before + last, row.layer, row.value)
+    found: defaultdict[str, _Moments] = defaultdict(_Moments)
+    before, last_phase, last = 0, "", 0
+    for phase, step, layer, quantity, value in rows:
+        if phase != last_phase or step < last:  # a new phase, possibly of the same name
+            before, last_phase = before + last, phase
+        last = step
+        if math.isfinite(value):
+            found[quantity].add(before + step, layer, value)
     return {quantity: moments.short() for quantity, moments in found.items()}
 
 
