@@ -130,6 +130,11 @@ def sentence(model: Any, content: Any) -> str:
         ),
         ({"title": 3}, "title: expected text, found 3"),
         (
+            {"controls": ["l3"]},
+            "controls[0]: unknown value 'l3' (allowed: l1, random, scratch_b, scratch_e, unpruned)",
+        ),
+        ({"controls": 2}, "controls: expected true or false, found 2"),
+        (
             {"ratio_kind": "mac"},
             "ratio_kind: unknown value 'mac'; did you mean macs? "
             "(allowed: activations, auto, latency, macs, params, units_global, units_per_group, "

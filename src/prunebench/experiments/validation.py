@@ -27,6 +27,7 @@ EXPECTED = {  # by the first word of pydantic's error types
     "string": "text",
     "tuple": "a list",
 }
+ALTERNATIVE = r"(literal|dict|list|tuple|function-\w+)\[|(bool|int|float|str)$"
 LIMITS = {
     "greater_than": "above {gt}",
     "greater_than_equal": "at least {ge}",
@@ -50,8 +51,9 @@ def validate(
     except ValidationError as error:
         # A misspelt key is often also a missing one; the misspelling tells the user more.
         errors = sorted(error.errors(), key=lambda e: not _is_unknown_key(e))
-        place, problem = _problem(model, errors[0])
-        key = str(errors[0]["loc"][0]) if errors[0]["loc"] else ""
+        first = _deepest(errors)
+        place, problem = _problem(model, first)
+        key = str(first["loc"][0]) if first["loc"] else ""
         path = dotted(([below(key)] if below else []) + place)
         raise ConfigError(": ".join(part for part in (where, path, problem) if part)) from None
 
@@ -70,9 +72,24 @@ def _is_unknown_key(error: ErrorDetails) -> bool:
     return error["type"] in ("extra_forbidden", "invalid_key")
 
 
+def _is_alternative(part: str | int) -> bool:
+    """Whether a part of a place stands for one type of a union, such as `dict[str,float]`."""
+    return isinstance(part, str) and re.match(ALTERNATIVE, part) is not None
+
+
+def _deepest(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """Return the first error; of those about the types of a union, the one deepest in the value."""
+    first = errors[0]
+    at = next((i for i, part in enumerate(first["loc"]) if _is_alternative(part)), None)
+    if at is None:
+        return first
+    others = [error for error in errors if error["loc"][:at] == first["loc"][:at]]
+    return max(others, key=lambda error: len(error["loc"]))
+
+
 def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | int], str]:
     """Return the place of an error, and its message with the allowed values."""
-    place = [part for part in error["loc"] if part != "[key]"]
+    place = [p for p in error["loc"] if p != "[key]" and not _is_alternative(p)]
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if "[key]" in error["loc"]:
         place = place[:-1]
