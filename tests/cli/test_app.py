@@ -41,6 +41,7 @@ COMMANDS = (
     "verify",
     "repair",
     "discard",
+    "share",
     "export",
     "groups",
     "list",

@@ -204,3 +204,18 @@ def test_a_discarded_run_is_no_longer_finished(call: Any, workplace: Path) -> No
     assert not (L1 / "training.json").exists()
     code, _, err = call("discard", str(L1))
     assert (code, err) == (1, f"prunebench: {L1}: no finished run in this folder\n")
+
+
+def test_a_shared_base_network_is_taken_in_another_results_folder(
+    call: Any, workplace: Path
+) -> None:
+    code, out, _ = call("share", str(BASE), "--to", "shared")
+    entry = f"shared/{json.loads((BASE / 'training.json').read_text())['spec_hash']}"
+    assert (code, out) == (0, f"{BASE.relative_to('results')} · shared as {entry}\n")
+    shutil.copytree("results/data", "other/data")
+    options = ["--results", "other", "--shared-bases", "shared"]
+    named = ["--dataset", "synthetic", "--architecture", "resnet20_x0_25", "--recipe", "one_epoch"]
+    code, out, _ = call("base", *named, *options)
+    own = f"other/{BASE.relative_to('results')}"
+    assert (code, out) == (0, f"{own}: base network taken from {entry}\n")
+    assert call("verify", own)[0] == 0

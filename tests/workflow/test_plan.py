@@ -107,7 +107,8 @@ QUICK_FILE = "config/experiments/quick.yaml"
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "deterministic, device, experiments, override, reuse, runs_per_job, seeds, workers)",
+            "deterministic, device, experiments, override, reuse, runs_per_job, seeds, "
+            "shared_bases, workers)",
         ),
         (
             "config/config.yaml",

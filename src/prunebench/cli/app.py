@@ -62,6 +62,7 @@ for command in (
     networks.verify,
     run_files.repair,
     run_files.discard,
+    run_files.share,
     networks.export,
     networks.groups,
 ):

@@ -1,4 +1,4 @@
-"""Sub-commands on the files of stored runs: repair and discard."""
+"""Sub-commands on the files of stored runs: repair, discard and share."""
 
 from __future__ import annotations
 
@@ -50,3 +50,21 @@ def discard(folders: Folders) -> None:
         for name in (RECEIPT_FILE, TrainingResult.FILE):
             (folder / name).unlink(missing_ok=True)
         typer.echo(f"{folder}: discarded")
+
+
+def share(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of base networks.", metavar="BASE...")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder of shared base networks, created if missing.")],
+) -> None:
+    """Copy base networks to a folder that others use.
+
+    They name it as `shared_bases` in config.yaml, and their base networks of the same specification
+    and data are copied instead of trained. They need no permission to write there. A shared
+    network is never replaced.
+    """
+    from prunebench.experiments.shared_bases import share_base
+
+    for folder in folders:
+        typer.echo(share_base(folder, to))

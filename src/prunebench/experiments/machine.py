@@ -50,6 +50,11 @@ class Machine(Settings):
         Path("data"),
         description="Folder of data set sources, downloaded if missing, and of own weight files.",
     )
+    shared_bases: Path | None = Field(
+        None,
+        description="Folder of base networks that others have trained, written by `prunebench "
+        "share`. One of the same specification and data is copied, instead of trained.",
+    )
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="Seconds between two checkpoints of a training job."
     )

@@ -17,7 +17,16 @@ def stored_spec(folder: Path) -> tuple[BaseSpec | RunSpec, Path]:
     ResultError if training.json is missing, damaged or of another version, if its hash belongs to
     another specification, or if the folder does not lie at its path below the results.
     """
-    training, path = TrainingResult.read(folder), folder / TrainingResult.FILE
+    spec = recorded_spec(TrainingResult.read(folder), folder)
+    return spec, _results_above(folder, spec.path)
+
+
+def recorded_spec(training: TrainingResult, folder: Path) -> BaseSpec | RunSpec:
+    """Return the specification that the training.json of a folder records.
+
+    ResultError if it is of another version, or if its hash belongs to another specification.
+    """
+    path = folder / TrainingResult.FILE
     kind = RunSpec if "experiment" in training.spec else BaseSpec
     try:
         spec: BaseSpec | RunSpec = kind.model_validate(training.spec)
@@ -27,7 +36,7 @@ def stored_spec(folder: Path) -> tuple[BaseSpec | RunSpec, Path]:
         ) from None
     if training.spec_hash != spec.hash:
         raise ResultError(f"{path}: spec_hash is {training.spec_hash}, expected {spec.hash}")
-    return spec, _results_above(folder, spec.path)
+    return spec
 
 
 def _results_above(folder: Path, path: str) -> Path:

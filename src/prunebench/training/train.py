@@ -41,6 +41,7 @@ from prunebench.experiments.results import (
     TrainingResult,
     write_receipt,
 )
+from prunebench.experiments.shared_bases import shared_base, take_base
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.measure.cuda_graphs import CudaGraphs
 from prunebench.measure.device import device_name, multiplies_bf16, usable_gpus
@@ -189,9 +190,7 @@ class _Job:
         with lock if first else nullcontext():
             if group is not None:
                 group.after_first()
-            if group is None and self._is_finished():
-                self.progress.say(f"{self.folder}: finished already")
-            else:
+            if group is not None or not self._has_result():
                 try:
                     self._train(group)
                 except ModelError as error:
@@ -200,6 +199,30 @@ class _Job:
             if first:
                 write_receipt(self.folder, result)
             return result
+
+    def _has_result(self) -> bool:
+        """Whether the folder holds the result, also by taking a shared base network."""
+        if self._is_finished():
+            self.progress.say(f"{self.folder}: finished already")
+            return True
+        return self._is_taken() and self._is_finished()
+
+    def _is_taken(self) -> bool:
+        """Copy the network from the folder of shared base networks; False if it is not there."""
+        if self.machine.shared_bases is None or not isinstance(self.spec, BaseSpec):
+            return False
+        data = data_path(self.results, self.spec.dataset)
+        try:
+            entry = shared_base(self.machine.shared_bases, self.spec, data)
+        except ResultError as error:
+            self.progress.say(f"{error}; not taken from the shared base networks, but trained here")
+            return False
+        if entry is None:
+            return False
+        take_base(entry, self.spec, self.folder)
+        self._checkpoint().remove()
+        self.progress.say(f"{self.folder}: base network taken from {entry}")
+        return True
 
     def _is_finished(self) -> bool:
         """Whether the folder holds the whole result of this specification and base network."""
@@ -233,8 +256,7 @@ class _Job:
             check_precision(self.spec, device)
             if device.type == "cpu":
                 keep_freed_memory()
-            if parallel.world > 1 and parallel.from_first(self._is_finished):
-                self.progress.say(f"{self.folder}: finished already")
+            if parallel.world > 1 and parallel.from_first(self._has_result):
                 return
             try:
                 self._attempt(device, parallel, stop, more_parts=1)
@@ -258,12 +280,7 @@ class _Job:
         method = method_of(self.spec)
         run = self._new_run(device, parallel, method)
         pretrained = self._start(run)
-        checkpoint = CheckpointFile(
-            self.folder,
-            f"{self.spec.hash} {self.base_hash}",
-            self.machine.checkpoint_seconds,
-            self.progress.say,
-        )
+        checkpoint = self._checkpoint()
         captures = device.type == "cuda" and self.machine.capture and parallel.world == 1
         loop = Loop(
             run,
@@ -290,6 +307,14 @@ class _Job:
             else:
                 run.evaluations_now()  # all processes evaluate with the first one
             parallel.wait()
+
+    def _checkpoint(self) -> CheckpointFile:
+        return CheckpointFile(
+            self.folder,
+            f"{self.spec.hash} {self.base_hash}",
+            self.machine.checkpoint_seconds,
+            self.progress.say,
+        )
 
     def _new_run(self, device: torch.device, parallel: Alone, method: Method[Any]) -> RunState:
         path, workers = data_path(self.results, self.spec.dataset), self.machine.loading_workers
