@@ -13,6 +13,7 @@ from prunebench.core.errors import PrunebenchError, RunStoppedError, TrainingErr
 from prunebench.core.files import make_folder
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.spec import RunSpec
+from prunebench.training.launch import is_first_process
 from prunebench.training.progress import Progress
 from prunebench.training.shared import Shared
 from prunebench.training.train import train_run
@@ -46,7 +47,7 @@ def train_runs(
             except Exception as error:
                 failed[spec.path] = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
-        if logs is not None:
+        if logs is not None and is_first_process():
             progress.say(f"{spec.path}: {failed.get(spec.path, 'finished')}")
     if failed:
         path, reason = next(iter(failed.items()))
