@@ -25,6 +25,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/failed.smk"
 
 
 localrules:

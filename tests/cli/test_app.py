@@ -34,6 +34,7 @@ COMMANDS = (
     "figures",
     "claims",
     "report",
+    "status",
     "show",
     "diff",
     "costs",

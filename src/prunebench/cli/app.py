@@ -55,6 +55,7 @@ for command in (
     reporting.figures,
     reporting.claims,
     reporting.report,
+    reporting.status,
     reporting.show,
     reporting.diff,
     papers.costs,

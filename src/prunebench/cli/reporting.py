@@ -18,7 +18,8 @@ from prunebench.cli.options import (
     RunsCsv,
     among,
 )
-from prunebench.planning.lookup import experiment_runs
+from prunebench.core.errors import ResultError
+from prunebench.planning.lookup import entries_of, experiment_runs, only_experiment
 from prunebench.report.figures.figure_options import STYLES, Options
 
 Title = Annotated[
@@ -46,20 +47,35 @@ def collect(
             "(default: write the experiment's runs.csv)."
         ),
     ] = None,
+    finished: Annotated[
+        bool,
+        typer.Option(
+            "--finished",
+            help="Leave out runs without a result, and list them in missing.csv beside runs.csv.",
+        ),
+    ] = False,
 ) -> None:
     """Collect the results of an experiment's runs into one runs.csv."""
     from prunebench.experiments.config import read_experiment
     from prunebench.methods.source_code import method_code
     from prunebench.report import collect as rows
     from prunebench.report.merge import merge_into
+    from prunebench.report.missing_runs import write_missing
+    from prunebench.report.run_states import states_of
 
     found = experiment_runs(experiment, config=config, results=results, resolved=runs)
     specs = list(found.values())
     name, files = specs[0].experiment, tuple(reuse or ())
     grid = read_experiment(config.parent, name)
     if into is None:
-        path = rows.collect_to_csv(results, name, specs, grid, method_code, files)
-        typer.echo(f"{len(specs)} runs · {path}")
+        done = rows.finished(results, specs, files) if finished else specs
+        if not done:
+            raise ResultError(f"no run of {name} is finished")
+        path = rows.collect_to_csv(results, name, done, grid, method_code, files)
+        there = {spec.path for spec in done}
+        states = states_of(results, *entries_of(found)) if len(done) < len(specs) else ()
+        write_missing(path.parent, (s for s in states if s.path in found and s.path not in there))
+        typer.echo(f"{len(done)} runs · {path}")
     else:
         done, path = rows.finished(results, specs, files), into
         new = rows.collect(results, done, grid, method_code, files)
@@ -169,12 +185,46 @@ def report(
     and costs of the cell's runs.
     """
     from prunebench.papers.comparison_table import printed_part
+    from prunebench.report.missing_runs import read_missing
     from prunebench.report.pages.report_page import write_report
     from prunebench.report.runs_csv import read_runs
 
-    frame = read_runs(runs_csv)
-    for path in write_report(frame, out, title, reference, printed_part(frame, title)):
+    frame, missing = read_runs(runs_csv), read_missing(runs_csv)
+    printed = printed_part(frame, title)
+    for path in write_report(frame, out, title, reference, printed, missing):
         typer.echo(str(path))
+
+
+def status(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="Experiment; required if the configuration has more than one."),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+    lines: Annotated[
+        int, typer.Option(min=0, help="Last lines of the logs of failed and running runs.")
+    ] = 3,
+    every: Annotated[
+        bool, typer.Option("--every", help="List all runs, not only some of each state.")
+    ] = False,
+) -> None:
+    """Show which runs of an experiment are done, running, failed or waiting.
+
+    The runs are those that the workflow or `prunebench resolve` has planned last.
+    Failed runs are listed with the reason and the last lines of their log. Exits with 0 if all are
+    done, with 1 if one has failed, and with 3 if some are running or waiting.
+    """
+    from prunebench.experiments.resolved import read_resolved, resolved_file
+    from prunebench.report.run_states import described, exit_code, states_of
+
+    name = experiment or only_experiment(config)
+    runs = read_resolved(resolved_file(results, name))
+    states = list(states_of(results, *entries_of(runs)))
+    for line in described(states, results, lines=lines, most=None if every else 10):
+        typer.echo(line)
+    if code := exit_code(states):
+        raise typer.Exit(code)
 
 
 def show(folder: Annotated[Path, typer.Argument(help="Folder of a run or base network.")]) -> None:

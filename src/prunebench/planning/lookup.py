@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.names import unknown_name
 from prunebench.experiments.config import Config, read_config
 from prunebench.experiments.phases import RATIO_KINDS
-from prunebench.experiments.resolved import read_resolved, resolution_keys, resolved_file
+from prunebench.experiments.resolved import (
+    ResolvedFile,
+    read_resolved,
+    resolution_keys,
+    resolved_file,
+)
 from prunebench.experiments.spec import BaseSpec, RunSpec, ratio_slug, run_parts
 
 
@@ -41,10 +47,28 @@ def experiment_runs(
     return {run.path: run for run in resolve_experiment(name, folder, settings.seeds)}
 
 
+def only_experiment(config: Path) -> str:
+    """Return the experiment of the configuration; ConfigError if it has several."""
+    return _only(config, read_config(config).experiments)
+
+
 def _only(source: Path, names: Sequence[str]) -> str:
     if len(names) != 1:
         raise ConfigError(f"{source}: choose --experiment {' | '.join(names)}")
     return names[0]
+
+
+def entries_of(
+    runs: Mapping[str, RunSpec],
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Return runs and their base networks as in a resolved file, by path: without validation."""
+    if isinstance(runs, ResolvedFile):
+        return {path: runs.entry(path) for path in runs}, runs.bases
+    found = {
+        path: {**run.model_dump(mode="json"), "hash": run.hash, "base_path": run.base.path}
+        for path, run in runs.items()
+    }
+    return found, {run.base.path: {"hash": run.base.hash} for run in runs.values()}
 
 
 def named_runs(runs: Mapping[str, RunSpec], paths: Sequence[str]) -> list[RunSpec]:

@@ -109,8 +109,8 @@ def finished(results: Path, runs: Sequence[RunSpec], reuse: Sequence[Path] = ())
     reused = reusable([_wanted(spec) for spec in runs], reuse, results)
 
     def is_finished(run: RunSpec) -> bool:
-        files = (TrainingResult.FILE, CostResult.FILE)
-        return all((results / run.path / name).is_file() for name in files)
+        folder = results / run.path
+        return is_stored(folder, run.hash) and (folder / CostResult.FILE).is_file()
 
     return [run for run in runs if run.path in reused or is_finished(run)]
 

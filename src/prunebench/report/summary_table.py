@@ -17,6 +17,7 @@ from prunebench.experiments.stability import MOST_DIFFERENCE
 from prunebench.report.fairness import fairness
 from prunebench.report.headings import note_of_test_set, titled
 from prunebench.report.looks import REFERENCES, look
+from prunebench.report.missing_runs import read_missing, with_missing, with_missing_notes
 from prunebench.report.origins import origin_notes
 from prunebench.report.other_code import other_code_note
 from prunebench.report.recipe_cross import DEPENDS, second_recipes
@@ -76,14 +77,15 @@ def write_summary(
     """
     frame = read_runs(runs_csv)
     summary = summarize(frame, reference)  # once: with many seeds, it takes longer than the rest
-    table = table_of_cells(frame, summary, title)
+    missing = read_missing(runs_csv)
+    table = with_missing(table_of_cells(frame, summary, title), missing)
     named = summary.rename(columns=lambda name: to_file(str(name), metric_of(frame)))
     texts = {
         "summary.csv": named.to_csv(index=False, lineterminator="\n"),
         "summary.md": to_markdown(table),
         "summary.tex": to_latex(table),
         "summary.html": to_html(table),
-        "summary_short.md": to_markdown(_short_table(frame, summary)),
+        "summary_short.md": to_markdown(with_missing_notes(_short_table(frame, summary), missing)),
     }
     return write_texts(out, texts)
 

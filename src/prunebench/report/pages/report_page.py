@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from pandas.api.types import is_string_dtype
 from prunebench.core.files import make_folder, write_text
 from prunebench.report.figures.accuracy_epochs import NAMES, split_shown
 from prunebench.report.headings import titled
+from prunebench.report.missing_runs import MissingRun, section_with_missing
 from prunebench.report.origins import origin, reused_share
 from prunebench.report.pages.charts import CONFIG, Spec, library, run_charts
 from prunebench.report.pages.interactive_figures import (
@@ -47,11 +48,13 @@ def write_report(
     title: str | None = None,
     reference: str | None = None,
     printed: Printed | None = None,
+    missing: Sequence[MissingRun] = (),
 ) -> list[Path]:
     """Write index.html and the pages of the runs in runs/; return the report and their folder.
 
     Everything follows from the frame of a runs.csv: the same file gives the same bytes.
-    Differences are formed to l1, and to the method `reference` if it is given.
+    Differences are formed to l1, and to the method `reference` if it is given. Runs without a
+    result are named below the tables.
     """
     summary = summarize(frame, reference=reference)
     table = table_of_cells(frame, summary, title)
@@ -60,7 +63,9 @@ def write_report(
     shared = _script(run_charts(metric_of(frame).short, split))
     write_text(out / RUNS_FOLDER / SCRIPT, shared)
     _write_run_pages(frame, summary, table, out / RUNS_FOLDER)
-    write_text(out / "index.html", _report(frame, summary, table, title, reference, printed))
+    write_text(
+        out / "index.html", _report(frame, summary, table, title, reference, printed, missing)
+    )
     return [out / "index.html", out / RUNS_FOLDER]
 
 
@@ -71,6 +76,7 @@ def _report(
     title: str | None,
     reference: str | None,
     printed: Printed | None,
+    missing: Sequence[MissingRun],
 ) -> str:
     specs: dict[str, Spec] = {}
     shown = []
@@ -83,11 +89,13 @@ def _report(
             figures.append(figure)
             specs[figure.chart] = spec
         found = verdicts(runs, cells, reference)
-        shown.append(Network(found, tuple(figures), _linked(section, cells, table.columns)))
+        linked = _linked(section, cells, table.columns)
+        whole = section_with_missing(linked, table.columns, missing)
+        shown.append(Network(found, tuple(figures), whole))
     return html_page(
         "report.html.j2",
         title=titled(title or experiments_in(frame), frame),
-        provenance=_provenance(frame),
+        provenance=_provenance(frame, len(missing)),
         networks=shown,
         columns=table.columns,
         legend=table.legend,
@@ -97,10 +105,11 @@ def _report(
     )
 
 
-def _provenance(frame: pd.DataFrame) -> str:
+def _provenance(frame: pd.DataFrame, missing: int) -> str:
     """Return the number of runs, the seeds, and where they were computed."""
     seeds = sorted(frame["seed"].unique())
     words = [f"{len(frame):,} runs", f"{'seed' if len(seeds) == 1 else 'seeds'} {_range(seeds)}"]
+    words += [f"{missing} without a result"] if missing else []
     words += filter(None, [reused_share(frame)])
     if {"device", "processor", "versions", "date"} <= set(frame):
         words.append(origin(frame))
