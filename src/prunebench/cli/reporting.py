@@ -209,7 +209,7 @@ def status(
         bool, typer.Option("--every", help="List all runs, not only some of each state.")
     ] = False,
 ) -> None:
-    """Show which runs of an experiment are done, running, failed or waiting.
+    """Show which runs are done, running, failed or waiting.
 
     The runs are those that the workflow or `prunebench resolve` has planned last.
     Failed runs are listed with the reason and the last lines of their log. Exits with 0 if all are
