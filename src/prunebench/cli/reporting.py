@@ -55,7 +55,11 @@ def collect(
         ),
     ] = False,
 ) -> None:
-    """Collect the results of an experiment's runs into one runs.csv."""
+    """Collect the results of an experiment's runs into one runs.csv.
+
+    Runs whose files have not changed since the last time are not read again: their rows are kept in
+    collected.jsonl beside it, which may be deleted.
+    """
     from prunebench.experiments.config import read_experiment
     from prunebench.methods.source_code import method_code
     from prunebench.report import collect as rows

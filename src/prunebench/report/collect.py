@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from prunebench.experiments.results import (
     HISTORY_FILE,
     MODEL_FILE,
     STRUCTURE_FILE,
+    TRAINED_FILES,
     CostResult,
     HistoryRow,
     LatencyResult,
@@ -31,6 +33,7 @@ from prunebench.experiments.reuse import StoredRow, Wanted, is_stored, misfit, r
 from prunebench.experiments.spec import RunSpec
 from prunebench.report.collected_detections import collect_detections, write_detections
 from prunebench.report.diagnostics import summarize_diagnostics
+from prunebench.report.kept_rows import KeptRows
 from prunebench.report.other_code import OTHER
 from prunebench.report.runs_csv import (
     HISTORY,
@@ -69,7 +72,9 @@ def collect_to_csv(
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
     write_detections(path.parent, collect_detections(results, mine))
-    write_rows(path, collect(results, mine, config, code_now, reuse))
+    kept = KeptRows(results, experiment)
+    write_rows(path, collect(results, mine, config, code_now, reuse, kept))
+    kept.write()
     return path
 
 
@@ -79,13 +84,14 @@ def collect(
     config: ExperimentConfig | None = None,
     code_now: CodeOf | None = None,
     reuse: Sequence[Path] = (),
+    kept: KeptRows | None = None,
 ) -> list[RunRow]:
-    """Return a row per run, in their order.
+    """Return a row per run, in their order; runs that have not changed since come from `kept`.
 
     ResultError names the file that is missing, damaged, or belongs to another specification, or the
     reused row with other data or another base network than here.
     """
-    bases: dict[str, TrainingResult] = {}
+    bases = _Bases(results)
     reused = reusable([_wanted(spec) for spec in runs], reuse, results) if reuse else {}
     devices = {"cpu": processor_name(), "cuda": gpu_name()} if reused else {}
     rows = []
@@ -97,11 +103,35 @@ def collect(
             reason = misfit(_wanted(spec), reuse, results)
             if reason is not None:
                 raise ResultError(f"{reason}; start the workflow again to run it here")
-        base = spec.base
-        if base.path not in bases:
-            bases[base.path] = TrainingResult.read(results / base.path, base.hash)
-        rows.append(_row(results / spec.path, spec, bases[base.path], config, code_now))
+        read = partial(_values, results / spec.path, spec, bases)
+        values = read() if kept is None else kept.values(spec.path, spec.hash, _files(spec), read)
+        code = _code(values["code_hash"], spec, code_now)
+        rows.append(RunRow(**values, **_names(spec, config), code=code))
     return rows
+
+
+class _Bases:
+    """The training results of base networks, each read once."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._known: dict[str, TrainingResult] = {}
+
+    def of(self, run: RunSpec) -> TrainingResult:
+        path = run.base.path
+        if path not in self._known:
+            self._known[path] = TrainingResult.read(self._results / path, run.base.hash)
+        return self._known[path]
+
+
+def _files(run: RunSpec) -> list[str]:
+    """Return the files that a run's values are read from, below the results."""
+    folder = run.path
+    return [*(f"{folder}/{name}" for name in _READ), f"{run.base.path}/{TrainingResult.FILE}"]
+
+
+_CHECKED = tuple(name for name in TRAINED_FILES if name != MODEL_FILE)  # `measure` checks that one
+_READ = (TrainingResult.FILE, CostResult.FILE, LatencyResult.FILE, *_CHECKED)
 
 
 def finished(results: Path, runs: Sequence[RunSpec], reuse: Sequence[Path] = ()) -> list[RunSpec]:
@@ -158,19 +188,12 @@ def write_rows(path: Path, rows: Sequence[RunRow]) -> None:
     write_csv(path, columns_of(rows), (row.cells() for row in rows))
 
 
-def _row(
-    folder: Path,
-    spec: RunSpec,
-    base: TrainingResult,
-    config: ExperimentConfig | None,
-    code_now: CodeOf | None,
-) -> RunRow:
-    """Return the row of the run in `folder`."""
-    spec_hash = spec.hash
+def _values(folder: Path, spec: RunSpec, bases: _Bases) -> dict[str, Any]:
+    """Return the row of the run in `folder`, without its names and its code's mark."""
+    base, spec_hash = bases.of(spec), spec.hash
     training = TrainingResult.read(folder, spec_hash)
     parsed = (STRUCTURE_FILE, HISTORY_FILE, DIAGNOSTICS_FILE)
     structure, history, diagnostics = (training.content(folder, name) for name in parsed)
-    # `measure` compared the hash of the weights
     for problem in training.damages(folder, without=(MODEL_FILE, *parsed)):
         raise ResultError(problem)
     cost = CostResult.read(folder, spec_hash)
@@ -178,8 +201,7 @@ def _row(
     widths, stages = _layers(structure, folder / STRUCTURE_FILE)
     metric = training.metric
     is_top1 = training.task == "classification"
-    return RunRow(
-        **_names(spec, config),
+    return dict(
         task=training.task,
         dataset=spec.dataset,
         architecture=spec.architecture,
@@ -230,7 +252,6 @@ def _row(
         processor=training.processor,
         threads=spec.threads,
         commit=training.commit,
-        code=_code(training.code, spec, code_now),
         code_hash=training.code,
         versions=_json(training.versions),
         date=training.date,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -110,8 +111,8 @@ class RunRow:
 
     def cells(self) -> dict[str, Any]:
         """Return the cells by column."""
-        cells = {to_file(name, self.metric): getattr(self, name) for name in _FIXED}
-        return cells | dict(self.more)
+        names = _names_in_code(self.task)
+        return {column: getattr(self, name) for column, name in names.items()} | dict(self.more)
 
 
 def row_of(cells: Mapping[str, str], where: str) -> RunRow:
@@ -175,7 +176,8 @@ def _task_of(found: Iterable[str], where: str) -> str:
     return tasks[0] if tasks else next(iter(METRICS))
 
 
-def _names_in_code(task: str) -> dict[str, str]:
+@cache
+def _names_in_code(task: str) -> Mapping[str, str]:
     """Return the names in code of the fixed columns, by their names in a file of a task."""
     return {to_file(name, METRICS[task]): name for name in _FIXED}
 
@@ -352,7 +354,7 @@ def read_runs(path: Path) -> pd.DataFrame:
         frame["task"] = next(iter(METRICS))
     name = METRICS[_task_of(frame["task"], str(path))].name
     published = {name: OWN, f"base_{name}": f"base_{OWN}", f"{name}_std": f"{OWN}_std"}
-    return frame.rename(columns=_names_in_code(str(frame["task"].iloc[0])) | published)
+    return frame.rename(columns={**_names_in_code(str(frame["task"].iloc[0])), **published})
 
 
 def metric_of(frame: pd.DataFrame) -> Metric:
