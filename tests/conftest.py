@@ -11,7 +11,7 @@ from torch import nn
 from prunebench import testing
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
-from prunebench.core import names
+from prunebench.core import plug_ins
 from prunebench.models.registry import build
 from prunebench.network import save_network, structure_of
 from prunebench.training.run import RunState
@@ -94,14 +94,16 @@ def pruned_folder(tmp_path: Path, pruned_net: nn.Module) -> Path:
 def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], None]]:
     """Registers an entry point, (group, name, value); no other package's are seen."""
     found: list[EntryPoint] = []
-    monkeypatch.setattr(
-        names, "entry_points", lambda *, group: [entry for entry in found if entry.group == group]
-    )
+
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        return [entry for entry in found if entry.group == group]
+
+    monkeypatch.setattr(plug_ins, "entry_points", entry_points)
 
     def register(group: str, name: str, value: str) -> None:
         found.append(EntryPoint(name=name, value=value, group=group))
-        names.plug_ins.cache_clear()
+        plug_ins.plug_ins.cache_clear()
 
-    names.plug_ins.cache_clear()
+    plug_ins.plug_ins.cache_clear()
     yield register
-    names.plug_ins.cache_clear()
+    plug_ins.plug_ins.cache_clear()

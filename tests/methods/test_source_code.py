@@ -29,7 +29,7 @@ def test_every_method_has_a_hash_without_importing_torch() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with copies of the package's methods and criteria, which are hashed instead."""
-    original = source_code._file_of
+    original = source_code.source_of
 
     def copied(module: str) -> Path | None:
         found = original.__wrapped__(module)
@@ -40,7 +40,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             copy.write_bytes(found.read_bytes())
         return copy
 
-    monkeypatch.setattr(source_code, "_file_of", copied)
+    monkeypatch.setattr(source_code, "source_of", copied)
     yield tmp_path
     forget()
 

@@ -15,7 +15,7 @@ from torch import nn
 from prunebench.channels.description import describe
 from prunebench.channels.drawing import as_dot, as_svg
 from prunebench.channels.trace.tracer import trace
-from prunebench.core.errors import ConfigError, ModelError
+from prunebench.core.errors import ConfigError, ModelError, in_one_line
 from prunebench.core.files import write_text
 from prunebench.models import registry
 
@@ -71,21 +71,15 @@ def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Mo
         builder: Any = pkgutil.resolve_name(architecture)
     except Exception as error:  # the module runs code of its own
         raise ConfigError(
-            f"network {architecture!r} cannot be imported: {_in_one_line(error)}"
+            f"network {architecture!r} cannot be imported: {in_one_line(error)}"
         ) from error
     options = {} if num_classes is None else {"num_classes": num_classes}
     try:
         model = builder(**options)
     except Exception as error:  # such as weights that cannot be downloaded
         raise ModelError(
-            f"network {architecture!r} cannot be built: {_in_one_line(error)}"
+            f"network {architecture!r} cannot be built: {in_one_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{architecture!r} returns {type(model).__name__}, not an nn.Module")
     return model
-
-
-def _in_one_line(error: Exception) -> str:
-    """Return the first line of an exception's message, or its type if it has none."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next(filter(None, lines), type(error).__name__)

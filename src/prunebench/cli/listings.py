@@ -17,9 +17,9 @@ Lines = Iterable[tuple[str, str]]  # name, one-line description
 
 
 def _methods(config_dir: Path) -> Lines:
-    from prunebench.methods.registry import method_class, method_paths
+    from prunebench.methods.registry import usable_methods
 
-    return [(name, method_class(name).summary) for name in method_paths()]
+    return sorted((name, method.summary) for name, method in usable_methods())
 
 
 def _networks(config_dir: Path) -> Lines:
@@ -112,15 +112,21 @@ def option_lines(name: str | None) -> Iterator[str]:
     In the list of all, an option that every method has is shown once, as `options.<name>`.
     """
     from prunebench.experiments.reference import options_of
-    from prunebench.methods.registry import method_class, method_paths
+    from prunebench.methods.registry import method_class, method_paths, usable_methods
 
     parts = configuration_models()
-    names = [*parts, *method_paths()]
-    if name is not None and name not in names:
-        raise ConfigError(unknown_name("method", name, names))
+    if name is None:
+        methods = {owner: method.Options for owner, method in usable_methods()}
+        owners = parts | dict(sorted(methods.items()))
+    elif name in parts:
+        owners = {name: parts[name]}
+    elif name in method_paths():
+        owners = {name: method_class(name).Options}
+    else:
+        raise ConfigError(unknown_name("method", name, [*parts, *method_paths()]))
     common = options_of(parts["options"]) if name is None else []
-    for owner in names if name is None else [name]:
-        options = options_of(parts[owner] if owner in parts else method_class(owner).Options)
+    for owner, model in owners.items():
+        options = options_of(model)
         for option in options if owner in parts else [o for o in options if o not in common]:
             yield f"{owner}.{option.name} = {option.default} ({option.values.replace('`', '')})"
             yield from textwrap.wrap(

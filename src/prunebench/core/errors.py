@@ -17,6 +17,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
+def in_one_line(error: BaseException) -> str:
+    r"""Return the first line of an exception's message, or its type if it has none.
+
+    >>> in_one_line(RuntimeError("size mismatch\n  in layer 1")), in_one_line(AssertionError())
+    ('size mismatch', 'AssertionError')
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next(filter(None, lines), type(error).__name__)
+
+
 class PrunebenchError(Exception):
     """Base of every error whose message alone tells the user what to change."""
 

@@ -1,13 +1,10 @@
-"""Look-up by name: errors that name the closest known names, and the entry points of plug-ins."""
+"""Look-up by name: errors that name the closest known names."""
 
 from __future__ import annotations
 
 import difflib
-import pkgutil
-from collections.abc import Collection, Iterable, Mapping
-from functools import cache
-from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 from prunebench.core.errors import ConfigError, shown
 
@@ -38,38 +35,3 @@ def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
         return table[name]
     except KeyError:
         raise ConfigError(unknown_name(kind, name, table)) from None
-
-
-@cache
-def plug_ins(group: str) -> tuple[tuple[str, str], ...]:
-    """Return name and "module:object" of the installed entry points of a group, by name."""
-    return tuple(sorted((entry.name, entry.value) for entry in entry_points(group=group)))
-
-
-def add_plug_ins(
-    kind: str, paths: Mapping[str, str], added: Iterable[tuple[str, str]]
-) -> dict[str, str]:
-    """Return `paths` with more names, sorted; raise ConfigError for a name that is taken."""
-    found = dict(paths)
-    for name, path in added:
-        if name in found:
-            raise ConfigError(
-                f"the plug-in {path} registers the {kind} {name!r}, which {found[name]} has already"
-            )
-        found[name] = path
-    return dict(sorted(found.items()))
-
-
-def import_named(kind: str, name: str, paths: Mapping[str, str], built_in: Collection[str]) -> Any:
-    """Import the object that "module:object" names.
-
-    An unknown name raises ConfigError, as does a plug-in that cannot be imported. A built-in
-    object that cannot be imported is a bug; its error passes through.
-    """
-    path = look_up(kind, name, paths)
-    try:
-        return pkgutil.resolve_name(path)
-    except (ImportError, AttributeError) as error:
-        if name in built_in:
-            raise
-        raise ConfigError(f"the plug-in {path} of the {kind} {name!r}: {error}") from error

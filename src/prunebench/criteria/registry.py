@@ -6,9 +6,11 @@ value of the option `criterion` of other methods (`criteria.choice`).
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from prunebench.core.names import add_plug_ins, import_named, plug_ins
+from prunebench.core.errors import ConfigError
+from prunebench.core.plug_ins import check_plug_in, import_named, plug_ins, with_plug_ins
 
 if TYPE_CHECKING:
     from prunebench.criteria.base import Criterion
@@ -29,17 +31,30 @@ CRITERIA = {
 
 
 def criterion_paths() -> dict[str, str]:
-    """Return "module:class" of every criterion; raise ConfigError for a name registered twice."""
-    return add_plug_ins("criterion", CRITERIA, plug_ins("prunebench.criteria"))
+    """Return "module:class" of every criterion, plug-ins included."""
+    return with_plug_ins(CRITERIA, plug_ins("prunebench.criteria"))
 
 
 def criterion_class(name: str) -> type[Criterion]:
     """Import and return a criterion's class; ConfigError for an unknown name or a bad plug-in."""
-    found: type[Criterion] = import_named("criterion", name, criterion_paths(), CRITERIA)
+    paths = criterion_paths()
+    found: type[Criterion] = import_named("criterion", name, paths, CRITERIA)
+    if name not in CRITERIA:
+        from prunebench.criteria.base import Criterion
+
+        check_plug_in("criterion", name, paths[name], found, Criterion)
     return found
 
 
 def criterion_name(kind: type[Criterion]) -> str:
     """Return the name that a criterion's class is registered with."""
-    names = (*CRITERIA, *criterion_paths())  # plug-ins are imported only if they are needed
-    return next(name for name in names if criterion_class(name) is kind)
+    # A plug-in that is not imported has not defined the class.
+    added = {n: p for n, p in criterion_paths().items() if p.partition(":")[0] in sys.modules}
+    return next(name for name in (*CRITERIA, *added) if _is_class(name, kind))
+
+
+def _is_class(name: str, kind: type[Criterion]) -> bool:
+    try:
+        return criterion_class(name) is kind
+    except ConfigError:  # of another plug-in
+        return False

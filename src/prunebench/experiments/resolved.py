@@ -14,13 +14,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import parsed_json, write_text
-from prunebench.core.names import plug_ins
+from prunebench.core.plug_ins import plug_ins, source_of
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.reuse import StoredRow, Wanted, reusable
@@ -218,9 +217,8 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
         digest.update(f"{file.name}\0".encode() + file.read_bytes())
     for name, value in (*plug_ins("prunebench.criteria"), *plug_ins("prunebench.methods")):
         digest.update(f"{name}={value}\0".encode())
-        module = find_spec(value.partition(":")[0])
-        if module and module.origin:
-            digest.update(Path(module.origin).read_bytes())
+        if source := source_of(value.partition(":")[0]):
+            digest.update(source.read_bytes())
     keys = {}
     for name in settings.experiments:
         own = digest.copy()

@@ -5,10 +5,13 @@ Every criterion (`criteria.registry`) is a one-shot method of the same name, and
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from prunebench.core.names import add_plug_ins, import_named, plug_ins
-from prunebench.criteria.registry import CRITERIA, criterion_paths
+from prunebench.core.errors import ConfigError
+from prunebench.core.plug_ins import check_plug_in, import_named, plug_ins, with_plug_ins
+from prunebench.criteria.registry import CRITERIA, criterion_class, criterion_paths
 
 if TYPE_CHECKING:
     from prunebench.methods.base import Method
@@ -38,12 +41,9 @@ METHODS = {
 
 
 def method_paths() -> dict[str, str]:
-    """Return "module:class" of every method and every criterion, plug-ins included.
-
-    Raise ConfigError for a name that is registered twice.
-    """
-    found = add_plug_ins("method", METHODS, criterion_paths().items())
-    return add_plug_ins("method", found, plug_ins("prunebench.methods"))
+    """Return "module:class" of every method and every criterion, plug-ins included."""
+    found = with_plug_ins(METHODS, criterion_paths().items())
+    return with_plug_ins(found, plug_ins("prunebench.methods"))
 
 
 def method_class(name: str) -> type[Method[Any]]:
@@ -51,10 +51,30 @@ def method_class(name: str) -> type[Method[Any]]:
 
     The method of a criterion is made from the criterion's class.
     """
-    found = import_named("method", name, method_paths(), {*METHODS, *CRITERIA})
+    paths = method_paths()
+    found: Any = import_named("method", name, paths, {*METHODS, *CRITERIA})
     if name in criterion_paths():
         from prunebench.methods.one_shot import one_shot
 
-        return one_shot(found)
+        return one_shot(criterion_class(name))
+    if name not in METHODS:
+        from prunebench.methods.base import Method
+
+        check_plug_in("method", name, paths[name], found, Method)
     method: type[Method[Any]] = found
     return method
+
+
+def usable_methods() -> Iterator[tuple[str, type[Method[Any]]]]:
+    """Yield names and classes of all methods, those of plug-ins last.
+
+    A plug-in that cannot be used is skipped with a warning.
+    """
+    built_in = {*METHODS, *CRITERIA}
+    for name in sorted(method_paths(), key=lambda name: (name not in built_in, name)):
+        try:
+            found = method_class(name)
+        except ConfigError as error:
+            print(f"prunebench: {error}; it is skipped", file=sys.stderr)
+        else:
+            yield name, found

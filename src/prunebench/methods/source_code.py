@@ -12,10 +12,10 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.util import find_spec, resolve_name
-from pathlib import Path
+from importlib.util import resolve_name
 from typing import Any
 
+from prunebench.core.plug_ins import source_of
 from prunebench.criteria.registry import criterion_paths
 from prunebench.methods.registry import method_paths
 
@@ -58,7 +58,7 @@ def code_of(roots: tuple[str, ...]) -> str:
 @cache
 def read_module(name: str) -> tuple[str, tuple[str, ...]]:
     """Return the code of a module, and the names of the own modules that it imports."""
-    file = _file_of(name)
+    file = source_of(name)
     if file is None:
         raise FileNotFoundError(f"{name}: no source")
     tree = ast.parse(file.read_bytes())
@@ -95,18 +95,5 @@ def _imported(tree: ast.Module, module: str) -> Iterator[str]:
             source = resolve_name(dots, module.rpartition(".")[0])
             names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
     for name in names:
-        if name.startswith(OWN) and name.rpartition(".")[2] not in LISTS and _file_of(name):
+        if name.startswith(OWN) and name.rpartition(".")[2] not in LISTS and source_of(name):
             yield name
-
-
-@cache
-def _file_of(module: str) -> Path | None:
-    """Return the file of a module, None if there is none; no module is imported."""
-    top, *below = module.split(".")
-    package = find_spec(top)
-    for folder in (package and package.submodule_search_locations) or ():
-        path = Path(folder, *below)
-        for file in (path.with_suffix(".py"), path / "__init__.py"):
-            if file.is_file():
-                return file
-    return Path(package.origin) if package and package.origin and not below else None

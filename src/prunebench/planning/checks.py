@@ -15,7 +15,7 @@ from prunebench.experiments.config import ExperimentConfig, experiment_file
 from prunebench.experiments.phases import Phase
 from prunebench.experiments.spec import RunSpec, run_parts
 from prunebench.methods.base import Method
-from prunebench.methods.registry import method_class, method_paths
+from prunebench.methods.registry import method_class, usable_methods
 from prunebench.models.registry import is_detector
 from prunebench.papers.published import papers, read_published, select
 
@@ -114,7 +114,7 @@ def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
     places |= {f"networks.{name}.recipes": n.recipes for name, n in experiment.networks.items()}
     for key, recipes in places.items():
         for role in recipes:
-            if role not in used and role not in _all_roles():
+            if role not in used and not _is_role(role):
                 fail(where, key, unknown_name("role", role, used))
     if BASE_ROLE in experiment.recipe_cross:
         fail(where, f"recipe_cross.{BASE_ROLE}", "all runs of a network share its base network")
@@ -128,8 +128,9 @@ def _check_roles(experiment: ExperimentConfig, where: Path) -> None:
                     fail(where, f"methods.{method}.{key}", unknown_name("role", role, own))
 
 
-def _all_roles() -> set[str]:
-    return {role for name in method_paths() for role in method_class(name).recipe_roles}
+def _is_role(role: str) -> bool:
+    """Whether a method has a role; plug-ins are imported only if no built-in method has it."""
+    return any(role in method.recipe_roles for _, method in usable_methods())
 
 
 def check_widths(runs: Sequence[RunSpec], where: Path) -> None:
