@@ -17,6 +17,7 @@ from prunebench.experiments.metric import METRICS
 from prunebench.models.registry import build
 from prunebench.models.vgg import VGGImageNet
 from prunebench.training.pretrained import (
+    cast_lines,
     check_accuracy,
     fetch,
     load_pretrained,
@@ -132,6 +133,18 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
             "'1.bias' holds a value that is not finite",
         ),
         (
+            lambda s: s.update({"1.bias": torch.tensor([0.0, 1e300], dtype=torch.float64)}),
+            "'1.bias' holds a value that is not finite",  # as float32
+        ),
+        (
+            lambda s: s.update({"1.bias": torch.tensor([0, 1], dtype=torch.int8)}),
+            "'1.bias' is of type int8, and the network's float32",
+        ),
+        (
+            lambda s: s.update({"1.bias": torch.zeros(2).to_sparse()}),
+            "w.pt: '1.bias' is sparse or quantized",
+        ),
+        (
             lambda s: s.update({"0.weight": torch.zeros(3, 3, 1, 1)}),
             r"in the file: 0.weight 3×3×1×1; unmatched in the network: 0.weight 2×3×1×1$",
         ),
@@ -145,6 +158,19 @@ def test_weights_of_another_network_are_named(
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(ModelError, match=message):
         load_pretrained(other(), recipe(weights="w.pt"), tmp_path)
+
+
+def test_casts_are_counted_by_type(tmp_path: Path) -> None:
+    state = {name: tensor.double() for name, tensor in network().state_dict().items()}
+    torch.save(state | {"1.bias": state["1.bias"].bfloat16()}, tmp_path / "w.pt")
+    model = other()
+    record = load_pretrained(model, recipe(weights="w.pt"), tmp_path)
+    assert record["casts"] == {"float64 to float32": "5", "bfloat16 to float32": "1"}
+    assert list(cast_lines(record)) == [
+        "5 tensors of w.pt are cast from float64 to float32",
+        "1 tensors of w.pt are cast from bfloat16 to float32",
+    ]
+    assert model.state_dict()["0.weight"].dtype == torch.float32
 
 
 def test_counts_of_batches_may_be_missing(tmp_path: Path) -> None:

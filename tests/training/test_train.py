@@ -428,6 +428,21 @@ def test_a_base_may_be_given_and_is_evaluated_first(results: Path) -> None:
     assert train(run_spec(base=spec), results).base_hash == found.weights_sha256
 
 
+def test_casts_of_given_weights_are_logged_and_recorded(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = given_weights(results)
+    tensors = load_file(results / "given.safetensors")
+    halves = {name: t.half() if name == "fc.weight" else t for name, t in tensors.items()}
+    save_file(halves, results / "given.safetensors")
+    machine = HERE.model_copy(update={"data_dir": results})
+    found = train_base(spec, results, progress=PlainProgress(), machine=machine)
+    assert found.pretrained is not None
+    assert found.pretrained["casts"] == {"float16 to float32": "1"}
+    words = "1 tensors of given.safetensors are cast from float16 to float32"
+    assert f"weights    {words} · {spec.path}" in capsys.readouterr().out
+
+
 def test_a_given_base_far_from_its_expected_accuracy_stops(results: Path) -> None:
     spec = given_weights(results, expected_top1=1.0)
     machine = HERE.model_copy(update={"data_dir": results})

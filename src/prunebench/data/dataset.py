@@ -36,6 +36,7 @@ from prunebench.experiments.recipe import Augment
 SPLITS = ("train", "val", "test")
 METADATA_KEY = "prunebench"
 METADATA = ("dataset", "sha256", "source", "split", "validation")
+NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)  # but neither bfloat16 nor float8
 SHOWN_CLASSES = 10  # names of classes in a summary
 
 
@@ -316,5 +317,8 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().numpy().data)
+        values = tensor.flatten()
+        if values.dtype.is_floating_point and values.dtype not in NUMPY_FLOATS:
+            values = values.view({1: torch.uint8, 2: torch.int16}[values.dtype.itemsize])
+        digest.update(values.numpy().data)
     return digest.hexdigest()

@@ -8,6 +8,7 @@ for a pickle and for a safetensors copy of it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -39,15 +40,16 @@ CONTAINERS = ("state_dict", "model", "model_state_dict", "net")
 def load_pretrained(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrained:
     """Load the weights that a recipe names into `model`; return their source, for training.json.
 
-    The source has the hashes of file and tensors, and under "names" our name of each tensor that
-    has another name in the file. ConfigError for an entry or a file that does not exist, ModelError
-    for weights that do not fit.
+    The source has the hashes of file and tensors, under "names" our name of each tensor that has
+    another name in the file, and under "casts" the number of tensors by type, such as "float16 to
+    float32", if the file has another type. ConfigError for an entry or a file that does not exist,
+    ModelError for weights that do not fit.
     """
     assert recipe.weights is not None
     tensors, path, record = named_tensors(recipe.weights, recipe, data_dir)
     names = load_into(model, tensors, path)
     record["names"] = {theirs: own for theirs, own in names.items() if theirs != own}
-    return record
+    return record | casts(model, tensors, names)
 
 
 def load_backbone(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretrained:
@@ -61,8 +63,32 @@ def load_backbone(model: nn.Module, recipe: Recipe, data_dir: Path) -> Pretraine
         raise ModelError(f"backbone {recipe.backbone!r}: the network has no ResNet as its backbone")
     tensors, path, record = named_tensors(recipe.backbone, recipe, data_dir)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(CLASSIFIER)}
-    load_into(backbone, kept, path)
-    return record
+    return record | casts(backbone, kept, load_into(backbone, kept, path))
+
+
+def casts(
+    model: nn.Module, tensors: Mapping[str, Tensor], names: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Return the entry "casts" of a source; nothing if all tensors have the network's types.
+
+    `names` has our name of each tensor of the file.
+    """
+    state = model.state_dict()
+    types = [(tensors[theirs].dtype, state[own].dtype) for theirs, own in names.items()]
+    counts = Counter(f"{_plain(a)} to {_plain(b)}" for a, b in types if a != b)
+    return {"casts": {what: str(n) for what, n in counts.items()}} if counts else {}
+
+
+def cast_lines(record: Pretrained) -> Iterator[str]:
+    """Yield a line for each cast of imported weights."""
+    found = record.get("casts", {})
+    assert isinstance(found, dict)
+    for what, n in found.items():
+        yield f"{n} tensors of {record['weights']} are cast from {what}"
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def named_tensors(
@@ -101,6 +127,7 @@ def matched_weights(spec: BaseSpec, info: DatasetInfo, data_dir: Path) -> Iterat
     yield f"{spec.path}: imports {record['weights']}"
     yield f"SHA-256 {record['sha256']}, over the tensors {record['tensors_sha256']}"
     yield from (f"{theirs} -> {own}" for theirs, own in renamed.items())
+    yield from cast_lines(record)
     yield f"{len(model.state_dict())} tensors, {len(renamed)} of them renamed"
 
 
@@ -174,6 +201,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError(f"{path}: holds no tensors by name, at its top level or in {CONTAINERS}")
+    for name, tensor in content.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise ModelError(f"{path}: {str(name)!r} is sparse or quantized")
     # DataParallel puts "module." before each name
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
@@ -183,7 +213,8 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> di
 
     A network whose layers have other names in torchvision translates them by its method
     `own_name`; other projects' names are matched by `weight_names.match_names`. ModelError if a
-    tensor is missing, left over, ambiguous, or of another shape.
+    tensor is missing, left over, ambiguous, of another shape, or not of floating-point numbers
+    where the network's are. Others are cast to the network's type.
     """
     own_name: Callable[[str], str] = getattr(model, "own_name", str)
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -194,9 +225,15 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> di
     except ValueError as error:
         raise ModelError(f"{path}: does not fit the network; {error}") from None
     names = {name: matched[form] for name, form in translated.items() if form in matched}
-    if (bad := not_finite(tensors)) is not None:
+    state = model.state_dict()
+    for name, ours in names.items():
+        if tensors[name].is_floating_point() != state[ours].is_floating_point():
+            found, expected = _plain(tensors[name].dtype), _plain(state[ours].dtype)
+            raise ModelError(f"{path}: {name!r} is of type {found}, and the network's {expected}")
+    cast = {name: tensors[name].to(state[ours].dtype) for name, ours in names.items()}
+    if (bad := not_finite(cast)) is not None:
         raise ModelError(f"{path}: {bad!r} holds a value that is not finite")
-    model.load_state_dict({names[name]: tensors[name] for name in names}, strict=False)
+    model.load_state_dict({names[name]: tensor for name, tensor in cast.items()}, strict=False)
     return names
 
 

@@ -65,6 +65,7 @@ from prunebench.training.loop import Loop
 from prunebench.training.memory import keep_freed_memory
 from prunebench.training.pretrained import (
     Pretrained,
+    cast_lines,
     check_accuracy,
     load_backbone,
     load_pretrained,
@@ -391,6 +392,8 @@ class _Job:
             pretrained = load_pretrained(model, self.spec.recipe, self.machine.data_dir)
         elif isinstance(self.spec, BaseSpec) and self.spec.recipe.backbone is not None:
             pretrained = load_backbone(model, self.spec.recipe, self.machine.data_dir)
+        for line in cast_lines(pretrained or {}):
+            self.progress.say(f"{'weights':<10} {line} · {self.spec.path}")
         run.start_from(model)
         return pretrained
 
