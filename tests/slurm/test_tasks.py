@@ -59,14 +59,20 @@ TRAIN_BASE = "base --dataset synthetic --architecture resnet20_x0_25 --recipe pa
 PRUNE = "prune --experiment pairs --method l1 --device cpu"
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A copy of the workflow with an experiment and data; skips the test without SLURM."""
+@pytest.fixture(scope="module")
+def slurm() -> None:
+    """Skip the tests without a SLURM that runs."""
     if shutil.which("sinfo") is None:
         pytest.skip("SLURM is not installed")
-    state = subprocess.run(["sinfo"], capture_output=True, text=True, check=False)
-    if state.returncode:
-        pytest.skip(f"SLURM does not run: {state.stderr.strip()}")
+    try:
+        subprocess.run(["sinfo"], capture_output=True, check=True, timeout=30)
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"SLURM does not run: {error}")
+
+
+@pytest.fixture
+def place(slurm: None, tmp_path: Path) -> Path:
+    """A copy of the workflow with an experiment and data."""
     folder = copy_workflow(tmp_path / "workflow")
     files = {
         "config/experiments/pairs.yaml": EXPERIMENT,
