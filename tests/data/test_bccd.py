@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,27 @@ def test_a_folder_without_annotations_is_named(original: Path) -> None:
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "bccd.zip").write_bytes(b"x")
     with pytest.raises(DataError, match=r"bccd.zip: not a valid zip file"):
+        prepare("bccd", tmp_path, tmp_path / "out.safetensors")
+
+
+def test_an_archive_is_unpacked_into_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "bccd.zip", "w") as file:
+        file.writestr("../escaped.txt", "x")
+    with bccd.unpacked_folder(tmp_path / "bccd.zip") as folder:
+        assert (folder / "escaped.txt").is_file()
+        assert not (tmp_path / "escaped.txt").exists()
+
+
+def test_an_archive_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bccd.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.txt", "x" * 1000)
+    content = bytearray((tmp_path / "bccd.zip").read_bytes())
+    content[35] ^= 0xFF  # the first byte of the compressed text
+    (tmp_path / "bccd.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"bccd.zip: cannot be unpacked \(Error -3 while decompres"):
         prepare("bccd", tmp_path, tmp_path / "out.safetensors")
 
 

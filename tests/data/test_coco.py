@@ -186,7 +186,20 @@ def test_boxes_belong_to_their_images_in_any_order() -> None:
         (lambda c: c["images"][0].update(file_name=""), "image 1: file_name is '', expected text"),
         (
             lambda c: c["images"][0].update(width=0),
-            "image 1: width is 0 and height 20, expected pixels",
+            "image 1: width is 0 and height 20, expected pixels, 1 to 100000",
+        ),
+        (lambda c: c["images"][0].update(width=10**30), "image 1: width is 10+ and height 20, exp"),
+        (
+            lambda c: c["images"][0].update(file_name="../../secret.png"),
+            "image 1: file_name: '../../secret.png' is no path within the data set's folder",
+        ),
+        (
+            lambda c: c["images"][0].update(file_name="/etc/secret.png"),
+            "image 1: file_name: '/etc/secret.png' is no path within the data set's folder",
+        ),
+        (
+            lambda c: c["annotations"][0].update(area=10**400),
+            "annotation 1: area is 10+, expected a number",
         ),
         (
             lambda c: c["annotations"][1].update(category_id=5),
@@ -220,6 +233,12 @@ def test_a_wrong_entry_is_named_in_one_line(pets: Path, change: Change, message:
 def test_a_file_that_is_no_json_is_named(pets: Path) -> None:
     path = write_content(pets, "train", "{")
     with pytest.raises(DataError, match=rf"^{path}: not a JSON file \("):
+        prepared(pets)
+
+
+def test_a_file_of_deeply_nested_json_is_named(pets: Path) -> None:
+    path = write_content(pets, "train", "[" * 100_000)
+    with pytest.raises(DataError, match=rf"^{path}: not a JSON file \(nested too deeply\)"):
         prepared(pets)
 
 

@@ -60,6 +60,25 @@ def test_what_is_missing_is_named(data_dir: Path) -> None:
         read(data_dir / "elsewhere")
 
 
+@pytest.mark.parametrize("name", ["../../secret", "/etc", "n1/../../..", "n\0"])
+def test_lists_cannot_reach_out_of_the_folder(data_dir: Path, name: str) -> None:
+    root = data_dir / "tiny-imagenet-200"
+    write_image(data_dir / "secret" / "images" / "x.JPEG", (9, 9, 9), SIZE)
+    (root / "wnids.txt").write_text(f"n1\n{name}\n")
+    with pytest.raises(DataError, match=r"wnids.txt: .* is no path within the data set's folder"):
+        read(data_dir)
+    (root / "wnids.txt").write_text("n1\n")
+    (root / "val" / "val_annotations.txt").write_text(f"{name}\tn1\t0\t0\t1\t1\n")
+    with pytest.raises(DataError, match=r"val_annotations.txt: .* is no path within the data set"):
+        read(data_dir)
+
+
+def test_a_list_that_is_no_text_is_named(data_dir: Path) -> None:
+    (data_dir / "tiny-imagenet-200" / "wnids.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"wnids.txt: is not UTF-8 text"):
+        read(data_dir)
+
+
 def test_an_image_of_another_size_is_named(data_dir: Path) -> None:
     path = data_dir / "tiny-imagenet-200" / "val" / "images" / "val_2.JPEG"
     write_image(path, (90, 90, 90), (64, 60))

@@ -76,6 +76,24 @@ def test_a_wrong_file_is_named(root: Path, old: str, new: str, message: str) -> 
         convert(root, "train", ("cat", "dog"), (48, 64))
 
 
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd"])
+def test_a_list_cannot_reach_out_of_the_folder(root: Path, name: str) -> None:
+    path = root / "ImageSets/Main/train.txt"
+    path.write_text(f"b\n{name}\n")
+    with pytest.raises(DataError, match=rf"^{path}: '{name}' is no path within the data"):
+        convert(root, "train", ("cat", "dog"), (48, 64))
+
+
+def test_entities_that_explode_are_refused(root: Path) -> None:
+    entities = '<!ENTITY e0 "ha">' + "".join(
+        f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 11)
+    )
+    path = root / "Annotations/b.xml"
+    path.write_text(f"<!DOCTYPE a [{entities}]><a>&e10;</a>")
+    with pytest.raises(DataError, match=r"not an XML file \(limit on input amplification"):
+        convert(root, "train", ("cat", "dog"), (48, 64))
+
+
 @pytest.mark.parametrize("missing", ["Annotations/a.xml", "ImageSets/Main/train.txt"])
 def test_a_missing_file_is_named(root: Path, missing: str) -> None:
     (root / missing).unlink()

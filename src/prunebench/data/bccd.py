@@ -17,13 +17,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, in_one_line
 from prunebench.data import normalization
 from prunebench.data.coco import (
     Annotations,
@@ -85,8 +86,10 @@ def unpacked_folder(place: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(place) as file:
                 file.extractall(folder)
-        except (zipfile.BadZipFile, OSError) as error:
+        except zipfile.BadZipFile as error:
             raise DataError(f"{place}: not a valid zip file ({error})") from None
+        except (OSError, EOFError, RuntimeError, zlib.error) as error:  # also if it is encrypted
+            raise DataError(f"{place}: cannot be unpacked ({in_one_line(error)})") from None
         yield Path(folder)
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, in_one_line
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
 
@@ -191,8 +191,9 @@ def decode(place: Path, files: Files, name: str, split: str) -> Split:
         try:
             with Image.open(io.BytesIO(content())) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, zipfile.BadZipFile) as error:
-            raise DataError(f"{place}: {path} cannot be decoded ({error})") from None
+        except Exception as error:  # a damaged image or archive may raise anything
+            problem = in_one_line(error)
+            raise DataError(f"{place}: {path} cannot be decoded ({problem})") from None
         images[row] = _checked(pixels, f"{place}: {path}")
     labels = np.array([number[path.split("/")[1]] for path in files], dtype=np.int64)
     return images, labels
@@ -239,8 +240,9 @@ def _rows(path: Path, label_column: str) -> Iterator[tuple[NDArray[np.uint8], in
         try:
             with Image.open(io.BytesIO(entry["bytes"])) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise DataError(f"{path}: row {row} cannot be decoded ({error})") from None
+        except Exception as error:
+            problem = in_one_line(error)
+            raise DataError(f"{path}: row {row} cannot be decoded ({problem})") from None
         yield _checked(pixels, f"{path}: row {row}"), int(label)
 
 

@@ -14,21 +14,21 @@ inputs, the normalization, and what becomes of odd boxes.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from prunebench.core.errors import ConfigError, DataError
+from prunebench.core.errors import ConfigError, DataError, shown
 from prunebench.core.files import parsed_json
 from prunebench.data import normalization
 from prunebench.data.folder import Colors, PositiveColors
 from prunebench.data.info import DatasetInfo
+from prunebench.data.named_files import path_below
 from prunebench.experiments.recipe import MOST_PIXELS
 from prunebench.experiments.settings import Settings
 from prunebench.experiments.validation import validate
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 PREFIX = "coco_"
 # Longest and shorter side of an input: the setting of Mask R-CNN's and MMDetection's recipes.
 RESIZE = (1333, 800)
+LARGEST_SIDE = 100_000  # pixels
+LARGEST_NUMBER = 1e12  # of a coordinate or an area
 LARGEST_OWN = 640  # pixels; images of one size up to this side are not resized by default
 CLASSES = 80
 OddBoxes = Literal["clip", "skip"]
@@ -178,14 +180,22 @@ def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _file_name(image: Mapping[str, Any], place: str, key: int) -> Path:
-    return Path(_text(image, "file_name", f"{place}: image {key}"))
+    where = f"{place}: image {key}"
+    return path_below(_text(image, "file_name", where), f"{where}: file_name")
 
 
 def _size(image: Mapping[str, Any], place: str, key: int) -> tuple[int, int]:
     h, w = image.get("height"), image.get("width")
-    if not isinstance(h, int) or not isinstance(w, int) or h < 1 or w < 1:
-        raise DataError(f"{place}: image {key}: width is {w!r} and height {h!r}, expected pixels")
+    if not _is_side(h) or not _is_side(w):
+        raise DataError(
+            f"{place}: image {key}: width is {shown(w)} and height {shown(h)}, expected pixels, "
+            f"1 to {LARGEST_SIDE}"
+        )
     return h, w
+
+
+def _is_side(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 1 <= value <= LARGEST_SIDE
 
 
 def _reference(
@@ -229,7 +239,9 @@ def _box(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # The bounds exclude infinity, NaN and whole numbers that no float can hold.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -LARGEST_NUMBER <= value <= LARGEST_NUMBER
 
 
 def read_annotations(path: Path, root: Path, odd_boxes: OddBoxes = "clip") -> Annotations:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, in_one_line
 
 
 def open_rgb(path: Path, content: bytes, size: tuple[int, int] | None = None) -> Image.Image:
@@ -20,8 +20,9 @@ def open_rgb(path: Path, content: bytes, size: tuple[int, int] | None = None) ->
     """
     try:
         image = Image.open(io.BytesIO(content)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be decoded as an image ({error})") from None
+    except Exception as error:  # a damaged image may raise anything
+        problem = in_one_line(error)
+        raise DataError(f"{path}: cannot be decoded as an image ({problem})") from None
     if size is not None and (image.height, image.width) != size:
         raise DataError(
             f"{path}: has {image.width}x{image.height} pixels, but its annotations say "
@@ -47,8 +48,8 @@ def common_size(paths: Iterable[Path]) -> tuple[int, int] | None:
         try:
             with Image.open(path) as file:
                 size = file.height, file.width
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
+        except Exception as error:
+            raise DataError(f"{path}: cannot be read ({in_one_line(error)})") from None
         if found not in (None, size):
             return None
         found = size
@@ -62,8 +63,8 @@ def decode(paths: Sequence[Path], side: int) -> NDArray[np.uint8]:
         try:
             with Image.open(path) as file:
                 pixels = np.asarray(file.convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from None
+        except Exception as error:
+            raise DataError(f"{path}: cannot be read ({in_one_line(error)})") from None
         h, w = pixels.shape[:2]
         if (h, w) != (side, side):
             raise DataError(f"{path}: has {h}x{w} pixels, expected {side}x{side}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, shown
 from prunebench.data.split import HeldOut, stratified
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
@@ -55,10 +55,17 @@ def list_images(root: Path, folders: Sequence[Path]) -> FileList:
         )
         if not found:
             raise DataError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))})")
-        names += [str((folder / name).relative_to(root)) for name, _ in found]
+        names += [_text((folder / name).relative_to(root)) for name, _ in found]
         sizes += [size for _, size in found]
         labels += [label] * len(found)
     return FileList(packed(names), np.array(sizes, np.int64), np.array(labels, np.int64))
+
+
+def _text(path: Path) -> str:
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        raise DataError(f"{shown(str(path))}: the file's name is not UTF-8; rename it") from None
 
 
 def packed(names: Sequence[str]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import numpy as np
 from prunebench.core.errors import DataError
 from prunebench.data import normalization
 from prunebench.data.info import DatasetInfo, RawSplits
+from prunebench.data.named_files import path_below, read_names
 
 FOLDER = "tiny-imagenet-200"
 SIDE = 64
@@ -27,11 +28,11 @@ def read(data_dir: Path) -> RawSplits:
     root = data_dir / FOLDER
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; unpack {FOLDER}.zip of CS231n there")
-    classes = sorted(read_lines(root / "wnids.txt"))
+    classes = sorted(read_names(root / "wnids.txt"))
     number = {name: label for label, name in enumerate(classes)}
     train: list[tuple[Path, int]] = []
     for name, label in number.items():
-        folder = root / "train" / name / "images"
+        folder = root / "train" / path_below(name, str(root / "wnids.txt")) / "images"
         found = sorted(folder.glob("*.JPEG"))
         if not found:
             raise DataError(f"{folder}: holds no .JPEG files")
@@ -53,21 +54,13 @@ def read_annotations(folder: Path, number: dict[str, int]) -> list[tuple[Path, i
     """
     path = folder / "val_annotations.txt"
     found = []
-    for line in read_lines(path):
+    for line in read_names(path):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if wnid not in number:
             raise DataError(f"{path}: {name!r} has class {wnid!r}, which is not in wnids.txt")
-        found.append((folder / "images" / name, number[wnid]))
+        found.append((folder / "images" / path_below(name, str(path)), number[wnid]))
     return found
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the non-empty lines of a text file."""
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 TINY_IMAGENET = DatasetInfo(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import DataError
+from prunebench.data.named_files import path_below, read_names
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -28,7 +29,10 @@ def convert(
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, name in enumerate(_lines(root / "ImageSets" / "Main" / f"{split}.txt"), 1):
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    names = [name for line in read_names(listed) for name in line.split()]
+    for number, name in enumerate(names, 1):
+        path_below(name, str(listed))
         path = root / "Annotations" / f"{name}.xml"
         tree = _parsed(path)
         h, w = (_number(tree, f"size/{side}", path) for side in ("height", "width"))
@@ -56,13 +60,6 @@ def convert(
         "categories": [{"id": k, "name": name} for k, name in enumerate(classes, 1)],
         "annotations": annotations,
     }
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _parsed(path: Path) -> ET.Element:
