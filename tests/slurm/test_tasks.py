@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from prunebench.core.files import read_json
 from prunebench.data.dataset import prepare
 from prunebench.experiments.spec import data_path
-from tests.workflow.conftest import copy_workflow, snakemake
+from tests.workflow.conftest import snakemake
 
 pytestmark = pytest.mark.slurm
 
@@ -59,21 +58,9 @@ TRAIN_BASE = "base --dataset synthetic --architecture resnet20_x0_25 --recipe pa
 PRUNE = "prune --experiment pairs --method l1 --device cpu"
 
 
-@pytest.fixture(scope="module")
-def slurm() -> None:
-    """Skip the tests without a SLURM that runs."""
-    if shutil.which("sinfo") is None:
-        pytest.skip("SLURM is not installed")
-    try:
-        subprocess.run(["sinfo"], capture_output=True, check=True, timeout=30)
-    except subprocess.SubprocessError as error:
-        pytest.skip(f"SLURM does not run: {error}")
-
-
 @pytest.fixture
-def place(slurm: None, tmp_path: Path) -> Path:
+def place(workflow: Path) -> Path:
     """A copy of the workflow with an experiment and data."""
-    folder = copy_workflow(tmp_path / "workflow")
     files = {
         "config/experiments/pairs.yaml": EXPERIMENT,
         "config/recipes/pairs.yaml": "{epochs: 2, batch_size: 64, lr: 0.05, weight_decay: 0.001}",
@@ -81,10 +68,10 @@ def place(slurm: None, tmp_path: Path) -> Path:
         "profiles/pairs/config.yaml": PROFILE,
     }
     for name, text in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    prepare("synthetic", folder / "data", data_path(folder / "results", "synthetic"))
-    return folder
+        (workflow / name).parent.mkdir(exist_ok=True)
+        (workflow / name).write_text(text, encoding="utf-8")
+    prepare("synthetic", workflow / "data", data_path(workflow / "results", "synthetic"))
+    return workflow
 
 
 def trained(folder: Path) -> dict[str, Any]:
