@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,23 @@ def test_a_folder_that_has_moved_is_named(flowers: Path) -> None:
 def test_classes_must_be_those_of_training(flowers: Path) -> None:
     write_image(flowers / "flowers" / "val" / "weed" / "0.png", (90, 90, 90))
     with pytest.raises(DataError, match="the class 'weed' is not in both train and val"):
+        prepared(flowers)
+
+
+def test_a_class_of_one_image_is_named_with_the_data_set(flowers: Path, tmp_path: Path) -> None:
+    for k in range(1, 6):
+        (flowers / "flowers" / "train" / "tulip" / f"{k}.png").unlink()
+    with pytest.raises(DataError) as error:
+        prepare("folder_flowers", flowers, tmp_path / "out.safetensors")
+    assert str(error.value) == (
+        "folder_flowers: validation: a fraction of 0.1 of the 7 training images is to be held out, "
+        "stratified: class 'tulip' has a single one, at least 2 are needed"
+    )
+
+
+def test_a_single_class_is_refused(flowers: Path) -> None:
+    shutil.rmtree(flowers / "flowers" / "train" / "tulip")
+    with pytest.raises(DataError, match=r"flowers/train: the only class is 'rose', expected 2 or"):
         prepared(flowers)
 
 

@@ -31,6 +31,25 @@ def test_a_fraction_of_zero_holds_nothing_out() -> None:
     assert (rest.tolist(), held_out.tolist()) == ([0, 1], [])
 
 
-def test_a_class_of_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match=r"cannot hold out a fraction of 0.5 of 3 images"):
-        stratified_split(np.array([0, 0, 1]), 0.5)
+@pytest.mark.parametrize(
+    ("labels", "fraction", "problem"),
+    [
+        ([0, 0, 1], 0.5, "the class number 1 has a single one, at least 2 are needed"),
+        ([0, 0, 1, 1, 2, 2], 0.1, "the smaller part has 1, fewer than the 3 classes"),
+        ([0, 0, 1, 1, 2, 2], 0.9, "the smaller part has 0, fewer than the 3 classes"),
+        ([], 0.1, "the smaller part has 0, fewer than the 0 classes"),
+    ],
+)
+def test_classes_that_are_too_small_cannot_be_split(
+    labels: list[int], fraction: float, problem: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        stratified_split(np.array(labels, np.int64), fraction)
+    images = f"a fraction of {fraction:g} of the {len(labels)} training images"
+    assert str(error.value) == f"validation: {images} is to be held out, stratified: {problem}"
+
+
+@pytest.mark.parametrize("fraction", [0.34, 0.5])
+def test_two_images_of_each_class_are_enough(fraction: float) -> None:
+    rest, held_out = stratified_split(np.array([0, 0, 1, 1, 2, 2]), fraction)
+    assert len(rest) == len(held_out) == 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import TrainingError
+from prunebench.data.dataset import Split
 from prunebench.experiments.phases import Budget, Epochs, Phase, Steps, training
 from prunebench.experiments.recipe import Schedule
 from prunebench.methods.base import Before, Run
@@ -133,6 +135,27 @@ class Momenta(Phases):
 
     def select(self, run: Run, budget: Budget) -> Plan:
         return Plan(removed={FIRST: torch.tensor([1])})
+
+
+def test_a_batch_larger_than_the_training_data_is_named(
+    make_loop: MakeLoop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phase = Phase(name="one", recipe=recipe(batch_size=481, epochs=1), length=Epochs(1))
+    loop = make_loop(Phases([phase]), [phase])
+    loop.train()
+    assert loop.run.clock == 1
+    words = "phase 'one': batch_size is 481, but synthetic has 480 training images: every step"
+    assert words in capsys.readouterr().out
+
+
+def test_a_single_training_image_is_no_batch(make_loop: MakeLoop) -> None:
+    phase = Phase(name="one", recipe=recipe(), length=Epochs(1))
+    loop = make_loop(Phases([phase]), [phase])
+    train = loop.run.dataset.train
+    assert isinstance(train, Split)
+    loop.run.dataset = replace(loop.run.dataset, train=Split(train.images[:1], train.labels[:1]))
+    with pytest.raises(TrainingError, match=r"phase 'one': synthetic has 1 training images"):
+        loop.train()
 
 
 def test_carried_momenta_are_cut_along(make_loop: MakeLoop) -> None:

@@ -87,7 +87,10 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
     if not 0 <= fraction < 1:
         raise ConfigError(f"validation must be a fraction in [0, 1), not {fraction}")
     raw = info.read(data_dir)
-    held = raw.hold_out(fraction)
+    try:
+        held = raw.hold_out(fraction)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     arrays = raw.arrays(held.kept, held.held_out)
     tensors = {key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()}
     more = raw.metadata()

@@ -99,6 +99,8 @@ def read(folder: str, data_dir: Path) -> FileSplits | RawSplits:
     file = root / "dataset.yaml"
     description = validate(Description, read_yaml(file) or {} if file.exists() else {}, str(file))
     classes = list_classes(root / "train")
+    if len(classes) < 2:
+        raise DataError(f"{root / 'train'}: the only class is {classes[0]!r}, expected 2 or more")
     test = root / "test" if (root / "test").is_dir() else root / "val"
     if odd := set(list_classes(test)) ^ set(classes):
         raise DataError(f"{root}: the class {min(odd)!r} is not in both train and {test.name}")

@@ -33,7 +33,7 @@ class RawSplits:
 
     def hold_out(self, fraction: float) -> HeldOut:
         """Hold out a fraction of the training images, stratified by class."""
-        return stratified(self.train_labels, fraction)
+        return stratified(self.train_labels, fraction, self.classes)
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]

@@ -108,7 +108,7 @@ class FileSplits:
 
     def hold_out(self, fraction: float) -> HeldOut:
         """Hold out a fraction of the training images, stratified by class."""
-        return stratified(self.train.labels, fraction)
+        return stratified(self.train.labels, fraction, self.classes)
 
     def arrays(
         self, kept: NDArray[np.int64], held_out: NDArray[np.int64]

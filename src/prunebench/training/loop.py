@@ -119,10 +119,25 @@ class Loop:
             run.clock = run.epoch = 0
         self.sums.reset()
         if phase.recipe is not None:
+            self._check_batches(phase.name, phase.recipe.batch_size)
             run.records.epochs_before = run.records.epochs_trained
         self._measure_phase(phase)
         self.method.before_phase(run)
         run.begun = True
+
+    def _check_batches(self, phase: str, batch_size: int) -> None:
+        """Say if a batch is larger than the training data; TrainingError if these are no batch."""
+        images, name = len(self.run.dataset.train), self.run.dataset.info.name
+        if images < 2:
+            raise TrainingError(
+                f"phase {phase!r}: {name} has {images} training images, at least 2 are needed for "
+                "batch norm"
+            )
+        if images < batch_size:
+            self.progress.say(
+                f"phase {phase!r}: batch_size is {batch_size}, but {name} has {images} training "
+                "images: every step takes all of them"
+            )
 
     def train_phase(self, phase: Phase) -> None:
         """Train to the end of the phase, from its start or from the state of a checkpoint."""
