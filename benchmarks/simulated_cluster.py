@@ -51,6 +51,7 @@ PARTS = ("Snakefile", "environment.yml", "workflow", "profiles", "config")
 PROFILE = "profiles/slurm"
 SHORTEST = 5.0  # seconds; the rest of a job's time is exponentially distributed
 MIN_JOB_AGE = 300.0  # seconds that squeue knows a finished job, as by default
+PATIENCE = 300.0  # seconds without a job after which the main process is killed
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "sacctmgr", "sshare")
 CLIENT = """#!{python} -IS
 import socket, sys
@@ -223,7 +224,18 @@ def scontrol(cluster: Cluster, words: list[str]) -> str:
     return f"MaxArraySize            = 1001\nMinJobAge               = {MIN_JOB_AGE:.0f} sec"
 
 
-ANSWERS = {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "scontrol": scontrol}
+def sinfo(cluster: Cluster, words: list[str]) -> str:
+    """Describe one node that meets every request."""
+    return "main|main*|1024|1000000000|gpu:1024|infinite"
+
+
+ANSWERS = {
+    "sbatch": sbatch,
+    "squeue": squeue,
+    "scancel": scancel,
+    "scontrol": scontrol,
+    "sinfo": sinfo,
+}
 
 
 async def serve(cluster: Cluster, folder: Path, delay: float) -> asyncio.Server:
@@ -237,7 +249,8 @@ async def serve(cluster: Cluster, folder: Path, delay: float) -> asyncio.Server:
             writer.write(f"0\n{ANSWERS[command](cluster, words)}\n".encode())
         else:
             writer.write(b"1\n")
-        await writer.drain()
+        with contextlib.suppress(ConnectionResetError):  # from a caller that was killed
+            await writer.drain()
         writer.close()
 
     address = folder / "socket"
@@ -290,9 +303,15 @@ class Sample:
 async def watch(
     process: asyncio.subprocess.Process, cluster: Cluster, every: float
 ) -> AsyncIterator[Sample]:
-    """Yield samples until the process ends."""
+    """Yield samples until the process ends, or has submitted nothing for a long time."""
     watched = psutil.Process(process.pid)
+    busy = cluster.now()
     while process.returncode is None:
+        if cluster.running or cluster.queue:
+            busy = cluster.now()
+        elif cluster.now() - busy > PATIENCE:
+            print(f"killed the main process after {PATIENCE:.0f} s without a job", file=sys.stderr)
+            process.kill()
         times = watched.cpu_times()
         yield Sample(
             seconds=round(cluster.now(), 1),

@@ -48,7 +48,7 @@ def test_failed_and_preempted_jobs_of_a_simulated_cluster_run_again(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_arrays_of_a_simulated_cluster_are_one_submission(tmp_path: Path) -> None:
-    rows = simulate(tmp_path / "workflow", "--", "--slurm-array-jobs", "prune")
-    assert rows["their last states"] == "41 COMPLETED"
-    assert int(rows["sbatch"].split(",")[0]) < 10
+def test_a_job_of_a_simulated_cluster_can_hold_several_runs(tmp_path: Path) -> None:
+    rows = simulate(tmp_path / "workflow", "--config", "{runs_per_job: 2}")
+    assert rows["jobs"] == "2 base, 1 data, 20 prune_part"
+    assert rows["their last states"] == "23 COMPLETED"
