@@ -109,12 +109,14 @@ def trainings(frame: pd.DataFrame) -> dict[Row, Training]:
     require(frame, _NEEDED)
     runs = frame[frame["method"] != UNPRUNED]
     fine_tune_epochs = runs["fine_tune_epochs"].fillna(0.0)
-    recipes = [json.loads(text) for text in runs["recipes"]]
+    recipes = {text: json.loads(text) for text in runs["recipes"].unique()}  # seeds share them
+    fine_tune = {text: _words(own, ["fine_tune"]) for text, own in recipes.items()}
+    pruning = {text: _words(own, own.keys() - {"fine_tune"}) for text, own in recipes.items()}
     runs = runs.assign(
         fine_tune_epochs=fine_tune_epochs,
         pruning_epochs=(runs["epochs"] - fine_tune_epochs).round(3),
-        fine_tune_recipes=[_words(own, ["fine_tune"]) for own in recipes],
-        pruning_recipes=[_words(own, own.keys() - {"fine_tune"}) for own in recipes],
+        fine_tune_recipes=runs["recipes"].map(fine_tune),
+        pruning_recipes=runs["recipes"].map(pruning),
         cost=training_costs(runs),
         base_hash=runs["base_hash"].astype(object).fillna(""),
     )

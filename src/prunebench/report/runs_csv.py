@@ -18,7 +18,7 @@ import pandas as pd
 
 from prunebench.core.errors import ResultError
 from prunebench.core.files import parsed_json, read_csv
-from prunebench.experiments.metric import METRICS, OWN, Metric, renamed, to_file
+from prunebench.experiments.metric import METRICS, OWN, Metric, to_file
 from prunebench.experiments.results import Mode, Part
 
 Json = str  # a cell that holds JSON
@@ -367,7 +367,10 @@ def metric_of(frame: pd.DataFrame) -> Metric:
 def histories(runs: pd.DataFrame) -> list[dict[str, list[Any]] | None]:
     """Return the histories of some runs by the names in `HISTORY`, None for an empty cell."""
     name = metric_of(runs).name
-    return [renamed(one, name, OWN) for one in json_cells(runs, "history")]
+    return [
+        None if one is None else {key.replace(name, OWN): values for key, values in one.items()}
+        for one in json_cells(runs, "history")
+    ]
 
 
 def require(frame: pd.DataFrame, names: Iterable[str], where: str = "runs.csv") -> None:
