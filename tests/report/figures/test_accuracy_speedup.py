@@ -49,7 +49,12 @@ def test_base_is_a_dashed_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fastest", "ticks"), [(1.9, ["1", "1.5", "2"]), (8, ["1", "2", "4", "8"])]
+    ("fastest", "ticks"),
+    [
+        (1.9, ["1", "1.5", "2"]),
+        (8, ["1", "2", "4", "8"]),
+        (2000, ["1", "4", "16", "64", "256", "1024"]),
+    ],
 )
 def test_speedup_axis_has_round_ticks_or_doubles_from_tick_to_tick(
     fastest: float, ticks: list[str]

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 _ROOM = 1.06  # of the largest speedup, beyond it
 _OCTAVES = 3.0  # ratio of the limits from which ticks are powers of two
+_MOST_TICKS = 8
 
 
 def logarithmic_speedups(
@@ -18,7 +19,8 @@ def logarithmic_speedups(
 ) -> None:
     """Set a logarithmic axis from the smallest speedup, at most 1, to beyond the largest one.
 
-    It has a tick at each power of two, or at round numbers if it is short.
+    It has a tick at each power of two, or of four, ... if it is long, or at round numbers if it is
+    short.
     """
     values = [1.0, *values]
     low, high = min(values), max(values) * _ROOM
@@ -38,7 +40,9 @@ def _set_ticks(axis: Axis, low: float, high: float) -> None:
     if high / low < _OCTAVES:
         ticks = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
     else:
-        ticks = [2.0**i for i in range(math.ceil(math.log2(low)), math.ceil(math.log2(high)))]
+        first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
+        step = math.ceil((last - first + 1) / _MOST_TICKS)
+        ticks = [2.0**i for i in range(first, last + 1) if i % step == 0]
     axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 3):g}"))
