@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from prunebench.report.runs_csv import metric_of
@@ -69,6 +71,22 @@ def titled(title: str, frame: pd.DataFrame) -> str:
     """Return the title of a table, with the share of the epochs if the runs are shortened."""
     words = shortened(frame)
     return title if not words or words in title else f"{title} · {words}"
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Return whole numbers in ascending order; three or more in a row are shortened.
+
+    >>> number_ranges([0, 1, 2, 5, 6]), number_ranges([4, 0]), number_ranges([3])
+    ('0–2, 5, 6', '0, 4', '3')
+    """
+    rows: list[list[int]] = []
+    for number in sorted(numbers):
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    words = [f"{row[0]}–{row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows]
+    return ", ".join(words)
 
 
 def _values(frame: pd.DataFrame, column: str) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -23,6 +23,22 @@ class Quartiles(NamedTuple):
     low: float
     middle: float
     high: float
+
+
+Place = tuple[int, int]  # an epoch, and the number of an event after it; 0 is the epoch itself
+
+
+def places(epochs: Iterable[int]) -> list[Place]:
+    """Return the places of a run's rows, whose events have the number of the epoch before them.
+
+    >>> places([1, 2, 2, 3])
+    [(1, 0), (2, 0), (2, 1), (3, 0)]
+    """
+    found: list[Place] = []
+    for epoch in epochs:
+        event = found[-1][1] + 1 if found and found[-1][0] == epoch else 0
+        found.append((epoch, event))
+    return found
 
 
 def middle_half(seeds: Sequence[Mapping[K, float]]) -> dict[K, Quartiles]:

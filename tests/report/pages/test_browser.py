@@ -84,6 +84,15 @@ def test_a_page_draws_its_figures_without_a_word_on_the_console(
     assert browser.get_log("browser") == []
 
 
+def test_the_page_of_many_seeds_draws_its_figures(browser: webdriver.Chrome, many: Path) -> None:
+    (page,) = (many / "runs").glob("*.html")
+    browser.get_log("browser")
+    show(browser, page)
+    assert browser.get_log("browser") == []
+    assert len(find(browser, "figure.drawn")) == 5
+    assert not find(browser, "figure .role-legend")  # which would list the seeds
+
+
 @pytest.mark.parametrize("name", ["index.html", f"runs/{RUN}"])
 def test_a_page_requests_only_what_lies_beside_it(
     browser: webdriver.Chrome, report: Path, name: str

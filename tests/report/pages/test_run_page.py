@@ -9,6 +9,7 @@ import pytest
 
 from prunebench.report.pages.report_page import write_report
 from tests.report.conftest import few_runs
+from tests.report.pages.conftest import PLAIN
 
 GREG = "digits-resnet20-greg_1-default-0.5.html"
 EPRUNER = "digits-resnet20-epruner-beta0.73-auto.html"
@@ -92,19 +93,7 @@ def test_the_output_of_the_jobs_is_named(greg: str, tmp_path: Path) -> None:
 
 def page_of(tmp_path: Path, **columns: object) -> str:
     """Return the page of a run with some columns of its own."""
-    plain = {
-        "base_params": 8,
-        "params": 2,
-        "base_macs": 100,
-        "activations": 7,
-        "training_seconds": 1.0,
-        "versions": '{"prunebench":"0.1.0"}',
-        "recipes": '{"fine_tune":{"name":"short","lr":0.01,"schedule":{"kind":"constant"}}}',
-        "device": "cpu",
-        "processor": "some processor",
-        "date": "2026-11-30",
-    }
-    write_report(few_runs(plain | columns), tmp_path)
+    write_report(few_runs(PLAIN | columns), tmp_path)
     (page,) = (tmp_path / "runs").glob("*.html")
     return html.unescape(page.read_text(encoding="utf-8"))
 
@@ -141,3 +130,66 @@ def test_a_run_without_training_says_so(tmp_path: Path) -> None:
     assert "The runs use no recipe: they train nothing." in page
     assert "Nothing was trained or removed: the runs have no history." in page
     assert charts(page) == ["run_widths", "run_steps"]
+
+
+@pytest.fixture(scope="session")
+def page_of_many(many: Path) -> str:
+    (page,) = (many / "runs").glob("*.html")
+    return html.unescape(page.read_text(encoding="utf-8"))
+
+
+def points(page: str, chart: str) -> list[dict[str, object]]:
+    """Return the data of a chart."""
+    found = re.search(rf'data-chart="{chart}">.*?json">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return list(json.loads(found[1])["points"])
+
+
+def test_many_seeds_are_drawn_as_their_middle_half(page_of_many: str) -> None:
+    over_epochs = ["run_accuracy_half", "run_train_loss_half"]
+    assert charts(page_of_many) == [*over_epochs, "run_widths", "run_steps_half", "run_layers_half"]
+    *_, last = points(page_of_many, "run_accuracy_half")
+    assert (last["epoch"], last["event"], last["top-1"]) == (2, "", "93.00 %")
+    assert (last["error"], last["low"], last["high"]) == (7.0, 9.0, 5.0)  # distances to 100 %
+    assert last["quartiles"] == "91.00 to 95.00 %"
+    assert [point["event"] for point in points(page_of_many, "run_accuracy_half")] == [
+        "pruned",
+        "",
+        "",
+    ]
+    *_, loss = points(page_of_many, "run_train_loss_half")
+    assert (loss["train_loss"], loss["quartiles"]) == (0.5, "0.300 to 0.700")
+    *_, layer = points(page_of_many, "run_layers_half")
+    assert (layer["layer name"], layer["value"], layer["low"], layer["high"]) == (
+        "b",
+        4.0,
+        2.0,
+        6.0,
+    )
+
+
+def test_the_results_of_many_seeds_are_their_quartiles(page_of_many: str) -> None:
+    row = ["top-1", "9", "10.00", "91.00", "93.00", "95.00", "97.00"]
+    assert cells(page_of_many, "top-1") == row
+    assert cells(page_of_many, "processor") == ["processor", "some processor"]
+    assert "seeds 0–8" in page_of_many
+
+
+def test_each_of_many_seeds_has_a_row_to_link_to(page_of_many: str) -> None:
+    assert "<summary>All 9 seeds</summary>" in page_of_many
+    (row,) = re.findall(r'<tr id="seed8">(.*?)</tr>', page_of_many)
+    texts = re.findall(r">([^<>]+)</td>", row)
+    assert (texts[:2], texts[-1]) == (["8", "10.00"], "s8")
+
+
+def test_costs_that_differ_between_many_seeds_are_a_range(page_of_many: str) -> None:
+    assert cells(page_of_many, "MACs") == ["MACs", "0–8", "100", "50", "2.00×"]
+    name = "latency in ms, CPU, one image"
+    assert cells(page_of_many, name) == [name, "0–8", "4.00", "2.00 to 2.80", "1.43× to 2.00×"]
+
+
+def test_the_logs_of_many_seeds_are_those_of_three(page_of_many: str) -> None:
+    logs = re.findall(r"<summary>(Seed \d)</summary>", page_of_many)
+    assert logs == ["Seed 8", "Seed 3", "Seed 7"]  # the lowest, the median, the highest accuracy
+    folder = "results/logs/digits/digits/resnet20/l1/default/0.5"
+    assert re.findall(r"<code>(results.*?)</code>", page_of_many) == [f"{folder}/seed*.log"]

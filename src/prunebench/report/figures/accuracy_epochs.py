@@ -38,12 +38,11 @@ from prunebench.report.figures.style import (
 )
 from prunebench.report.headings import shortened, size_of_test_set
 from prunebench.report.looks import look
-from prunebench.report.middle_half import MOST_LINES, Quartiles, middle_half
+from prunebench.report.middle_half import MOST_LINES, Place, Quartiles, middle_half, places
 from prunebench.report.runs_csv import histories, metric_of
 from prunebench.report.series import Pick, at_one_ratio, base_accuracy, in_color, per_network
 
 Values = npt.NDArray[np.float64]
-Place = tuple[int, int]  # an epoch, and the number of an event after it; 0 is the epoch itself
 Split = Literal["test_accuracy", "val_accuracy"]
 BASE: dict[Split, str] = {"test_accuracy": "base_accuracy", "val_accuracy": "base_val_accuracy"}
 NAMES: dict[Split, str] = {
@@ -71,11 +70,7 @@ class Trajectory:
     @cached_property
     def places(self) -> list[Place]:
         """Return the place of each point."""
-        found: list[Place] = []
-        for epoch in self.epochs:
-            event = found[-1][1] + 1 if found and found[-1][0] == epoch else 0
-            found.append((epoch, event))
-        return found
+        return places(self.epochs)
 
     @cached_property
     def measured(self) -> dict[Place, float]:

@@ -28,6 +28,7 @@ _NARROW = 3  # ratio of the ends of an axis whose ticks are evenly spaced
 _MOST_TICKS = 7
 # Ticks of the accuracy axis, in percent; those that would overlap are left out.
 _ERRORS = (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90)
+_FIRST_COLOR = "#0b62a8"  # of the first seed, and of the middle half of many
 SMALLEST_ERROR = 0.05  # percent; 100 % has no logarithm
 _FONT = 'system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
@@ -131,10 +132,10 @@ def speedup_ticks(speedups: Sequence[float]) -> list[float]:
     return [round(float(tick), 6) for tick in even if ends[0] <= tick <= ends[1]]
 
 
-def _error_axis(title: str) -> alt.Y:
+def _error_axis(title: str, field: str = "error") -> alt.Y:
     """Return an accuracy axis on which the distance to 100 % is logarithmic."""
     return alt.Y(
-        "error:Q",
+        f"{field}:Q",
         title=title,
         scale=alt.Scale(type="log", reverse=True, nice=False, padding=6),
         axis=alt.Axis(values=list(_ERRORS), labelExpr="format(100 - datum.value, '~g')"),
@@ -183,7 +184,10 @@ def kept_units(n_series: int) -> Spec:
 
 
 def run_charts(metric: str, y_title: str) -> dict[str, Spec]:
-    """Return the charts that the pages of all runs share, by name."""
+    """Return the charts that the pages of all runs share, by name.
+
+    Those that end in `_half` show the middle half of many seeds, in `low` and `high`.
+    """
     return {
         "run_accuracy": _run_accuracy(metric, y_title),
         "run_lr": _run_line("lr", "Learning rate", "learning rate"),
@@ -191,6 +195,11 @@ def run_charts(metric: str, y_title: str) -> dict[str, Spec]:
         "run_widths": _run_widths(),
         "run_steps": _run_steps(),
         "run_layers": _run_layers(),
+        "run_accuracy_half": _run_accuracy_half(metric, y_title),
+        "run_lr_half": _run_line_half("lr", "Learning rate", "learning rate"),
+        "run_train_loss_half": _run_line_half("train_loss", "Training loss", "training loss"),
+        "run_steps_half": _run_steps_half(),
+        "run_layers_half": _run_layers_half(),
     }
 
 
@@ -212,7 +221,7 @@ def _phases() -> _Drawn:
 
 def _seeded() -> alt.Chart:
     """Return a chart with a color per seed."""
-    colors = ["#0b62a8", "#c04f00", "#1b7f5b", "#7a3fa0", "#6b7680", "#a8325c"]
+    colors = [_FIRST_COLOR, "#c04f00", "#1b7f5b", "#7a3fa0", "#6b7680", "#a8325c"]
     legend = alt.Legend(
         orient="bottom", title="Seed", symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2
     )
@@ -241,14 +250,53 @@ def _run_accuracy(metric: str, y_title: str) -> Spec:
     return _spec(alt.layer(_phases(), _base_line(y), lines, pruned, hover))
 
 
-def _run_line(field: str, y_title: str, title: str) -> Spec:
-    """Return the chart of a positive number over the epochs, on a logarithmic axis."""
-    y = alt.Y(
+def _run_accuracy_half(metric: str, y_title: str) -> Spec:
+    y, low = _error_axis(y_title), _error_axis(y_title, "low")
+    series = _data("points").encode(x=_epoch_axis())
+    pruned = series.transform_filter("datum.event == 'pruned'").mark_point(
+        shape="triangle-down", size=60, fill="white", stroke=_FIRST_COLOR, strokeWidth=1.4
+    )
+    tooltip = _tooltip("epoch", "phase", "event", metric, "quartiles")
+    parts = [*_band_and_line(series, y, low), pruned.encode(y=y), _hover(series, y, tooltip)]
+    return _spec(alt.layer(_phases(), _base_line(y), *parts))
+
+
+def _band_and_line(series: alt.Chart, y: alt.Y, low: alt.Y) -> tuple[alt.Chart, alt.Chart]:
+    """Return a band between the quartiles, and the line of the median."""
+    band = series.mark_area(color=_FIRST_COLOR, opacity=0.25).encode(y=low, y2="high:Q")
+    line = series.mark_line(color=_FIRST_COLOR, strokeWidth=1.6).encode(y=y, order="order:Q")
+    return band, line
+
+
+def _hover(series: alt.Chart, y: alt.Y, tooltip: list[alt.Tooltip]) -> alt.Chart:
+    """Return invisible points that show a tooltip."""
+    shown: alt.Chart = series.mark_point(size=90, filled=True, opacity=0).encode(
+        y=y, tooltip=tooltip
+    )
+    return shown
+
+
+def _log_axis(field: str, title: str) -> alt.Y:
+    """Return the logarithmic axis of a positive number."""
+    return alt.Y(
         f"{field}:Q",
-        title=y_title,
+        title=title,
         scale=alt.Scale(type="log", nice=False, padding=6),
         axis=alt.Axis(tickCount=4, format="~g"),
     )
+
+
+def _run_line_half(field: str, y_title: str, title: str) -> Spec:
+    y, low = _log_axis(field, y_title), _log_axis("low", y_title)
+    series = _data("points").encode(x=_epoch_axis())
+    tooltip = _tooltip("epoch", "phase", title, "quartiles")
+    parts = [*_band_and_line(series, y, low), _hover(series, y, tooltip)]
+    return _spec(alt.layer(_phases(), *parts), _SMALL_HEIGHT)
+
+
+def _run_line(field: str, y_title: str, title: str) -> Spec:
+    """Return the chart of a positive number over the epochs, on a logarithmic axis."""
+    y = _log_axis(field, y_title)
     series = _seeded().encode(x=_epoch_axis(), y=y)
     lines = series.mark_line(strokeWidth=1.6).encode(order="order:Q")
     hover = series.mark_point(size=90, filled=True, opacity=0).encode(
@@ -269,15 +317,36 @@ def _run_widths() -> Spec:
 
 def _run_steps() -> Spec:
     """Return a logged quantity over steps: the layers' median, with a band over all layers."""
-    x = alt.X("step:Q", title="Training step", axis=alt.Axis(grid=False))
     y = alt.Y("middle:Q", title=None, scale=alt.Scale(zero=False))
-    series = _seeded().encode(x=x)
+    series = _seeded().encode(x=_step_axis())
     band = series.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
     line = series.mark_line(strokeWidth=1.6).encode(y=y)
     hover = series.mark_point(size=90, filled=True, opacity=0).encode(
         y=y, tooltip=_tooltip("seed", "step", "median of the layers", "range over the layers")
     )
     return _spec(alt.layer(band, line, hover), _SMALL_HEIGHT)
+
+
+def _run_steps_half() -> Spec:
+    y = alt.Y("middle:Q", title=None, scale=alt.Scale(zero=False))
+    series = _data("points").encode(x=_step_axis())
+    tooltip = _tooltip("step", "median of the layers", "range over the layers")
+    parts = [*_band_and_line(series, y, alt.Y("low:Q", title=None)), _hover(series, y, tooltip)]
+    return _spec(alt.layer(*parts), _SMALL_HEIGHT)
+
+
+def _step_axis() -> alt.X:
+    return alt.X("step:Q", title="Training step", axis=alt.Axis(grid=False))
+
+
+def _run_layers_half() -> Spec:
+    """Return a quantity that was logged once: bars of the medians, lines between the quartiles."""
+    series = _data("points").encode(
+        x=_layer_axis(), tooltip=_tooltip("layer name", "logged value", "quartiles")
+    )
+    bars = series.mark_bar(color=_FIRST_COLOR).encode(y=alt.Y("value:Q", title=None))
+    lines = series.mark_rule(color=INK).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+    return _spec(alt.layer(bars, lines), _SMALL_HEIGHT)
 
 
 def _run_layers() -> Spec:

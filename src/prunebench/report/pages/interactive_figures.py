@@ -13,6 +13,7 @@ import pandas as pd
 from prunebench.report.figures.accuracy_epochs import BASE, NAMES, Split, split_shown
 from prunebench.report.figures.series_panel import lowest_shown
 from prunebench.report.looks import GROUPS, Look, look
+from prunebench.report.middle_half import Place, places
 from prunebench.report.pages import charts
 from prunebench.report.pages.charts import SMALLEST_ERROR, Spec
 from prunebench.report.pages.markers import path_of
@@ -228,17 +229,15 @@ def error_of(accuracy: float) -> float:
 
 def _trajectory(pick: Pick, runs: pd.DataFrame, split: Split) -> Iterator[dict[str, Any]]:
     """Yield the mean accuracies of a cell, in the order of epochs and events."""
-    found: dict[tuple[int, int], list[float]] = {}
-    words: dict[tuple[int, int], tuple[str, str]] = {}
+    found: dict[Place, list[float]] = {}
+    words: dict[Place, tuple[str, str]] = {}
     for history in histories(runs):
-        epoch = place = 0
-        for moment in moments_of(history):
-            place = place + 1 if moment.epoch == epoch else 0
-            epoch = moment.epoch
+        moments = moments_of(history)
+        for place, moment in zip(places(one.epoch for one in moments), moments, strict=True):
             accuracy = moment.accuracy(split)
             if accuracy is not None:
-                found.setdefault((epoch, place), []).append(accuracy)
-                words.setdefault((epoch, place), (moment.phase, moment.event))
+                found.setdefault(place, []).append(accuracy)
+                words.setdefault(place, (moment.phase, moment.event))
     short = metric_of(runs).short
     marks = _marks(pick.method, pick.label) | _named(pick.cell)
     for order, (at, values) in enumerate(sorted(found.items())):

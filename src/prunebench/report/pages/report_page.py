@@ -11,7 +11,7 @@ from pandas.api.types import is_string_dtype
 
 from prunebench.core.files import make_folder, write_text
 from prunebench.report.figures.accuracy_epochs import NAMES, split_shown
-from prunebench.report.headings import titled
+from prunebench.report.headings import number_ranges, titled
 from prunebench.report.missing_runs import MissingRun, section_with_missing
 from prunebench.report.origins import origin, reused_share
 from prunebench.report.pages.charts import CONFIG, Spec, library, run_charts
@@ -108,23 +108,15 @@ def _report(
 def _provenance(frame: pd.DataFrame, missing: int) -> str:
     """Return the number of runs, the seeds, and where they were computed."""
     seeds = sorted(frame["seed"].unique())
-    words = [f"{len(frame):,} runs", f"{'seed' if len(seeds) == 1 else 'seeds'} {_range(seeds)}"]
+    words = [
+        f"{len(frame):,} runs",
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {number_ranges(seeds)}",
+    ]
     words += [f"{missing} without a result"] if missing else []
     words += filter(None, [reused_share(frame)])
     if {"device", "processor", "versions", "date"} <= set(frame):
         words.append(origin(frame))
     return " · ".join(words)
-
-
-def _range(seeds: list[int]) -> str:
-    """Return numbers, shortened if they follow one another.
-
-    >>> _range([0, 1, 2]), _range([0, 4]), _range([3])
-    ('0–2', '0, 4', '3')
-    """
-    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
-        return f"{seeds[0]}–{seeds[-1]}"
-    return ", ".join(map(str, seeds))
 
 
 def _linked(section: Section, cells: pd.DataFrame, columns: tuple[Column, ...]) -> Section:
