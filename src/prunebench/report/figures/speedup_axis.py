@@ -45,4 +45,4 @@ def _set_ticks(axis: Axis, low: float, high: float) -> None:
         ticks = [2.0**i for i in range(first, last + 1) if i % step == 0]
     axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 3):g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
