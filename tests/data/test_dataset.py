@@ -91,7 +91,7 @@ def test_a_fraction_out_of_range_is_refused(tmp_path: Path, validation: float) -
 
 
 def test_a_failed_stage_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="synthetic: validation: a fraction of 0.999"):
+    with pytest.raises(DataError, match=r"synthetic: validation: a fraction of 0\.999"):
         prepare("synthetic", tmp_path, tmp_path / "out.safetensors", validation=0.999)
     assert not list(tmp_path.iterdir())
 
