@@ -65,6 +65,10 @@ def another_base(folder: Path) -> None:
     other_weights(BASE)
 
 
+def half_of_latencies(folder: Path) -> None:
+    (folder / "latency.json").write_text('{"entries": [', encoding="utf-8")
+
+
 def other_options(folder: Path) -> None:
     path = folder / "training.json"
     training = json.loads(path.read_text())
@@ -92,6 +96,7 @@ def masked_more(folder: Path) -> None:
         (edited("training.json", data_sha256="0"), "synthetic.safetensors: SHA-256 is "),
         (edited("training.json", top1=3.125), "top-1 is "),
         (edited("metrics.json", macs=7), "metrics.json: macs is 7, expected "),
+        (half_of_latencies, "latency.json: not valid JSON"),
         (other_options, "training.json: spec_hash is "),
         (no_specification, "training.json: spec is not a specification of this version"),
         (masked_more, "masks.safetensors: "),

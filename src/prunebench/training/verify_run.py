@@ -13,7 +13,15 @@ from prunebench.core.errors import ResultError
 from prunebench.core.files import file_hash
 from prunebench.data.dataset import Dataset, load
 from prunebench.data.normalization import normalization
-from prunebench.experiments.results import MASKS_FILE, MODEL_FILE, CostResult, TrainingResult
+from prunebench.experiments.results import (
+    MASKS_FILE,
+    MODEL_FILE,
+    CostResult,
+    DetectionsResult,
+    LatencyResult,
+    PicturesResult,
+    TrainingResult,
+)
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.experiments.stored_spec import stored_spec
 from prunebench.measure.device import device_name
@@ -37,9 +45,9 @@ ROUNDING = 1e-9  # of the stored accuracy
 def verify_run(folder: Path) -> str:
     """Check the run or the base network in `folder`; return the confirmed facts as one line.
 
-    The hashes of specification, weights, base network and data must match; accuracy and costs must
-    come out again; masking the removed units in the whole network must give the same outputs;
-    masked weights must be zero. Everything runs on the CPU with the run's number of threads. On
+    The hashes of specification, weights, base network and data must match; measurements must be
+    whole and of these weights; accuracy and costs must come out again; masking the removed units
+    in the whole network must give the same outputs; masked weights must be zero. Everything runs on the CPU with the run's number of threads. On
     another device or processor than the run's, one image in a thousand may be classified
     differently; the line names both processors.
     ResultError or ModelError names the first mismatch.
@@ -48,6 +56,7 @@ def verify_run(folder: Path) -> str:
     spec, results = stored_spec(folder)
     for problem in training.damages(folder):
         raise ResultError(problem)
+    _check_measurements(folder, training)
     hashes = [f"specification {spec.hash[:8]}", f"weights {training.weights_sha256[:8]}"]
     if training.base_hash is not None:
         assert isinstance(spec, RunSpec)
@@ -66,6 +75,14 @@ def verify_run(folder: Path) -> str:
         *_zeros(folder, model),
     ]
     return f"{spec.path} · {' · '.join(found)} · {', '.join(hashes)}"
+
+
+def _check_measurements(folder: Path, training: TrainingResult) -> None:
+    for kind in (CostResult, LatencyResult, DetectionsResult, PicturesResult):
+        path = folder / kind.FILE
+        if path.exists():
+            found = kind.read(folder, training.spec_hash).weights_sha256
+            _must_equal(path, "weights_sha256", found, training.weights_sha256)
 
 
 @lru_cache(maxsize=1)
