@@ -117,6 +117,12 @@ def test_a_single_method_is_no_comparison() -> None:
     )
 
 
+def test_the_unpruned_network_alone_has_no_matching_widths() -> None:
+    runs = good_runs()
+    evidence = failed(runs[runs["method"] == "unpruned"])
+    assert any(text.startswith("0 of 0 rows of other methods") for text in evidence)
+
+
 def test_both_files_have_every_item(tmp_path: Path, runs_csv: Path) -> None:
     markdown, latex = write_checklist(runs_csv, tmp_path)
     items = [item.words for part in ITEMS.values() for item in part]

@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,17 @@ def test_short_table_is_corrected_for_the_comparisons_that_it_leaves_out() -> No
     # t = 0.6 / (0.1 / sqrt(3)) = 10.4 with 2 degrees of freedom: p = 0.0091, and 0.055 of six
     assert column_of(short_table(few_runs(*one)), "verdict") == ["", "higher"]
     assert column_of(short_table(few_runs(*one, *others)), "verdict") == ["", "unclear"]
+
+
+def test_short_table_without_a_method_of_the_papers_has_all_rows() -> None:
+    frame = few_runs({"method": "unpruned", "ratio": 0.0}, {"method": "my_method"})
+    assert column_of(short_table(frame), "method") == ["unpruned", "my_method"]
+
+
+@pytest.mark.parametrize("table", [summary_table, short_table])
+def test_unpruned_network_alone_is_a_table(table: Callable[[pd.DataFrame], Table]) -> None:
+    frame = few_runs({"method": "unpruned", "ratio": 0.0})
+    assert column_of(table(frame), "method") == ["unpruned"]
 
 
 def test_fairness_is_the_first_note() -> None:

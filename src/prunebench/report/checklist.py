@@ -216,7 +216,8 @@ def _at_same_widths(frame: pd.DataFrame, baselines: tuple[str, ...]) -> Answer:
     key = [*NETWORK, "seed", "widths"]
     is_baseline = pruned["method"].isin(baselines)
     there = {tuple(row) for row in pruned[is_baseline][key].to_numpy()}
-    others = pruned[~pruned["method"].map(lambda name: look(name).group == "control")]
+    is_control = pruned["method"].map(lambda name: look(name).group == "control").astype(bool)
+    others = pruned[~is_control]
     others = others[~others["method"].isin(baselines)]
     found = others.assign(matched=[tuple(row) in there for row in others[key].to_numpy()])
     matched = found.groupby(CELL, dropna=False)["matched"].all()

@@ -125,7 +125,7 @@ def _short_table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
             found.setdefault(pick.method, pick.runs(runs).index)
     kept = [index for indices in found.values() for index in indices]
     shown = runs[runs.index.isin(kept) | (runs["method"] == UNPRUNED)]
-    if shown.empty:
+    if not kept:
         shown = runs
     # Corrected for all comparisons of the frame, not only for those that this table shows.
     summary, metric = _shown(summary, shown), metric_of(frame)

@@ -20,7 +20,7 @@ def training_costs(runs: pd.DataFrame) -> pd.Series:
     network are not counted. NaN if the history is missing or does not say how many
     multiply-accumulates the network had, between several removals.
     """
-    if "history" not in runs:
+    if runs.empty or "history" not in runs:
         return pd.Series(math.nan, runs.index)
     columns = ("epochs", "fine_tune_epochs", "speedup_macs")
     values = zip(*(runs[name] for name in columns), histories(runs), strict=True)

@@ -47,9 +47,9 @@ def verify_run(folder: Path) -> str:
 
     The hashes of specification, weights, base network and data must match; measurements must be
     whole and of these weights; accuracy and costs must come out again; masking the removed units
-    in the whole network must give the same outputs; masked weights must be zero. Everything runs on the CPU with the run's number of threads. On
-    another device or processor than the run's, one image in a thousand may be classified
-    differently; the line names both processors.
+    in the whole network must give the same outputs; masked weights must be zero. Everything runs
+    on the CPU with the run's number of threads. On another device or processor than the run's, one
+    image in a thousand may be classified differently; the line names both processors.
     ResultError or ModelError names the first mismatch.
     """
     training = TrainingResult.read(folder)
