@@ -12,6 +12,7 @@ from prunebench.core.files import (
     read_csv,
     read_json,
     read_object,
+    remove,
     remove_leftovers,
     replacing,
     write_json,
@@ -156,3 +157,16 @@ def test_what_a_killed_writer_left_behind_is_deleted_and_nothing_else(tmp_path: 
     remove_leftovers(tmp_path)
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [".lock", "resume.99.unused", "table.csv"]
+
+
+def test_a_file_that_cannot_be_deleted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    remove(tmp_path / "absent")
+    (tmp_path / "old").touch()
+    with pytest.raises(ResultError, match=r"old: cannot be deleted \(Read-only file system\)"):
+        remove(tmp_path / "old")

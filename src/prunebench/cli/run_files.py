@@ -41,6 +41,7 @@ def discard(folders: Folders) -> None:
 
     Deletes finished.json and training.json; other files stay until the run is repeated.
     """
+    from prunebench.core.files import remove
     from prunebench.experiments.results import RECEIPT_FILE, TrainingResult
 
     for folder in folders:
@@ -48,7 +49,7 @@ def discard(folders: Folders) -> None:
             raise ResultError(f"{folder}: no finished run in this folder")
     for folder in folders:
         for name in (RECEIPT_FILE, TrainingResult.FILE):
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
         typer.echo(f"{folder}: discarded")
 
 

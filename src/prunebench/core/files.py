@@ -55,11 +55,20 @@ def make_folder(folder: Path) -> None:
         raise ResultError(f"{folder}: cannot be created ({error.strerror})") from error
 
 
+def remove(path: Path) -> None:
+    """Delete a file if it is there; ResultError if that is not possible."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if path.exists():  # a read-only file system refuses even without a file
+            raise ResultError(f"{path}: cannot be deleted ({error.strerror})") from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what writers left behind that were killed; only for who alone writes there."""
     for path in folder.iterdir():
         if re.fullmatch(r"\..+\.\d+\.\w+", path.name):  # as `replacing` names them
-            path.unlink()
+            remove(path)
 
 
 def write_text(path: Path, text: str) -> None:

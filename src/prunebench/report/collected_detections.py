@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prunebench.core.errors import ConfigError, ResultError
-from prunebench.core.files import read_json, write_text
+from prunebench.core.files import read_json, remove, write_text
 from prunebench.experiments.results import DetectionsResult, FoundBox, PicturesResult, TrueBox
 from prunebench.experiments.settings import Settings
 from prunebench.experiments.spec import RunSpec
@@ -83,7 +83,7 @@ def write_detections(folder: Path, found: ShownDetections) -> None:
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         write_text(folder / FILE, text + "\n")
     else:
-        (folder / FILE).unlink(missing_ok=True)
+        remove(folder / FILE)
 
 
 def read_detections(folder: Path) -> ShownDetections:

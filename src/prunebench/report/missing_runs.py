@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from prunebench.core.files import read_csv, write_csv
+from prunebench.core.files import read_csv, remove, write_csv
 from prunebench.experiments.spec import run_parts
 from prunebench.report.run_states import RunState
 from prunebench.report.table import Cell, Column, Line, Section, Table
@@ -51,7 +51,7 @@ def write_missing(folder: Path, states: Iterable[RunState]) -> None:
     if rows:
         write_csv(folder / FILE, MissingRun._fields, rows)
     else:
-        (folder / FILE).unlink(missing_ok=True)
+        remove(folder / FILE)
 
 
 def read_missing(runs_csv: Path) -> list[MissingRun]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import replacing
+from prunebench.core.files import remove, replacing
 from prunebench.methods.base import Method
 from prunebench.training.optimizer import Optimizer
 from prunebench.training.processes import ALONE, Alone
@@ -124,7 +124,7 @@ class CheckpointFile:
         """Delete the checkpoints of a finished run, and those that were set aside."""
         aside = self.path.parent.glob("resume*.unused")
         for path in (self.path, self.previous, *aside):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def pack(
