@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import prunebench
+from prunebench.cli import forkserver
 from prunebench.data.dataset import prepare
 from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.machine import Machine
@@ -608,3 +609,13 @@ def test_figures_have_the_width_of_a_column_and_the_given_methods_in_color(
     ]
     svg = (out / "accuracy_speedup.svg").read_text(encoding="utf-8")
     assert re.search(r'width="255\.1\d*pt"', svg)  # 90 mm
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line(
+    call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forkserver, "run", interrupted)
+    assert call("list") == (130, "", "prunebench: stopped\n")

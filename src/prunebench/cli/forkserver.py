@@ -131,6 +131,7 @@ def _run_job(connection: Connection) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
     connection.send("started")
     ended = Event()
     Thread(target=_receive_signals, args=(connection, ended), daemon=True).start()
@@ -161,6 +162,9 @@ def _exit_status(arguments: list[str]) -> int:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:  # as in __main__
+        print("prunebench: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BaseException:  # as Python itself would print and return
         traceback.print_exc()
         return 1
@@ -184,6 +188,7 @@ def address(folder: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the jobs and Snakemake, then this
     try:
         serve(socket.socket(fileno=int(sys.argv[2])))
     finally:
