@@ -23,12 +23,14 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from prunebench.core.files import read_json
 from prunebench.experiments.machine import processor_name
@@ -317,6 +319,15 @@ def kill_all(place: Place) -> str:
     return "resumed from its checkpoint; same numbers"
 
 
+def has_begun(stage: Stage, folder: Path) -> bool:
+    """Whether a stage does its own work: Python's start cannot be interrupted in a sentence."""
+    if stage.word in ("base", "prune"):  # in a process forked from the server
+        return (folder / "results" / stage.made[0] / ".writer.lock").exists()
+    with suppress(psutil.NoSuchProcess):
+        return any(one.cpu_times().user > 0.3 for one in processes(folder, stage.word))
+    return False
+
+
 def ctrl_c(place: Place) -> str:
     """Interrupt the whole process group of the workflow while each of its stages runs."""
     for stage in STAGES:
@@ -324,7 +335,7 @@ def ctrl_c(place: Place) -> str:
             stage.prepare(folder)
             target = f"results/{stage.target or stage.made[0]}"
             main = start_snakemake(folder, target, "--cores", "2")
-            wait_for(stage.name, lambda: bool(processes(folder, stage.word)))  # noqa: B023
+            wait_for(stage.name, lambda: has_begun(stage, folder))  # noqa: B023
             os.killpg(main.pid, signal.SIGINT)
             place.times += 1
             main.wait()
