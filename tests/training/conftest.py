@@ -1,8 +1,9 @@
-"""Runs of a narrow ResNet-20 on synthetic stripes: 480 images, batches of 64, 8 steps an epoch."""
+"""Runs of a narrow ResNet-8 on synthetic stripes: 480 images, batches of 64, 8 steps an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from prunebench.data.dataset import Dataset, load, prepare
 from prunebench.experiments.phases import Phase
 from prunebench.experiments.recipe import Augment, Recipe, Schedule
 from prunebench.methods.base import Method, MethodOptions
-from prunebench.models.registry import build
+from prunebench.models.cifar_resnet import CifarResNet
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.progress import PlainProgress
 from prunebench.training.run import RunState
 
-ARCHITECTURE = "resnet20_x0_25"
+ARCHITECTURE = "resnet20_x0_25"  # of runs by their specification, which names a network
 CPU = torch.device("cpu")
 STEPS_PER_EPOCH = 8  # 480 images in batches of 64; the last one has 32
 
@@ -85,11 +86,14 @@ def dataset(data_file: Path) -> Dataset:
     return load(data_file)
 
 
-def fresh_network() -> torch.nn.Module:
-    """The same weights at each call."""
+def fresh_network(blocks: int = 1) -> torch.nn.Module:
+    """A ResNet of quarter width, with the same weights at each call.
+
+    With one block a stage it is a ResNet-8, and with three a ResNet-20.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build(ARCHITECTURE, num_classes=4)
+        return CifarResNet(blocks, num_classes=4, in_channels=3, width=0.25)
 
 
 MakeLoop = Callable[..., Loop]
@@ -108,17 +112,18 @@ def make_loop(dataset: Dataset, data_file: Path) -> MakeLoop:
         folder: Path | None = None,
         source_kept: dict[str, torch.Tensor] | None = None,
         device: torch.device = CPU,
+        blocks: int = 1,
     ) -> Loop:
         run = RunState(
             seed=0,
             device=device,
             dataset=dataset if device == CPU else load(data_file, device),
-            build=fresh_network,
+            build=partial(fresh_network, blocks),
             phases=tuple(phases),
             base_recipe=recipe(),
             source_kept=source_kept,
         )
-        run.start_from(fresh_network())
+        run.start_from(fresh_network(blocks))
         stop = StopRequest()
         progress = Stopping(stop, after, dead)
         checkpoint = None

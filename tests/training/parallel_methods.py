@@ -19,14 +19,13 @@ from torch import nn
 
 from prunebench.core.errors import RunStoppedError
 from prunebench.data.dataset import Dataset, Split, load, prepare
-from prunebench.data.random_state import seeded
 from prunebench.methods.registry import method_paths
-from prunebench.models.cifar_resnet import CifarResNet
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.processes import ALONE, Alone, processes
+from prunebench.training.rendezvous import joined
 from prunebench.training.run import RunState
-from tests.training.conftest import Stopping, recipe
+from tests.training.conftest import Stopping, fresh_network, recipe
 from tests.training.test_resume import loop_of, outcome, phase_steps
 
 IMAGES, BATCH = 33, 15
@@ -46,9 +45,8 @@ class StillNorm(nn.BatchNorm2d):
 
 
 def network() -> nn.Module:
-    """ResNet-8, a quarter wide: one block per stage; the same weights at each call."""
-    with seeded(0):
-        model = CifarResNet(1, num_classes=4, in_channels=3, width=0.25)
+    """The narrow ResNet-8 with norms that do not see the batch."""
+    model = fresh_network()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = StillNorm
@@ -136,7 +134,7 @@ def resumed(name: str, dataset: Dataset, folder: Path, parallel: Alone) -> list[
 def main(out: Path) -> None:
     """Run all methods in these processes; the first writes."""
     torch.set_num_threads(1)
-    with processes(torch.device("cpu")) as parallel:
+    with processes(torch.device("cpu"), joined()) as parallel:
         dataset = small_dataset(out.parent)
         found: dict[tuple[str, int | str], Any] = {
             (name, accumulation): result(name, dataset, accumulation, parallel)

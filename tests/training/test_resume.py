@@ -106,14 +106,21 @@ def phase_steps(loop: Loop) -> list[int]:
     return steps
 
 
+@pytest.fixture(scope="module")
+def wholes() -> dict[str, Loop]:
+    """Runs that nothing has stopped, by method; a test adds the one that it needs."""
+    return {}
+
+
 @pytest.mark.parametrize("dead", [False, True], ids=["stopped", "dropped dead"])
 @pytest.mark.parametrize("name", sorted(set(method_paths()) - {"unpruned"}))
 def test_a_run_taken_up_again_ends_with_the_same_bits(
-    name: str, dead: bool, make_loop: MakeLoop, tmp_path: Path
+    name: str, dead: bool, make_loop: MakeLoop, wholes: dict[str, Loop], tmp_path: Path
 ) -> None:
-    whole = loop_of(name, make_loop)
-    whole.train()
-    before = 0
+    if name not in wholes:
+        wholes[name] = loop_of(name, make_loop)
+        wholes[name].train()
+    whole, before = wholes[name], 0
     for number, steps in enumerate(phase_steps(whole)):
         here = {"folder": tmp_path / str(number), "dead": dead}
         # in mid-epoch where the phase is long enough, and beyond its first checkpoint
