@@ -145,9 +145,16 @@ class Processes(Alone):
         return torch.stack(parts)
 
     def spread_buffers(self, model: nn.Module) -> None:
-        """Copy the running statistics of process 0 to all processes."""
+        """Copy the running statistics of process 0 to all processes, in one message per dtype."""
+        buffers: dict[torch.dtype, list[Tensor]] = {}
         for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+            buffers.setdefault(buffer.dtype, []).append(buffer)
+        for alike in buffers.values():
+            together = torch.cat([buffer.flatten() for buffer in alike])
+            dist.broadcast(together, src=0)
+            parts = torch.split(together, [buffer.numel() for buffer in alike])
+            for buffer, part in zip(alike, parts, strict=True):
+                buffer.copy_(part.view_as(buffer))
 
     def wait(self) -> None:
         """Wait until all processes have arrived."""
