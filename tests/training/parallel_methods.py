@@ -1,9 +1,11 @@
 """Runs of every method on a network whose norms do not see the batch, by any number of processes.
 
-    torchrun --standalone --nproc-per-node=2 -m tests.training.parallel_methods OUT
+    torchrun --standalone --nproc-per-node=2 -m tests.training.parallel_methods OUT NAMES STOPPED
 
-writes what came out of each run in two processes to OUT. Batches of 15, 15 and 3 images: the first
-are cut unevenly, the last is too small to be cut.
+writes what came out of the runs of the methods NAMES in two processes to OUT, and of the methods
+STOPPED, which are stopped amid each phase and taken up again; both are joined by commas. Batches of
+15, 15 and 3 images: the first are cut unevenly, the last is too small to be cut. A detector is
+trained for an epoch, too, on scenes in the folder of OUT.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ from torch import nn
 
 from prunebench.core.errors import RunStoppedError
 from prunebench.data.dataset import Dataset, Split, load, prepare
+from prunebench.data.digits_coco import write
+from prunebench.data.random_state import seeded
+from prunebench.experiments.phases import training
+from prunebench.experiments.recipe import Schedule
 from prunebench.methods.registry import method_paths
+from prunebench.models.registry import build
 from prunebench.training.checkpoint import CheckpointFile, StopRequest
 from prunebench.training.loop import Loop
 from prunebench.training.processes import ALONE, Alone, processes
+from prunebench.training.progress import PlainProgress
 from prunebench.training.rendezvous import joined
 from prunebench.training.run import RunState
-from tests.training.conftest import Stopping, fresh_network, recipe
+from tests.training.conftest import Phases, Stopping, fresh_network, recipe
 from tests.training.test_resume import loop_of, outcome, phase_steps
 
 IMAGES, BATCH = 33, 15
@@ -114,7 +123,7 @@ def result(name: str, dataset: Dataset, accumulation: int, parallel: Alone = ALO
 
 
 def resumed(name: str, dataset: Dataset, folder: Path, parallel: Alone) -> list[Any]:
-    """Return the outcomes of a run that was stopped amid each of its phases and taken up again."""
+    """Return the outcomes of a run that is stopped amid each of its phases and taken up again."""
     make = loops(dataset, 1, parallel)
     whole = loop_of(name, make)
     whole.train()
@@ -131,21 +140,60 @@ def resumed(name: str, dataset: Dataset, folder: Path, parallel: Alone) -> list[
     return outcomes
 
 
-def main(out: Path) -> None:
-    """Run all methods in these processes; the first writes."""
+def scenes(folder: Path) -> Path:
+    """Return the file of a few scenes with digits; it is made where it is missing."""
+    path = folder / "coco_scenes.safetensors"
+    if not path.exists():
+        write(folder / "scenes", (12, 4, 4))
+        prepare("coco_scenes", folder, path)
+    return path
+
+
+def detector_loss(path: Path, accumulation: int, parallel: Alone = ALONE) -> float | None:
+    """Return a detector's mean loss over an epoch of three batches of four scenes."""
+    own = recipe(
+        epochs=1,
+        batch_size=4,
+        lr=0.01,
+        nesterov=False,
+        schedule=Schedule(),
+        augment={},
+        accumulation=accumulation,
+    )
+    build_detector = partial(build, "retinanet_r18_fpn_x0_125", num_classes=10)
+    with seeded(0):
+        network = build_detector()
+    run = RunState(
+        seed=0,
+        device=torch.device("cpu"),
+        dataset=load(path),
+        build=build_detector,
+        phases=(training("train", own),),
+        base_recipe=own,
+        parallel=parallel,
+    )
+    run.start_from(network)
+    Loop(run, Phases(run.phases), progress=PlainProgress(), stop=StopRequest()).train()
+    return run.records.history[0].train_loss
+
+
+def main(out: Path, names: list[str], stopped: list[str]) -> None:
+    """Run these methods in these processes; the first writes."""
     torch.set_num_threads(1)
     with processes(torch.device("cpu"), joined()) as parallel:
         dataset = small_dataset(out.parent)
         found: dict[tuple[str, int | str], Any] = {
             (name, accumulation): result(name, dataset, accumulation, parallel)
             for name, accumulation in IN_PAIR
+            if name in names
         }
+        found["detector", 1] = detector_loss(scenes(out.parent), 1, parallel)
         parallel.agree_every = 1  # signals are seen at the next step, not at the eighth
-        for name in WITH_HOOKS:
+        for name in stopped:
             found[name, "resumed"] = resumed(name, dataset, out.parent, parallel)
         if parallel.rank == 0:
             torch.save(found, out)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3].split(","))

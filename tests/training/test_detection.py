@@ -323,6 +323,7 @@ accumulation: {accumulation}
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_of_one(data_file: Path, tmp_path: Path) -> None:
     (tmp_path / "config" / "recipes").mkdir(parents=True)
     (tmp_path / "config" / "config.yaml").write_text("{experiments: any, workers: 0, device: cpu}")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from filelock import FileLock
 
 import prunebench
+from tests.conftest import Once
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(prunebench.__file__).parent
@@ -69,23 +69,15 @@ def workflow(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder in which the experiment `quick` has run; tests copy it before they change it.
+def quick(once: Once) -> Path:
+    """A folder in which the experiment `quick` has run; tests copy it before they change it."""
 
-    The first of several test processes runs it, and the others wait.
-    """
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    folder, done = shared / "quick", shared / "quick.done"
-    with FileLock(shared / "quick.lock"):
-        if not done.exists():
-            copy_workflow(folder)
-            run = snakemake(folder, "--cores", "2", "--config", "experiments=quick")
-            done.write_text(f"{run.returncode}\n{run.stdout}", encoding="utf-8")
-    code, _, output = done.read_text(encoding="utf-8").partition("\n")
-    assert code == "0", output
-    return folder
+    def run(folder: Path) -> None:
+        copy_workflow(folder)
+        done = snakemake(folder, "--cores", "2", "--config", "experiments=quick")
+        assert done.returncode == 0, done.stdout
+
+    return once("quick", run)
 
 
 @pytest.fixture
