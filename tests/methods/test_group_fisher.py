@@ -11,7 +11,7 @@ from prunebench.core.errors import MethodError, TrainingError
 from prunebench.experiments.phases import Budget, Steps
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.group_fisher import GroupFisher, least_important
-from prunebench.models.registry import build
+from prunebench.models.cifar_resnet import CifarResNet
 from prunebench.testing import named_layers, recorded_operations
 from prunebench.training.batches import portion
 from prunebench.training.run import RunState
@@ -285,7 +285,8 @@ def test_a_target_is_met_within_a_unit(
     kind: str, ratio: float, normalize: str, recipe: Recipe
 ) -> None:
     torch.manual_seed(0)
-    run = testing.start(build("resnet20_x0_25", num_classes=4, in_channels=1), image=(1, 8, 8))
+    network = CifarResNet(1, num_classes=4, in_channels=1, width=0.25)
+    run = testing.start(network, image=(1, 8, 8))
     method, lefts = fisher(interval_steps=1, normalize=normalize), []
 
     def look(run: RunState) -> None:
@@ -308,7 +309,8 @@ def test_a_target_is_met_within_a_unit(
 
 def test_one_decision_prunes_as_many_units_as_the_target_needs(recipe: Recipe) -> None:
     torch.manual_seed(0)
-    run = testing.start(build("resnet20_x0_25", num_classes=4, in_channels=1), image=(1, 8, 8))
+    network = CifarResNet(1, num_classes=4, in_channels=1, width=0.25)
+    run = testing.start(network, image=(1, 8, 8))
     before, seen = run.costs.macs(), []
     method = fisher(interval_steps=1, units_at_once=10_000)
 
