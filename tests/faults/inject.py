@@ -614,16 +614,15 @@ def mutations(place: Place) -> str:
 # --- On SLURM, tests inject the faults
 
 
-def on_slurm(name: str, repeats: int, words: str) -> Callable[[Place], str]:
+def on_slurm(name: str, words: str) -> Callable[[Place], str]:
     """Return a fault that a test injects, and that it judges."""
 
     def inject(place: Place) -> str:
         test = f"tests/slurm/test_interrupted.py::{name}"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "slurm", test]
-        for _ in range(repeats):
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            must("1 passed" in done.stdout and done.returncode == 0, done.stdout[-3000:])
-            place.times += 1
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        must("1 passed" in done.stdout and done.returncode == 0, done.stdout[-3000:])
+        place.times = 1
         return words
 
     return inject
@@ -658,17 +657,17 @@ SECOND = "test_a_second_job_of_a_running_run_waits"
 FAULTS = {
     "kill_job": Fault("`kill -9` of a job", kill_job),
     "kill_job_slurm": Fault(
-        "`kill -9` of a job", on_slurm("test_a_killed_job_resumes", 3, RESUMED), "SLURM"
+        "`kill -9` of a job", on_slurm("test_a_killed_job_resumes", RESUMED), "SLURM"
     ),
     "kill_main": Fault("`kill -9` of Snakemake; its job lives on", kill_main),
     "kill_main_slurm": Fault(
         "`kill -9` of Snakemake; its job lives on",
-        on_slurm(f"{SECOND}[at_the_lock]", 3, WAITED),
+        on_slurm(f"{SECOND}[at_the_lock]", WAITED),
         "SLURM",
     ),
     "kill_main_pending": Fault(
         "`kill -9` of Snakemake; the second job is in the queue meanwhile",
-        on_slurm(f"{SECOND}[in_the_queue]", 3, WAITED),
+        on_slurm(f"{SECOND}[in_the_queue]", WAITED),
         "SLURM",
     ),
     "kill_main_finished": Fault(
@@ -676,21 +675,19 @@ FAULTS = {
     ),
     "kill_main_finished_slurm": Fault(
         "`kill -9` of Snakemake; its job finishes alone",
-        on_slurm("test_a_job_that_finished_alone_is_not_repeated", 3, ONCE_TRAINED),
+        on_slurm("test_a_job_that_finished_alone_is_not_repeated", ONCE_TRAINED),
         "SLURM",
     ),
     "kill_all": Fault("`kill -9` of Snakemake and of its job", kill_all),
-    "scancel": Fault("`scancel`", on_slurm("test_a_cancelled_job_resumes", 3, RESUMED), "SLURM"),
+    "scancel": Fault("`scancel`", on_slurm("test_a_cancelled_job_resumes", RESUMED), "SLURM"),
     "drain": Fault(
         "node drained and resumed",
-        on_slurm(
-            "test_jobs_wait_for_a_drained_node", 1, "the running job ends, the next one waits"
-        ),
+        on_slurm("test_jobs_wait_for_a_drained_node", "the running job ends, the next one waits"),
         "SLURM",
     ),
     "walltime": Fault(
         "walltime of one minute",
-        on_slurm("test_a_run_longer_than_its_walltime_resumes", 1, RESUMED),
+        on_slurm("test_a_run_longer_than_its_walltime_resumes", RESUMED),
         "SLURM",
     ),
     "disk_full_checkpoint": Fault(
