@@ -8,7 +8,7 @@
 # For root on Debian or Ubuntu; it needs no systemd, so it works in a container. The last line is
 # `ready` when a job with a GPU runs. A SLURM that already answers is used as it is, and a
 # configuration that this script has not written is never touched.
-set -euo pipefail
+set -euo pipefail # so no `grep -q` at the end of a pipe: it may end before the other program
 
 settings=/etc/slurm
 state=/var/lib/prunebench-slurm # everything but the settings, so that `stop` finds its processes
@@ -33,7 +33,7 @@ wait_for() {
 install_missing() {
     local package missing=()
     for package in "$@"; do
-        dpkg -s "$package" 2>/dev/null | grep -q '^Status: install ok' || missing+=("$package")
+        dpkg -s "$package" 2>/dev/null | grep '^Status: install ok' >/dev/null || missing+=("$package")
     done
     [[ ${#missing[@]} -gt 0 ]] || return 0
     export DEBIAN_FRONTEND=noninteractive
@@ -42,7 +42,7 @@ install_missing() {
         { tail -n 20 "$state/install.log" >&2; fail "cannot install ${missing[*]}"; }
 }
 
-node_is_up() { timeout 10 sinfo --noheader --format %T | grep -Eq "^(idle|mixed|allocated)"; }
+node_is_up() { timeout 10 sinfo --noheader --format %T | grep -E "^(idle|mixed|allocated)"; }
 
 runs() { [[ -s $state/$1.pid ]] && kill -0 "$(<"$state/$1.pid")" 2>/dev/null; }
 
@@ -180,7 +180,7 @@ JobAcctGatherType=jobacct_gather/linux"
     slurmctld
     slurmd
     wait_for node_is_up
-elif [[ $what == accounting ]] && ! scontrol show config | grep -q accounting_storage/slurmdbd; then
+elif [[ $what == accounting ]] && ! scontrol show config | grep accounting_storage/slurmdbd >/dev/null; then
     fail "the SLURM that runs has no accounting; stop it first"
 fi
 
