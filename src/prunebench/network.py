@@ -8,6 +8,7 @@ zero but not removed (True is kept; no entries: none are).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
-from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError
-from prunebench.core.files import file_hash, read_json, replacing, write_json
+from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError, cannot
+from prunebench.core.files import file_hash, read_json, replacing, write_bytes, write_json
 from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
 from prunebench.experiments.results import MASKS_FILE, MODEL_FILE, STRUCTURE_FILE
@@ -318,9 +319,10 @@ def export_torch(folder: Path | str, path: Path) -> None:
     example = torch.zeros(2, *structure.image)
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
-    with replacing(path) as temporary:
-        more = {STRUCTURE_FILE: structure.model_dump_json()}
-        torch.export.save(program, temporary, extra_files=more)
+    # In memory: PyTorch's writer ends the process if the disk is full.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={STRUCTURE_FILE: structure.model_dump_json()})
+    write_bytes(path, content.getvalue())
 
 
 EXPORTS: dict[str, Callable[[Path | str, Path], None]] = {".pt2": export_torch}
@@ -338,8 +340,11 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
+        path.open("rb").close()  # safetensors gives no reason
         return dict(safetensors.torch.load_file(path))
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
     except safetensors.SafetensorError as error:
         raise ResultError(f"{path}: not a valid safetensors file ({error})") from None

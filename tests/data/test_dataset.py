@@ -101,6 +101,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "none.safetensors")
 
 
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); a folder is in the"):
+        load(tmp_path)
+
+
 def test_a_truncated_file_is_named(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"synthetic.safetensors: not a complete safetensors file"):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.experiments import resolved
@@ -55,8 +54,21 @@ def test_a_run_is_validated_when_it_is_looked_up(tmp_path: Path, two_runs: Any) 
     path.write_text(path.read_text(encoding="utf-8").replace('"greg_1"', "null"), encoding="utf-8")
     known = read_resolved(path)
     assert known[two_runs[1].path] == two_runs[1]
-    with pytest.raises(ValidationError, match="method"):
+    with pytest.raises(ResultError, match=r"greg_1.*: its line in .* is damaged; resolve it again"):
         known[two_runs[0].path]
+
+
+def test_a_truncated_line_is_named(tmp_path: Path, two_runs: Any) -> None:
+    path = tmp_path / "runs.jsonl"
+    write_resolved(path, two_runs, "k")
+    path.write_text(path.read_text(encoding="utf-8")[:-100], encoding="utf-8")
+    with pytest.raises(ResultError, match=r"l1.*: its line in .* is damaged; resolve it again"):
+        read_resolved(path).entry(two_runs[1].path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match=r"cannot be read \(Is a directory\); a folder is in the"):
+        read_resolved(tmp_path)
 
 
 def test_runs_share_their_recipes_and_base_networks(tmp_path: Path, two_runs: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from prunebench.core.errors import ResultError
 from prunebench.experiments.phases import Phase, Steps
 from prunebench.training.checkpoint import CheckpointFile, pack, unpack
 from prunebench.training.optimizer import Optimizer
@@ -99,9 +100,26 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(
         patch.setattr(torch, "save", full)
         file.write({"step": 2})
     assert said == [
-        f"{file.path}: cannot be written (No space left on device); an earlier checkpoint, "
-        "if there is one, stays"
+        f"{file.path}: cannot be written (No space left on device); free some space; training "
+        "goes on, and an earlier checkpoint, if there is one, stays"
     ]
+    found = file.read()
+    assert found is not None
+    assert found["step"] == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_set_aside(
+    file: CheckpointFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write({"step": 1})
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", refused)
+        with pytest.raises(ResultError, match=r"resume.pt: cannot be read \(Permission denied\)"):
+            file.read()
     found = file.read()
     assert found is not None
     assert found["step"] == 1

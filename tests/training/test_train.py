@@ -366,6 +366,22 @@ def test_a_finished_run_only_gets_its_receipt_again(
     assert (folder / "training.json").stat().st_mtime_ns == before
 
 
+def test_results_that_cannot_be_written_keep_the_checkpoint(results: Path) -> None:
+    spec = run_spec(experiment="refused")
+    expected = train(run_spec(), results)
+    in_the_way = results / spec.path / "history.csv"
+    in_the_way.mkdir(parents=True)
+    machine = HERE.model_copy(update={"checkpoint_seconds": 0.0})
+    then = "move it away; the same command then goes on from the last checkpoint"
+    with pytest.raises(ResultError, match=rf"history.csv: cannot be written \(Is a dir.*: {then}"):
+        train(spec, results, machine)
+    in_the_way.rmdir()
+    found = train(spec, results, machine)
+    assert found.resumed_at
+    assert found.weights_sha256 == expected.weights_sha256
+    assert not (results / spec.path / "resume.pt").exists()
+
+
 def test_a_missing_base_is_named(results: Path) -> None:
     spec = run_spec(base=base_spec(seed=5))
     with pytest.raises(ResultError, match=r"seed5/training\.json: no such file"):

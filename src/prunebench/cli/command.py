@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from prunebench.cli.app import app
-from prunebench.core.errors import PrunebenchError, RunStoppedError
+from prunebench.core.errors import PrunebenchError, RunStoppedError, cannot
 
 # The module that defines typer's usage errors depends on its version.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -16,17 +17,36 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 def run(arguments: list[str]) -> None:
     """Run `prunebench` with these arguments and exit with its status."""
     try:
+        _run(arguments)
+    finally:
+        _drop_unwritten()
+
+
+def _run(arguments: list[str]) -> None:
+    try:
         sys.exit(app(arguments or ["--help"], prog_name="prunebench", standalone_mode=False))
     except RunStoppedError as stopped:
         print(f"prunebench: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except PrunebenchError as error:
         sys.exit(f"prunebench: {error}")
+    except OSError as error:
+        place = error.filename if error.filename is not None else "output"
+        sys.exit(f"prunebench: {place}: {cannot('be used', error)}")
     except typer.Abort:
         sys.exit("prunebench: stopped")
     except UsageError as error:
         print(f"prunebench: {_usage_sentence(error, arguments)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _drop_unwritten() -> None:
+    """Let Python end without an error of its own if the output cannot be written."""
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _usage_sentence(error: Exception, arguments: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 LONGEST_VALUE = 60  # characters of a value shown in an error
@@ -15,6 +16,35 @@ def shown(value: Any) -> str:
     """
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def cannot(do: str, error: OSError) -> str:
+    """Return what cannot be done to a file, the system's reason, and what helps.
+
+    >>> cannot("be read", OSError(errno.EACCES, "Permission denied"))
+    'cannot be read (Permission denied); change its permissions or its owner'
+    """
+    advice = _ADVICE.get(error.errno or 0)
+    return f"cannot {do} ({error.strerror or error})" + (f"; {advice}" if advice else "")
+
+
+_SPACE = "free some space"
+_RIGHTS = "change its permissions or its owner"
+_FILE_IN_PLACE = "a file is in the place of a folder: move it away"
+_FILES = "raise the limit of open files (`ulimit -n`)"
+_ADVICE = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "mount its file system for writing, or use another folder",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EISDIR: "a folder is in the place of this file: move it away",
+    errno.ENOTDIR: _FILE_IN_PLACE,
+    errno.EEXIST: _FILE_IN_PLACE,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.EIO: "check the disk",
+}
 
 
 def in_one_line(error: BaseException) -> str:

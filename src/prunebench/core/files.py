@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from prunebench.core.errors import ResultError, shown
+from prunebench.core.errors import ResultError, cannot, shown
 
 _BLOCK = 2**20  # bytes of a file that are hashed at once
 
@@ -36,11 +36,11 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ResultError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise ResultError(f"{path}: {cannot('be written', error)}") from error
     except Exception as error:
         cause = error.__context__  # PyTorch hides the error of a file behind one of its own
         if isinstance(cause, OSError):
-            raise ResultError(f"{path}: cannot be written ({cause.strerror})") from error
+            raise ResultError(f"{path}: {cannot('be written', cause)}") from error
         raise
     finally:
         with suppress(OSError):
@@ -52,7 +52,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResultError(f"{folder}: cannot be created ({error.strerror})") from error
+        raise ResultError(f"{folder}: {cannot('be created', error)}") from error
 
 
 def remove(path: Path) -> None:
@@ -61,7 +61,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         if path.exists():  # a read-only file system refuses even without a file
-            raise ResultError(f"{path}: cannot be deleted ({error.strerror})") from error
+            raise ResultError(f"{path}: {cannot('be deleted', error)}") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -146,7 +146,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
 
 
 def file_hash(path: Path) -> str:
@@ -159,7 +159,7 @@ def file_hash(path: Path) -> str:
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
     return digest.hexdigest()
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, cannot
 from prunebench.core.files import make_folder, read_json, write_json
 
 LEASE_S = 60.0  # renewed three times in that time
@@ -94,14 +94,14 @@ def _acquire(
     except Timeout:
         pass
     except OSError as error:
-        raise ResultError(f"{folder}: cannot be locked ({error.strerror})") from None
+        raise ResultError(f"{folder}: {cannot('be locked', error)}") from None
     other, started = writer_of(folder) or "another process", time.monotonic()
     if at_once:
         say(f"{folder}: {other} writes this run; waiting for it to end")
     try:
         lock.acquire(poll_interval=POLL_S)
     except OSError as error:
-        raise ResultError(f"{folder}: cannot be locked ({error.strerror})") from None
+        raise ResultError(f"{folder}: {cannot('be locked', error)}") from None
     if not at_once:
         waited_s = time.monotonic() - started
         say(f"{folder}: waited {waited_s:.0f} s for {other}, which wrote this run")

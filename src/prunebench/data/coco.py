@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import Field, model_validator
 
-from prunebench.core.errors import ConfigError, DataError, shown
+from prunebench.core.errors import ConfigError, DataError, cannot, shown
 from prunebench.core.files import parsed_json
 from prunebench.data import normalization
 from prunebench.data.folder import Colors, PositiveColors
@@ -113,7 +113,7 @@ def read_json(path: Path) -> Any:
     try:
         return parsed_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: {cannot('be read', error)}") from None
     except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({error})") from None
 

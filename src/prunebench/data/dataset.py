@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from prunebench.core.errors import ConfigError, DataError
+from prunebench.core.errors import ConfigError, DataError, cannot
 from prunebench.core.files import parsed_json, replacing
 from prunebench.data.boxes import BoxedFiles, BoxedImages
 from prunebench.data.image_files import FileSplit
@@ -123,11 +123,14 @@ def load(
         that they have if none is held out.
     """
     try:
+        path.open("rb").close()  # safetensors gives no reason
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = parse_metadata(path, file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `prunebench data` writes it") from None
+    except OSError as error:
+        raise DataError(f"{path}: {cannot('be read', error)}") from None
     except safetensors.SafetensorError as error:
         raise DataError(f"{path}: not a complete safetensors file ({error})") from None
     info = described(dataset_info(metadata["dataset"]), metadata)

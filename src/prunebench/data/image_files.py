@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, cannot
 from prunebench.data.images import Order
 from prunebench.data.listing import unpacked
 from prunebench.data.random_state import seeded
@@ -96,7 +96,7 @@ def read_rgb(root: Path, name: Tensor, size: int, pixels: tuple[int, int] | None
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+        raise DataError(f"{path}: {cannot('be read', error)}; {again}") from None
     if len(content) != size:
         raise DataError(f"{path}: has {len(content)} bytes, expected {size}; {again}")
     return open_rgb(path, content, pixels)

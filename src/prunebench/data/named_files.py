@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from prunebench.core.errors import DataError, shown
+from prunebench.core.errors import DataError, cannot, shown
 
 
 def path_below(name: str, where: str) -> Path:
@@ -24,6 +24,6 @@ def read_names(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: {cannot('be read', error)}") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: is not UTF-8 text") from None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.errors import DataError
+from prunebench.core.errors import DataError, cannot
 from prunebench.data.named_files import path_below, read_names
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -66,7 +66,7 @@ def _parsed(path: Path) -> ET.Element:
     try:
         return ET.fromstring(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: {cannot('be read', error)}") from None
     except ET.ParseError as error:
         raise DataError(f"{path}: not an XML file ({error})") from None
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.errors import ConfigError, ResultError
+from prunebench.core.errors import ConfigError, ResultError, cannot
 from prunebench.core.files import parsed_json, write_text
 from prunebench.core.plug_ins import plug_ins, source_of
 from prunebench.experiments.config import Config
@@ -80,11 +80,21 @@ class ResolvedFile(Mapping[str, RunSpec]):
 
     def entry(self, path: str) -> dict[str, Any]:
         """Return a run as in the file: with its hash and base path, recipes by their hash."""
-        entry: dict[str, Any] = parsed_json(self._lines[path])
+        line = self._lines[path]
+        try:
+            entry: dict[str, Any] = parsed_json(line)
+        except ValueError:
+            raise ResultError(_damaged(path)) from None
         return entry
 
     def __getitem__(self, path: str) -> RunSpec:
         entry = self.entry(path)
+        try:
+            return self._specification(entry)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ResultError(_damaged(path)) from None
+
+    def _specification(self, entry: dict[str, Any]) -> RunSpec:
         content = {name: entry[name] for name in RunSpec.model_fields if name in entry}
         content["recipes"] = {role: self._recipe(key) for role, key in entry["recipes"].items()}
         content["base"] = self._base(entry["base_path"])
@@ -109,6 +119,10 @@ class ResolvedFile(Mapping[str, RunSpec]):
         return len(self._lines)
 
 
+def _damaged(path: str) -> str:
+    return f"{path}: its line in the resolved experiment is damaged; resolve it again"
+
+
 def read_resolved(path: Path, key: str | None = None) -> ResolvedFile:
     """Read what `write_resolved` wrote.
 
@@ -121,7 +135,9 @@ def read_resolved(path: Path, key: str | None = None) -> ResolvedFile:
         resolved_from = header["key"]
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
-    except (ValueError, KeyError, TypeError, IndexError):
+    except OSError as error:
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
+    except (AttributeError, ValueError, KeyError, TypeError, IndexError):
         raise ResultError(f"{path}: not a resolved experiment; resolve it again") from None
     if key not in (None, resolved_from):
         raise ResultError(f"{path}: resolved from another configuration; resolve it again")

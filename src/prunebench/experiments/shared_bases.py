@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from prunebench.core.errors import ConfigError, ResultError
+from prunebench.core.errors import ConfigError, ResultError, cannot
 from prunebench.core.files import file_hash, make_folder, replacing
 from prunebench.experiments.results import TRAINED_FILES, TrainingResult
 from prunebench.experiments.reuse import data_hash
@@ -73,7 +73,7 @@ def share_base(folder: Path, shared: Path) -> str:
             return f"{spec.path} · shared as {entry}"
         except OSError as error:
             if not entry.exists():  # by another process
-                raise ResultError(f"{entry}: cannot be written ({error.strerror})") from error
+                raise ResultError(f"{entry}: {cannot('be written', error)}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     other = _checked(entry, spec).weights_sha256
@@ -89,7 +89,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
 
 
 def _checked(folder: Path, spec: BaseSpec) -> TrainingResult:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from prunebench.core.errors import ConfigError, shown
+from prunebench.core.errors import ConfigError, cannot, shown
 
 MERGE = "tag:yaml.org,2002:merge"
 # The largest files of this project have 20 kB, a thousand values and five levels.
@@ -106,7 +106,7 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: {cannot('be read', error)}") from None
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{path}: has more than {MOST_BYTES} bytes, too many for such a file")
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import prunebench
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, cannot
 from prunebench.core.files import make_folder, parsed_json, read_bytes, write_bytes
 from prunebench.experiments.resolved import source_hash
 from prunebench.experiments.spec import digest
@@ -109,7 +109,7 @@ def _now_ns(folder: Path) -> int:
         with tempfile.TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
-        raise ResultError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise ResultError(f"{folder}: {cannot('be written', error)}") from None
 
 
 def _line(path: bytes, content: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pandas as pd
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, cannot
 from prunebench.core.files import parsed_json, read_csv
 from prunebench.experiments.metric import METRICS, OWN, Metric, to_file
 from prunebench.experiments.results import Mode, Part
@@ -347,6 +347,8 @@ def read_runs(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise ResultError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ResultError(f"{path}: {cannot('be read', error)}") from None
     except ValueError as error:  # not UTF-8, no header, or rows of other lengths
         raise ResultError(f"{path}: not a table of runs ({error})") from None
     require(frame, CELL, str(path))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunebench.core.errors import ResultError
+from prunebench.core.errors import ResultError, cannot
 from prunebench.core.files import remove, replacing
 from prunebench.methods.base import Method
 from prunebench.training.optimizer import Optimizer
@@ -100,11 +100,16 @@ class CheckpointFile:
                 if self.path.exists():
                     self.path.replace(self.previous)
         except ResultError as error:
-            self.say(f"{error}; an earlier checkpoint, if there is one, stays")
+            self.say(
+                f"{error}; training goes on, and an earlier checkpoint, if there is one, stays"
+            )
         self.written_at = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Return the newest valid checkpoint of this specification, or None."""
+        """Return the newest valid checkpoint of this specification, or None.
+
+        ResultError if a checkpoint cannot be read: it may be whole.
+        """
         for path in (self.path, self.previous):
             if not path.exists():
                 continue
@@ -113,12 +118,25 @@ class CheckpointFile:
                 if content["format"] == FORMAT and content["spec_hash"] == self.spec_hash:
                     return dict(content)
                 problem = "belongs to another specification"
+            except OSError as error:
+                raise ResultError(f"{path}: {cannot('be read', error)}") from None
             except Exception as error:  # a damaged pickle may raise anything
                 problem = f"is damaged ({type(error).__name__})"
             aside = path.with_suffix(f".{os.getpid()}.unused")
             path.replace(aside)
             self.say(f"{path}: {problem}; set aside as {aside.name}")
         return None
+
+    @contextmanager
+    def offered(self) -> Iterator[None]:
+        """Let a ResultError of the block say that the run can continue from its checkpoint."""
+        try:
+            yield
+        except ResultError as error:
+            if not self.path.exists():
+                raise
+            then = "the same command then goes on from the last checkpoint"
+            raise ResultError(f"{error}; {then}") from error
 
     def remove(self) -> None:
         """Delete the checkpoints of a finished run, and those that were set aside."""

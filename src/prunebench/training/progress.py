@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from prunebench.experiments.results import HistoryRow
@@ -77,8 +77,9 @@ class PlainProgress:
         self.started = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        print(text, flush=True)
+        """Print a line, if the disk of the log has space."""
+        with suppress(OSError):  # a line that is lost ends no training
+            print(text, flush=True)
 
     def phase(self, name: str, steps: int, done: int) -> None:
         """Store the position in the phase."""

@@ -303,7 +303,8 @@ class _Job:
                 self._check_base(run)
             loop.train()
             if parallel.rank == 0:
-                self._write(loop, pretrained)
+                with checkpoint.offered():
+                    self._write(loop, pretrained)
                 checkpoint.remove()
             else:
                 run.evaluations_now()  # all processes evaluate with the first one

@@ -1,0 +1,65 @@
+"""Errors of the operating system that no stage has named itself."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from prunebench.cli import command
+from prunebench.training.progress import PlainProgress
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "runs.csv"),
+            "runs.csv: cannot be used (Permission denied); change its permissions or its owner",
+        ),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            "output: cannot be used (No space left on device); free some space",
+        ),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "app", refused)
+    with pytest.raises(SystemExit) as ended:
+        command.run(["list"])
+    assert ended.value.code == f"prunebench: {words}"
+
+
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "prunebench", "list", "datasets"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("prunebench: output: cannot be used (No space left on device)")
+    assert done.stderr.count("\n") == 1
+
+
+class Full(io.StringIO):
+    """A log on a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    PlainProgress().say("a line")
