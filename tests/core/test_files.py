@@ -9,6 +9,7 @@ import pytest
 from prunebench.core.errors import ResultError
 from prunebench.core.files import (
     parsed_columns,
+    parsed_floats,
     read_csv,
     read_json,
     read_object,
@@ -147,8 +148,28 @@ def test_a_damaged_csv_is_named(tmp_path: Path, content: bytes, problem: str) ->
 
 def test_the_columns_of_a_csv_come_in_the_order_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    assert parsed_columns(b'a,b\n1,"2,0"\n\n3,4\n', path, ["b", "a"]) == [["2,0", "4"], ["1", "3"]]
-    assert parsed_columns(b"a,b\n", path, ["b"]) == [[]]
+    assert parsed_columns(b'a,b\n1,"2,0"\n\n3,4\n', path, ["b", "a"]) == [("2,0", "4"), ("1", "3")]
+    assert parsed_columns(b"a,b\n", path, ["b"]) == [()]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["0.17999997735023499", "-1e-05", "5e-324", "0.0"],
+        ["nan", "1.5"],
+        ["1e999", "-inf"],
+        ["3", "-0", "1_0"],
+        [],
+    ],
+)
+def test_numbers_are_read_as_float_reads_them(texts: list[str]) -> None:
+    assert list(map(repr, parsed_floats(texts))) == [repr(float(text)) for text in texts]
+
+
+@pytest.mark.parametrize("text", ["true", '"1.0"', "1.0,2.0", "[1.0]", "", "1.0]+[2.0"])
+def test_text_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        parsed_floats([text])
 
 
 def test_what_a_killed_writer_left_behind_is_deleted_and_nothing_else(tmp_path: Path) -> None:

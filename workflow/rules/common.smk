@@ -19,6 +19,7 @@ from prunebench.experiments.spec import base_path, data_path, run_path
 
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
+HAS_GPU = shutil.which("nvidia-smi") is not None
 MEASURED_TOGETHER = 200  # runs, so that a job ends within an hour
 
 
@@ -181,8 +182,7 @@ def reused_rows(wildcards):
 
 def gpus(wildcards):
     """Return the number of GPUs of a job on this machine: 0 or 1."""
-    found = SETTINGS.device == "auto" and shutil.which("nvidia-smi") is not None
-    return int(found or SETTINGS.device == "cuda")
+    return int(SETTINGS.device == "cuda" or (SETTINGS.device == "auto" and HAS_GPU))
 
 
 def published_rows(wildcards):

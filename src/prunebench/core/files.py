@@ -109,14 +109,28 @@ def read_csv(path: Path, names: Iterable[str]) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
-def parsed_columns(content: bytes, path: Path, names: Sequence[str]) -> list[list[str]]:
+def parsed_columns(content: bytes, path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the columns `names` of a CSV as texts; ResultError as for `read_csv`.
 
     `content` are the bytes of the file `path`.
     """
     head, rows = _parsed_table(content, path, names)
     columns = dict(zip(head, zip(*rows, strict=True), strict=True)) if rows else {}
-    return [list(columns.get(name, ())) for name in names]
+    return [columns.get(name, ()) for name in names]
+
+
+def parsed_floats(texts: Sequence[str]) -> list[float]:
+    """Return the numbers in some texts, as `float` does; ValueError for another text.
+
+    The parser of JSON reads numbers of seventeen digits several times as fast.
+    """
+    try:
+        found = from_json(f"[{','.join(texts)}]")
+    except ValueError:  # nan, inf, or no number
+        found = ()
+    if len(found) == len(texts) and set(map(type, found)) == {float}:
+        return list(found)
+    return list(map(float, texts))
 
 
 def _parsed_table(
@@ -133,9 +147,10 @@ def _parsed_table(
     for name in names:
         if name not in head:
             raise ResultError(f"{path}: the column {name!r} is missing")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(head):
-            raise ResultError(f"{path}: row {number} has {len(row)} cells, expected {len(head)}")
+    lengths = list(map(len, rows))
+    if lengths.count(len(head)) < len(rows):
+        number, found = next((n, k) for n, k in enumerate(lengths, 1) if k != len(head))
+        raise ResultError(f"{path}: row {number} has {found} cells, expected {len(head)}")
     return head, rows
 
 

@@ -7,6 +7,7 @@ history.csv and diagnostics.csv, each a list of rows. Keys and columns are decla
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import (
@@ -24,6 +25,7 @@ from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import (
     file_hash,
     parsed_columns,
+    parsed_floats,
     read_bytes,
     read_json,
     write_csv,
@@ -472,7 +474,8 @@ def _rows_of(row: type[R], content: bytes, path: Path, metric: Metric) -> list[R
             parsed_columns(content, path, columns), columns, _KINDS[row], strict=True
         )
     ]
-    return list(map(row._make, zip(*cells, strict=True)))
+    new = partial(tuple.__new__, row)  # as row._make, without counting the columns again
+    return list(map(new, zip(*cells, strict=True)))
 
 
 class _Kind(NamedTuple):
@@ -494,15 +497,17 @@ _KINDS = {
 }
 
 
-def _values(texts: Sequence[str], kind: _Kind, where: str) -> list[Any]:
+def _values(texts: Sequence[str], kind: _Kind, where: str) -> Sequence[Any]:
     """Return the values of a column; ResultError names the column and the first wrong cell."""
     if kind.of is str:
-        return list(texts)
-    parse = _PARSERS[kind.of]
+        return texts
+    given = [text for text in texts if text] if kind.is_optional else texts
     try:
-        if kind.is_optional:
-            return [parse(text) if text else None for text in texts]
-        return list(map(parse, texts))
+        known = parsed_floats(given) if kind.of is float else list(map(_PARSERS[kind.of], given))
+        if len(known) == len(texts):
+            return known
+        values = iter(known)
+        return [next(values) if text else None for text in texts]
     except (KeyError, ValueError):
         wrong = next(text for text in texts if not _is_value(text, kind))
         expected = "True or False" if kind.of is bool else "a number"

@@ -208,6 +208,7 @@ _WHOLE = "_whole"  # of a detector with its post-processing, after the device
 _GRAPH = "_graph"  # as a CUDA graph, likewise
 
 
+@cache
 def latency_columns(
     device_kind: str, batch_size: int, part: Part = "forward", mode: Mode = "eager"
 ) -> tuple[str, str, str]:
@@ -222,6 +223,7 @@ def latency_columns(
     return LATENCY + where, BASE_LATENCY + where, LATENCY_SPEEDUP + where
 
 
+@cache
 def stability_columns(
     device_kind: str, batch_size: int, part: Part = "forward", mode: Mode = "eager"
 ) -> tuple[str, str, str]:
