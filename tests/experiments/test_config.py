@@ -310,6 +310,12 @@ def test_an_error_in_a_file_names_it(config_dir: Path) -> None:
         read_recipe(config_dir, "digits_base")
 
 
+def test_a_link_to_nowhere_is_named(config_dir: Path) -> None:
+    (config_dir / "recipes" / "lost.yaml").symlink_to("nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"lost.yaml: cannot be read \(No such file or directory"):
+        read_recipe(config_dir, "lost")
+
+
 def test_tables_get_the_title_and_the_reference_of_an_experiment(config_dir: Path) -> None:
     assert table_options(config_dir, "quick") == {"title": "Quick start"}
     assert table_options(config_dir, "gone") == {"title": "gone"}

@@ -159,6 +159,12 @@ def test_the_key_depends_on_configuration_files_and_experiment(config_dir: Path)
     assert len(keys) == 5
 
 
+def test_a_file_that_cannot_be_read_is_named_where_the_key_needs_it(config_dir: Path) -> None:
+    (config_dir / "recipes" / "lost.yaml").symlink_to("nowhere.yaml")
+    with pytest.raises(ResultError, match=r"recipes/lost.yaml: no such file"):
+        key_of(config_dir)
+
+
 def test_the_key_is_independent_of_other_files_and_experiments(config_dir: Path) -> None:
     key = key_of(config_dir)
     (config_dir / "README.md").write_text("Every key.", encoding="utf-8")

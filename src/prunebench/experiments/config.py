@@ -429,7 +429,8 @@ def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: st
     path = folder / f"{name}.yaml"
     if not is_name(name) or not path.is_file():
         known = [file.stem for file in named_files(config_dir, kind)]
-        raise ConfigError(f"{unknown_name(kind, name, known)} in {folder}")
+        if name not in known:  # a broken link is known; its reader names it
+            raise ConfigError(f"{unknown_name(kind, name, known)} in {folder}")
     return path
 
 

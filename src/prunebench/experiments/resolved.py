@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError, cannot
-from prunebench.core.files import parsed_json, write_text
+from prunebench.core.files import parsed_json, read_bytes, write_text
 from prunebench.core.plug_ins import plug_ins, source_of
 from prunebench.experiments.config import Config
 from prunebench.experiments.recipe import Recipe
@@ -230,11 +230,11 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
         *sorted(file for folder in RESOLVED_FROM for file in (PACKAGE / folder).rglob("*.py")),
     ]
     for file in files:
-        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+        digest.update(f"{file.name}\0".encode() + read_bytes(file))
     for name, value in (*plug_ins("prunebench.criteria"), *plug_ins("prunebench.methods")):
         digest.update(f"{name}={value}\0".encode())
         if source := source_of(value.partition(":")[0]):
-            digest.update(source.read_bytes())
+            digest.update(read_bytes(source))
     keys = {}
     for name in settings.experiments:
         own = digest.copy()
