@@ -621,7 +621,8 @@ def on_slurm(name: str, words: str) -> Callable[[Place], str]:
         test = f"tests/slurm/test_interrupted.py::{name}"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "slurm", test]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        must("1 passed" in done.stdout and done.returncode == 0, done.stdout[-3000:])
+        passed = done.returncode == 0 and "1 passed" in done.stdout
+        must(passed, f"{test} failed\n{done.stdout[-3000:]}")
         place.times = 1
         return words
 

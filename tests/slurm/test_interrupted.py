@@ -132,7 +132,7 @@ def test_a_cancelled_job_resumes(place: Path) -> None:
 
 
 def test_a_run_longer_than_its_walltime_resumes(place: Path) -> None:
-    main = start(place, *WITHOUT_GPU, "prune:runtime=1")
+    main = start(place, *WITHOUT_GPU, "prune:runtime=1", "--retries", "9")
     (number,) = slurm_jobs(place)
     wait_for("the job reaches its limit", lambda: number not in slurm_jobs(place))
     (place / "slow").unlink()
