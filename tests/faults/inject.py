@@ -465,7 +465,10 @@ def repaired(damage: Callable[[bytes], bytes]) -> Callable[[Place], str]:
                 except HarmError as error:
                     problems.append(str(error))
         must(not problems, "; ".join(problems))
-        return "`verify` and `collect` name the file; `repair` makes it again; same numbers"
+        return (
+            "`verify` names the file, and `collect`, except for weights, which it does not read; "
+            "`repair` makes it again; same numbers"
+        )
 
     return inject
 
@@ -476,7 +479,8 @@ def damage_and_repair(
     """Damage a file of the small run, look whether all stages see it, and repair it."""
     run = folder / "results" / SMALL
     (run / name).write_bytes(damage((run / name).read_bytes()))
-    for command in READERS:
+    # Of a run, collect does not read the weights: that would take minutes with 10,000 runs.
+    for command in READERS[:1] if name == "model.safetensors" else READERS:
         done = prunebench(folder, *command.split())
         must(done.returncode != 0, f"{command} accepts a damaged {name}")
         is_named = name in done.stdout and "Traceback" not in done.stdout
