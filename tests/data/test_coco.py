@@ -199,7 +199,7 @@ def test_boxes_belong_to_their_images_in_any_order() -> None:
         ),
         (
             lambda c: c["annotations"][0].update(area=10**400),
-            "annotation 1: area is 10+, expected a number",
+            "annotation 1: area is 10+…, expected a number",
         ),
         (
             lambda c: c["annotations"][1].update(category_id=5),

@@ -11,10 +11,13 @@ LONGEST_VALUE = 60  # characters of a value shown in an error
 def shown(value: Any) -> str:
     """Return a value as Python writes it, shortened if it is long.
 
-    >>> shown(0.5), shown("a" * 100)[-5:]
-    ('0.5', 'aaaa…')
+    >>> shown(0.5), shown("a" * 100)[-5:], shown(10**5000)
+    ('0.5', 'aaaa…', 'int')
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number with thousands of digits
+        text = type(value).__name__
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 

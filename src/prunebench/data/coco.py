@@ -163,7 +163,7 @@ def _by_id(entries: list[Any], place: str, what: str) -> dict[int, dict[str, Any
     for position, entry in enumerate(entries):
         key = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(key, int) or isinstance(key, bool):
-            raise DataError(f"{place}: {what} number {position + 1} has the id {key!r}")
+            raise DataError(f"{place}: {what} number {position + 1} has the id {shown(key)}")
         if key in found:
             raise DataError(f"{place}: two entries have the {what} id {key}")
         found[key] = entry
@@ -175,7 +175,7 @@ def _by_id(entries: list[Any], place: str, what: str) -> dict[int, dict[str, Any
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: {key} is {value!r}, expected text")
+        raise DataError(f"{where}: {key} is {shown(value)}, expected text")
     return value
 
 
@@ -203,7 +203,7 @@ def _reference(
 ) -> int:
     key = annotation.get(f"{what}_id")
     if not isinstance(key, int) or key not in known:
-        raise DataError(f"{where}: {what}_id is {key!r}, which no {what} has")
+        raise DataError(f"{where}: {what}_id is {shown(key)}, which no {what} has")
     return key
 
 
@@ -219,14 +219,16 @@ def _box(
 
     bbox = annotation.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-        raise DataError(f"{where}: bbox is {bbox!r}, expected 4 numbers: x, y, width and height")
+        raise DataError(
+            f"{where}: bbox is {shown(bbox)}, expected 4 numbers: x, y, width and height"
+        )
     crowd = annotation.get("iscrowd", 0)
     if crowd not in (0, 1):
-        raise DataError(f"{where}: iscrowd is {crowd!r}, expected 0 or 1")
+        raise DataError(f"{where}: iscrowd is {shown(crowd)}, expected 0 or 1")
     x, y, w, h = map(float, bbox)
     area = annotation.get("area", w * h)
     if not _is_number(area):
-        raise DataError(f"{where}: area is {area!r}, expected a number")
+        raise DataError(f"{where}: area is {shown(area)}, expected a number")
     corners = x, y, x + w, y + h
     clipped = max(x, 0.0), max(y, 0.0), min(x + w, float(size[1])), min(y + h, float(size[0]))
     has_area = clipped[2] > clipped[0] and clipped[3] > clipped[1]
@@ -298,7 +300,9 @@ def splits_of(
     for split, own in parts.items():
         if own.classes != train.classes:
             odd = min({*own.classes} ^ {*train.classes}, default=own.classes[0])
-            raise DataError(f"{place}: the categories of {split} and train differ, as in {odd!r}")
+            raise DataError(
+                f"{place}: the categories of {split} and train differ, as in {shown(odd)}"
+            )
     for split, own in (("train", train), ("test", test)):
         if not any(image.boxes for image in own.images):
             raise DataError(f"{place}: the images of {split} have no boxes")

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from prunebench.core.errors import DataError, cannot, shown
 
+LONGEST_PART = 255  # bytes of a file's name
+
 
 def path_below(name: str, where: str) -> Path:
     """Return a named path, relative to a folder; DataError if it leads out of the folder.
@@ -14,7 +16,8 @@ def path_below(name: str, where: str) -> Path:
     PosixPath('train/a.jpg')
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts:
+    is_part = all(part != ".." and len(part.encode()) <= LONGEST_PART for part in path.parts)
+    if path.is_absolute() or not is_part or "\0" in name or not path.parts:
         raise DataError(f"{where}: {shown(name)} is no path within the data set's folder")
     return Path(path)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prunebench.core.errors import DataError, cannot
+from prunebench.core.errors import DataError, cannot, shown
 from prunebench.data.named_files import path_below, read_names
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -43,7 +43,7 @@ def convert(
             category = entry.findtext("name")
             if category not in classes:
                 allowed = ", ".join(classes)
-                raise DataError(f"{path}: name is {category!r}, expected one of {allowed}")
+                raise DataError(f"{path}: name is {shown(category)}, expected one of {allowed}")
             x1, y1, x2, y2 = (_number(entry, f"bndbox/{side}", path) for side in CORNERS)
             annotations.append(
                 {
@@ -76,4 +76,4 @@ def _number(entry: ET.Element, key: str, path: Path) -> int:
     try:
         return int(text or "")
     except ValueError:
-        raise DataError(f"{path}: {key} is {text!r}, expected a whole number") from None
+        raise DataError(f"{path}: {key} is {shown(text)}, expected a whole number") from None
