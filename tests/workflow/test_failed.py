@@ -26,7 +26,7 @@ def test_one_failed_run_leaves_the_tables_of_the_others(quick_copy: Path) -> Non
     rows = read_csv(place / "runs.csv", ["method"])
     assert "l1" not in {row["method"] for row in rows}
     summary = (place / "tables/summary.md").read_text(encoding="utf-8")
-    assert f"- l1, 0.5: 1 run failed (seed 0): {sentence}." in summary
+    assert f"- l1, 0.5: 1 run failed (seed 0): {sentence}" in summary
     assert "1 without a result" in (place / "report/index.html").read_text(encoding="utf-8")
 
     masks.rmdir()

@@ -56,6 +56,7 @@ def test_rules_import_only_what_needs_no_torch() -> None:
         ("common.smk", "prunebench.experiments"),
         ("config.smk", "prunebench.core"),
         ("config.smk", "prunebench.experiments"),
+        ("failed.smk", "prunebench.cli"),  # the reports after a failure, by commands
         ("start.smk", "prunebench.cli"),  # its fork server, which needs the standard library only
     }
 

@@ -42,7 +42,8 @@ try:
     HIGHLIGHTS = {name: highlighted_methods(CONFIG_DIR, name) for name in SETTINGS.experiments}
     PUBLISHED = {name: published_text(CONFIG_DIR, name) for name in SETTINGS.experiments}
     RUNS = resolved_runs(SETTINGS, CONFIG_DIR, RESULTS)
-    TRAINED, MEASURED = Parts(RUNS, SETTINGS.runs_per_job), Parts(RUNS, MEASURED_TOGETHER)
+    TRAINED = Parts(RUNS, SETTINGS.runs_per_job, for_training=True)
+    MEASURED = Parts(RUNS, MEASURED_TOGETHER, for_training=False)
 except PrunebenchError as error:
     sys.exit(f"prunebench: {error}")
 

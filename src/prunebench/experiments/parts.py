@@ -22,8 +22,8 @@ class Part(NamedTuple):
 class Parts:
     """The runs of all networks in parts of at most `size`, in a fixed order.
 
-    Runs that take the widths of others follow them in later parts, so that no two parts need each
-    other.
+    For training, runs that take the widths of others follow them in later parts, so that no two
+    parts need each other.
 
     Attributes
     ----------
@@ -33,12 +33,12 @@ class Parts:
         The part of each run, by the run's path.
     """
 
-    def __init__(self, resolved: Resolved, size: int) -> None:
+    def __init__(self, resolved: Resolved, size: int, *, for_training: bool) -> None:
         self.size = size
         self.of_network = {
             network: [
                 tuple(level[start : start + size])
-                for level in _levels(resolved, paths)
+                for level in (_levels(resolved, paths) if for_training else [paths])
                 for start in range(0, len(level), size)
             ]
             for network, paths in resolved.by_network.items()
