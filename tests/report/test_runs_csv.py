@@ -154,6 +154,22 @@ def test_an_invalid_table_of_runs_is_refused(tmp_path: Path, text: str, message:
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "problem"),
+    [
+        ("macs", "many", "macs is 'many', not a number"),
+        ("latency_ms_cpu_b1", "[1]", r"latency_ms_cpu_b1 is '\[1\]', not a number"),
+        ("recipes", "{", "recipes is '{', not a JSON object"),
+        ("versions", "[]", r"versions is '\[\]', not a JSON object"),
+    ],
+)
+def test_a_damaged_cell_is_named(tmp_path: Path, column: str, cell: str, problem: str) -> None:
+    head = "dataset,architecture,method,setting,ratio,ratio_kind"
+    row = "digits,resnet20,l1,default,0.5,macs"
+    with pytest.raises(ResultError, match=rf"runs\.csv: {problem}"):
+        read(tmp_path, f"{head},{column}\n{row},\n{row},{cell}\n")
+
+
 def test_networks_keep_the_order_of_first_appearance() -> None:
     runs = few_runs({"architecture": "vgg16"}, {"architecture": "alexnet"}, {"dataset": "cifar10"})
     assert [name for name, _ in networks(runs)] == [

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pandas as pd
 
-from prunebench.core.errors import ResultError, cannot
+from prunebench.core.errors import ResultError, cannot, in_one_line, shown
 from prunebench.core.files import parsed_json, read_csv
 from prunebench.experiments.metric import METRICS, OWN, Metric, to_file
 from prunebench.experiments.results import Mode, Part
@@ -192,6 +192,7 @@ CELL = [*NETWORK, "method", "setting", "ratio", "ratio_kind"]  # seeds are avera
 _FIELDS = tuple(one.name for one in fields(RunRow))
 _FIXED = tuple(name for name in _FIELDS if name != "more")
 _TYPES = get_type_hints(RunRow)
+_OBJECTS = ("recipes", "versions")  # short JSON, read in many places
 _TEXT = {name: str for name in _FIXED if str in (_TYPES[name], *get_args(_TYPES[name]))}
 
 LATENCY = "latency_ms_"
@@ -352,13 +353,37 @@ def read_runs(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise ResultError(f"{path}: {cannot('be read', error)}") from None
     except ValueError as error:  # not UTF-8, no header, or rows of other lengths
-        raise ResultError(f"{path}: not a table of runs ({error})") from None
+        raise ResultError(f"{path}: not a table of runs ({in_one_line(error)})") from None
     require(frame, CELL, str(path))
+    if "recipes" in frame:
+        frame["recipes"] = frame["recipes"].fillna("{}")
+    _check_cells(frame, path)
     if "task" not in frame:
         frame["task"] = next(iter(METRICS))
     name = METRICS[_task_of(frame["task"], str(path))].name
     published = {name: OWN, f"base_{name}": f"base_{OWN}", f"{name}_std": f"{OWN}_std"}
     return frame.rename(columns={**_names_in_code(str(frame["task"].iloc[0])), **published})
+
+
+def _check_cells(frame: pd.DataFrame, path: Path) -> None:
+    """Raise ResultError for a cell that is not the number or the JSON object of its column.
+
+    Longer JSON is checked where it is parsed.
+    """
+    for name in frame.columns.difference(list(_TEXT)):
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            cells = frame[name].dropna()
+            bad = cells[pd.to_numeric(cells, errors="coerce").isna()]
+            if len(bad):
+                raise ResultError(f"{path}: {name} is {shown(bad.iloc[0])}, not a number")
+    for name in frame.columns.intersection(list(_OBJECTS)):
+        for text in frame[name].dropna().unique():
+            try:
+                is_object = isinstance(parsed_json(text), dict)
+            except ValueError:
+                is_object = False
+            if not is_object:
+                raise ResultError(f"{path}: {name} is {shown(text)}, not a JSON object")
 
 
 def metric_of(frame: pd.DataFrame) -> Metric:
