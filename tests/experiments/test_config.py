@@ -130,6 +130,10 @@ def sentence(model: Any, content: Any) -> str:
         ),
         ({"title": 3}, "title: expected text, found 3"),
         (
+            {"networks": {"resnet20": {"latency_table": "a\0"}}},
+            r"networks.resnet20.latency_table: 'a\x00' has the character NUL",
+        ),
+        (
             {"controls": ["l3"]},
             "controls[0]: unknown value 'l3' (allowed: l1, random, scratch_b, scratch_e, unpruned)",
         ),

@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from prunebench.core.errors import shown
+
 S = TypeVar("S", bound=BaseModel)
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -47,13 +49,15 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _booleans_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Reject true and false as numbers; Python would take them for 1 and 0."""
+    def _are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
+        """Reject true and false as numbers, for 1 and 0, and NUL, which no path can have."""
         values = value if type(value) in (list, tuple) else (value,)
         if bool in map(type, values):
             kind = cls.model_fields[str(info.field_name)].annotation
             if bool not in (kind, *get_args(kind)):
                 raise ValueError("true and false are not allowed here")
+        if any(isinstance(v, str) and "\0" in v for v in values):
+            raise ValueError(f"{shown(value)} has the character NUL")
         return value
 
 
