@@ -68,6 +68,18 @@ def workflow(tmp_path: Path) -> Path:
     return copy_workflow(tmp_path / "workflow")
 
 
+@pytest.fixture
+def resolved(once: Once, workflow: Path) -> Path:
+    """A folder with the workflow and the resolved `quick`, which is planned without torch."""
+
+    def resolve(folder: Path) -> None:
+        copy_workflow(folder)
+        planned(folder, "--config", "experiments=quick")
+
+    shutil.copytree(once("resolved", resolve) / "results", workflow / "results")
+    return workflow
+
+
 @pytest.fixture(scope="session")
 def quick(once: Once) -> Path:
     """A folder in which the experiment `quick` has run; tests copy it before they change it."""

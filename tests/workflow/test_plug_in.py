@@ -54,9 +54,10 @@ def test_plug_ins_run_through_the_workflow(quick_copy: Path, installed: Path) ->
     edit(quick_copy / "config/experiments/quick.yaml", "  l1: {}", rows)
     env = {"PYTHONPATH": str(installed)}
     assert planned(quick_copy, *QUICK, env=env) == AFTER_A_RUN | {"prune": 2}
-    done = snakemake(quick_copy, "--cores", "1", *QUICK, env=env)
+    csv_file = "results/quick/runs.csv"
+    done = snakemake(quick_copy, "runs", csv_file, "--cores", "1", *QUICK, env=env)
     assert done.returncode == 0, done.stdout
-    with (quick_copy / "results/quick/runs.csv").open(encoding="utf-8", newline="") as file:
+    with (quick_copy / csv_file).open(encoding="utf-8", newline="") as file:
         found = {row["method"]: row for row in csv.DictReader(file)}
     assert list(found)[:5] == ["unpruned", "random", "l1", "largest_first", "mine"]
     assert found["largest_first"]["macs"] == found["mine"]["macs"] == found["l1"]["macs"]

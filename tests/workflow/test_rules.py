@@ -16,8 +16,8 @@ from tests.workflow.conftest import ROOT, snakemake
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 
 
-def test_lint_finds_nothing(workflow: Path) -> None:
-    done = snakemake(workflow, "--lint", "--config", "experiments=quick")
+def test_lint_finds_nothing(resolved: Path) -> None:
+    done = snakemake(resolved, "--lint", "--config", "experiments=quick")
     assert done.returncode == 0, done.stdout
 
 

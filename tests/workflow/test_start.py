@@ -25,11 +25,11 @@ onsuccess:
     ("options", "limit"), [((), "None"), (("--max-jobs-per-timespan", "7/1s"), "7")]
 )
 def test_only_the_default_limit_of_job_starts_is_lifted(
-    workflow: Path, options: tuple[str, ...], limit: str
+    resolved: Path, options: tuple[str, ...], limit: str
 ) -> None:
-    with (workflow / "Snakefile").open("a", encoding="utf-8") as file:
+    with (resolved / "Snakefile").open("a", encoding="utf-8") as file:
         file.write(PRINT_THE_LIMIT)
     arguments = ("nothing", "--cores", "1", *options, "--config", "experiments=quick")
-    done = snakemake(workflow, *arguments, env={"PRUNEBENCH_FORKSERVER": ""})
+    done = snakemake(resolved, *arguments, env={"PRUNEBENCH_FORKSERVER": ""})
     assert done.returncode == 0, done.stdout
     assert f"limit: {limit}" in done.stdout
