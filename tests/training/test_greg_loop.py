@@ -124,6 +124,7 @@ EVERY_STEP: dict[str, Any] = {"interval_steps": 1, "stabilize_steps": 0, "ratio_
 EVERY_STEP |= {"roles": ["stem", "inside"]}
 
 
+@pytest.mark.slow
 def test_greg_1_makes_10000_updates(
     tiny_loop: Callable[[PenalizedRemoval[Any]], Loop],
 ) -> None:
@@ -137,6 +138,7 @@ def test_greg_1_makes_10000_updates(
     assert (penalties[-2] <= 1.0, penalties[-1] > 1.0) == (True, True)
 
 
+@pytest.mark.slow
 def test_greg_2_makes_1001_and_9900_updates(
     tiny_loop: Callable[[PenalizedRemoval[Any]], Loop],
 ) -> None:
