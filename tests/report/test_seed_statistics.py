@@ -184,6 +184,7 @@ def test_equal_differences_are_no_proof_on_a_small_test_set() -> None:
     assert cell.loc["greg_1", "p_holm"] == pytest.approx(0.0513, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_tables_of_noise_have_a_winner_in_at_most_one_of_twenty() -> None:
     random = np.random.default_rng(0)
     winners = 0
