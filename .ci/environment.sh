@@ -25,8 +25,9 @@ cd "$tree"
 run "${PYTHON:-python3}" -m venv "$scratch/venv"
 # shellcheck source=/dev/null
 source "$scratch/venv/bin/activate"
-# The extra `dev` holds `test`, the environment of the README's test command.
-run pip install --quiet --disable-pip-version-check -e ".[dev]"
+# The extra `dev` holds `test`, the environment of the README's test command. Python compiles what is
+# imported when it is; pip would compile all of it first.
+run pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
 
 # The report's tests need Chromium; without it they are skipped and say so.
 if ! command -v chromedriver >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
