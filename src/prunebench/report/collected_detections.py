@@ -44,7 +44,7 @@ def collect_detections(results: Path, runs: Sequence[RunSpec]) -> ShownDetection
     first: dict[tuple[str, str], int] = {}
     for run in runs:
         network = run.dataset, run.architecture
-        if (results / run.path / FILE).is_file() and run.seed <= first.get(network, run.seed):
+        if run.seed <= first.get(network, run.seed) and (results / run.path / FILE).is_file():
             first[network] = run.seed
     return ShownDetections(
         networks=tuple(

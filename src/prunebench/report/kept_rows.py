@@ -8,7 +8,6 @@ files are read again.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -16,6 +15,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 import prunebench
 from prunebench.core.errors import ResultError, cannot
@@ -113,7 +114,7 @@ def _now_ns(folder: Path) -> int:
 
 
 def _line(path: bytes, content: dict[str, Any]) -> bytes:
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text = to_json(content, inf_nan_mode="constants")
     return b"%s %s %s\n" % (sha256(text).hexdigest().encode(), path, text)
 
 
