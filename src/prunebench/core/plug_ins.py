@@ -58,9 +58,9 @@ def import_named(kind: str, name: str, paths: Mapping[str, str], built_in: Colle
     if name in built_in:
         return pkgutil.resolve_name(path)
     try:
-        with _limited_time():
+        with limited_time():
             return pkgutil.resolve_name(path)
-    except (Exception, SystemExit, _TookTooLongError) as error:
+    except (Exception, SystemExit, ImportTookTooLongError) as error:
         problem = "it exits" if isinstance(error, SystemExit) else in_one_line(error)
         raise ConfigError(f"the plug-in {path} of the {kind} {name!r}: {problem}") from error
 
@@ -94,13 +94,13 @@ def source_of(module: str) -> Path | None:
     return Path(str(package.origin))
 
 
-class _TookTooLongError(BaseException):
+class ImportTookTooLongError(BaseException):
     """The import of a plug-in exceeds its limit; no `except Exception` of its code stops this."""
 
 
 @contextmanager
-def _limited_time() -> Iterator[None]:
-    """Raise _TookTooLongError if the block takes longer than allowed.
+def limited_time() -> Iterator[None]:
+    """Raise ImportTookTooLongError if the block takes longer than allowed.
 
     Only the main thread can be interrupted; there is no limit in others.
     """
@@ -110,7 +110,7 @@ def _limited_time() -> Iterator[None]:
     seconds = float(os.environ.get(LIMIT, MOST_SECONDS))
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise _TookTooLongError(f"its import takes more than {seconds:g} seconds ({LIMIT})")
+        raise ImportTookTooLongError(f"its import takes more than {seconds:g} seconds ({LIMIT})")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
