@@ -312,7 +312,6 @@ def test_one_process_may_prune_the_runs_of_some_paths(
         ("", "--method: needed without --run; see `prunebench list methods`"),
         ("--run a/b --method l1", "--method: not allowed with --run"),
         ("--run a/b", "--run: 'a/b' is no run of this experiment"),
-        ("--method l1 --logs x", "--logs: needs --run"),
     ],
 )
 def test_a_choice_of_runs_that_makes_no_sense_is_refused(

@@ -20,10 +20,11 @@ RUN, BASE = "e/d/a/l1/default/0.5/seed0", "base/d/a/r/seed0"
 ENTRY = {"hash": "1234", "base_path": BASE, "start": "base"}
 
 
-def log_of(results: Path, path: str, text: str) -> None:
+def log_of(results: Path, path: str, text: str) -> Path:
     log = results / "logs" / f"{path}.log"
-    log.parent.mkdir(parents=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text, encoding="utf-8")
+    return log
 
 
 def test_a_run_with_a_result_of_its_specification_is_done(tmp_path: Path) -> None:
@@ -68,6 +69,22 @@ def test_the_last_line_of_the_log_tells_what_became_of_a_run(
     assert (found.state, found.reason) == (state, reason)
 
 
+def test_a_job_that_ends_before_training_tells_why_in_its_own_log(tmp_path: Path) -> None:
+    log_of(tmp_path, RUN, "epoch 1\n")
+    log = log_of(tmp_path, f"{RUN}.job", "ModuleNotFoundError: No module named 'torch'\n")
+    found = state_of(tmp_path, RUN, "1234")
+    assert (found.state, found.log_file) == ("failed", log)
+    assert found.reason == "ModuleNotFoundError: No module named 'torch'"
+
+
+def test_an_error_while_training_is_shown_with_the_lines_before(tmp_path: Path) -> None:
+    log = log_of(tmp_path, RUN, "epoch 1\nprunebench: the loss is nan\n")
+    log_of(tmp_path, f"{RUN}.job", "the output goes elsewhere\nprunebench: the loss is nan\n")
+    found = state_of(tmp_path, RUN, "1234")
+    assert found.log == ("epoch 1", "prunebench: the loss is nan")
+    assert found.log_file == log
+
+
 def test_a_run_waits_for_a_failed_base_network(tmp_path: Path) -> None:
     log_of(tmp_path, BASE, "prunebench: no data\n")
     fresh = RUN.replace("l1", "srfp")
@@ -85,7 +102,7 @@ def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
 
 
 DONE, WAITING = RunState("a", "done"), RunState("b", "waiting")
-FAILED = RunState("c", "failed", "no data", ("one", "two", "three"))
+FAILED = RunState("c", "failed", "no data", ("one", "two", "three"), Path("results/logs/c.log"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +113,7 @@ def test_the_exit_code_says_how_far_it_is(states: list[RunState], code: int) -> 
 
 
 def test_failed_runs_come_first_with_the_end_of_their_logs() -> None:
-    shown = described([DONE, WAITING, WAITING, FAILED], Path("results"), lines=2, most=1)
+    shown = described([DONE, WAITING, WAITING, FAILED], lines=2, most=1)
     assert list(shown) == [
         "1 done, 0 running, 1 failed, 2 waiting",
         "failed   c · no data",

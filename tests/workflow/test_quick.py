@@ -53,6 +53,7 @@ def test_the_run_ends_with_a_row_for_each_method(quick: Path) -> None:
         "quick/digits/resnet20/l1/default/0.5/seed0/latency.json",
         "quick/digits/resnet20/unpruned/default/0/seed0/training.json",
         "logs/quick/digits/resnet20/l1/default/0.5/seed0.log",
+        "logs/quick/digits/resnet20/l1/default/0.5/seed0.job.log",
         "benchmarks/quick/digits/resnet20/measure_latency_0.tsv",
         "quick/runs.csv",
         "quick/tables/summary.csv",
@@ -110,7 +111,7 @@ def test_training_jobs_fork_from_a_server(quick_copy: Path) -> None:
     target = str(run / "finished.json")
     done = snakemake(quick_copy, target, "--cores", "1", *QUICK, env=env)
     assert done.returncode == 0, done.stdout
-    log = quick_copy / "results/logs/quick/digits/resnet20/l1/default/0.5/seed0.log"
+    log = quick_copy / "results/logs/quick/digits/resnet20/l1/default/0.5/seed0.job.log"
     imported = {line.split("|")[-1].strip() for line in log.read_text("utf-8").splitlines()}
     assert "prunebench.cli.forkserver" in imported
     assert imported.isdisjoint({"torch", "prunebench.cli.app"})

@@ -1,4 +1,7 @@
 # Base networks, trained once per data set, network, recipe and seed, and shared by all experiments.
+# Snakemake deletes a declared log before each start of a job, also while an earlier one still runs.
+# The program therefore appends the output of all attempts to a log of its own, seed<n>.log; the
+# declared one has only what is said outside of training, and the error, for `show-failed-logs`.
 
 
 rule base:
@@ -7,7 +10,7 @@ rule base:
     output:
         "results/base/{dataset}/{architecture}/{recipe}/seed{seed}/finished.json",
     log:
-        "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.log",
+        "results/logs/base/{dataset}/{architecture}/{recipe}/seed{seed}.job.log",
     priority: 1  # before runs of other networks, since runs wait for it
     conda:
         "../../environment.yml"
@@ -25,4 +28,4 @@ rule base:
         "{resources.launcher} -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --machine {resources.machine:q} >> {log} 2>&1"
+        " --logs results/logs --machine {resources.machine:q} > {log} 2>&1"

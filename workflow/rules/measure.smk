@@ -21,7 +21,7 @@ rule measure_cost:
         flags=measured_part_flags,
     shell:
         "python -m prunebench measure --only cost {params.flags}"
-        " --runs results/resolved/{wildcards.experiment}.jsonl >> {log} 2>&1"
+        " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
 # Needs the machine to itself: Snakemake lowers the number of threads to all available cores.
@@ -47,7 +47,7 @@ rule measure_latency:
     shell:
         "python -m prunebench measure --only latency {params.flags}"
         " --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --machine {resources.machine:q} >> {log} 2>&1"
+        " --machine {resources.machine:q} > {log} 2>&1"
 
 
 localrules:

@@ -1,6 +1,7 @@
 # Runs: one method on one base network, at one ratio, with one seed. The only output is a receipt:
 # Snakemake deletes the outputs of failed and of interrupted jobs. Checkpoints and results survive
 # that, so a killed job resumes, and one that finds a finished run only writes the receipt again.
+# base.smk says why the program appends to seed<n>.log.
 
 
 rule prune:
@@ -10,7 +11,7 @@ rule prune:
     output:
         "results/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}/finished.json",
     log:
-        "results/logs/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.log",
+        "results/logs/{experiment}/{dataset}/{architecture}/{method}/{setting}/{ratio}/seed{seed}.job.log",
     conda:
         "../../environment.yml"
     threads: run_threads
@@ -27,7 +28,7 @@ rule prune:
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --expect {params.spec} --machine {resources.machine:q} >> {log} 2>&1"
+        " --logs results/logs --expect {params.spec} --machine {resources.machine:q} > {log} 2>&1"
 
 
 # With `runs_per_job`: several runs of a network in one process, which starts and loads data once.
@@ -54,4 +55,4 @@ rule prune_part:
     shell:
         "{resources.launcher} -m prunebench prune {params.flags} --logs results/logs"
         " --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --expect {params.spec:q} --machine {resources.machine:q} >> {log} 2>&1"
+        " --expect {params.spec:q} --machine {resources.machine:q} > {log} 2>&1"

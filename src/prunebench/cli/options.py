@@ -67,6 +67,13 @@ RunPaths = Annotated[
         metavar="PATH",
     ),
 ]
+Logs = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of logs: the output of each run is appended to a file there (default: it is "
+        "printed)."
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option(

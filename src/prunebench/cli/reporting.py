@@ -225,7 +225,7 @@ def status(
     name = experiment or only_experiment(config)
     runs = read_resolved(resolved_file(results, name))
     states = list(states_of(results, *entries_of(runs)))
-    for line in described(states, results, lines=lines, most=None if every else 10):
+    for line in described(states, lines=lines, most=None if every else 10):
         typer.echo(line)
     if code := exit_code(states):
         raise typer.Exit(code)

@@ -15,6 +15,7 @@ from prunebench.cli.options import (
     Dataset,
     Expect,
     Experiment,
+    Logs,
     Results,
     RunPaths,
     Runs,
@@ -73,6 +74,7 @@ def base(
         bool,
         typer.Option("--dry-run", help="Print the matched names of imported weights, and stop."),
     ] = False,
+    logs: Logs = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     expect: Expect = None,
@@ -83,6 +85,7 @@ def base(
     from prunebench.planning.adapted_recipes import recipe_on
     from prunebench.planning.checks import check_task
     from prunebench.training.progress import make_progress
+    from prunebench.training.run_log import run_log
     from prunebench.training.train import train_base
 
     info = dataset_info(dataset)
@@ -105,7 +108,7 @@ def base(
         for line in matched_weights(spec, info, machine.data_dir):
             typer.echo(line)
         return
-    with make_progress() as progress:
+    with make_progress() as progress, run_log(logs, spec.path, progress):
         train_base(spec, results, machine=machine, progress=progress)
 
 
@@ -141,10 +144,7 @@ def prune(
         ),
     ] = False,
     run: RunPaths = None,
-    logs: Annotated[
-        Path | None,
-        typer.Option(help="With --run: folder of logs, to which the output of each run goes."),
-    ] = None,
+    logs: Logs = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     runs: Runs = None,
@@ -170,8 +170,8 @@ def prune(
         raise ConfigError("--method: needed without --run; see `prunebench list methods`")
     else:
         _known_method(method)
-        _refuse("needs --run", logs=logs)
     from prunebench.training.progress import make_progress
+    from prunebench.training.run_log import run_log
     from prunebench.training.several_runs import train_runs
     from prunebench.training.train import train_run
 
@@ -184,7 +184,8 @@ def prune(
     with make_progress() as progress:
         if run or every:
             train_runs(specs, results, machine=machine, progress=progress, logs=logs)
-        else:
+            return
+        with run_log(logs, specs[0].path, progress):
             train_run(specs[0], results, machine=machine, progress=progress)
 
 

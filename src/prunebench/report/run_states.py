@@ -1,7 +1,8 @@
 """What has become of the runs of an experiment: done, running, failed or waiting.
 
 A run is done when its folder holds a result of its specification, and running while a living
-process holds the lock of the folder. Otherwise the last line of its log tells whether it failed.
+process holds the lock of the folder. Otherwise the last line of a log tells whether it failed: that
+of its last job, which may have ended before training, or that of the run.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -36,12 +37,15 @@ class RunState:
         Why it failed, who runs it, or what it waits for; empty if there is nothing to say.
     log
         The last lines of its log, oldest first.
+    log_file
+        Path of this log.
     """
 
     path: str
     state: State
     reason: str = ""
     log: tuple[str, ...] = ()
+    log_file: Path | None = None
 
 
 def states_of(
@@ -63,7 +67,7 @@ def states_of(
         found = state_of(results, path, run["hash"])
         cause = failed.get(run["base_path"]) if run["start"] == "base" else None
         if found.state == "waiting" and cause is not None:
-            found = RunState(path, "waiting", f"its base network failed: {cause}", found.log)
+            found = replace(found, reason=f"its base network failed: {cause}")
         yield found
 
 
@@ -74,22 +78,28 @@ def state_of(results: Path, path: str, spec_hash: str) -> RunState:
             return RunState(path, "done")
     except ResultError as error:
         return RunState(path, "failed", str(error))
-    log = last_lines(results / "logs" / f"{path}.log")
+    file = results / "logs" / f"{path}.log"
+    log = last_lines(file)
     writer = writer_of(results / path)
     if writer is not None and writer.is_alive:
-        return RunState(path, "running", str(writer), log)
+        return RunState(path, "running", str(writer), log, file)
+    job_file = file.with_suffix(".job.log")
+    job = last_lines(job_file)
+    if job and _is_error(job[-1]) and job[-1:] != log[-1:]:  # it has ended before training
+        log, file = job, job_file
     if not log:
         return RunState(path, "waiting")
     last = log[-1].removeprefix(ERROR)
     if log[-1].startswith(STOPPED):
-        return RunState(path, "waiting", last, log)
-    said = log[-1].startswith(ERROR) or EXCEPTION.match(log[-1])
-    return RunState(path, "failed", last if said else KILLED, log)
+        return RunState(path, "waiting", last, log, file)
+    return RunState(path, "failed", last if _is_error(log[-1]) else KILLED, log, file)
 
 
-def described(
-    states: Sequence[RunState], results: Path, *, lines: int, most: int | None
-) -> Iterator[str]:
+def _is_error(line: str) -> bool:
+    return line.startswith(ERROR) or EXCEPTION.match(line) is not None
+
+
+def described(states: Sequence[RunState], *, lines: int, most: int | None) -> Iterator[str]:
     """Yield the states in lines: the numbers, then the runs that are not done, failed ones first.
 
     `lines` is the number of lines of a log, `most` the number of runs of a state, None for all.
@@ -102,8 +112,8 @@ def described(
             yield f"{state:<8} {one.path}{f' · {one.reason}' if one.reason else ''}"
             log = one.log[-lines:] if lines and state != "waiting" else ()
             yield from (f"         | {line}" for line in log)
-            if state == "failed":
-                yield f"         {results / 'logs' / one.path}.log"
+            if state == "failed" and one.log_file is not None:
+                yield f"         {one.log_file}"
         if most is not None and len(found) > most:
             yield f"{state:<8} … and {len(found) - most} more (--every lists them)"
 
