@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.core.own_code import call_with_known, own_function, with_current_folder
+from prunebench.core.module_code import read_module
+from prunebench.core.own_code import (
+    call_with_known,
+    code_of_name,
+    own_code,
+    own_function,
+    with_current_folder,
+)
+from prunebench.core.plug_ins import source_of
 
 MODULE = """
 VALUE = 3
@@ -78,21 +87,69 @@ def test_only_arguments_that_a_function_takes_are_given() -> None:
     def some(in_channels: int, *, depth: int = 2) -> tuple[int, int]:
         return in_channels, depth
 
-    assert call_with_known(everything, "a:b", "network", known, {"num_classes"}) == known
-    assert call_with_known(some, "a:b", "network", known, set()) == (3, 2)
+    assert call_with_known(everything, "a:b", "network", known, ["num_classes"]) == known
+    assert call_with_known(some, "a:b", "network", known, []) == (3, 2)
 
 
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ("depth", "the argument 'depth' has no default; it is called with num_classes and in_ch"),
-        ("num_classes, /", "the argument 'num_classes' has no default; it is called with"),
-        ("depth=1", "it takes no argument 'num_classes'"),
+        ("depth", "the argument 'depth' has no default; the function is called with num"),
+        (
+            "num_classes, /",
+            "the argument 'num_classes' has no default; the function is called with",
+        ),
+        ("depth=1", "the function takes no argument 'num_classes'"),
     ],
 )
 def test_a_function_that_cannot_be_called_is_named(parameters: str, sentence: str) -> None:
     function = eval(f"lambda {parameters}: None")
     known = {"num_classes": 10, "in_channels": 3}
     with pytest.raises(ConfigError, match=sentence) as error:
-        call_with_known(function, "own:make", "network", known, {"num_classes"})
+        call_with_known(function, "own:make", "network", known, ["num_classes"])
     assert str(error.value).startswith("network own:make: ")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package and a module beside it that it imports, in the current folder."""
+    folder = tmp_path / "own_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from .inner import make\n", encoding="utf-8")
+    (folder / "inner.py").write_text("import json, own_sizes\n", encoding="utf-8")
+    (tmp_path / "own_sizes.py").write_text("SIDE = 8\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    source_of.cache_clear()
+    read_module.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "file", ["own_package/__init__.py", "own_package/inner.py", "own_sizes.py"]
+)
+def test_an_edit_of_what_a_function_uses_changes_its_code(package: Path, file: str) -> None:
+    before = own_code("own_package:make")
+    text = (package / file).read_text(encoding="utf-8")
+    forget()
+    (package / file).write_text(f"# {text}{text}", encoding="utf-8")
+    assert own_code("own_package:make") == before
+    forget()
+    (package / file).write_text(f"{text}x = 1\n", encoding="utf-8")
+    assert own_code("own_package:make") not in (before, None)
+
+
+def test_only_the_user_s_own_and_plug_ins_have_a_code(
+    package: Path, register: Callable[[str, str, str], None]
+) -> None:
+    register("prunebench.networks", "mine", "own_package:make")
+    code = own_code("own_package:make")
+    assert code_of_name("mine", "prunebench.networks") == code
+    assert code_of_name("own_package.make", "prunebench.networks") == code
+    assert code_of_name("mine", "prunebench.datasets") is None
+    assert code_of_name("resnet20", "prunebench.networks") is None
+    assert own_code("own_nowhere:make") is None

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from prunebench.core import module_code, plug_ins
+from prunebench.core.module_code import code_of, read_module
 from prunebench.criteria.registry import CRITERIA
-from prunebench.methods import source_code
 from prunebench.methods.registry import METHODS
-from prunebench.methods.source_code import code_of, method_code, read_module
+from prunebench.methods.source_code import method_code
 
 
 def test_every_method_has_a_hash_without_importing_torch() -> None:
@@ -29,7 +30,7 @@ def test_every_method_has_a_hash_without_importing_torch() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with copies of the package's methods and criteria, which are hashed instead."""
-    original = source_code.source_of
+    original = plug_ins.source_of
 
     def copied(module: str) -> Path | None:
         found = original.__wrapped__(module)
@@ -40,7 +41,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             copy.write_bytes(found.read_bytes())
         return copy
 
-    monkeypatch.setattr(source_code, "source_of", copied)
+    monkeypatch.setattr(module_code, "source_of", copied)
     yield tmp_path
     forget()
 

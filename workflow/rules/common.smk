@@ -12,10 +12,11 @@ from prunebench.experiments.config import (
     table_options,
 )
 from prunebench.core.errors import PrunebenchError
+from prunebench.core.own_code import code_of_name
 from prunebench.experiments.parts import Parts
 from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
 from prunebench.experiments.reuse import digest_of_rows
-from prunebench.experiments.spec import base_path, data_path, run_path
+from prunebench.experiments.spec import DATASETS, base_path, data_path, run_path
 
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
@@ -25,8 +26,8 @@ MEASURED_TOGETHER = 200  # runs, so that a job ends within an hour
 
 wildcard_constraints:
     experiment=r"[a-z][a-z0-9_]*",
-    dataset=r"[a-z][a-z0-9_]*",
-    architecture=r"[a-z][a-z0-9_]*",
+    dataset=r"[A-Za-z_][A-Za-z0-9_.]*",
+    architecture=r"[A-Za-z_][A-Za-z0-9_.]*",
     recipe=r"[a-z][a-z0-9_]*",
     method=r"[a-z][a-z0-9_]*",
     setting=r"[a-z][a-z0-9_.]*",
@@ -179,6 +180,11 @@ def reuse_options(wildcards):
 def reused_rows(wildcards):
     """Return a hash of the reused rows: a change of them reruns `collect`."""
     return digest_of_rows(RUNS.reused_in(wildcards.experiment))
+
+
+def code_of_data(wildcards):
+    """Return a hash of the code of a data set of the user's own: a change stores the data again."""
+    return code_of_name(wildcards.dataset, DATASETS) or ""
 
 
 def gpus(wildcards):

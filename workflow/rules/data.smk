@@ -12,6 +12,8 @@ rule data:
         data_dir=str(SETTINGS.data_dir),
         mem_mb=4000,
         runtime=60,
+    params:
+        code=code_of_data,
     shell:
         "python -m prunebench data --dataset {wildcards.dataset}"
         " --data-dir {resources.data_dir:q} > {log} 2>&1"

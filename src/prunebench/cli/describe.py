@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +14,7 @@ from prunebench.channels.drawing import as_dot, as_svg
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import ConfigError, ModelError, in_one_line
 from prunebench.core.files import write_text
+from prunebench.core.own_code import own_function
 from prunebench.models import registry
 
 DRAWINGS = {".svg": as_svg, ".dot": as_dot}
@@ -65,14 +63,7 @@ def build(architecture: str, num_classes: int | None, in_channels: int) -> nn.Mo
     if ":" not in architecture:
         n = CLASSES if num_classes is None else num_classes
         return registry.build(architecture, num_classes=n, in_channels=in_channels)
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # the installed command does not search the current folder
-    try:
-        builder: Any = pkgutil.resolve_name(architecture)
-    except Exception as error:  # the module runs code of its own
-        raise ConfigError(
-            f"network {architecture!r} cannot be imported: {in_one_line(error)}"
-        ) from error
+    builder = own_function(architecture, "network")
     options = {} if num_classes is None else {"num_classes": num_classes}
     try:
         model = builder(**options)

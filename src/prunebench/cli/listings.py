@@ -23,10 +23,13 @@ def _methods(config_dir: Path) -> Lines:
 
 
 def _networks(config_dir: Path) -> Lines:
-    from prunebench.models.registry import has_widths, is_detector, names
+    from prunebench.models.registry import function_of, has_widths, is_detector, names
 
     lines = []
     for name in names():
+        if (path := function_of(name)) is not None:
+            lines.append((name, path))
+            continue
         kind = "detector, " if is_detector(name) else ""
         widths = "any width: a suffix such as _x0_25" if has_widths(name) else "one width"
         lines.append((name, f"{kind}{widths}"))
@@ -34,9 +37,9 @@ def _networks(config_dir: Path) -> Lines:
 
 
 def _datasets(config_dir: Path) -> Lines:
-    from prunebench.data.registry import dataset_info, names
+    from prunebench.data.registry import dataset_info, names, path_of
 
-    return [(name, dataset_info(name).title) for name in names()]
+    return [(name, path_of(name) or dataset_info(name).title) for name in names()]
 
 
 def _experiments(config_dir: Path) -> Lines:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json
 from prunebench.core.names import unknown_name
+from prunebench.core.own_code import name_in_paths
 from prunebench.experiments.machine import Machine
 from prunebench.experiments.settings import MOST_THREADS
 from prunebench.experiments.validation import validate
@@ -50,13 +51,29 @@ Experiment = Annotated[
     str | None,
     typer.Option(help="Experiment; required if the configuration has more than one."),
 ]
-Dataset = Annotated[str, typer.Option(help="Data set (see `prunebench list datasets`).")]
-Architecture = Annotated[str, typer.Option(help="Network (see `prunebench list networks`).")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="Data set (see `prunebench list datasets`), or module:function.", parser=name_in_paths
+    ),
+]
+Architecture = Annotated[
+    str,
+    typer.Option(
+        help="Network (see `prunebench list networks`), or module:function.", parser=name_in_paths
+    ),
+]
 SomeDataset = Annotated[
-    str | None, typer.Option(help="Data set; required if the experiment has more than one.")
+    str | None,
+    typer.Option(
+        help="Data set; required if the experiment has more than one.", parser=name_in_paths
+    ),
 ]
 SomeArchitecture = Annotated[
-    str | None, typer.Option(help="Network; required if the experiment has more than one.")
+    str | None,
+    typer.Option(
+        help="Network; required if the experiment has more than one.", parser=name_in_paths
+    ),
 ]
 RunPaths = Annotated[
     list[str] | None,

@@ -81,7 +81,7 @@ def base(
 ) -> None:
     """Train a base network, resume it, or import pretrained weights."""
     from prunebench.data.registry import dataset_info
-    from prunebench.experiments.spec import BaseSpec
+    from prunebench.experiments.spec import BaseSpec, code_of_own
     from prunebench.planning.adapted_recipes import recipe_on
     from prunebench.planning.checks import check_task
     from prunebench.training.progress import make_progress
@@ -97,6 +97,7 @@ def base(
         recipe=recipe_on(config.parent, recipe, dataset),
         seed=seed,
         threads=threads,
+        **code_of_own(dataset, architecture),
     )
     if spec.recipe.epochs is None and spec.recipe.weights is None:
         raise ConfigError(f"--recipe: {recipe!r} has no epochs, but a base network needs them")

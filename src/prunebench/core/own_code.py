@@ -1,20 +1,33 @@
-"""Functions of the user, named as "module:function"; modules may lie in the current folder."""
+"""Functions of the user, named as "module:function"; modules may lie in the current folder.
+
+In paths, and wherever a name follows from a path, a dot replaces the colon: a name with a dot is
+the user's own and says where its function is.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, in_one_line, shown
+from prunebench.core.module_code import code_of
 from prunebench.core.names import unknown_name
-from prunebench.core.plug_ins import ImportTookTooLongError, limited_time
+from prunebench.core.plug_ins import (
+    AND,
+    ImportTookTooLongError,
+    limited_time,
+    plug_ins,
+    source_of,
+    with_plug_ins,
+)
 
-_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+OWN_NAME = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*[:.][A-Za-z_][A-Za-z0-9_]*"
 
 
 def own_function(path: str, what: str) -> Callable[..., Any]:
@@ -35,7 +48,7 @@ def own_function(path: str, what: str) -> Callable[..., Any]:
 
 def own_object(path: str, what: str) -> Any:
     """Import the object that "module:name" names, as `own_function` does."""
-    if _PATH.fullmatch(path) is None:
+    if ":" not in path or re.fullmatch(OWN_NAME, path) is None:
         raise ConfigError(f"{what} {shown(path)}: not of the form module:function")
     module_name, _, name = path.partition(":")
     with_current_folder()
@@ -58,6 +71,74 @@ def own_object(path: str, what: str) -> Any:
     return getattr(module, name)
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is that of a user's function, with a dot or a colon before the function.
+
+    >>> is_own("mypkg.nets:make"), is_own("mypkg.nets.make"), is_own("resnet20"), is_own("../a.b")
+    (True, True, False, False)
+    """
+    return re.fullmatch(OWN_NAME, name) is not None
+
+
+def name_in_paths(name: str) -> str:
+    """Return a name as in paths.
+
+    >>> name_in_paths("mypkg.nets:make"), name_in_paths("resnet20")
+    ('mypkg.nets.make', 'resnet20')
+    """
+    return name.replace(":", ".")
+
+
+def import_path(name: str) -> str:
+    """Return "module:function" of a name of the user's own, as in paths or not.
+
+    >>> import_path("mypkg.nets.make"), import_path("mypkg.nets:make")
+    ('mypkg.nets:make', 'mypkg.nets:make')
+    """
+    module, _, function = name_in_paths(name).rpartition(".")
+    return f"{module}:{function}"
+
+
+def path_of_name(name: str, group: str) -> str | None:
+    """Return "module:name" of a user's own function or of a plug-in of an entry-point group.
+
+    None for other names, and for one that is registered twice.
+    """
+    if is_own(name):
+        return import_path(name)
+    path = with_plug_ins({}, plug_ins(group)).get(name)
+    return None if path is None or AND in path else path
+
+
+def code_of_name(name: str, group: str) -> str | None:
+    """Return `own_code` of a user's own function or of a plug-in; None for other names."""
+    path = path_of_name(name, group)
+    return None if path is None else own_code(path)
+
+
+def own_code(path: str) -> str | None:
+    """Return a hash of the code behind "module:name"; None without its source.
+
+    It covers the module and those that it imports, directly or not, from its own package or the
+    current folder. No module is imported.
+    """
+    with_current_folder()
+    module = path.partition(":")[0]
+    try:
+        return code_of((module,), partial(_is_the_users, module.partition(".")[0]))[:16]
+    except (OSError, SyntaxError):
+        return None
+
+
+def _is_the_users(package: str, module: str) -> bool:
+    """Whether a module belongs to the package, or to the current folder."""
+    file, top = source_of(module), module.partition(".")[0]
+    if file is None or top == "prunebench":
+        return False
+    is_here = file.is_relative_to(Path.cwd()) and "site-packages" not in file.parts
+    return top == package or is_here
+
+
 def with_current_folder() -> None:
     """Let modules of the current folder be imported, as `python -m` does."""
     here = str(Path.cwd())
@@ -66,14 +147,33 @@ def with_current_folder() -> None:
 
 
 def call_with_known(
-    function: Callable[..., Any], path: str, what: str, known: dict[str, Any], needed: set[str]
+    function: Callable[..., Any],
+    path: str,
+    what: str,
+    known: Mapping[str, Any],
+    needed: Collection[str],
 ) -> Any:
     """Call a function with those of the `known` keyword arguments that it takes.
 
-    ConfigError if it takes no argument of a name in `needed`, or requires one that is not known.
+    Raises ConfigError as `taken_arguments` does.
 
-    >>> call_with_known(lambda classes: classes, "a:b", "network", {"classes": 2, "side": 8}, set())
+    >>> call_with_known(lambda classes: classes, "a:b", "network", {"classes": 2, "side": 8}, ())
     2
+    """
+    names = taken_arguments(function, path, what, known, needed)
+    return function(**{name: known[name] for name in names})
+
+
+def taken_arguments(
+    function: Callable[..., Any],
+    path: str,
+    what: str,
+    known: Collection[str],
+    needed: Collection[str],
+) -> list[str]:
+    """Return the names among `known` of the arguments that a function takes by keyword.
+
+    ConfigError if it takes no argument of a name in `needed`, or requires one that is not known.
     """
     parameters = inspect.signature(function).parameters.values()
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -83,13 +183,14 @@ def call_with_known(
         for p in parameters
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    given = known if takes_any else {name: known[name] for name in by_name if name in known}
+    given = list(known) if takes_any else [name for name in by_name if name in known]
     for name in required:
         if name not in given:
             raise ConfigError(
-                f"{what} {path}: the argument {name!r} has no default; it is called with "
-                f"{' and '.join(known)}"
+                f"{what} {path}: the argument {name!r} has no default; the function is called "
+                f"with {' and '.join(known)}"
             )
-    for name in sorted(needed - given.keys()):
-        raise ConfigError(f"{what} {path}: it takes no argument {name!r}")
-    return function(**given)
+    for name in needed:
+        if name not in given:
+            raise ConfigError(f"{what} {path}: the function takes no argument {name!r}")
+    return given

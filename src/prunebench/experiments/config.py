@@ -27,7 +27,9 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import (
     LARGEST_SEED,
     NAME,
+    OWN_OR_NAME,
     DottedSlug,
+    OwnOrSlug,
     Seed,
     Settings,
     Slug,
@@ -89,6 +91,13 @@ Slugs = Annotated[
     AfterValidator(_without_duplicates),
     _one_or_list({"type": "string", "pattern": NAME}),
 ]
+OwnOrSlugs = Annotated[
+    tuple[OwnOrSlug, ...],
+    BeforeValidator(_as_tuple),
+    Field(min_length=1),
+    AfterValidator(_without_duplicates),
+    _one_or_list({"type": "string", "pattern": OWN_OR_NAME}),
+]
 Files = Annotated[
     tuple[Path, ...],
     BeforeValidator(_as_tuple),
@@ -125,7 +134,7 @@ class SettingConfig(Settings):
     ratio_kind: RatioKind | None = Field(
         None, description="The quantity that ratios are a fraction of (default: the method's)."
     )
-    networks: Slugs | None = Field(
+    networks: OwnOrSlugs | None = Field(
         None,
         description="Networks on which the setting runs (default: the method's).",
     )
@@ -168,10 +177,10 @@ class MethodConfig(Settings):
             "network keeps its own recipe."
         ),
     )
-    by_network: dict[str, dict[str, Any]] = Field(
+    by_network: dict[OwnOrSlug, dict[str, Any]] = Field(
         {}, description="Options for one network each; they override `options` and `settings`."
     )
-    networks: Slugs | None = Field(
+    networks: OwnOrSlugs | None = Field(
         None,
         description=("Networks on which the method runs (default: all of the experiment)."),
     )
@@ -187,7 +196,7 @@ class PublishedConfig(Settings):
 
     paper: Slug = Field(description="Name of a file in `src/prunebench/papers/published_rows/`.")
     table: str = Field(description="Table, as in the column `table` of that file.")
-    networks: dict[Slug, Slug] = Field(
+    networks: dict[OwnOrSlug, Slug] = Field(
         {}, description="The paper's name of each network that it calls differently."
     )
     rows: Annotated[dict[str, str], Field(min_length=1)] = Field(
@@ -223,11 +232,14 @@ class ExperimentConfig(Settings):
     """A named grid: data sets × networks × methods × settings × ratios × seeds."""
 
     title: str = Field(description="Title above the tables.")
-    datasets: Slugs = Field(description="Data sets; see `prunebench list datasets`.")
-    networks: Annotated[dict[Slug, NetworkConfig], Field(min_length=1)] = Field(
+    datasets: OwnOrSlugs = Field(
+        description="Data sets; see `prunebench list datasets`. `module:function` is one of your "
+        "own."
+    )
+    networks: Annotated[dict[OwnOrSlug, NetworkConfig], Field(min_length=1)] = Field(
         description=(
             "Networks and their settings; see `prunebench list networks`. `vgg16_x0_25` has a "
-            "quarter of the width of `vgg16`."
+            "quarter of the width of `vgg16`, and `module:function` is a network of your own."
         )
     )
     methods: Annotated[dict[Slug, MethodConfig], Field(min_length=1)] = Field(

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from prunebench.core.names import look_up
-from prunebench.experiments.settings import DOTTED_NAME, NAME
+from prunebench.experiments.settings import DOTTED_NAME, NAME, OWN_OR_NAME
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LOWER = {"minimum": "≥", "exclusiveMinimum": ">"}
@@ -103,6 +103,8 @@ def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         case "integer" | "number" as kind:
             return f"{kind}{_range(schema)}"
         case "string" if pattern := schema.get("pattern"):
+            if pattern == OWN_OR_NAME:
+                return "name or `module:function`"
             return "name" if pattern in (NAME, DOTTED_NAME) else f"string matching `{pattern}`"
         case "array" if items := schema.get("prefixItems"):
             return f"list of {len(items)} {_plural(_values(items[0], definitions))}"

@@ -14,19 +14,28 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from prunebench.core.errors import ConfigError, ResultError, cannot
 from prunebench.core.files import parsed_json, read_bytes, write_text
 from prunebench.core.plug_ins import plug_ins, source_of
-from prunebench.experiments.config import Config
+from prunebench.experiments.config import Config, read_experiment
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.reuse import StoredRow, Wanted, reusable
-from prunebench.experiments.spec import BaseSpec, RunSpec, digest
+from prunebench.experiments.spec import (
+    DATASETS,
+    NETWORKS,
+    BaseSpec,
+    RunSpec,
+    code_of_own,
+    digest,
+)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # The folders whose sources know names, options and revisions.
+PLUG_INS = ("prunebench.criteria", "prunebench.methods", DATASETS, NETWORKS)
 RESOLVED_FROM = ("core", "criteria", "data", "experiments", "methods", "models", "planning")
 
 
@@ -231,7 +240,7 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     ]
     for file in files:
         digest.update(f"{file.name}\0".encode() + read_bytes(file))
-    for name, value in (*plug_ins("prunebench.criteria"), *plug_ins("prunebench.methods")):
+    for name, value in chain.from_iterable(map(plug_ins, PLUG_INS)):
         digest.update(f"{name}={value}\0".encode())
         if source := source_of(value.partition(":")[0]):
             digest.update(read_bytes(source))
@@ -239,8 +248,21 @@ def resolution_keys(settings: Config, config_dir: Path) -> dict[str, str]:
     for name in settings.experiments:
         own = digest.copy()
         own.update(name.encode())
+        for codes in _own_code(config_dir, name):
+            own.update(f"{codes}\0".encode())
         keys[name] = own.hexdigest()[:16]
     return keys
+
+
+def _own_code(config_dir: Path, experiment: str) -> Iterator[dict[str, str | None]]:
+    """Yield the hashes of the code of an experiment's data sets and networks of the user's own."""
+    try:
+        found = read_experiment(config_dir, experiment)
+    except ConfigError:  # raised when it is resolved
+        return
+    for dataset in found.datasets:
+        for network in found.networks:
+            yield code_of_own(dataset, network)
 
 
 def resolved_runs(settings: Config, config_dir: Path, results: Path) -> Resolved:

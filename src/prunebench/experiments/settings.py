@@ -11,9 +11,17 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from prunebench.core.errors import shown
+from prunebench.core.own_code import OWN_NAME, name_in_paths
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -28,9 +36,16 @@ MOST_THREADS = 256  # more than any result needs; a job starts them all
 LARGEST_SEED = 2**32 - 1
 Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+OWN_OR_NAME = rf"^([a-z][a-z0-9_]*|{OWN_NAME})$"
 ALLOWED = "allowed: lower-case letters, digits and underscores, a letter first"
 Slug = Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)]
 DottedSlug = Annotated[str, Field(pattern=DOTTED_NAME, max_length=LONGEST_NAME)]
+# The name of a network or a data set; "module:function" is one of the user's own.
+OwnOrSlug = Annotated[
+    str,
+    Field(pattern=OWN_OR_NAME, max_length=LONGEST_NAME),
+    AfterValidator(name_in_paths),
+]
 
 
 def is_name(text: str) -> bool:

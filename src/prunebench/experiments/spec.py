@@ -20,11 +20,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from prunebench.core.own_code import code_of_name
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe, TrainedOn
 from prunebench.experiments.settings import Seed, Settings, Threads
 
 SCHEMA = 1  # part of every hash; raised if a default of a recipe or specification changes
+# Groups of entry points.
+DATASETS, NETWORKS = "prunebench.datasets", "prunebench.networks"
 _WITH = "_with_"  # between a setting and its second recipe
 RESERVED_EXPERIMENTS = frozenset(
     {"base", "benchmarks", "claims", "data", "logs", "reference", "resolved"}
@@ -74,6 +77,17 @@ def crossed_from(setting: str) -> tuple[str, str]:
     return own, recipe
 
 
+def code_of_own(dataset: str, architecture: str) -> dict[str, str | None]:
+    """Return the hashes of the code of a data set and a network of the user's own, as in BaseSpec.
+
+    They are None for built-in ones.
+    """
+    return {
+        "data_code": code_of_name(dataset, DATASETS),
+        "network_code": code_of_name(architecture, NETWORKS),
+    }
+
+
 class BaseSpec(Settings):
     """Everything that determines a base network."""
 
@@ -83,6 +97,8 @@ class BaseSpec(Settings):
     recipe: Recipe
     seed: Seed
     threads: Threads
+    data_code: str | None = None  # hash of the code of a data set of the user's own
+    network_code: str | None = None
 
     @property
     def hash(self) -> str:

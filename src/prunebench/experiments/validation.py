@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from prunebench.core.errors import ConfigError, shown
 from prunebench.core.names import unknown_name
-from prunebench.experiments.settings import DOTTED_NAME, NAME
+from prunebench.experiments.settings import DOTTED_NAME, NAME, OWN_OR_NAME
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -101,10 +101,11 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[list[str | in
         case "value_error":
             return place, str(context["error"])
         case "string_pattern_mismatch":
-            if (pattern := context["pattern"]) not in (NAME, DOTTED_NAME):
+            if (pattern := context["pattern"]) not in (NAME, DOTTED_NAME, OWN_OR_NAME):
                 return place, f"{shown(value)} does not match {pattern}"
             dots = ", dots" if pattern == DOTTED_NAME else ""
             allowed = f"lower-case letters, digits{dots} and underscores, a letter first"
+            allowed += ", or module:function" if pattern == OWN_OR_NAME else ""
             return place, f"{shown(value)} is not a valid name (allowed: {allowed})"
         case "string_too_long":
             most = context["max_length"]

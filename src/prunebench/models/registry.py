@@ -1,7 +1,8 @@
 """Networks by name; listing them imports no torch.
 
 A suffix scales all widths, as in torchvision's names: `vgg16_x0_25` has a quarter of the channels
-in every layer.
+in every layer. A package adds networks through the entry-point group prunebench.networks, and a
+name with a dot is a function of the user's own (`core.own_code`): both have one width.
 """
 
 from __future__ import annotations
@@ -10,13 +11,23 @@ import importlib
 import re
 from typing import TYPE_CHECKING
 
-from prunebench.core.errors import ConfigError, ModelError
+from prunebench.core.errors import ConfigError, ModelError, shown
 from prunebench.core.names import look_up
+from prunebench.core.own_code import (
+    call_with_known,
+    is_own,
+    own_function,
+    path_of_name,
+    taken_arguments,
+)
+from prunebench.core.plug_ins import AND, plug_ins, with_plug_ins
+from prunebench.experiments.spec import NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn
 
 LARGEST_WIDTH = 16
+_ARGUMENTS = (("num_classes", "in_channels"), ("num_classes",))  # of a user's function; needed ones
 # Each network and the file of its family, whose table NETWORKS holds the builder.
 MODELS = {
     "alexnet": "caffe",
@@ -69,8 +80,18 @@ MODELS = {
 
 
 def names() -> list[str]:
-    """Return the names of the networks at width 1."""
-    return sorted(MODELS)
+    """Return the names of the networks at width 1, plug-ins included."""
+    return list(_known())
+
+
+def _known() -> dict[str, str]:
+    """Return the file of a built-in network, or "module:function", by name."""
+    return with_plug_ins(MODELS, plug_ins(NETWORKS))
+
+
+def function_of(name: str) -> str | None:
+    """Return "module:function" of a plug-in or a network of the user's own; None for others."""
+    return None if name in MODELS else path_of_name(name, NETWORKS)
 
 
 def is_detector(name: str) -> bool:
@@ -81,27 +102,32 @@ def is_detector(name: str) -> bool:
     >>> is_detector("retinanet_r18_fpn_x0_25"), is_detector("vgg16")
     (True, False)
     """
-    return MODELS[split_width(name)[0]].startswith("detection.")
+    return MODELS.get(split_width(name)[0], "").startswith("detection.")
 
 
 def has_widths(slug: str) -> bool:
-    """Whether a suffix may scale the network; torchvision's own detectors have one width."""
-    return MODELS[slug] != "detection.from_torchvision"
+    """Whether a suffix may scale the network: not torchvision's own detectors and plug-ins."""
+    return slug in MODELS and MODELS[slug] != "detection.from_torchvision"
 
 
 def split_width(name: str) -> tuple[str, float]:
     """Return a network's name and width factor.
 
-    Raises ConfigError for an unknown network, an invalid width, and a width of torchvision's own
-    detectors, whose widths are fixed.
+    Raises ConfigError for an unknown network, an invalid width, and a width of a network that has
+    only one.
 
     >>> split_width("vgg16_x0_25"), split_width("resnet56")
     (('vgg16', 0.25), ('resnet56', 1.0))
     """
+    if is_own(name):
+        return name, 1.0
+    known = _known()
     slug, separator, suffix = name.rpartition("_x")
-    if name in MODELS or not separator:
+    if name in known or not separator:
         slug, suffix = name, "1"
-    look_up("network", slug, MODELS)
+    path = look_up("network", slug, known)
+    if AND in path:
+        raise ConfigError(f"two functions are registered as the network {slug!r}: {path}")
     width = float(suffix.replace("_", ".")) if re.fullmatch(r"[0-9]+(_[0-9]+)?", suffix) else 0.0
     if not 0 < width <= LARGEST_WIDTH:
         raise ConfigError(
@@ -110,23 +136,43 @@ def split_width(name: str) -> tuple[str, float]:
             f"for example, {slug}_x0_25 has a quarter of the width"
         )
     if width != 1 and not has_widths(slug):
-        raise ConfigError(
-            f"network {name!r}: {slug} is torchvision's own and has one width; leave out "
-            f"'_x{suffix}'"
-        )
+        raise ConfigError(f"network {name!r}: {slug} has one width; leave out '_x{suffix}'")
     return slug, width
 
 
 def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
     """Build a network by name, with fresh weights from torch's global generator.
 
-    Raises ConfigError for an unknown name and ModelError for a count below one.
+    Raises ConfigError for an unknown name and for a function that cannot be imported or called, and
+    ModelError for a count below one and for a function that returns no network.
     """
     slug, width = split_width(name)
     for what, count in (("num_classes", num_classes), ("in_channels", in_channels)):
         if count < 1:
             raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
+    if (path := function_of(slug)) is not None:
+        return _built_by(path, num_classes, in_channels)
     family = importlib.import_module(f"prunebench.models.{MODELS[slug]}")
     builder = family.NETWORKS[slug]
     model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
+    return model
+
+
+def check_function(name: str) -> None:
+    """Raise ConfigError if the function of a network cannot be imported, or called as by `build`.
+
+    Built-in networks pass.
+    """
+    if (path := function_of(name)) is not None:
+        taken_arguments(own_function(path, "network"), path, "network", *_ARGUMENTS)
+
+
+def _built_by(path: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Call the function of a network with those of both numbers that it takes."""
+    from torch import nn
+
+    known, needed = {"num_classes": num_classes, "in_channels": in_channels}, _ARGUMENTS[1]
+    model = call_with_known(own_function(path, "network"), path, "network", known, needed)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"network {path}: it returns {shown(model)}, which is no torch.nn.Module")
     return model

@@ -16,7 +16,7 @@ from prunebench.experiments.phases import Phase
 from prunebench.experiments.spec import RunSpec, run_parts
 from prunebench.methods.base import Method
 from prunebench.methods.registry import method_class, usable_methods
-from prunebench.models.registry import is_detector
+from prunebench.models.registry import check_function, is_detector
 from prunebench.papers.published import papers, read_published, select
 
 BASE_ROLE = "base"
@@ -30,6 +30,7 @@ def check_names(experiment: ExperimentConfig, where: Path) -> None:
         for architecture in experiment.networks:
             with place(where, "networks"):
                 check_task(info, architecture)
+                check_function(architecture)
     for method, cell in experiment.methods.items():
         with place(where, "methods"):
             method_class(method)

@@ -23,7 +23,13 @@ from prunebench.experiments.latency_table import LatencyTable
 from prunebench.experiments.override import scale_suffix
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
-from prunebench.experiments.spec import RESERVED_EXPERIMENTS, BaseSpec, RunSpec, ratio_slug
+from prunebench.experiments.spec import (
+    RESERVED_EXPERIMENTS,
+    BaseSpec,
+    RunSpec,
+    code_of_own,
+    ratio_slug,
+)
 from prunebench.methods.base import MethodOptions, check_hooks
 from prunebench.methods.registry import method_class
 from prunebench.planning.adapted_recipes import adapted_recipe
@@ -159,6 +165,7 @@ class _Grid:
                             # Imported weights are the same for every seed.
                             seed=seed if base_recipe.weights is None else 0,
                             threads=self.experiment.threads,
+                            **code_of_own(dataset, architecture),
                         ),
                         **latency,
                     )

@@ -100,7 +100,7 @@ def test_a_smaller_network_draws_the_first_weights_of_a_whole_one() -> None:
 
 
 def test_other_widths_are_refused() -> None:
-    with pytest.raises(ConfigError, match="is torchvision's own and has one width; leave out"):
+    with pytest.raises(ConfigError, match="has one width; leave out '_x0_25'"):
         split_width("fcos_resnet50_fpn_x0_25")
 
 
