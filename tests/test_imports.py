@@ -36,6 +36,7 @@ BELOW["training"] = {"core", "experiments", "data", "models", "channels", "netwo
     "measure",
 }
 BELOW["testing"] = BELOW["training"] | {"training"}
+BELOW["templates"] = BELOW["testing"] | {"testing"}
 BELOW["cli"] = set(BELOW)
 BELOW[""] = {"core", "cli", "models", "channels", "network"}  # __init__.py and __main__.py
 TORCH_IN_PAPERS = {"conventions", "recount"}

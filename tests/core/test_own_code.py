@@ -13,9 +13,8 @@ from prunebench.core.own_code import (
     code_of_name,
     own_code,
     own_function,
-    with_current_folder,
 )
-from prunebench.core.plug_ins import source_of
+from prunebench.core.plug_ins import source_of, with_current_folder
 
 MODULE = """
 VALUE = 3

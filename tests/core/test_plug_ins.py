@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from prunebench.core.plug_ins import source_of
+from prunebench.core.errors import ConfigError
+from prunebench.core.plug_ins import plug_ins, source_of
 
 
 @pytest.fixture
@@ -44,3 +46,39 @@ def test_the_source_of_a_module_is_found_without_an_import(
 @pytest.mark.parametrize("module", ["nowhere_at_all", "sys", "__main__.x", "", "json.nowhere"])
 def test_what_has_no_source_has_no_file(module: str) -> None:
     assert source_of(module) is None
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, an empty one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    plug_ins.cache_clear()
+    yield tmp_path
+    plug_ins.cache_clear()
+
+
+def test_names_in_the_file_of_the_current_folder_are_plug_ins(here: Path) -> None:
+    text = '[methods]\nmine = "module:Class"\n[networks]\nnet = "nets:make"\n'
+    (here / "prunebench.toml").write_text(text, encoding="utf-8")
+    assert ("mine", "module:Class") in plug_ins("prunebench.methods")
+    assert ("net", "nets:make") in plug_ins("prunebench.networks")
+    assert ("mine", "module:Class") not in plug_ins("prunebench.criteria")
+    assert str(here) in sys.path
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[methods", "not a TOML file (Expected ']'"),
+        ("[method]\n", "unknown section 'method'; did you mean methods?"),
+        ("[methods]\nMine = 'a:B'\n", "methods: Mine = 'a:B' is not of the form my_name ="),
+        ("[methods]\nmine = 'a.B'\n", "methods: mine = 'a.B' is not of the form my_name ="),
+        ("methods = 3\n", "methods: methods = 3 is not of the form my_name ="),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(here: Path, text: str, sentence: str) -> None:
+    (here / "prunebench.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        plug_ins("prunebench.methods")
+    assert str(error.value).startswith(f"{here / 'prunebench.toml'}: {sentence}")

@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 import prunebench
-from prunebench.cli import configure, networks, papers, reporting, run_files, stages
+from prunebench.cli import (
+    authoring,
+    configure,
+    networks,
+    papers,
+    reporting,
+    run_files,
+    stages,
+)
 
 app = typer.Typer(
     help=(
@@ -68,5 +76,6 @@ for command in (
     networks.groups,
 ):
     app.command()(command)
+app.command()(authoring.new_method)
 app.command("list")(configure.list_names)
 app.command()(configure.reference)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib import import_module
@@ -24,6 +23,7 @@ from prunebench.core.plug_ins import (
     limited_time,
     plug_ins,
     source_of,
+    with_current_folder,
     with_plug_ins,
 )
 
@@ -137,13 +137,6 @@ def _is_the_users(package: str, module: str) -> bool:
         return False
     is_here = file.is_relative_to(Path.cwd()) and "site-packages" not in file.parts
     return top == package or is_here
-
-
-def with_current_folder() -> None:
-    """Let modules of the current folder be imported, as `python -m` does."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
 
 
 def call_with_known(

@@ -1,15 +1,21 @@
-"""Methods and criteria of other packages, found by the entry points of installed packages.
+"""Names of other code: methods, criteria, networks and data sets that are not built in.
 
-Names are listed without an import. A plug-in is imported where its class is needed, within a time
-limit, so that one that fails or hangs concerns only the experiments that use it.
+They are entry points of installed packages, and the lines of the file prunebench.toml in the
+current folder, such as `slimming = "slimming:Slimming"` below `[methods]`; its modules may lie in
+the current folder. Names are listed without an import. A plug-in is imported where its class is
+needed, within a time limit, so that one that fails or hangs concerns only the experiments that use
+it.
 """
 
 from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import signal
+import sys
 import threading
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -19,18 +25,57 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from prunebench.core.errors import ConfigError, in_one_line
-from prunebench.core.names import look_up
+from prunebench.core.errors import ConfigError, cannot, in_one_line, shown
+from prunebench.core.names import look_up, unknown_name
 
 MOST_SECONDS = 30.0  # of the import of one plug-in
 LIMIT = "PRUNEBENCH_PLUG_IN_SECONDS"  # environment variable with another limit
+OWN_FILE = Path("prunebench.toml")
+SECTIONS = ("criteria", "datasets", "methods", "networks")
+NAME = r"[a-z][a-z0-9_]*"
 AND = " and "  # between the two paths of a name that is registered twice
 
 
 @cache
 def plug_ins(group: str) -> tuple[tuple[str, str], ...]:
-    """Return name and "module:object" of the installed entry points of a group, by name."""
-    return tuple(sorted({(entry.name, entry.value) for entry in entry_points(group=group)}))
+    """Return name and "module:object" of the entry points of a group, by name.
+
+    Those of installed packages, and those in prunebench.toml.
+    """
+    installed = {(entry.name, entry.value) for entry in entry_points(group=group)}
+    return tuple(sorted({*installed, *_in_file(group.removeprefix("prunebench."))}))
+
+
+def _in_file(section: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a section of prunebench.toml; ConfigError if it cannot be read."""
+    if not OWN_FILE.is_file():
+        return
+    with_current_folder()
+    where = OWN_FILE.absolute()
+    try:
+        content = tomllib.loads(OWN_FILE.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{where}: {cannot('be read', error)}") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: not a TOML file ({in_one_line(error)})") from None
+    for name in content:
+        if name not in SECTIONS:
+            raise ConfigError(f"{where}: {unknown_name('section', name, SECTIONS)}")
+    named = content.get(section, {})
+    for name, path in named.items() if isinstance(named, dict) else [(section, named)]:
+        if re.fullmatch(NAME, name) is None or not isinstance(path, str) or ":" not in path:
+            raise ConfigError(
+                f"{where}: {section}: {name} = {shown(path)} is not of the form "
+                'my_name = "module:object"'
+            )
+        yield name, path
+
+
+def with_current_folder() -> None:
+    """Let modules of the current folder be imported, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
 
 
 def with_plug_ins(paths: Mapping[str, str], added: Iterable[tuple[str, str]]) -> dict[str, str]:
