@@ -131,6 +131,7 @@ def test_a_cancelled_job_resumes(place: Path) -> None:
     assert_undisturbed(place)
 
 
+@pytest.mark.slow  # SLURM's shortest walltime is a minute
 def test_a_run_longer_than_its_walltime_resumes(place: Path) -> None:
     main = start(place, *WITHOUT_GPU, "prune:runtime=1", "--retries", "9")
     (number,) = slurm_jobs(place)
