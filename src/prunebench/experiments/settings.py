@@ -66,7 +66,10 @@ class Settings(BaseModel):
     @classmethod
     def _are_what_they_seem(cls, value: Any, info: ValidationInfo) -> Any:
         """Reject true and false as numbers, for 1 and 0, and NUL, which no path can have."""
-        values = value if type(value) in (list, tuple) else (value,)
+        own = type(value)
+        if own is float or own is int or own is dict or value is None:  # most values of results
+            return value
+        values = value if own in (list, tuple) else (value,)
         if bool in map(type, values):
             kind = cls.model_fields[str(info.field_name)].annotation
             if bool not in (kind, *get_args(kind)):

@@ -387,5 +387,5 @@ def _cell(value: str | float | None) -> str | float | None:
     return value
 
 
-def _json(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+# Made once: `json.dumps` makes one for each call with options.
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
