@@ -34,7 +34,7 @@ def copy_workflow(folder: Path) -> Path:
 
 
 def quick_methods() -> list[str]:
-    """Return the methods of the experiment quick; CONTRIBUTING.md adds some."""
+    """Return the methods of the experiment quick; docs/adding.md adds some."""
     file = ROOT / "config" / "experiments" / "quick.yaml"
     return list(yaml.safe_load(file.read_text(encoding="utf-8"))["methods"])
 

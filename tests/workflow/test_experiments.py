@@ -134,7 +134,7 @@ def test_jobs_of_a_file_are_counted_as_by_hand(file: dict[str, Any], jobs: Jobs)
     assert jobs_in(file) == jobs
 
 
-# Tables of papers; rows may be added to the other experiments (CONTRIBUTING.md).
+# Tables of papers; rows may be added to the other experiments (docs/adding.md).
 @pytest.mark.parametrize(
     ("experiment", "jobs"),
     [

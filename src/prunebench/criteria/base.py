@@ -84,6 +84,9 @@ class Criterion(Settings):
     summary: ClassVar[str]  # one line for `prunebench list methods`
     revision: ClassVar[int] = 1  # of its one-shot method; raise it when the scores change
     needs_labels: ClassVar[bool] = False  # whether each image must belong to one class
+    # Default of the option `allocation` of its one-shot method. "global": the scores are made to be
+    # compared between groups or layers
+    default_allocation: ClassVar[Literal["uniform", "global"]] = "uniform"
 
     combine: Combine = "joint"
 

@@ -27,6 +27,7 @@ from prunebench.core.errors import ConfigError
 from prunebench.criteria.base import AnyUnitCriterion, Criterion
 from prunebench.experiments.phases import Budget, Phase, RatioKind
 from prunebench.experiments.recipe import Recipe
+from prunebench.methods.allocation import Allocation
 from prunebench.methods.base import MethodOptions, Run
 from prunebench.methods.fine_tuning import FineTuneOptions
 from prunebench.methods.rounds import InRounds, RoundOptions
@@ -156,8 +157,12 @@ def one_shot(criterion: type[Criterion]) -> type[OneShot]:
             raise ConfigError(
                 f"the criterion {name}: its option {field!r} is an option of one-shot methods"
             )
+    allocation: Any = (Allocation, criterion.default_allocation)
     options = create_model(
-        f"{name}Options", __base__=(criterion, base.Options), __module__=__name__
+        f"{name}Options",
+        __base__=(criterion, base.Options),
+        __module__=__name__,
+        allocation=allocation,
     )
     own = {"Options": options, "summary": criterion.summary, "revision": criterion.revision}
     return type(name, (base,), {**own, "__module__": __name__, "__doc__": criterion.__doc__})
