@@ -11,6 +11,7 @@ check: ## form, lint, types
 	ruff check .
 	snakefmt --check .
 	mypy
+	hadolint Dockerfile
 	snakemake --lint
 
 test: ## minutes, on a CPU

@@ -23,6 +23,7 @@ from tests.data.conftest import write_image
 
 DIGITS = Path(__file__).parents[2] / "results" / "reference" / "digits" / "runs.csv"
 COMMANDS = (
+    "init",
     "resolve",
     "data",
     "base",

@@ -166,7 +166,8 @@ def test_another_folder_is_told_what_it_lacks(workflow: Path, tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == (
         "prunebench: config/config.yaml: experiments: config/experiments: no such "
-        f"folder in {elsewhere}; run in the folder that holds config/ (snakemake: --directory)"
+        f"folder in {elsewhere}; run in the folder that holds config/ (snakemake: --directory), "
+        "or make one: prunebench init FOLDER"
     )
 
 

@@ -26,7 +26,6 @@ app = typer.Typer(
         "measure, collect, tables, figures, report. `snakemake --cores all` runs all of them. Each "
         "stage can also be run alone, and resumes where an earlier call was stopped."
     ),
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -51,6 +50,7 @@ def options(
 
 
 for command in (
+    configure.init,
     configure.resolve,
     stages.data,
     stages.base,

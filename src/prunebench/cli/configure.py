@@ -1,19 +1,34 @@
-"""Sub-commands for the configuration: check it, list names and options, write its reference."""
+"""Sub-commands for the configuration: start and check it, list names, write its reference."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import prunebench
 from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results
 from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json
 from prunebench.core.names import unknown_name
 
 SCHEMAS, README = Path("workflow/schemas"), Path("config/README.md")
+
+
+def init(folder: Annotated[Path, typer.Argument(help="New or existing folder.")]) -> None:
+    """Write the workflow and its configuration to a folder.
+
+    These are Snakefile, workflow/, config/, profiles/ and environment.yml. A folder that has one of
+    them is refused and left as it is.
+    """
+    from prunebench.core.project import write_project
+
+    for path in write_project(folder, prunebench.__version__):
+        typer.echo(str(path))
+    typer.echo(f"next: cd {shlex.quote(str(folder))} && snakemake --cores all")
 
 
 def resolve(

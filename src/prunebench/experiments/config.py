@@ -454,6 +454,6 @@ def named_files(config_dir: Path, kind: Literal["experiment", "recipe"]) -> list
             raise ConfigError(f"{folder}: no such folder")
         raise ConfigError(
             f"{folder}: no such folder in {Path.cwd()}; run in the folder that holds {config_dir}/ "
-            "(snakemake: --directory)"
+            "(snakemake: --directory), or make one: prunebench init FOLDER"
         )
     return sorted(folder.glob("*.yaml"))
