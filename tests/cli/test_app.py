@@ -47,6 +47,7 @@ COMMANDS = (
     "share",
     "export",
     "groups",
+    "new-method",
     "list",
     "reference",
 )

@@ -21,7 +21,7 @@ def new_method(
         ),
     ] = False,
 ) -> None:
-    """Write a new method and its test, and print its line for an experiment.
+    """Write a new method with its test, and print its row.
 
     The files are a working example to change: the test passes at once. In a checkout of prunebench
     they become part of the package. In any other folder they are NAME.py and test_NAME.py, and the
