@@ -15,7 +15,7 @@ import prunebench
 
 PACKAGE = Path(prunebench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-BELOW = {  # what a folder may import beside itself; "network" is the file network.py
+BELOW = {  # what a folder may import beside itself; "network" and "export" are files
     "core": set(),
     "experiments": {"core"},
     "data": {"core", "experiments"},
@@ -37,8 +37,10 @@ BELOW["training"] = {"core", "experiments", "data", "models", "channels", "netwo
 }
 BELOW["testing"] = BELOW["training"] | {"training"}
 BELOW["templates"] = BELOW["testing"] | {"testing"}
+BELOW["export"] = BELOW["measure"] | {"measure"}
+BELOW["own_network"] = BELOW["training"] | {"training", "export"}
 BELOW["cli"] = set(BELOW)
-BELOW[""] = {"core", "cli", "models", "channels", "network"}  # __init__.py and __main__.py
+BELOW[""] = {"core", "cli", "models", "channels", "own_network"}  # __init__.py and __main__.py
 TORCH_IN_PAPERS = {"conventions", "recount"}
 SAME_NAMES = {"__init__", "base", "registry"}
 # Losses, box operations and whole detectors are torchvision's; classifiers do without it.

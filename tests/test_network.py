@@ -18,7 +18,6 @@ from prunebench.measure.macs import count_params
 from prunebench.network import (
     Structure,
     build_pruned,
-    export_torch,
     load_masks,
     load_network,
     read_structure,
@@ -179,14 +178,6 @@ def test_a_structure_is_valid_json_of_itself(pruned_folder: Path) -> None:
     assert Structure.model_validate_json(structure.model_dump_json()) == structure
 
 
-def test_an_exported_network_gives_the_same_output(tmp_path: Path, pruned_folder: Path) -> None:
-    export_torch(pruned_folder, tmp_path / "network.pt2")
-    program = torch.export.load(tmp_path / "network.pt2").module()
-    model = load_network(pruned_folder).eval()
-    for images in (torch.randn(1, 1, 8, 8), torch.randn(5, 1, 8, 8)):
-        torch.testing.assert_close(program(images), model(images))
-
-
 def test_units_of_grouped_convolutions_are_rebuilt_as_they_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -280,22 +271,3 @@ def test_classes_and_normalization_must_fit(
     rewrite(pruned_folder / "structure.json", **changes)
     with pytest.raises(ResultError, match=message):
         load_network(pruned_folder)
-
-
-def test_an_export_that_cannot_be_written_is_one_sentence(
-    tmp_path: Path, pruned_folder: Path
-) -> None:
-    (tmp_path / "n.pt2").mkdir()
-    with pytest.raises(ResultError, match=r"n\.pt2: cannot be written \(Is a directory\)"):
-        network.export(pruned_folder, tmp_path / "n.pt2")
-
-
-def test_an_exported_file_says_normalization_and_classes(
-    tmp_path: Path, described_folder: Path
-) -> None:
-    export_torch(described_folder, tmp_path / "network.pt2")
-    more = {"structure.json": ""}
-    torch.export.load(tmp_path / "network.pt2", extra_files=more)
-    content = json.loads(more["structure.json"])
-    assert content["normalization"] == {"mean": [0.25], "std": [0.5]}
-    assert content["classes"] == list("abcdefghij")

@@ -2,7 +2,8 @@
 
 The public names are imported on first use, so that importing prunebench imports no torch:
 
-- `load(folder)`: the pruned network of a finished run, an ordinary `nn.Module`.
+- `prune(model, example, ratio=...)`: any network with fewer channels, a `Pruned` that proves it.
+- `load(folder)`: a pruned network of a finished run or of `Pruned.save`, an ordinary `nn.Module`.
 - `build(name, num_classes=...)`: one of the benchmark's networks.
 - `trace(model, example)`: the groups of coupled channels of any network.
 - `mask(model, graph, units)`, `remove(model, graph, units)`: silence units, or remove them.
@@ -21,15 +22,29 @@ if TYPE_CHECKING:
     from prunebench.channels.trace.tracer import trace
     from prunebench.channels.verify import verify
     from prunebench.models.registry import build
-    from prunebench.network import load_network as load
+    from prunebench.own_network.prune import prune
+    from prunebench.own_network.pruned import Pruned
+    from prunebench.own_network.pruned_files import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "load", "mask", "remove", "trace", "verify"]
+__all__ = [
+    "Pruned",
+    "__version__",
+    "build",
+    "load",
+    "mask",
+    "prune",
+    "remove",
+    "trace",
+    "verify",
+]
 
 _MODULES = {
+    "Pruned": "prunebench.own_network.pruned:Pruned",
     "build": "prunebench.models.registry:build",
-    "load": "prunebench.network:load_network",
+    "load": "prunebench.own_network.pruned_files:load",
     "mask": "prunebench.channels.removal:mask",
+    "prune": "prunebench.own_network.prune:prune",
     "remove": "prunebench.channels.removal:remove",
     "trace": "prunebench.channels.trace.tracer:trace",
     "verify": "prunebench.channels.verify:verify",

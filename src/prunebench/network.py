@@ -8,10 +8,9 @@ zero but not removed (True is kept; no entries: none are).
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -22,8 +21,8 @@ from torch import Tensor, nn
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
-from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError, cannot
-from prunebench.core.files import file_hash, read_json, replacing, write_bytes, write_json
+from prunebench.core.errors import ModelError, PrunebenchError, ResultError, cannot
+from prunebench.core.files import file_hash, read_json, replacing, write_json
 from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
 from prunebench.experiments.results import MASKS_FILE, MODEL_FILE, STRUCTURE_FILE
@@ -32,6 +31,7 @@ from prunebench.models.base import not_finite
 from prunebench.models.registry import build
 
 Count = Annotated[int, Field(ge=1)]
+S = TypeVar("S", bound=Settings)
 
 
 class GroupStructure(Settings):
@@ -179,7 +179,7 @@ def conv_widths(model: nn.Module) -> dict[str, int]:
 
 
 def save_network(
-    folder: Path, model: nn.Module, structure: Structure, masks: Mapping[str, Tensor]
+    folder: Path, model: nn.Module, structure: Settings, masks: Mapping[str, Tensor]
 ) -> str:
     """Write the network into `folder`; return the SHA-256 of `model.safetensors`.
 
@@ -194,9 +194,9 @@ def save_network(
 def load_network(folder: Path | str) -> nn.Module:
     """Rebuild the network in `folder` with its weights, on the CPU, in evaluation mode.
 
-    The network has two plain attributes: `preprocess` turns an image into its input as in training
+    The network has plain attributes: `preprocess` turns an image into its input as in training
     (`data.preprocessing.Preprocessing`), and `classes` names its outputs. Both are None for a run
-    of an earlier version, which does not store them.
+    of an earlier version, which does not store them. `first_groups` lists the kept units.
 
     Raises ResultError or ModelError, with file, key, value and expected value, if a file is missing
     or damaged or if two files do not belong together.
@@ -207,6 +207,15 @@ def load_network(folder: Path | str) -> nn.Module:
         model = build_pruned(structure)
     except PrunebenchError as error:
         raise ModelError(f"{folder / STRUCTURE_FILE}: {error}") from None
+    fill(model, folder)
+    vars(model).update(
+        preprocess=structure.preprocessing, classes=structure.classes, first_groups=structure.groups
+    )
+    return model.eval()
+
+
+def fill(model: nn.Module, folder: Path) -> None:
+    """Give a network the weights in `folder`; ResultError if names or shapes differ."""
     path = folder / MODEL_FILE
     state, expected = check_weights(folder), model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
@@ -220,8 +229,14 @@ def load_network(folder: Path | str) -> nn.Module:
                 f"expected {tuple(expected[name].shape)}"
             )
     model.load_state_dict(state)
-    vars(model).update(preprocess=structure.preprocessing, classes=structure.classes)
-    return model.eval()
+
+
+def first_groups(model: nn.Module) -> dict[str, GroupStructure]:
+    """Return the units that a pruned network keeps, numbered as in the network it was made from.
+
+    Networks that were loaded, or pruned before, have them; empty: nothing was pruned.
+    """
+    return dict(vars(model).get("first_groups") or {})
 
 
 def check_weights(folder: Path | str) -> dict[str, Tensor]:
@@ -246,9 +261,13 @@ def load_masks(folder: Path | str) -> dict[str, Tensor]:
 def read_structure(folder: Path | str) -> Structure:
     """Read and check `structure.json`."""
     path = Path(folder) / STRUCTURE_FILE
-    content = read_json(path)
+    return parsed_structure(Structure, read_json(path), path)
+
+
+def parsed_structure(kind: type[S], content: Any, path: Path) -> S:
+    """Return the content of a structure file as `kind`; ResultError names file and key."""
     try:
-        return Structure.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "content"
@@ -277,15 +296,22 @@ def whole_and_removed(structure: Structure) -> tuple[nn.Module, ChannelGraph, di
     """
     model = _whole(structure.architecture, structure.num_classes, structure.in_channels)
     graph = trace(model, torch.zeros(1, *structure.image), grouped=structure.grouped)
+    return model, graph, removed_units(structure.architecture, structure.groups, graph)
+
+
+def removed_units(
+    network: str, groups: Mapping[str, GroupStructure], graph: ChannelGraph
+) -> dict[str, Tensor]:
+    """Return the units that a whole network has to lose; ModelError if its groups differ."""
     removed: dict[str, Tensor] = {}
-    for name, group in structure.groups.items():
+    for name, group in groups.items():
         if name not in graph.groups:
-            raise ModelError(f"{structure.architecture} has no prunable group {name!r}")
+            raise ModelError(f"{network} has no prunable group {name!r}")
         if (units := graph.groups[name].n_units) != group.units:
             raise ModelError(f"group {name!r} has {group.units} units, expected {units}")
         if lacking := sorted(set(range(units)) - set(group.kept)):
             removed[name] = torch.tensor(lacking)
-    return model, graph, removed
+    return removed
 
 
 def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -297,45 +323,17 @@ def _whole(architecture: str, num_classes: int, in_channels: int) -> nn.Module:
         return build(architecture, num_classes=num_classes, in_channels=in_channels)
 
 
-def export(folder: Path | str, path: Path) -> None:
-    """Write the network in `folder` in the format that the suffix of `path` names.
-
-    Raises ConfigError for a suffix without a format.
-    """
-    if path.suffix not in EXPORTS:
-        onnx = "; ONNX is not supported yet" if path.suffix == ".onnx" else ""
-        raise ConfigError(f"{path}: the file must end in {' or '.join(EXPORTS)}{onnx}")
-    EXPORTS[path.suffix](folder, path)
-
-
-def export_torch(folder: Path | str, path: Path) -> None:
-    """Write the network in `folder` as a `torch.export` program (.pt2) for any batch size.
-
-    The file holds `structure.json` as an extra file, which says how the input is normalized and
-    which classes the outputs stand for.
-    """
-    model, structure = load_network(folder), read_structure(folder)
-    # Two images: torch.export takes a batch of one for a constant.
-    example = torch.zeros(2, *structure.image)
-    batch = torch.export.Dim("batch")
-    program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
-    # In memory: PyTorch's writer ends the process if the disk is full.
-    content = io.BytesIO()
-    torch.export.save(program, content, extra_files={STRUCTURE_FILE: structure.model_dump_json()})
-    write_bytes(path, content.getvalue())
-
-
-EXPORTS: dict[str, Callable[[Path | str, Path], None]] = {".pt2": export_torch}
+def plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the CPU as safetensors stores them: contiguous, without shared memory."""
+    return {
+        n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()
+    }
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    # Copies: safetensors refuses tensors that share memory or lie in channels_last.
-    plain = {
-        n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()
-    }
     with replacing(path) as temporary:
         # `save_file` lets nobody else read the file, and hides the reason if the disk is full.
-        temporary.write_bytes(safetensors.torch.save(plain))
+        temporary.write_bytes(safetensors.torch.save(plain(tensors)))
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunebench.channels.examples import arguments
 from prunebench.channels.groups import Grouping
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import RunStoppedError
@@ -335,7 +336,7 @@ def _enter(run: RunState, phases: tuple[Phase, ...]) -> None:
 def _check_output(run: RunState) -> None:
     """Raise ValueError unless the network returns one number per class."""
     with untouched(run.model), torch.no_grad():
-        shape = run.model(run.example).shape
+        shape = run.model(*arguments(run.example)).shape
     if shape[2:].numel() != 1:
         raise ValueError(
             f"the network's output for one image has shape {tuple(shape)}, expected "

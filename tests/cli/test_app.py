@@ -214,9 +214,9 @@ def own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         ("list methods l1", "list methods takes no further argument, got 'l1'"),
         ("resolve --config none.yaml", "none.yaml: cannot be read (No such file or directory)"),
         ("export none --out x.pt2", "none/structure.json: no such file"),
-        ("export none --out x.onnx", "x.onnx: the file must end in .pt2; ONNX is not supported"),
-        ("export none --out x.pth", "x.pth: the file must end in .pt2\n"),
-        ("export none --out x", "x: the file must end in .pt2\n"),
+        ("export none --out x.onnx", "none/structure.json: no such file"),
+        ("export none --out x.pth", "x.pth: the file must end in .onnx, .pt2, .safetensors\n"),
+        ("export none --out x", "x: the file must end in .onnx, .pt2, .safetensors\n"),
         (
             "published --out config/config.yaml/x.csv",
             "config/config.yaml: cannot be created (File exists)",

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from prunebench.core.errors import ModelError
 
+Example = Tensor | tuple[Any, ...]  # an input, or a tuple of arguments
 Arrangement = Literal["rows", "list", "single"]
 
 
@@ -33,6 +34,27 @@ class Batch:
 
     size: int
     arrangement: Arrangement
+
+
+def arguments(example: Example) -> tuple[Any, ...]:
+    """Return an example as a tuple of arguments.
+
+    >>> len(arguments(torch.zeros(3))), len(arguments((torch.zeros(3), 2)))
+    (1, 2)
+    """
+    return example if isinstance(example, tuple) else (example,)
+
+
+def noise_like(example: Example) -> tuple[Any, ...]:
+    """Return the arguments with noise in [0, 1) for floating-point numbers, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(x: Any) -> Any:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            return x
+        return torch.rand(x.shape, generator=generator).to(x)
+
+    return tree_map(drawn, arguments(example))  # type: ignore[no-any-return]
 
 
 def batch_of(inputs: tuple[Any, ...], layer: tuple[int, ...] | None) -> Batch:

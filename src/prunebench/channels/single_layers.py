@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunebench.channels.examples import Example, arguments
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
 from prunebench.channels.unit_weights import along
 from prunebench.channels.untouched import untouched
@@ -40,7 +41,7 @@ def convolutions(graph: ChannelGraph) -> dict[str, ChannelGroup]:
     return found
 
 
-def norms_behind(model: nn.Module, example: Tensor) -> dict[str, str]:
+def norms_behind(model: nn.Module, example: Example) -> dict[str, str]:
     """Return the path of the batch norm that reads a convolution's output, by the convolution's.
 
     Observed while the network runs, so that neither names nor the order of definition matter. A
@@ -64,7 +65,7 @@ def norms_behind(model: nn.Module, example: Tensor) -> dict[str, str]:
     ]
     try:
         with untouched(model), torch.no_grad():
-            model(example)
+            model(*arguments(example))
     finally:
         for handle in handles:
             handle.remove()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.examples import Batch, larger
+from prunebench.channels.examples import Batch, Example, arguments, larger
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace.tracer import FAILURES, trace
@@ -57,7 +57,7 @@ class Check:
 
 def verify(
     model: nn.Module,
-    example: Tensor | tuple[Any, ...],
+    example: Example,
     *,
     seed: int = 0,
     grouped: Grouping = "auto",
@@ -88,7 +88,7 @@ def verify(
     graph = trace(model, example, grouped=grouped, modes=modes)
     probe = without_dropout(randomized(model, seed))
     paths = tuple(watch)
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = arguments(example)
     other = as_float64(larger(inputs, Batch(graph.batch, graph.arrangement)))
     checks = [Check(as_float64(example), False, paths), Check(other, False, paths)]
     check_runs(probe, checks[0], "in float64, in which networks are compared")
@@ -248,9 +248,7 @@ def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
     return float("inf") if largest != largest else largest / (scale or 1.0)
 
 
-def largest_difference(
-    model_a: nn.Module, model_b: nn.Module, example: Tensor | tuple[Any, ...]
-) -> float:
+def largest_difference(model_a: nn.Module, model_b: nn.Module, example: Example) -> float:
     """Return the largest difference of two networks' outputs, relative to the first's largest.
 
     Compares copies in float64 and eval mode.

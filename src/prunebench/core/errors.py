@@ -76,6 +76,10 @@ class ModelError(PrunebenchError):
     """A network cannot be built, traced, loaded or pruned as asked."""
 
 
+class RemovalError(ModelError):
+    """A network without the removed units does not compute what it does with masked ones."""
+
+
 class MethodError(PrunebenchError):
     """A method breaks its contract: a score that is not finite, a group without any unit left."""
 

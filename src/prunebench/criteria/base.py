@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs
+from prunebench.channels.examples import Example
 from prunebench.channels.groups import ChannelGraph, ChannelGroup
 from prunebench.experiments.settings import Settings
 
@@ -51,8 +52,8 @@ class ScoringRun(Protocol):
     device: torch.device
 
     @property
-    def example(self) -> Tensor:
-        """Return the input that the network was traced with, a batch of one."""
+    def example(self) -> Example:
+        """Return the input that the network was traced with."""
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a CPU generator that depends on seed, phase and purpose alone."""

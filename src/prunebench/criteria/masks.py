@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from prunebench.channels.costs import Costs
+from prunebench.channels.examples import Example, arguments
 from prunebench.channels.groups import ChannelGraph, ChannelGroup, Member
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
@@ -163,7 +164,7 @@ class MaskGradients:
             ),
         ]
 
-    def check_called(self, example: Tensor) -> None:
+    def check_called(self, example: Example) -> None:
         """Raise ModelError if a layer is never called because its weight is used elsewhere."""
         called: set[str] = set()
         handles = [
@@ -172,7 +173,7 @@ class MaskGradients:
         ]
         try:
             with untouched(self.model), torch.no_grad():
-                self.model(example)
+                self.model(*arguments(example))
         finally:
             for handle in handles:
                 handle.remove()

@@ -112,9 +112,9 @@ class PlanResult(Settings):
 
     phase: str
     val_accuracy_before: float | None  # None: no validation split
-    test_accuracy_before: float
+    test_accuracy_before: float | None  # None: not evaluated
     val_accuracy_after: float | None
-    test_accuracy_after: float
+    test_accuracy_after: float | None
     macs: int
     params: int
     selection_seconds: float

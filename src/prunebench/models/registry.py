@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prunebench.core.errors import ConfigError, ModelError, shown
 from prunebench.core.names import look_up
@@ -77,6 +77,14 @@ MODELS = {
     "vgg16_imagenet": "vgg",
     "vgg19": "vgg",
 }
+
+
+class BuiltAs(NamedTuple):
+    """The arguments of `build`, which the network keeps as the attribute `built_as`."""
+
+    name: str
+    num_classes: int
+    in_channels: int
 
 
 def names() -> list[str]:
@@ -151,10 +159,12 @@ def build(name: str, *, num_classes: int, in_channels: int = 3) -> nn.Module:
         if count < 1:
             raise ModelError(f"network {name!r}: {what} must be at least 1, not {count}")
     if (path := function_of(slug)) is not None:
-        return _built_by(path, num_classes, in_channels)
-    family = importlib.import_module(f"prunebench.models.{MODELS[slug]}")
-    builder = family.NETWORKS[slug]
-    model: nn.Module = builder(num_classes=num_classes, in_channels=in_channels, width=width)
+        model = _built_by(path, num_classes, in_channels)
+    else:
+        family = importlib.import_module(f"prunebench.models.{MODELS[slug]}")
+        builder = family.NETWORKS[slug]
+        model = builder(num_classes=num_classes, in_channels=in_channels, width=width)
+    vars(model).update(built_as=BuiltAs(name, num_classes, in_channels))
     return model
 
 
@@ -176,3 +186,12 @@ def _built_by(path: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError(f"network {path}: it returns {shown(model)}, which is no torch.nn.Module")
     return model
+
+
+def built_as(model: nn.Module) -> BuiltAs | None:
+    """Return the arguments that a network, or what was pruned from it, was built with.
+
+    None for a network that `build` has not built.
+    """
+    found = vars(model).get("built_as")
+    return found if isinstance(found, BuiltAs) else None

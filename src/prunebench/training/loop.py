@@ -192,8 +192,9 @@ class Loop:
         # Each shape is compiled by itself: full batches, and the last one of an epoch.
         forward = torch.compile(run.model, dynamic=False) if run.recipe.compile else run.model
         part, _ = self._batching().portion(0).parts[0]
-        example = run.example.expand(part.stop - part.start, -1, -1, -1)
-        example = example.contiguous(memory_format=run.memory_format)
+        shape, memory_format = run.dataset.info.shape, run.memory_format
+        example = torch.zeros(part.stop - part.start, *shape, device=run.device)
+        example = example.contiguous(memory_format=memory_format)
         network = self.parallel.network(
             run.model, forward, lambda called: run.task.rehearsal(called, example)
         )
@@ -268,7 +269,7 @@ class Loop:
         self._record(phase, "recalibrated")
         self.progress.say(f"{'statistics':<10} of batch norm estimated on {images} images")
 
-    def _record(self, phase: Phase, event: str) -> tuple[float | None, float]:
+    def _record(self, phase: Phase, event: str) -> tuple[float | None, float | None]:
         """Evaluate, record a row of an event, and return the percentages on val and test split."""
         run = self.run
         val, test = run.accuracies()

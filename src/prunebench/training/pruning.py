@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from prunebench.channels.examples import Example
 from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.plan import Plan
 from prunebench.channels.removal import kept_units, mask, remove, slice_tensor, slicing
+from prunebench.channels.trace.tracer import FAILURES
 from prunebench.channels.verify import TOLERANCE, largest_difference
-from prunebench.core.errors import ModelError
+from prunebench.core.errors import RemovalError, in_one_line
 from prunebench.experiments.phases import Budget
 from prunebench.methods.base import Before, Method
 from prunebench.training.run import RunState
@@ -43,7 +44,7 @@ class Applied:
 def apply_plan(run: RunState, plan: Plan) -> Applied:
     """Mask the weights and remove the units of `plan`; masks lose the same units.
 
-    Raises ModelError if the smaller network does not compute the same as the masked one.
+    Raises RemovalError if the smaller network does not compute the same as the masked one.
     """
     _add_masks(run, plan)
     removed = {name: units for name, units in plan.removed.items() if len(units)}
@@ -53,11 +54,9 @@ def apply_plan(run: RunState, plan: Plan) -> Applied:
     total = sum(group.n_units for group in run.graph.groups.values())
     if not removed:
         return Applied(before, (0, total), None)
-    smaller, difference = removed_and_difference(
-        run.model, run.graph, removed, run.dataset.info.shape, run.device
-    )
+    smaller, difference = removed_and_difference(run.model, run.graph, removed, run.probe)
     if not difference <= TOLERANCE:
-        raise ModelError(
+        raise RemovalError(
             f"phase {run.phase.name!r}: removal changes the output by {difference:.1e} of its "
             f"largest value; the groups were {', '.join(removed)}"
         )
@@ -79,16 +78,18 @@ def removed_and_difference(
     model: nn.Module,
     graph: ChannelGraph,
     removed: Mapping[str, Tensor],
-    image: tuple[int, ...],
-    device: torch.device | str = "cpu",
+    probe: Example,
 ) -> tuple[nn.Module, float]:
     """Return the smaller network, and the largest difference of its outputs from the masked one's.
 
-    The difference is relative, in float64, on two images of noise of the shape `image`.
+    The difference is relative, in float64, on the input `probe`. Raises RemovalError if the smaller
+    network does not run.
     """
-    noise = torch.rand((2, *image), generator=torch.Generator().manual_seed(0)).to(device)
     smaller = remove(model, graph, removed)
-    return smaller, largest_difference(mask(model, graph, removed), smaller, noise)
+    try:
+        return smaller, largest_difference(mask(model, graph, removed), smaller, probe)
+    except FAILURES as error:
+        raise RemovalError(f"the smaller network does not run: {in_one_line(error)}") from error
 
 
 def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | None:
@@ -102,7 +103,7 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
     if not asked or options.widths_from is not None or options.round_to > 1:
         return None
     if budget.kind not in ("units_per_group", "weights"):
-        reached = _reached(method, run, budget)
+        reached = reached_ratio(method, run, budget)
         return None if reached >= asked - 0.005 else reached
     counts = _pruned_by_group(method, run)
     total = sum(n for _, n in counts)
@@ -112,7 +113,7 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
     return None if is_near and reached >= 0.9 * asked else reached
 
 
-def _reached(method: Method[Any], run: RunState, budget: Budget) -> float:
+def reached_ratio(method: Method[Any], run: RunState, budget: Budget) -> float:
     """Return the pruned fraction of a cost or of all units; masked weights do not count."""
     if budget.kind in ("activations", "latency"):
         return 1 - run.cost(budget.kind) / run.base_cost(budget.kind)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.costs import Costs, costs_of
+from prunebench.channels.examples import Example
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.predicted_latency import PredictedLatency
 from prunebench.channels.removal import kept_units, remove
@@ -58,6 +59,11 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """Return a CPU generator for a purpose."""
     return torch.Generator().manual_seed(derived_seed(seed, *purpose))
+
+
+def noise(image: tuple[int, ...]) -> Tensor:
+    """Return two images of noise of a shape, the same at each call."""
+    return torch.rand((2, *image), generator=torch.Generator().manual_seed(0))
 
 
 @dataclass
@@ -247,9 +253,14 @@ class RunState:
                 return self.latency.ms(costs, left)
 
     @property
-    def example(self) -> Tensor:
+    def example(self) -> Example:
         """Return one black image."""
         return torch.zeros(1, *self.dataset.info.shape, device=self.device)
+
+    @property
+    def probe(self) -> Example:
+        """Return two images of noise, on which the masked and the smaller network are compared."""
+        return noise(self.dataset.info.shape).to(self.device)
 
     def go_to(self, index: int) -> None:
         """Make phase `index` the current one; one past the last ends the run."""
@@ -321,7 +332,7 @@ class RunState:
             )
         return self.evaluated("val", self.normalization).fraction
 
-    def accuracies(self) -> tuple[float | None, float]:
+    def accuracies(self) -> tuple[float | None, float | None]:
         """Return the percentages on the validation split (None without one) and the test split.
 
         All processes call it together.

@@ -35,6 +35,7 @@ from prunebench.network import (
 )
 from prunebench.training.processes import ALONE
 from prunebench.training.pruning import removed_and_difference
+from prunebench.training.run import noise
 from prunebench.training.task import task_of
 from prunebench.training.train import phases_of
 
@@ -148,7 +149,7 @@ def _removal(
         return []
     if isinstance(spec, RunSpec) and training.base_hash is not None:
         model.load_state_dict(load_network(results / spec.base.path).state_dict())
-    _, difference = removed_and_difference(model, graph, removed, structure.image)
+    _, difference = removed_and_difference(model, graph, removed, noise(structure.image))
     if not difference <= TOLERANCE:
         raise ResultError(f"{folder}: masked and removed differ by {difference:.1e}")
     return [f"masked = removed to {difference:.0e}"]

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.data.normalization import Normalization
+from prunebench.export import export
 from prunebench.models.registry import build
 from prunebench.network import (
-    export_torch,
     load_network,
     read_structure,
     save_network,
@@ -88,7 +88,7 @@ def test_the_structure_of_a_detector_tells_its_layers_and_its_preprocessing(tmp_
 @pytest.mark.parametrize("name", ["retinanet_r18_fpn_x0_25", "faster_rcnn_r18_fpn_x0_25"])
 def test_an_exported_detector_gives_the_same_raw_outputs(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
-    export_torch(tmp_path, tmp_path / "detector.pt2")
+    export(tmp_path, tmp_path / "detector.pt2")
     program = torch.export.load(tmp_path / "detector.pt2").module()
     for n in (1, 3):
         assert_same(program(images(n)), model(images(n)), rtol=1e-4, atol=1e-5)

@@ -22,7 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.examples import batch_of
+from prunebench.channels.examples import Example, arguments, batch_of
 from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.trace.attributes import hand_out
@@ -48,7 +48,7 @@ NO_SCRIPT = (
 
 def trace(
     model: nn.Module,
-    example: Tensor | tuple[Any, ...],
+    example: Example,
     *,
     grouped: Grouping = "auto",
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
@@ -82,7 +82,7 @@ def trace(
         examples is ambiguous.
     """
     refuse_scripts(model)
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = arguments(example)
     try:
         state = passed(model, inputs, grouped, modes, computing=False)
     except (ValuesNeeded, ModelError):  # zeros may stop a network that runs on real values

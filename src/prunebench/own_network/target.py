@@ -1,0 +1,155 @@
+"""The ratio that is asked for, the one that is reached, and the largest that can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from prunebench.core.errors import ConfigError, TrainingError
+from prunebench.core.names import unknown_name
+from prunebench.experiments.phases import Budget, RatioKind, is_cost
+from prunebench.experiments.validation import validate
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.own_network.own_run import OwnRun
+from prunebench.training.pruning import reached_ratio
+
+STEPS = 30  # of a bisection over ratios: a millionth of the ratio
+
+
+@dataclass(frozen=True)
+class Target:
+    """The ratio that is asked for.
+
+    Attributes
+    ----------
+    kind
+        What the ratio is a fraction of, as in experiments; "auto" for ratios by group.
+    ratio
+        Fraction to remove, in [0, 1); None for ratios by group and if the method decides it.
+    """
+
+    kind: RatioKind
+    ratio: float | None
+
+    @property
+    def budget(self) -> Budget:
+        """Return it as the budget of a phase."""
+        return Budget(kind=self.kind, ratio=self.ratio)
+
+    def __str__(self) -> str:
+        return "ratios by group" if self.ratio is None else f"{self.ratio:g} of {self.kind}"
+
+
+def target_of(
+    kind: type[Method[Any]],
+    name: str,
+    ratio: float | None,
+    ratio_kind: str,
+    ratios: Mapping[str, float] | None,
+) -> Target:
+    """Return the target of the arguments; ConfigError in one line if they do not go together."""
+    if ratio is not None and ratios is not None:
+        raise ConfigError("ratio and ratios exclude each other; a pattern '*' is for the rest")
+    for pattern, own in (ratios or {}).items():
+        if not 0 <= own < 1:
+            raise ConfigError(
+                f"ratios: {pattern!r}: {own} is not in [0, 1), the fraction to remove"
+            )
+    if ratio is None:
+        if ratios is None and not kind.decides_ratio:
+            raise ConfigError("ratio: missing; give ratio=, or ratios= by group")
+        return Target("auto", None)
+    allowed = [own for own in kind.ratio_kinds if own not in ("auto", "latency", "weights")]
+    if ratio_kind not in allowed:
+        raise ConfigError(unknown_name(f"ratio_kind of {name}", ratio_kind, allowed))
+    if not 0 <= ratio < 1:
+        raise ConfigError(f"ratio: {ratio} is not in [0, 1), the fraction to remove")
+    return Target(ratio_kind, ratio)  # type: ignore[arg-type]
+
+
+def options_of(kind: type[Method[Any]], name: str, given: Mapping[str, Any]) -> MethodOptions:
+    """Return the options of a method; ConfigError in one line for an unknown or invalid one."""
+    if given.get("round_to", 1) > 1 and not kind.rounds_widths:
+        raise ConfigError(f"{name} cannot round widths; remove round_to")
+    if given.get("widths_from") is not None:
+        raise ConfigError("widths_from names a run of an experiment; give ratios= by group")
+    return validate(kind.Options, given, name)
+
+
+def check_reach(method: Method[Any], run: OwnRun, target: Target) -> None:
+    """Raise TrainingError with the largest ratio, and what limits it, if it is below the target."""
+    is_shared = target.kind == "units_global" or is_cost(target.kind)
+    if not is_shared or not target.ratio:
+        return
+    least, _ = method.least(run)
+    whole, now = method.counted(run, target.budget, least)
+    if now > (1 - target.ratio) * whole:
+        raise out_of_reach(run, target, 1 - now / whole, len(least))
+
+
+def out_of_reach(run: OwnRun, target: Target, largest: float, groups: int) -> TrainingError:
+    """Return the error of a target whose ratio can be `largest` at most."""
+    kept = f"; keep= leaves {len(run.whole)} groups whole" if run.whole else ""
+    return TrainingError(
+        f"ratio {target.ratio:g} of {target.kind} is out of reach; the largest is "
+        f"{math.floor(largest * 1e4) / 1e4:g}, with as few units as possible in each of {groups} "
+        f"groups{kept}"
+    )
+
+
+def asked_for(method: Method[Any], run: OwnRun, target: Target) -> Budget:
+    """Return the budget whose rounded widths reach the target.
+
+    Rounding widths up keeps more than the ratio allows, so the method is asked for a larger ratio:
+    the smallest, up to a millionth, with which the rounded widths meet the target.
+
+    Raises
+    ------
+    TrainingError
+        If the rounded widths of no ratio reach it.
+    """
+    budget = target.budget
+    if method.options.round_to == 1 or not is_cost(budget.kind) or not budget.ratio:
+        return budget
+    scores = method.score(run, method.candidates(run))
+    least, _ = method.least(run)
+    whole, now = method.counted(run, budget, least)
+    # A little less than the largest ratio, which its own rounding could put out of reach.
+    low, high = budget.ratio, max(budget.ratio, (1 - 1e-9) * (1 - now / whole))
+    if reached_by(method, run, scores, replace(budget, ratio=low)) >= budget.ratio:
+        return budget
+    most = reached_by(method, run, scores, replace(budget, ratio=high))
+    if most < budget.ratio:
+        raise out_of_reach(run, target, most, len(least))
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        if reached_by(method, run, scores, replace(budget, ratio=middle)) >= budget.ratio:
+            high = middle
+        else:
+            low = middle
+    return replace(budget, ratio=high)
+
+
+def reached_by(
+    method: Method[Any], run: OwnRun, scores: Mapping[str, Tensor], budget: Budget
+) -> float:
+    """Return the ratio that the rounded widths of a budget reach."""
+    counts = method.allocate(run, scores, budget)
+    left = {name: len(run.kept[name]) - count for name, count in counts.items()}
+    whole, now = method.counted(run, budget, left)
+    return 1 - now / whole
+
+
+def achieved(method: Method[Any], run: OwnRun, target: Target) -> float | None:
+    """Return the ratio that a run has reached; None for ratios by group."""
+    if target.kind == "auto":
+        return None
+    if target.kind == "units_per_group":
+        sizes = {name: run.sizes[name] for name in method.candidates(run)}
+        whole, left = sum(sizes.values()), sum(len(run.kept[name]) for name in sizes)
+        return 1 - left / whole if whole else 0.0
+    return reached_ratio(method, run, target.budget)
