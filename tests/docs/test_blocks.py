@@ -1,0 +1,126 @@
+"""Every command and block of code in docs/*.md is run, or says why it cannot be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from prunebench.cli.app import app
+from tests.docs.blocks import RUN, SHOWN, Block, blocks_of, fits, is_slow, run_page
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("generators", "formulas")
+ELSEWHERE = ("docs/adding.md",)  # its blocks run in tests/workflow/test_adding.py
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.relative_to(ROOT / "docs").parts[0] not in FOLDERS
+}
+RUNNING = [
+    pytest.param(name, marks=pytest.mark.slow if is_slow(text) else ())
+    for name, text in PAGES.items()
+    if name not in ELSEWHERE
+    and any(block.kind in RUN and block.option("skip") is None for block in blocks_of(text))
+]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+EXPERIMENTS = {path.stem for path in (ROOT / "config" / "experiments").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_the_blocks_of_a_page_run_in_their_order(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = set(sys.modules)
+    try:
+        for block, output, shown in run_page(PAGES[name], tmp_path):
+            if shown is not None:
+                assert fits(shown, output), f"line {block.line}: expected\n{shown}\ngot\n{output}"
+    finally:
+        for module in set(sys.modules) - known:
+            if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
+                del sys.modules[module]  # a file of the page
+
+
+def all_blocks() -> Iterator[tuple[str, Block]]:
+    for name, text in PAGES.items():
+        for block in blocks_of(text):
+            yield f"{name}, line {block.line}", block
+
+
+def test_every_block_says_what_it_is() -> None:
+    for place, block in all_blocks():
+        assert block.kind in (*RUN, *SHOWN), f"{place}: a block of {block.kind or 'nothing'}"
+        if block.mark.startswith("skip"):
+            assert len(block.option("skip") or "") > 10, f"{place}: a skip without a reason"
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Yield the words of every command of prunebench and snakemake, skipped blocks included."""
+    for place, block in all_blocks():
+        if block.kind == "bash":
+            for line in block.code.replace("\\\n", " ").splitlines():
+                for part in re.split(r"&&|;", line):
+                    words = shlex.split(part, comments=True)
+                    if words:
+                        yield place, words
+
+
+def test_commands_and_options_exist() -> None:
+    """It also holds for pages whose blocks take too long or need a cluster."""
+    checked = 0
+    for place, words in command_lines():
+        if words[0] != "prunebench" or words[1].startswith("-"):
+            continue
+        assert words[1] in COMMANDS, f"{place}: {words[1]}"
+        known = {
+            option
+            for parameter in COMMANDS[words[1]].params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        used = {word.partition("=")[0] for word in words[2:] if word.startswith("-")}
+        assert used <= {*known, "--help"}, f"{place}: {used - known}"
+        checked += 1
+    assert checked > 5
+
+
+def test_experiments_exist() -> None:
+    pages = "\n".join(PAGES.values())
+    own = set(re.findall(r"config/experiments/(\w+)\.yaml -->", pages))
+    named = {name for names in re.findall(r"experiments=([a-z]\w+)", pages) for name in [names]}
+    assert named
+    assert named - own <= EXPERIMENTS
+
+
+def test_a_wrong_output_fails() -> None:
+    assert not fits("3 groups\n…", "4 groups\nfrozen: none")
+    assert fits("… groups\n…", "4 groups\nfrozen: none")
+
+
+def test_a_block_that_fails_stops_the_page(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no-such-file"):
+        list(run_page("```bash\ncat no-such-file\n```\n", tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        list(run_page("```python\n1 / 0\n```\n", tmp_path))
+
+
+def test_blocks_share_a_folder_and_names(tmp_path: Path) -> None:
+    page = (
+        "```bash\nmkdir a && cd a && echo 3 > b\n```\n"
+        "```python\nfrom pathlib import Path\nn = int(Path('b').read_text())\n```\n"
+        "```python\nprint(n + 1)\n```\n\n```text\n4\n```\n"
+        "<!-- skip: it would fail -->\n```bash\nfalse\n```\n"
+    )
+    ran = list(run_page(page, tmp_path))
+    assert [(block.kind, output, shown) for block, output, shown in ran] == [
+        ("bash", "", None),
+        ("python", "", None),
+        ("python", "4\n", "4\n"),
+    ]

@@ -1,0 +1,134 @@
+"""The site builds without a warning, needs no network, and has a page for everything."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from prunebench.criteria.registry import CRITERIA
+from prunebench.methods.registry import METHODS
+from prunebench.papers.published import papers, read_published
+from tests.conftest import Once
+
+pytest.importorskip("material", reason="the site is built by the extra `docs`")
+ROOT = Path(__file__).parents[2]
+GENERATORS = ROOT / "docs" / "generators"
+
+
+@pytest.fixture(scope="module")
+def site(once: Once) -> Path:
+    """The built site."""
+
+    def build(folder: Path) -> None:
+        env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", folder / "site"]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "WARNING" not in done.stderr, done.stderr
+
+    return once("site", build) / "site"
+
+
+class Links(HTMLParser):
+    """Collects what a page loads, what it links to, and its anchors."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values.get("id", ""), values.get("name", "")}
+        if tag in ("script", "img", "iframe", "source"):
+            self.loaded.append(values.get("src", ""))
+        elif tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loaded.append(values.get("href", ""))
+        elif tag == "a":
+            self.linked.append(values.get("href", ""))
+
+
+def own_pages(site: Path) -> Iterator[Path]:
+    """Yield the pages, without the interactive reports, which have tests of their own."""
+    for path in sorted(site.rglob("*.html")):
+        if path.relative_to(site).parts[0] != "leaderboard":
+            yield path
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    pages = list(own_pages(site))
+    assert len(pages) > 50
+    for path in pages:
+        assert [url for url in Links(path).loaded if re.match(r"(https?:)?//", url)] == []
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    assert re.findall(r"(?:@import|url\()\s*[\"']?https?:", styles) == []
+
+
+def test_every_link_and_picture_has_its_file(site: Path) -> None:
+    found = {path: Links(path) for path in own_pages(site)}
+    for path, page in found.items():
+        if path.name == "404.html":  # its links begin at the top of the server
+            continue
+        for url in (*page.loaded, *page.linked):
+            target, _, anchor = unquote(url).partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            file = (path.parent / target).resolve() if target else path
+            assert not target or file.exists(), f"{path}: {url}"
+            if anchor and file in found:
+                assert anchor in found[file].anchors, f"{path}: {url}"
+
+
+def test_every_method_and_paper_has_a_page_with_what_it_must_say(site: Path) -> None:
+    for name in (*METHODS, *CRITERIA):
+        page = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
+        for heading in ("What it does", "Source and differences", "Options", "What we measured"):
+            assert f">{heading}<" in page, f"{name}: {heading}"
+        assert "<math" in page or name == "unpruned" or name == "fixreg", name
+    for name in papers(read_published()):
+        page = (site / "papers" / f"{name}.html").read_text(encoding="utf-8")
+        assert "Its claims, tested" in page
+        assert "Its printed rows" in page
+
+
+def test_numbers_are_those_of_the_stored_tables(site: Path) -> None:
+    summary = (ROOT / "results/reference/digits/tables/summary.md").read_text(encoding="utf-8")
+    row = next(line for line in summary.splitlines() if line.startswith("| group_fisher"))
+    top1 = re.findall(r"\d+\.\d+ ± \d+\.\d+", row)[0]
+    assert top1 in (site / "methods" / "group_fisher.html").read_text(encoding="utf-8")
+    assert top1 in (site / "leaderboard.html").read_text(encoding="utf-8")
+
+
+def test_formulas_are_drawn_without_a_script(site: Path) -> None:
+    for path in own_pages(site):
+        page = path.read_text(encoding="utf-8")
+        assert "arithmatex" not in page, path
+        assert "<merror" not in page, path
+
+
+def test_the_interactive_reports_are_part_of_the_site(site: Path) -> None:
+    for name in ("cifar10_resnet20", "digits", "detection_digits"):
+        assert (site / "leaderboard" / name / "index.html").stat().st_size > 100_000
+        assert list((site / "leaderboard" / name / "runs").glob("*.html"))
+
+
+def test_the_search_index_is_there_for_pages_on_a_disk(site: Path) -> None:
+    index = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    assert "group_fisher" in index
+
+
+def test_the_examples_of_the_generators_are_true() -> None:
+    command = [sys.executable, "-m", "doctest", *map(str, sorted(GENERATORS.glob("*.py")))]
+    env = {**os.environ, "PYTHONPATH": f"{GENERATORS}{os.pathsep}{ROOT / 'src'}"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
