@@ -207,3 +207,12 @@ def test_a_wrong_tensor_of_boxes_is_named(boxed_path: Path, change: Change, mess
 @pytest.mark.gpu
 def test_tensors_arrive_on_the_device(path: Path) -> None:
     assert load(path, "cuda").train.images.is_cuda
+
+
+def test_a_trial_loads_some_images_of_each_split(path: Path) -> None:
+    whole, some = load(path), load(path, most=100)
+    assert [len(s) for s in (some.train, some.val, some.test)] == [100, 100, 100]
+    assert torch.equal(some.test.images, whole.test.images[::2])  # every second of 200
+    assert torch.equal(some.test.labels, whole.test.labels[::2])
+    assert some.sha256 == whole.sha256
+    assert len(load(path, most=1000).train) == len(whole.train)

@@ -22,8 +22,8 @@ from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.validation import validate
 
 EXPERIMENT_KEYS = (
-    "controls, datasets, epochs_scale, highlight, methods, networks, published, ratio_kind, "
-    "ratios, recipe_cross, recipes, reference, seeds, threads, title"
+    "controls, datasets, epochs_scale, highlight, max_images, max_steps, methods, networks, "
+    "published, ratio_kind, ratios, recipe_cross, recipes, reference, seeds, threads, title"
 )
 METHOD_KEYS = "by_network, networks, options, ratio_kind, ratios, recipes, seeds, settings"
 

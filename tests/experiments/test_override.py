@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.experiments.config import merged_config, read_experiment
+from prunebench.experiments.config import merged_config, read_experiment, read_recipe
 from prunebench.experiments.override import Override, split_override
 from prunebench.experiments.recipe import Recipe, Schedule
 
@@ -18,6 +18,14 @@ from prunebench.experiments.recipe import Recipe, Schedule
         ("greg_x0_05", "greg", Override(epochs_scale=0.05)),
         ("greg_on_cifar10_x0_5", "greg", Override(dataset="cifar10", epochs_scale=0.5)),
         ("vgg16_x0_25", "vgg16_x0_25", Override()),  # a file has this name
+        ("greg_steps20", "greg", Override(max_steps=20)),
+        ("greg_images100", "greg", Override(max_images=100)),
+        (
+            "greg_on_digits_x0_5_steps20_images100",
+            "greg",
+            Override(dataset="digits", epochs_scale=0.5, max_steps=20, max_images=100),
+        ),
+        ("greg_images0", "greg_images0", Override()),
     ],
 )
 def test_a_name_contains_the_override(
@@ -43,6 +51,8 @@ def test_an_override_becomes_part_of_the_names(override: object) -> None:
     ("override", "words"),
     [
         ("digits", "override: 'digits' is not JSON such as"),
+        ({"max_steps": 0}, "override.max_steps: must be at least 1, not 0"),
+        ({"max_images": 1}, "override.max_images: must be at least 2, not 1"),
         ({"epochs_scale": 2}, "override.epochs_scale: must be at most 1.0, not 2"),
         ({"epochs_scale": 1e-300}, "override.epochs_scale: must be at least 0.0001, not 1e-300"),
         ("[" * 100_000, r"override: '\[+… is not JSON such as"),
@@ -70,6 +80,35 @@ def test_the_factors_of_name_and_file_together_may_not_be_too_small(tmp_path: Pa
         read_experiment(tmp_path, "t_x0_01")
     with pytest.raises(ConfigError, match=r"t_x0_00: the epochs have the factor 0, at least"):
         read_experiment(tmp_path, "t_x0_00")
+
+
+def test_a_name_with_too_few_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="greg_images1: at least 2 images are needed"):
+        split_override(tmp_path, "greg_images1")
+
+
+def test_a_trial_is_part_of_recipes_and_titles(tmp_path: Path) -> None:
+    for name, text in {
+        "experiments/t.yaml": f"{EXPERIMENT}max_steps: 30\n",
+        "recipes/long.yaml": "{epochs: 2, batch_size: 4, lr: 0.1, weight_decay: 0}\n",
+        "recipes/bad.yaml": "{max_images: 9, batch_size: 4, lr: 0.1, weight_decay: 0}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    trial = read_experiment(tmp_path, "t_steps50_images100")
+    assert (trial.max_steps, trial.max_images) == (30, 100)  # the smaller one of both
+    assert trial.title == "Table 1 · at most 30 steps per phase · at most 100 images"
+    recipe = read_recipe(tmp_path, "long_x0_5_steps30_images100")
+    assert (recipe.epochs, recipe.max_steps, recipe.max_images) == (1, 30, 100)
+    with pytest.raises(ConfigError, match=r"bad.yaml: max_images: set it in the override or in"):
+        read_recipe(tmp_path, "bad")
+
+
+def test_imported_weights_are_not_expected_to_score_the_same_on_fewer_images() -> None:
+    recipe = Recipe(batch_size=4, lr=0.1, weight_decay=0, weights="a.pt", expected_top1=76.1)
+    assert recipe.limited(30, None).expected_top1 == 76.1
+    assert recipe.limited(None, 100).expected_top1 is None
+    assert recipe.limited(None, None) is recipe
 
 
 EXPERIMENT = """\

@@ -63,3 +63,17 @@ def test_every_method_passes_the_check(name: str) -> None:
         start=run_with_source if name.startswith("scratch") else testing.start,
         recipes=RECIPES,
     )
+
+
+@pytest.mark.parametrize("name", METHODS_THAT_PRUNE)
+def test_every_method_ends_a_trial_of_two_steps_per_phase(name: str) -> None:
+    kind = method_class(name)
+    few = {"samples": 6, "batch": 4} if issubclass(kind.Options, DataCriterion) else {}
+    method = kind(kind.Options.model_validate(few | OPTIONS.get(name, {})))
+    recipes = dict.fromkeys(kind.recipe_roles, testing.RECIPE) | RECIPES
+    trial = {role: recipe.limited(2, None) for role, recipe in recipes.items()}
+    budget = BUDGETS.get(name, testing.HALF)
+    run = testing.train(method, budget, run_with_source(), recipes=trial)
+    assert run.records.history
+    steps = [row.step for row in run.records.history if not row.event]
+    assert max(steps, default=0) <= 4  # two phases may share a clock

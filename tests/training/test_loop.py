@@ -202,6 +202,29 @@ def test_a_longer_phase_stretches_its_recipes_schedule(make_loop: MakeLoop) -> N
     assert [row.lr for row in rows] == pytest.approx([0.05, 0.05, 0.005, 0.005])
 
 
+def test_a_phase_of_a_trial_ends_early_with_its_schedule(make_loop: MakeLoop) -> None:
+    cosine = Schedule(kind="cosine", per="step")
+    short = recipe(epochs=2, schedule=cosine, max_steps=4)  # of 16 steps, 8 in each epoch
+    loop = run_through(make_loop, [training("p", short, then=BUDGET)], Recording([]))
+    rows = [(r.step, r.event) for r in loop.run.records.history]
+    assert rows == [(4, ""), (4, "pruned")]
+    assert loop.run.records.epochs_trained == pytest.approx(4 * 64 / 480)
+    last = loop.run.records.history[0]
+    assert last.lr == pytest.approx(cosine.factor_at(0.75, 1.0) * 0.05)  # step 3 of 4
+    assert last.reportable
+
+
+def test_phases_of_a_trial_that_share_a_clock_have_as_many_steps_each(make_loop: MakeLoop) -> None:
+    short = recipe(epochs=4, max_steps=3)
+    phases = [
+        Phase(name="search", recipe=short, length=Epochs(1)),
+        Phase(name="train", recipe=short, length=Epochs(3), clock="continue"),
+        Phase(name="again", recipe=short, length=Epochs(3)),
+    ]
+    rows = run_through(make_loop, phases).run.records.history
+    assert {r.phase: r.step for r in rows} == {"search": 3, "train": 6, "again": 3}
+
+
 def test_a_phase_may_start_from_the_best_epoch_before(make_loop: MakeLoop) -> None:
     phases = [
         training("train", recipe(), keep_best=True, then=BUDGET),

@@ -110,7 +110,12 @@ def prepare(name: str, data_dir: Path, out: Path, *, validation: float | None = 
 
 
 def load(
-    path: Path, device: torch.device | str = "cpu", *, workers: int = 0, joined: bool = False
+    path: Path,
+    device: torch.device | str = "cpu",
+    *,
+    workers: int = 0,
+    joined: bool = False,
+    most: int | None = None,
 ) -> Dataset:
     """Load a file written by `prepare`; raise DataError that names the file, key and value.
 
@@ -121,6 +126,8 @@ def load(
     joined
         Whether the validation split joins the training split: all training images, in the order
         that they have if none is held out.
+    most
+        Largest number of images of each split, spread evenly over it; None: all.
     """
     try:
         path.open("rb").close()  # safetensors gives no reason
@@ -139,11 +146,24 @@ def load(
         raise DataError(f"{path}: the tensors' SHA-256 is {found}, expected {metadata['sha256']}")
     if joined:
         join_splits(tensors, metadata, where=str(path))
+    if most is not None:
+        tensors = {key: tensor[spread(len(tensor), most)] for key, tensor in tensors.items()}
     train, val, test = (
         _loaded(_arrays(tensors, split), info, _root(path, metadata), torch.device(device), workers)
         for split in SPLITS
     )
     return Dataset(info=info, train=train, val=val, test=test, sha256=found)
+
+
+def spread(images: int, most: int) -> Tensor:
+    """Return the places of at most `most` of a number of images, spread evenly, int64.
+
+    Lists of images are often sorted by class: the first ones would have one class only.
+
+    >>> spread(10, 4).tolist(), spread(3, 4).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    return torch.arange(min(images, most)) * images // max(1, min(images, most))
 
 
 def summary(path: Path) -> dict[str, str]:

@@ -21,7 +21,15 @@ from pydantic import (
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
 from prunebench.experiments.machine import Machine
-from prunebench.experiments.override import MaybeOverride, Scale, check_scale, split_override
+from prunebench.experiments.override import (
+    MaxImages,
+    MaxSteps,
+    MaybeOverride,
+    Override,
+    Scale,
+    check_scale,
+    split_override,
+)
 from prunebench.experiments.phases import RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.settings import (
@@ -297,6 +305,15 @@ class ExperimentConfig(Settings):
         ),
     )
     epochs_scale: Scale = 1.0
+    max_steps: MaxSteps = None
+    max_images: MaxImages = None
+
+    @property
+    def shortening(self) -> Override:
+        """Return what shortens all recipes of the experiment."""
+        return Override(
+            epochs_scale=self.epochs_scale, max_steps=self.max_steps, max_images=self.max_images
+        )
 
     @property
     def wanted_controls(self) -> tuple[Control, ...]:
@@ -377,10 +394,13 @@ def read_experiment(config_dir: Path, name: str) -> ExperimentConfig:
             words.append(f"base networks trained instead of {', '.join(given)}")
     scale = experiment.epochs_scale * override.epochs_scale
     check_scale(scale, f"{path}: epochs_scale")
-    if scale != 1:
-        changed["epochs_scale"] = scale
-        words.append(f"epochs × {scale:g}")
-    return experiment.model_copy(update=changed | {"title": " · ".join(words)})
+    changed["epochs_scale"] = scale
+    for key in ("max_steps", "max_images"):
+        limits = [getattr(one, key) for one in (experiment, override)]
+        changed[key] = min((limit for limit in limits if limit is not None), default=None)
+    experiment = experiment.model_copy(update=changed)
+    title = " · ".join([*words, *experiment.shortening.words])
+    return experiment.model_copy(update={"title": title})
 
 
 def _base_weights(config_dir: Path, experiment: ExperimentConfig) -> list[str]:
@@ -432,7 +452,11 @@ def read_recipe(config_dir: Path, name: str) -> Recipe:
     """
     stem, override = split_override(config_dir / "recipes", name)
     path = named_file(config_dir, "recipe", stem)
-    return validate(Recipe, read_yaml(path), str(path)).shortened(override.epochs_scale)
+    recipe = validate(Recipe, read_yaml(path), str(path))
+    for key in ("max_steps", "max_images"):
+        if getattr(recipe, key) is not None:
+            raise ConfigError(f"{path}: {key}: set it in the override or in the experiment instead")
+    return recipe.shortened(override.epochs_scale).limited(override.max_steps, override.max_images)
 
 
 def named_file(config_dir: Path, kind: Literal["experiment", "recipe"], name: str) -> Path:

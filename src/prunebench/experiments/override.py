@@ -1,8 +1,9 @@
 """Run an experiment on another data set, or shortened, as part of its name.
 
 `greg_table1_on_digits_x0_05` is experiments/greg_table1.yaml with the data set digits and a
-twentieth of all epochs. Recipes are named in the same way. Since the names differ, results are
-kept apart from those of the original experiment.
+twentieth of all epochs, and `greg_table1_steps200_images1000` a trial of at most 200 steps in each
+phase, on at most 1,000 images of each split. Recipes are named in the same way. Since the names
+differ, results are kept apart from those of the original experiment.
 """
 
 from __future__ import annotations
@@ -31,6 +32,24 @@ Scale = Annotated[
 ]
 
 
+MaxSteps = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Trial: largest number of steps of each training phase (default: no limit). "
+        "Schedules of the learning rate shrink with their phase.",
+    ),
+]
+MaxImages = Annotated[
+    int | None,
+    Field(
+        ge=2,
+        description="Trial: largest number of images of each split, spread evenly over it "
+        "(default: all).",
+    ),
+]
+
+
 class Override(Settings):
     """Changes to every experiment of a configuration."""
 
@@ -38,6 +57,8 @@ class Override(Settings):
         None, description="Data set to use (default: the experiment's own)."
     )
     epochs_scale: Scale = 1.0
+    max_steps: MaxSteps = None
+    max_images: MaxImages = None
 
     @property
     def suffix(self) -> str:
@@ -45,9 +66,24 @@ class Override(Settings):
 
         >>> Override(dataset="digits", epochs_scale=0.05).suffix, Override().suffix
         ('_on_digits_x0_05', '')
+        >>> Override(max_steps=200, max_images=1000).suffix
+        '_steps200_images1000'
         """
         data = f"_on_{self.dataset}" if self.dataset else ""
-        return data + scale_suffix(self.epochs_scale)
+        steps = "" if self.max_steps is None else f"_steps{self.max_steps}"
+        images = "" if self.max_images is None else f"_images{self.max_images}"
+        return data + scale_suffix(self.epochs_scale) + steps + images
+
+    @property
+    def words(self) -> list[str]:
+        """Return what is shortened, for a title.
+
+        >>> Override(epochs_scale=0.05, max_steps=200, max_images=1000).words
+        ['epochs × 0.05', 'at most 200 steps per phase', 'at most 1,000 images']
+        """
+        found = [] if self.epochs_scale == 1 else [f"epochs × {self.epochs_scale:g}"]
+        found += [] if self.max_steps is None else [f"at most {self.max_steps:,} steps per phase"]
+        return found + ([] if self.max_images is None else [f"at most {self.max_images:,} images"])
 
 
 def scale_suffix(scale: float) -> str:
@@ -80,13 +116,21 @@ def split_override(folder: Path, name: str) -> tuple[str, Override]:
     """
     if not is_name(name):
         return name, Override()
-    found = re.fullmatch(r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?", name)
+    found = re.fullmatch(
+        r"(.+?)(?:_on_([a-z][a-z0-9_]*?))?(?:_x(0_\d+))?"
+        r"(?:_steps([1-9]\d*))?(?:_images([1-9]\d*))?",
+        name,
+    )
     assert found is not None
     if (folder / f"{name}.yaml").is_file():
         return name, Override()
     scale = float(found[3].replace("_", ".")) if found[3] else 1.0
     check_scale(scale, name)
-    return found[1], Override(dataset=found[2], epochs_scale=scale)
+    most = {"max_steps": found[4], "max_images": found[5]}
+    if most["max_images"] == "1":
+        raise ConfigError(f"{name}: at least 2 images are needed")
+    limits = {key: int(value) for key, value in most.items() if value}
+    return found[1], Override(dataset=found[2], epochs_scale=scale, **limits)
 
 
 def check_scale(scale: float, where: str) -> None:

@@ -324,6 +324,16 @@ class Recipe(Settings):
         None,
         description=("SHA-256 of the file of `weights`, or over its tensors (default: any file)."),
     )
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Largest number of steps of a phase, in a trial (default: no limit). Set by "
+        "the override of an experiment, not in a file.",
+    )
+    max_images: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="Largest number of images of each split, in a trial (default: all). Set by "
+        "the override of an experiment, not in a file.",
+    )
     trained_on: TrainedOn = Field(
         "train",
         description=(
@@ -387,6 +397,15 @@ class Recipe(Settings):
             "schedule": self.schedule.shortened(epochs / self.epochs),
         }
         if self.weights is None:
+            changed |= {"expected_top1": None, "expected_map": None}
+        return self.model_copy(update=changed)
+
+    def limited(self, max_steps: int | None, max_images: int | None) -> Self:
+        """Return the recipe of a trial, without an expected accuracy; None: no limit."""
+        if max_steps is None and max_images is None:
+            return self
+        changed: dict[str, Any] = {"max_steps": max_steps, "max_images": max_images}
+        if self.weights is None or max_images is not None:
             changed |= {"expected_top1": None, "expected_map": None}
         return self.model_copy(update=changed)
 

@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 from prunebench.core.errors import ResultError
 from prunebench.experiments.phases import RatioKind
 from prunebench.papers.published import PublishedRow
+from prunebench.report.headings import shortened
 from prunebench.report.runs_csv import CELL, UNPRUNED, json_cells, require
 
 Verdict = Literal["agrees", "differs", "undecided", "not comparable", "not run", "control", "base"]
@@ -53,11 +54,12 @@ class Ours:
     base_accuracy: float
     speedup: float  # in multiply-accumulates without products with zeroed weights
     params_reduction_pct: float
-    epochs_scale: float  # below 1 in a shortened experiment
+    shortened: str = ""  # how a shortened experiment differs
 
 
 _NAN = float("nan")
-NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *[_NAN] * 8)  # for a row without runs
+_SEVEN = (_NAN, _NAN, _NAN, _NAN, _NAN, _NAN, _NAN)
+NOTHING = Ours("", "", "", "", _NAN, "auto", 0, *_SEVEN)  # for a row without runs
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _cells(frame: pd.DataFrame) -> Iterator[tuple[Ours, Mapping[str, Any] | None
             base_accuracy=float(runs["base_accuracy"].mean()),
             speedup=float(runs["speedup_theoretical"].mean()),
             params_reduction_pct=float(runs["params_reduction_pct"].mean()),
-            epochs_scale=float(first.get("epochs_scale", 1.0)),
+            shortened=shortened(runs),
         )
         yield ours, names[runs.index[0]]
 
@@ -233,8 +235,8 @@ def _incomparable(
 ) -> str:
     if row.dataset != ours.dataset:
         return f"{ours.dataset} instead of {row.dataset}"
-    if ours.epochs_scale < 1:
-        return f"epochs × {ours.epochs_scale:g}"
+    if ours.shortened:
+        return ours.shortened
     if row.accuracy is None:
         return "no accuracy is printed"
     if drop is None:

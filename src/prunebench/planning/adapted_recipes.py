@@ -80,14 +80,16 @@ def recipe_on(config_dir: Path, name: str, dataset: str) -> Recipe:
     return adapted(recipe, dataset_info(dataset))
 
 
-def adapted_recipe(config_dir: Path, stem: str, dataset: str, scale: float) -> tuple[str, Recipe]:
+def adapted_recipe(
+    config_dir: Path, stem: str, dataset: str, shortening: Override
+) -> tuple[str, Recipe]:
     """Return the name and content of a recipe adapted to a data set, as `recipe_on` reads it."""
-    name = stem + Override(epochs_scale=scale).suffix
+    name = stem + shortening.suffix
     recipe = read_recipe(config_dir, name)
     there = adapted(recipe, dataset_info(dataset))
     if there == recipe:
         return name, recipe
-    return stem + Override(dataset=dataset, epochs_scale=scale).suffix, there
+    return stem + shortening.model_copy(update={"dataset": dataset}).suffix, there
 
 
 def changes(runs: Iterable[RunSpec], config_dir: Path) -> Iterator[str]:

@@ -20,7 +20,6 @@ from prunebench.experiments.config import (
     read_recipe,
 )
 from prunebench.experiments.latency_table import LatencyTable
-from prunebench.experiments.override import scale_suffix
 from prunebench.experiments.phases import Budget, RatioKind
 from prunebench.experiments.recipe import Recipe
 from prunebench.experiments.spec import (
@@ -236,12 +235,12 @@ class _Grid:
         if (name, dataset) not in self.recipes:
             with place(self.where, f"{keys[-1]}.{role}"):
                 named_file(self.config_dir, "recipe", name)
-            scale = self.experiment.epochs_scale
-            full = name + scale_suffix(scale)
+            shortening = self.experiment.shortening
+            full = name + shortening.suffix
             self.recipes[name, dataset] = (
                 (full, read_recipe(self.config_dir, full))
                 if dataset in self.own_datasets
-                else adapted_recipe(self.config_dir, name, dataset, scale)
+                else adapted_recipe(self.config_dir, name, dataset, shortening)
             )
         full, recipe = self.recipes[name, dataset]
         file = self.config_dir / "recipes" / f"{name}.yaml"

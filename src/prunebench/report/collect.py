@@ -299,6 +299,8 @@ def _names(spec: RunSpec, config: ExperimentConfig | None) -> dict[str, Any]:
         "setting": spec.setting,
         "recipes": _json(recipes),
         "epochs_scale": None if config is None else config.epochs_scale,
+        "max_steps": next((r.max_steps for r in spec.recipes.values()), None),
+        "max_images": spec.base.recipe.max_images,
     }
 
 

@@ -1,4 +1,4 @@
-"""The size and noise of the test set and the share of the epochs, stated beside accuracies."""
+"""The size and noise of the test set and what is shortened, stated beside accuracies."""
 
 from __future__ import annotations
 
@@ -57,20 +57,23 @@ def standard_error(accuracy: float, images: float) -> float:
 
 
 def shortened(frame: pd.DataFrame) -> str:
-    """Return the share of the recipes' epochs, for a title; "" if no run is shortened.
+    """Return how runs are shortened, for a title; "" if none is.
 
     >>> shortened(pd.DataFrame({"epochs_scale": [1.0, 0.05]}))
     'epochs × 0.05'
+    >>> shortened(pd.DataFrame({"max_steps": [200], "max_images": [1000]}))
+    'at most 200 steps per phase, at most 1,000 images'
     """
-    return ", ".join(
-        f"epochs × {scale:g}" for scale in _values(frame, "epochs_scale") if scale != 1
-    )
+    scales = [f"epochs × {scale:g}" for scale in _values(frame, "epochs_scale") if scale != 1]
+    steps = [f"at most {n:,.0f} steps per phase" for n in _values(frame, "max_steps")]
+    images = [f"at most {n:,.0f} images" for n in _values(frame, "max_images")]
+    return ", ".join([*scales, *steps, *images])
 
 
 def titled(title: str, frame: pd.DataFrame) -> str:
-    """Return the title of a table, with the share of the epochs if the runs are shortened."""
-    words = shortened(frame)
-    return title if not words or words in title else f"{title} · {words}"
+    """Return the title of a table, with words about runs that are shortened."""
+    words = [one for one in shortened(frame).split(", ") if one and one not in title]
+    return " · ".join([title, *words])
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

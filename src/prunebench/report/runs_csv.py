@@ -73,6 +73,8 @@ class RunRow:
     test_images: int | None  # size of the test split
     epochs: float  # of all phases
     epochs_scale: float | None  # share of the recipes' epochs in a shortened experiment
+    max_steps: int | None = None  # largest number of steps of a phase, in a trial
+    max_images: int | None = None  # largest number of images of a split, in a trial
     fine_tune_epochs: float | None  # of the recipe with that role, or what total_epochs left
     training_seconds: float
     selection_seconds: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -297,7 +298,22 @@ class Loop:
         self.per_epoch = steps_per_epoch(len(self.run.dataset.train), phase.recipe.batch_size)
         end = length.steps(self.per_epoch)
         self.run.epochs = length.n if isinstance(length, Epochs) else end / self.per_epoch
+        if phase.recipe.max_steps is not None and end > (most := self._most_steps(phase.recipe)):
+            end, self.run.epochs = most, most / self.per_epoch
         return end
+
+    def _most_steps(self, recipe: Recipe) -> int:
+        """Return the step at which the current phase of a trial ends at the latest.
+
+        Each of the phases that share a clock adds as many steps.
+        """
+        assert recipe.max_steps is not None
+        sharing = 1
+        for phase, before in itertools.pairwise(reversed(self.run.phases[: self.run.index + 1])):
+            if phase.clock == "new":
+                break
+            sharing += before.recipe is not None
+        return sharing * recipe.max_steps
 
     def _batching(self) -> Batching:
         """Return the division of an epoch into batches and this process's portions."""

@@ -322,10 +322,12 @@ class _Job:
         path, workers = data_path(self.results, self.spec.dataset), self.machine.loading_workers
         joined = self.spec.trained_on == "train_and_val"
 
-        def loaded() -> Dataset:
-            return load(path, device, workers=workers, joined=joined)
+        most = self.base.recipe.max_images
 
-        key = path, str(device), workers, joined
+        def loaded() -> Dataset:
+            return load(path, device, workers=workers, joined=joined, most=most)
+
+        key = path, str(device), workers, joined, most
         dataset = self.shared.dataset(key, loaded) if self.shared else loaded()
         # A folder says only when it is loaded whether its images are read from files.
         for recipe in (self.base.recipe, *(phase.recipe for phase in self.phases if phase.recipe)):

@@ -65,7 +65,8 @@ def verify_run(folder: Path) -> str:
         _must_equal(base, "SHA-256", file_hash(base), training.base_hash)
         hashes.append(f"base {training.base_hash[:8]}")
     data = data_path(results, spec.dataset)
-    dataset = _dataset(data)
+    base_recipe = spec.base.recipe if isinstance(spec, RunSpec) else spec.recipe
+    dataset = _dataset(data, base_recipe.max_images)
     _must_equal(data, "SHA-256", dataset.sha256, training.data_sha256)
     hashes.append(f"data {dataset.sha256[:8]}")
     model, structure = load_network(folder), read_structure(folder)
@@ -87,8 +88,8 @@ def _check_measurements(folder: Path, training: TrainingResult) -> None:
 
 
 @lru_cache(maxsize=1)
-def _dataset(path: Path) -> Dataset:
-    return load(path)
+def _dataset(path: Path, most: int | None) -> Dataset:
+    return load(path, most=most)
 
 
 def _accuracy(
