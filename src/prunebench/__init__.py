@@ -3,6 +3,7 @@
 The public names are imported on first use, so that importing prunebench imports no torch:
 
 - `prune(model, example, ratio=...)`: any network with fewer channels, a `Pruned` that proves it.
+- `sensitivity(model, example, evaluate=...)`: accuracy against ratio, group by group.
 - `load(folder)`: a pruned network of a finished run or of `Pruned.save`, an ordinary `nn.Module`.
 - `build(name, num_classes=...)`: one of the benchmark's networks.
 - `trace(model, example)`: the groups of coupled channels of any network.
@@ -25,27 +26,32 @@ if TYPE_CHECKING:
     from prunebench.own_network.prune import prune
     from prunebench.own_network.pruned import Pruned
     from prunebench.own_network.pruned_files import load
+    from prunebench.own_network.sensitivity import Sensitivity, sensitivity
 
 __version__ = "0.1.0"
 __all__ = [
     "Pruned",
+    "Sensitivity",
     "__version__",
     "build",
     "load",
     "mask",
     "prune",
     "remove",
+    "sensitivity",
     "trace",
     "verify",
 ]
 
 _MODULES = {
     "Pruned": "prunebench.own_network.pruned:Pruned",
+    "Sensitivity": "prunebench.own_network.sensitivity:Sensitivity",
     "build": "prunebench.models.registry:build",
     "load": "prunebench.own_network.pruned_files:load",
     "mask": "prunebench.channels.removal:mask",
     "prune": "prunebench.own_network.prune:prune",
     "remove": "prunebench.channels.removal:remove",
+    "sensitivity": "prunebench.own_network.sensitivity:sensitivity",
     "trace": "prunebench.channels.trace.tracer:trace",
     "verify": "prunebench.channels.verify:verify",
 }

@@ -55,6 +55,20 @@ class UNet(nn.Module):
         return masks, self.score(low.mean((2, 3)))
 
 
+class ReadsItsWidth(nn.Module):
+    """Divides by a number of channels, which no tracer can see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).relu()
+        y = y * (1.0 / y.shape[1])
+        return self.last(self.second(y))
+
+
 def classifier(classes: int = 4) -> Classifier:
     torch.manual_seed(0)
     return Classifier(classes)

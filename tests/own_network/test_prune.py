@@ -9,7 +9,14 @@ from torch import nn
 import prunebench as pb
 from prunebench.core.errors import ConfigError, DataError, ModelError, TrainingError
 from prunebench.criteria.registry import CRITERIA
-from tests.own_network.own_networks import batches, classifier, images, unet, unet_inputs
+from tests.own_network.own_networks import (
+    ReadsItsWidth,
+    batches,
+    classifier,
+    images,
+    unet,
+    unet_inputs,
+)
 
 ALL = ["stem", "conv", "head.0"]  # the groups of `classifier`
 
@@ -135,20 +142,6 @@ def test_a_network_can_be_pruned_again() -> None:
     assert vars(second.model)["first_groups"]["stem"].kept == tuple(left.tolist())
     weight = model.stem.weight[left]
     assert torch.equal(second.model.stem.weight, weight)
-
-
-class ReadsItsWidth(nn.Module):
-    """Divides by a number of channels, which no tracer can see."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
-        self.last = nn.Conv2d(8, 2, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.first(x).relu()
-        y = y * (1.0 / y.shape[1])
-        return self.last(self.second(y))
 
 
 def test_a_group_whose_removal_changes_the_outputs_stays_whole() -> None:

@@ -152,6 +152,12 @@ class OwnBatches:
             batch = torch.cat(found)
             yield batch, torch.full((len(batch),), label, device=self.device)
 
+    def size(self) -> int:
+        """Return the number of images in the first batch, whose targets may be missing."""
+        for inputs in islice(self.inputs(), 1):
+            return batch_size(inputs, None)
+        raise DataError("data: the loader has no batch")
+
     def first(self) -> tuple[Any, Any]:
         """Return the first batch; DataError if there is none."""
         for batch in islice(self, 1):

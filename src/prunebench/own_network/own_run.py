@@ -69,7 +69,7 @@ class OwnRun(RunState):
         seed: int = 0,
         grouped: Grouping = "auto",
         whole: Mapping[str, str] | None = None,
-        phases: tuple[Phase, ...] = (Phase(name="select"),),
+        shared: Shared | None = None,
     ) -> Self:
         """Return a run at its beginning, over a copy of `model`.
 
@@ -87,10 +87,10 @@ class OwnRun(RunState):
             device=device,
             dataset=described(placed, OwnSplit(batches, batch_size=batch_size)),
             build=partial(copy.deepcopy, own),
-            phases=phases,
+            phases=(Phase(name="select"),),
             base_recipe=PLAIN,
             grouped=grouped,
-            shared=Shared(),
+            shared=shared,
             given=placed,
             whole=dict(whole or {}),
             loss_of=loss,
@@ -109,6 +109,13 @@ class OwnRun(RunState):
         self.graph = graph.with_frozen(whole)
         self.costs = costs_of(self.graph)
         self.params = dict(self.model.named_parameters())
+
+    @property
+    def given_split(self) -> OwnSplit:
+        """Return the images of the user's loader."""
+        split: Any = self.dataset.train
+        assert isinstance(split, OwnSplit)
+        return split
 
     @property
     def example(self) -> Example:

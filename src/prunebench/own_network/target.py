@@ -50,8 +50,15 @@ def target_of(
     ratio: float | None,
     ratio_kind: str,
     ratios: Mapping[str, float] | None,
+    *,
+    is_searched: bool = False,
 ) -> Target:
-    """Return the target of the arguments; ConfigError in one line if they do not go together."""
+    """Return the target of the arguments; ConfigError in one line if they do not go together.
+
+    The ratio may be missing if it is searched.
+    """
+    if is_searched and ratios is not None:
+        raise ConfigError("max_drop and ratios exclude each other; max_drop searches one ratio")
     if ratio is not None and ratios is not None:
         raise ConfigError("ratio and ratios exclude each other; a pattern '*' is for the rest")
     for pattern, own in (ratios or {}).items():
@@ -59,14 +66,14 @@ def target_of(
             raise ConfigError(
                 f"ratios: {pattern!r}: {own} is not in [0, 1), the fraction to remove"
             )
-    if ratio is None:
+    if ratio is None and not is_searched:
         if ratios is None and not kind.decides_ratio:
             raise ConfigError("ratio: missing; give ratio=, or ratios= by group")
         return Target("auto", None)
     allowed = [own for own in kind.ratio_kinds if own not in ("auto", "latency", "weights")]
     if ratio_kind not in allowed:
         raise ConfigError(unknown_name(f"ratio_kind of {name}", ratio_kind, allowed))
-    if not 0 <= ratio < 1:
+    if ratio is not None and not 0 <= ratio < 1:
         raise ConfigError(f"ratio: {ratio} is not in [0, 1), the fraction to remove")
     return Target(ratio_kind, ratio)  # type: ignore[arg-type]
 
@@ -116,15 +123,12 @@ def asked_for(method: Method[Any], run: OwnRun, target: Target) -> Budget:
     if method.options.round_to == 1 or not is_cost(budget.kind) or not budget.ratio:
         return budget
     scores = method.score(run, method.candidates(run))
-    least, _ = method.least(run)
-    whole, now = method.counted(run, budget, least)
-    # A little less than the largest ratio, which its own rounding could put out of reach.
-    low, high = budget.ratio, max(budget.ratio, (1 - 1e-9) * (1 - now / whole))
+    low, high = budget.ratio, max(budget.ratio, unrounded(method, run, target))
     if reached_by(method, run, scores, replace(budget, ratio=low)) >= budget.ratio:
         return budget
     most = reached_by(method, run, scores, replace(budget, ratio=high))
     if most < budget.ratio:
-        raise out_of_reach(run, target, most, len(least))
+        raise out_of_reach(run, target, most, len(scores))
     for _ in range(STEPS):
         middle = (low + high) / 2
         if reached_by(method, run, scores, replace(budget, ratio=middle)) >= budget.ratio:
@@ -132,6 +136,27 @@ def asked_for(method: Method[Any], run: OwnRun, target: Target) -> Budget:
         else:
             low = middle
     return replace(budget, ratio=high)
+
+
+def unrounded(method: Method[Any], run: OwnRun, target: Target) -> float:
+    """Return the largest ratio before widths are rounded, with one unit left in each group.
+
+    A little less than that, which its own rounding could put out of reach.
+    """
+    whole, now = method.counted(run, Target(target.kind, 0.0).budget, method.least(run)[0])
+    return (1 - 1e-9) * (1 - now / whole)
+
+
+def most_ratio(method: Method[Any], run: OwnRun, target: Target) -> float:
+    """Return the largest ratio that can be reached, widths rounded."""
+    if not is_cost(target.kind):
+        return 1 - 1 / max(group.n_units for group in method.candidates(run).values())
+    ratio = unrounded(method, run, target)
+    if method.options.round_to == 1:
+        return ratio
+    scores = method.score(run, method.candidates(run))
+    # Less than the ratio that is reached, so that it is reached again.
+    return (1 - 1e-9) * reached_by(method, run, scores, Budget(kind=target.kind, ratio=ratio))
 
 
 def reached_by(

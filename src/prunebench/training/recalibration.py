@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from prunebench.channels.examples import Example, arguments
 from prunebench.measure.precision import arithmetic, evaluating
 
 LARGEST_BATCH = 128
@@ -26,8 +27,10 @@ def batch_size(images: int) -> int:
     return -(-images // batches)
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace the running statistics of batch norm by their means over `batches` (n, C, h, w).
+def recalibrate(model: nn.Module, batches: Iterable[Example]) -> None:
+    """Replace the running statistics of batch norm by their means over `batches`.
+
+    A batch is an input (n, C, h, w), or a tuple of arguments.
 
     Each layer normalizes a batch by the batch's own mean and variance, as in training; its running
     statistics become the plain means of these (`momentum=None` in PyTorch), with the variance
@@ -47,7 +50,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             layer.train()
         try:
             for inputs in batches:
-                model(inputs)
+                model(*arguments(inputs))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum

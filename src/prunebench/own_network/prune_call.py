@@ -1,0 +1,212 @@
+"""One call of `prune`: the checked arguments, and what they do to a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from torch import nn
+
+from prunebench.channels.examples import Example, arguments
+from prunebench.channels.trace.tracer import trace
+from prunebench.channels.verify import verify
+from prunebench.core.errors import ConfigError, ModelError, RemovalError
+from prunebench.data.normalization import Normalization
+from prunebench.methods.base import Method, MethodOptions
+from prunebench.network import GroupStructure
+from prunebench.own_network.largest_ratio import largest_ratio
+from prunebench.own_network.loaded_batches import Loader, Loss, OwnBatches, check_labels
+from prunebench.own_network.own_run import Evaluate, OwnRun
+from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
+from prunebench.own_network.pruned_files import structure_for
+from prunebench.own_network.target import Target, achieved, asked_for, check_reach, most_ratio
+from prunebench.own_network.whole_groups import check_ratios, kept_whole
+from prunebench.training.checkpoint import StopRequest
+from prunebench.training.loop import Loop
+from prunebench.training.progress import SilentProgress
+from prunebench.training.recalibration import recalibrate
+from prunebench.training.shared import Shared
+
+RECALIBRATED = 2048  # images, rounded up to a batch: as many as 16 batches of 128
+
+
+@dataclass
+class PruneCall:
+    """The arguments of `prune`, whose docstring describes them.
+
+    Attributes
+    ----------
+    whole
+        Group name to reason, for groups that keep all units.
+    shared
+        Scores of the given network, which several ratios share.
+    """
+
+    model: nn.Module
+    example: Example
+    name: str
+    kind: type[Method[Any]]
+    options: MethodOptions
+    keep: Sequence[str] = ()
+    data: Loader | None = None
+    loss: Loss | None = None
+    recalibrate: Loader | None = None
+    evaluate: Evaluate | None = None
+    seed: int = 0
+    normalization: Normalization | None = None
+    classes: Sequence[str] = ()
+    whole: dict[str, str] = field(init=False)
+    shared: Shared = field(default_factory=Shared)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, str):
+            raise ConfigError(f"keep: {self.keep!r} is one text; give a list of patterns")
+        graph = trace(self.model, self.example, grouped=self.options.grouped)
+        self.whole = kept_whole(self.model, graph, self.keep)
+        check_ratios(graph.with_frozen(self.whole), self.options.layer_ratios)
+
+    def pruned(self, target: Target) -> Pruned:
+        """Prune; if a removal changes the outputs, find the groups at fault and leave them whole.
+
+        A few uses of a number of channels in `forward` are found by comparing outputs alone.
+        """
+        try:
+            return self._pruned(target)
+        except RemovalError:
+            report = verify(self.model, self.example, grouped=self.options.grouped)
+            broken = {n: why for n, why in report.broken.items() if n not in self.whole}
+            if not broken:
+                raise
+            self.whole |= broken
+            return self._pruned(target)
+
+    def within(self, target: Target, max_drop: float) -> Pruned:
+        """Prune as much as the accuracy allows, at most to the target's ratio if it has one."""
+        if self.evaluate is None:
+            raise ConfigError("max_drop: it needs evaluate=, a function from a network to a number")
+        if not max_drop >= 0:
+            raise ConfigError(f"max_drop: {max_drop} is not a drop of at least 0")
+        assert self.before is not None
+        method, run = self.begin()
+        most = target.ratio if target.ratio is not None else most_ratio(method, run, target)
+        return largest_ratio(
+            lambda ratio: self.pruned(Target(target.kind, ratio)),
+            most,
+            before=self.before,
+            max_drop=max_drop,
+            is_limit=target.ratio is not None,
+        )
+
+    def begin(self) -> tuple[Method[Any], OwnRun]:
+        """Return the method without any state, and a run over a copy of the network."""
+        method = self.kind(self.options)
+        run = OwnRun.of(
+            self.model,
+            self.example,
+            data=self.data,
+            loss=self.loss,
+            evaluate=self.evaluate,
+            seed=self.seed,
+            grouped=self.options.grouped,
+            whole=self.whole,
+            shared=self.shared,
+        )
+        if not method.candidates(run):
+            raise ModelError(
+                "no group of channels can be pruned; `prunebench.trace` says why each is frozen"
+            )
+        return method, run
+
+    def _pruned(self, target: Target) -> Pruned:
+        method, run = self.begin()
+        if method.needs_labels():
+            check_labels(*run.given_split.given.first())
+        check_reach(method, run, target)
+        try:
+            run.phases = tuple(method.phases({}, asked_for(method, run, target)))
+        except ValueError as error:
+            raise ConfigError(f"{self.name}: {error}") from None
+        run.go_to(0)
+        Loop(run, method, progress=SilentProgress(), stop=StopRequest()).train()
+        if self.recalibrate is not None:
+            recalibrate(run.model, self._first_images(self.recalibrate, run))
+        return self._described(method, run, target)
+
+    def _first_images(self, loader: Loader, run: OwnRun) -> Any:
+        """Return the inputs of as many batches as hold enough images."""
+        batches = OwnBatches(loader, len(arguments(run.given)), run.device)
+        return islice(batches.inputs(), max(1, -(-RECALIBRATED // batches.size())))
+
+    def evaluated(self, model: nn.Module) -> float | None:
+        """Return the user's accuracy of a copy of a network, in evaluation mode."""
+        if self.evaluate is None:
+            return None
+        return as_number(self.evaluate(copy.deepcopy(model).eval()))
+
+    def _described(self, method: Method[Any], run: OwnRun, target: Target) -> Pruned:
+        first = run.first_graph
+        groups = tuple(
+            PrunedGroup(name, first.groups[name].role, run.sizes[name], kept)
+            for name, kept in run.kept.items()
+        )
+        model = finished(run.model, self.model)
+        stored = {
+            name: GroupStructure(units=units, kept=tuple(left.tolist()))
+            for name, (units, left) in composed(self.model, groups).items()
+        }
+        vars(model).update(first_groups=stored)
+        differences = [plan.masked_removed_difference for plan in run.records.plans]
+        before, after = self.before, self.evaluated(model)
+        return Pruned(
+            model=model,
+            method=self.name,
+            asked=str(target),
+            requested=target.ratio,
+            achieved=achieved(method, run, target),
+            groups=groups,
+            frozen={name: group.frozen for name, group in first.frozen.items()},
+            macs=Change(run.base_macs, run.costs.macs()),
+            params=Change(run.base_params, run.costs.params()),
+            deviation=max((d for d in differences if d is not None), default=None),
+            accuracy=None if before is None or after is None else Change(before, after),
+            example=arguments(run.given),
+            structure=structure_for(
+                model,
+                run.given,
+                stored,
+                grouped=self.options.grouped,
+                normalization=self.normalization,
+                classes=self.classes,
+            ),
+        )
+
+    @cached_property
+    def before(self) -> float | None:
+        """Return the accuracy of the given network by the user's evaluation."""
+        return self.evaluated(self.model)
+
+
+def as_number(accuracy: Any) -> float:
+    """Return what the user's evaluation returned as a number; ConfigError if it is none."""
+    try:
+        number = float(accuracy)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"evaluate: it must return a number, not {type(accuracy).__name__}"
+        ) from None
+    if number != number:
+        raise ConfigError("evaluate: it has returned nan")
+    return number
+
+
+def finished(model: nn.Module, given: nn.Module) -> nn.Module:
+    """Return the pruned network in evaluation mode; as many parameters are trained as were."""
+    trained = {name: p.requires_grad for name, p in given.named_parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained[name])
+        parameter.grad = None
+    return model.eval()
