@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from prunebench.experiments.results import TrainingResult, read_history
-from prunebench.experiments.spec import data_path
+from prunebench.experiments.spec import BaseSpec, data_path
 from prunebench.testing import start
 from prunebench.training import classification
 from prunebench.training.progress import PlainProgress
 from prunebench.training.train import train_base
+from tests.stored_files import change
+from tests.training.conftest import recipe
 from tests.training.test_train import HERE, base_spec, run_spec, train
 
 
@@ -103,3 +105,58 @@ def test_accuracies_are_evaluated_in_fp32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         run.accuracies()
     assert found == {torch.float32}
+
+
+def given(results: Path, name: str) -> BaseSpec:
+    """A base network whose weights are the trained one's, by a recipe of this name."""
+    shutil.copy(results / base_spec().path / "model.safetensors", results / "given.safetensors")
+    settings = recipe(weights="given.safetensors")
+    return base_spec().model_copy(update={"recipe_name": name, "recipe": settings})
+
+
+def import_base(results: Path, name: str) -> TrainingResult:
+    machine = HERE.model_copy(update={"data_dir": results})
+    return train_base(given(results, name), results, progress=PlainProgress(), machine=machine)
+
+
+def test_imported_weights_are_evaluated_once_for_all_recipes(
+    results: Path, evaluated: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = import_base(results, "first")
+    assert len(evaluated) == 2  # test and validation split
+    assert "evaluate   200 test images · base/synthetic" in capsys.readouterr().out
+    second = import_base(results, "second")
+    assert len(evaluated) == 2
+    assert (second.accuracy, second.val_accuracy) == (first.accuracy, first.val_accuracy)
+
+
+def test_a_damaged_file_is_named_and_the_network_evaluated_again(
+    results: Path, evaluated: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_base(results, "first")
+    files = sorted((results / "base").glob("*/*/.evaluated/*.json"))
+    assert len(files) == 2
+    for file in files:
+        file.write_text("{", encoding="utf-8")
+    import_base(results, "second")
+    assert len(evaluated) == 4
+    assert "not valid JSON" in capsys.readouterr().out
+
+
+def test_a_base_of_other_data_is_evaluated_once_for_all_runs(
+    results: Path, evaluated: list[int]
+) -> None:
+    path = results / base_spec().path / "training.json"
+    change(path, data_sha256="other")
+    train(run_spec(), results)
+    before = len(evaluated)
+    train(run_spec(setting="again"), results)
+    # The second run knows the base; after removal and both epochs it has new networks.
+    assert before == 4 * 2
+    assert len(evaluated) == before + 3 * 2
+
+
+def test_an_evaluation_reports_its_progress(results: Path) -> None:
+    run, done = start(), []
+    run.evaluated("test", run.normalization, done.append)
+    assert done[-1] == len(run.dataset.test)

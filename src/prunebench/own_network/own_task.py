@@ -18,7 +18,7 @@ from prunebench.experiments.results import TrainingResult
 from prunebench.own_network.loaded_batches import Loss, OwnBatches, batches_in, content_of
 from prunebench.training.batches import Batching
 from prunebench.training.processes import Alone
-from prunebench.training.task import Evaluation, Reading
+from prunebench.training.task import Evaluation, Reading, Report, silent
 
 NO_DATA = "the method needs images: pass data=, a loader that yields (inputs, targets)"
 
@@ -71,7 +71,12 @@ class OwnTask:
         raise NotImplementedError
 
     def evaluate(
-        self, model: nn.Module, split: OwnSplit, own: Normalization, parallel: Alone
+        self,
+        model: nn.Module,
+        split: OwnSplit,
+        own: Normalization,
+        parallel: Alone,
+        report: Report = silent,
     ) -> Evaluation:
         """Do not evaluate: the loader has no split for it."""
         raise NotImplementedError

@@ -19,7 +19,7 @@ from prunebench.experiments.results import TrainingResult
 from prunebench.measure.accuracy import Correct, count_correct
 from prunebench.training.batches import Batching, EpochBatches, draw_epoch, sampled
 from prunebench.training.processes import ALONE, Alone
-from prunebench.training.task import Evaluation, Reading
+from prunebench.training.task import Evaluation, Reading, Report, reported, silent
 
 
 class Classification:
@@ -60,10 +60,15 @@ class Classification:
         return total
 
     def evaluate(
-        self, model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone
+        self,
+        model: nn.Module,
+        split: LabeledImages,
+        own: Normalization,
+        parallel: Alone,
+        report: Report = silent,
     ) -> Evaluation:
         """Count the correct predictions on a split."""
-        return evaluation(count_split(model, split, own, parallel))
+        return evaluation(count_split(model, split, own, parallel, report))
 
     def known(
         self, split: LabeledImages, percent: float, stored: TrainingResult | None
@@ -84,7 +89,11 @@ def evaluation(counts: Correct) -> Evaluation:
 
 
 def count_split(
-    model: nn.Module, split: LabeledImages, own: Normalization, parallel: Alone = ALONE
+    model: nn.Module,
+    split: LabeledImages,
+    own: Normalization,
+    parallel: Alone = ALONE,
+    report: Report = silent,
 ) -> Correct:
     """Count correct predictions on a split whose images are normalized by `own`.
 
@@ -95,6 +104,6 @@ def count_split(
     batches = evaluation_batches(
         split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
     )
-    found = count_correct(model, batches)
+    found = count_correct(model, reported(batches, report, parallel.world))
     counts = torch.tensor([found.correct, found.total], device=next(model.parameters()).device)
     return Correct(*parallel.total(counts).tolist())

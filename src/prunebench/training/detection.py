@@ -28,7 +28,7 @@ from prunebench.models.base import not_finite
 from prunebench.models.detection.detector import Detector
 from prunebench.training.batches import Batching
 from prunebench.training.processes import Alone
-from prunebench.training.task import Evaluation, Reading
+from prunebench.training.task import Evaluation, Reading, Report, reported, silent
 
 
 class Detection:
@@ -67,7 +67,12 @@ class Detection:
         return loss
 
     def evaluate(
-        self, model: nn.Module, split: BoxedImages, own: Normalization, parallel: Alone
+        self,
+        model: nn.Module,
+        split: BoxedImages,
+        own: Normalization,
+        parallel: Alone,
+        report: Report = silent,
     ) -> Evaluation:
         """Detect boxes in all images of a split and compare them with the true ones.
 
@@ -80,9 +85,10 @@ class Detection:
         device = next(model.parameters()).device
         rows = []
         with evaluating(model), torch.inference_mode(), arithmetic(device, "fp32"):
-            for inputs, places, sizes, scales in detection_batches(
+            batches = detection_batches(
                 split, mean=own.mean, std=own.std, rank=parallel.rank, world=parallel.world
-            ):
+            )
+            for inputs, places, sizes, scales in reported(batches, report, parallel.world):
                 for found, place, scale in zip(
                     model.detect(inputs, sizes), places, scales, strict=True
                 ):

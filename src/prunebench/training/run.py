@@ -43,7 +43,7 @@ from prunebench.training.batches import Portion, portion
 from prunebench.training.memory import memory_format
 from prunebench.training.processes import ALONE, Alone
 from prunebench.training.shared import Scores, Shared
-from prunebench.training.task import Evaluation, Reading, Task, task_of
+from prunebench.training.task import Evaluation, Reading, Report, Task, silent, task_of
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -301,7 +301,7 @@ class RunState:
             return compute()
         images = self.dataset.sha256, len(self.dataset.train), self.recipe.model_dump_json()
         machine = str(self.device), torch.get_num_threads()
-        key = what, self._weights_hash(), self.seed, self.index, images, machine
+        key = what, self.weights_hash(), self.seed, self.index, images, machine
         is_known = key in self.shared.computed
         scores, seconds = self.shared.scores(key, compute)
         self.saved_seconds += seconds if is_known else 0.0
@@ -349,18 +349,30 @@ class RunState:
         val = self.evaluated("val", own).percent if len(self.dataset.val) else None
         return val, self.evaluated("test", own)
 
-    def evaluated(self, split: Evaluated, own: Normalization) -> Evaluation:
+    def evaluated(
+        self, split: Evaluated, own: Normalization, report: Report = silent
+    ) -> Evaluation:
         """Evaluate the network on a split, once for as long as it does not change.
 
         The same weights have the same accuracy, so it is looked up by a hash of the weights: it
-        notices every change, whoever made it. All processes call it together.
+        notices every change, whoever made it. All processes call it together. `report` is called
+        with the number of images done.
         """
         self.parallel.spread_buffers(self.model)  # equal hashes in all processes
-        key = split, own, self._weights_hash()
+        key = split, own, self.weights_hash()
         if key not in self.evaluations:
-            found = self.task.evaluate(self.model, self._images(split), own, self.parallel)
+            found = self.task.evaluate(self.model, self.images(split), own, self.parallel, report)
             self.evaluations[key] = found
         return self.evaluations[key]
+
+    def is_known(self, split: Evaluated, own: Normalization) -> bool:
+        """Whether the accuracy of the current network on a split is known."""
+        self.parallel.spread_buffers(self.model)
+        return (split, own, self.weights_hash()) in self.evaluations
+
+    def know(self, split: Evaluated, own: Normalization, found: Evaluation) -> None:
+        """Take over the accuracy of the current network."""
+        self.evaluations[split, own, self.weights_hash()] = found
 
     def remember(
         self,
@@ -373,13 +385,14 @@ class RunState:
 
         `stored` is that run's result, if its further figures belong to this split.
         """
-        key = split, own, self._weights_hash()
-        self.evaluations[key] = self.task.known(self._images(split), percent, stored)
+        self.know(split, own, self.task.known(self.images(split), percent, stored))
 
-    def _images(self, split: Evaluated) -> Any:
+    def images(self, split: Evaluated) -> Any:
+        """Return the images of a split."""
         return self.dataset.val if split == "val" else self.dataset.test
 
-    def _weights_hash(self) -> str:
+    def weights_hash(self) -> str:
+        """Return a hash of the current parameters and buffers."""
         return content_hash({name: t.cpu() for name, t in self.model.state_dict().items()})
 
     @property

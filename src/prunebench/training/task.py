@@ -8,9 +8,9 @@ dimension is the image, so that a batch can be divided: labels (N,) of classific
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,22 @@ from prunebench.experiments.recipe import Augment
 from prunebench.experiments.results import TrainingResult
 from prunebench.training.batches import Batching
 from prunebench.training.processes import Alone
+
+B = TypeVar("B", bound=tuple[Tensor, ...])
+Report = Callable[[int], None]  # takes the number of images done
+
+
+def silent(images: int) -> None:
+    """Report nothing."""
+
+
+def reported(batches: Iterable[B], report: Report, world: int) -> Iterator[B]:
+    """Yield the batches of an evaluation in `world` processes, and report the images done."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch[0]) * world
+        report(done)
 
 
 class Batches(Protocol):
@@ -114,7 +130,12 @@ class Task(Protocol):
         """Return a scalar through which a backward pass reaches all weights, as in a step."""
 
     def evaluate(
-        self, model: nn.Module, split: Any, own: Normalization, parallel: Alone
+        self,
+        model: nn.Module,
+        split: Any,
+        own: Normalization,
+        parallel: Alone,
+        report: Report = silent,
     ) -> Evaluation:
         """Evaluate a network on a split; all processes call it together."""
 

@@ -76,6 +76,7 @@ from prunebench.training.pruning import missed_ratio
 from prunebench.training.rendezvous import Group, joined
 from prunebench.training.run import RunState, derived_seed
 from prunebench.training.shared import Shared
+from prunebench.training.start_accuracy import evaluate_start
 
 PLAIN = Machine()
 PACKAGES = ("prunebench", "torch", "numpy", "scikit-learn")  # whose versions a result records
@@ -299,8 +300,10 @@ class _Job:
         with seeded(derived_seed(self.spec.seed, "run")):
             is_resumed = parallel.from_first(checkpoint.path.exists)
             is_imported = self.start or (pretrained and self.base.recipe.weights)
-            if self.machine.check_base and not is_resumed and is_imported:
-                self._check_base(run)
+            if is_imported and not is_resumed:
+                evaluate_start(run, self.base, self.results, self.progress)
+                if self.machine.check_base:
+                    self._check_base(run)
             loop.train()
             if parallel.rank == 0:
                 with checkpoint.offered():
