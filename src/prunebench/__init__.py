@@ -3,6 +3,7 @@
 The public names are imported on first use, so that importing prunebench imports no torch:
 
 - `prune(model, example, ratio=...)`: any network with fewer channels, a `Pruned` that proves it.
+- `finetune(model, loader, epochs=...)`: training by the loop of experiments, on any loader.
 - `sensitivity(model, example, evaluate=...)`: accuracy against ratio, group by group.
 - `load(folder)`: a pruned network of a finished run or of `Pruned.save`, an ordinary `nn.Module`.
 - `build(name, num_classes=...)`: one of the benchmark's networks.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from prunebench.channels.trace.tracer import trace
     from prunebench.channels.verify import verify
     from prunebench.models.registry import build
+    from prunebench.own_network.finetune import finetune
     from prunebench.own_network.prune import prune
     from prunebench.own_network.pruned import Pruned
     from prunebench.own_network.pruned_files import load
@@ -34,6 +36,7 @@ __all__ = [
     "Sensitivity",
     "__version__",
     "build",
+    "finetune",
     "load",
     "mask",
     "prune",
@@ -47,6 +50,7 @@ _MODULES = {
     "Pruned": "prunebench.own_network.pruned:Pruned",
     "Sensitivity": "prunebench.own_network.sensitivity:Sensitivity",
     "build": "prunebench.models.registry:build",
+    "finetune": "prunebench.own_network.finetune:finetune",
     "load": "prunebench.own_network.pruned_files:load",
     "mask": "prunebench.channels.removal:mask",
     "prune": "prunebench.own_network.prune:prune",

@@ -78,11 +78,7 @@ class OwnBatches:
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yield inputs and targets: tensors, or bundles."""
-        if iter(self.loader) is self.loader:
-            raise DataError(
-                "data: a generator can be read only once; pass a DataLoader or a list of batches"
-            )
-        for batch in self.loader:
+        for batch in repeatable(self.loader):
             inputs, targets = self.parted(batch)
             size = batch_size(inputs, targets)
             yield self._placed(inputs, size), self._placed(targets, size)
@@ -115,7 +111,7 @@ class OwnBatches:
 
     def inputs(self) -> Iterator[tuple[Any, ...]]:
         """Yield the arguments of the network alone; batches without targets are allowed, too."""
-        for batch in self.loader:
+        for batch in repeatable(self.loader):
             is_bare = isinstance(batch, Tensor)
             inputs = batch if is_bare else self.parted(batch)[0]
             moved = tree_map(lambda x: x.to(self.device) if isinstance(x, Tensor) else x, inputs)
@@ -163,6 +159,29 @@ class OwnBatches:
         for batch in islice(self, 1):
             return batch
         raise DataError("data: the loader has no batch")
+
+
+def repeatable(loader: Loader) -> Loader:
+    """Return a loader that can be iterated again; DataError for a generator, which cannot."""
+    if isinstance(loader, Iterator):
+        raise DataError(
+            "data: a generator can be read only once; pass a DataLoader or a list of batches"
+        )
+    return loader
+
+
+def arguments_in(batch: Any) -> int:
+    """Return the number of arguments of the network that a batch has, and targets besides.
+
+    >>> x = torch.zeros(2, 3)
+    >>> arguments_in((x, 0)), arguments_in(((x, x), 0)), arguments_in((x, x, x, 0))
+    (1, 2, 3)
+    """
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        return 1
+    first = batch[0]
+    several = isinstance(first, tuple | list) and all(isinstance(x, Tensor) for x in first)
+    return len(first) if several and len(batch) == 2 else len(batch) - 1
 
 
 def batch_size(inputs: Any, targets: Any) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import nn
 
 from prunebench.channels.examples import Example, arguments
@@ -16,14 +17,23 @@ from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import verify
 from prunebench.core.errors import ConfigError, ModelError, RemovalError
 from prunebench.data.normalization import Normalization
+from prunebench.experiments.phases import Budget, Phase
 from prunebench.methods.base import Method, MethodOptions
 from prunebench.network import GroupStructure
 from prunebench.own_network.largest_ratio import largest_ratio
-from prunebench.own_network.loaded_batches import Loader, Loss, OwnBatches, check_labels
+from prunebench.own_network.loaded_batches import (
+    Loader,
+    Loss,
+    OwnBatches,
+    batches_in,
+    check_labels,
+)
 from prunebench.own_network.own_run import Evaluate, OwnRun
+from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
 from prunebench.own_network.pruned_files import structure_for
 from prunebench.own_network.target import Target, achieved, asked_for, check_reach, most_ratio
+from prunebench.own_network.training_plan import Training, fitted, frozen_names
 from prunebench.own_network.whole_groups import check_ratios, kept_whole
 from prunebench.training.checkpoint import StopRequest
 from prunebench.training.loop import Loop
@@ -40,6 +50,10 @@ class PruneCall:
 
     Attributes
     ----------
+    training
+        None: nothing is trained.
+    given
+        Options of the method that the user has set.
     whole
         Group name to reason, for groups that keep all units.
     shared
@@ -56,6 +70,8 @@ class PruneCall:
     loss: Loss | None = None
     recalibrate: Loader | None = None
     evaluate: Evaluate | None = None
+    training: Training | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     normalization: Normalization | None = None
     classes: Sequence[str] = ()
@@ -68,12 +84,24 @@ class PruneCall:
         graph = trace(self.model, self.example, grouped=self.options.grouped)
         self.whole = kept_whole(self.model, graph, self.keep)
         check_ratios(graph.with_frozen(self.whole), self.options.layer_ratios)
+        method = self.kind(self.options)
+        if method.starts_from() == "fresh":
+            raise ConfigError(
+                f"{self.name} starts from fresh weights; prune starts from those of the network"
+            )
+        if self.training is None and method.needed_roles():
+            raise ConfigError(f"{self.name} trains: give data=, a loader, and epochs=")
+        if self.training is not None and self.data is None:
+            raise ConfigError("epochs: training needs data=, a loader of (inputs, targets)")
 
     def pruned(self, target: Target) -> Pruned:
         """Prune; if a removal changes the outputs, find the groups at fault and leave them whole.
 
         A few uses of a number of channels in `forward` are found by comparing outputs alone.
         """
+        if self.training is not None:  # training is too long to be repeated
+            report = verify(self.model, self.example, grouped=self.options.grouped)
+            self.whole |= {n: why for n, why in report.broken.items() if n not in self.whole}
         try:
             return self._pruned(target)
         except RemovalError:
@@ -88,6 +116,8 @@ class PruneCall:
         """Prune as much as the accuracy allows, at most to the target's ratio if it has one."""
         if self.evaluate is None:
             raise ConfigError("max_drop: it needs evaluate=, a function from a network to a number")
+        if self.training is not None:
+            raise ConfigError("max_drop: it compares networks without training; remove epochs")
         if not max_drop >= 0:
             raise ConfigError(f"max_drop: {max_drop} is not a drop of at least 0")
         assert self.before is not None
@@ -108,6 +138,7 @@ class PruneCall:
             self.model,
             self.example,
             data=self.data,
+            batch_size=0 if self.training is None else self.batch_size,
             loss=self.loss,
             evaluate=self.evaluate,
             seed=self.seed,
@@ -126,15 +157,44 @@ class PruneCall:
         if method.needs_labels():
             check_labels(*run.given_split.given.first())
         check_reach(method, run, target)
-        try:
-            run.phases = tuple(method.phases({}, asked_for(method, run, target)))
-        except ValueError as error:
-            raise ConfigError(f"{self.name}: {error}") from None
+        budget = asked_for(method, run, target)
+        method, run.phases = self._phases(method, budget)
         run.go_to(0)
-        Loop(run, method, progress=SilentProgress(), stop=StopRequest()).train()
+        if self.training is None:
+            Loop(run, method, progress=SilentProgress(), stop=StopRequest()).train()
+        else:
+            own = self.training
+            run_phases(method, run, folder=own.checkpoint, quiet=own.quiet)
         if self.recalibrate is not None:
             recalibrate(run.model, self._first_images(self.recalibrate, run))
         return self._described(method, run, target)
+
+    def _phases(self, method: Method[Any], budget: Budget) -> tuple[Method[Any], tuple[Phase, ...]]:
+        """Return the method and its phases; ConfigError if the options do not go together."""
+        if self.training is None:
+            try:
+                return method, tuple(method.phases({}, budget))
+            except ValueError as error:
+                raise ConfigError(f"{self.name}: {error}") from None
+        assert self.data is not None
+        return fitted(
+            self.kind,
+            self.options,
+            budget,
+            self.training,
+            name=self.name,
+            batch_size=self.batch_size,
+            per_epoch=batches_in(self.data),
+            frozen=frozen_names(self.model),
+            given=self.given,
+        )
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Return the number of images in the loader's first batch."""
+        device = torch.device("cpu")
+        assert self.data is not None
+        return len(OwnBatches(self.data, len(arguments(self.example)), device).first()[0])
 
     def _first_images(self, loader: Loader, run: OwnRun) -> Any:
         """Return the inputs of as many batches as hold enough images."""
@@ -171,6 +231,8 @@ class PruneCall:
             frozen={name: group.frozen for name, group in first.frozen.items()},
             macs=Change(run.base_macs, run.costs.macs()),
             params=Change(run.base_params, run.costs.params()),
+            rows=tuple(run.records.history),
+            masks={name: mask.cpu() for name, mask in run.masks.items()},
             deviation=max((d for d in differences if d is not None), default=None),
             accuracy=None if before is None or after is None else Change(before, after),
             example=arguments(run.given),

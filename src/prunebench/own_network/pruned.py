@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from prunebench.channels.removal import kept_units
 from prunebench.core.files import replacing
+from prunebench.experiments.results import HistoryRow
 from prunebench.network import Structure, first_groups, save_network
+from prunebench.own_network.history_rows import history_table
 from prunebench.own_network.pruned_files import OwnStructure
 from prunebench.own_network.pruned_text import report_lines
 
@@ -102,6 +104,11 @@ class Pruned:
         By the user's evaluation, of the given and of the pruned network; None without one.
     tried
         The ratios that a search for the largest one has tried.
+    rows
+        What happened while training: epochs and removals; see `history`.
+    masks
+        Weights that are zero but still there, by name of the parameter: bool, True is kept. Only of
+        methods that zero what no smaller layer can leave out.
     example
         The example of the call, on the network's device.
     structure
@@ -120,6 +127,8 @@ class Pruned:
     deviation: float | None
     accuracy: Change | None = None
     tried: tuple[Tried, ...] = ()
+    rows: tuple[HistoryRow, ...] = field(default=(), repr=False)
+    masks: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     example: tuple[Any, ...] = field(repr=False)
     structure: Structure | OwnStructure = field(repr=False)
 
@@ -139,6 +148,11 @@ class Pruned:
         ]
         return pd.DataFrame(rows, columns=["group", "role", "units", "kept", "removed"])
 
+    @property
+    def history(self) -> pd.DataFrame:
+        """Return a row per epoch, as `prunebench.finetune` does; empty without training."""
+        return history_table(self.rows)
+
     def __str__(self) -> str:
         return "\n".join(report_lines(self))
 
@@ -150,7 +164,7 @@ class Pruned:
         written.
         """
         folder = Path(folder)
-        save_network(folder, self.model, self.structure, {})
+        save_network(folder, self.model, self.structure, self.masks)
         with replacing(folder / "report.txt") as temporary:
             temporary.write_text(f"{self}\n", encoding="utf-8")
 

@@ -73,6 +73,8 @@ def target_of(
     allowed = [own for own in kind.ratio_kinds if own not in ("auto", "latency", "weights")]
     if ratio_kind not in allowed:
         raise ConfigError(unknown_name(f"ratio_kind of {name}", ratio_kind, allowed))
+    if ratio is not None and kind.ratios is not None and ratio not in kind.ratios:
+        raise ConfigError(f"ratio: {name} allows {', '.join(map(str, kind.ratios))}, not {ratio}")
     if ratio is not None and not 0 <= ratio < 1:
         raise ConfigError(f"ratio: {ratio} is not in [0, 1), the fraction to remove")
     return Target(ratio_kind, ratio)  # type: ignore[arg-type]
@@ -120,7 +122,13 @@ def asked_for(method: Method[Any], run: OwnRun, target: Target) -> Budget:
         If the rounded widths of no ratio reach it.
     """
     budget = target.budget
-    if method.options.round_to == 1 or not is_cost(budget.kind) or not budget.ratio:
+    is_scored = type(method).score is not Method.score
+    if (
+        method.options.round_to == 1
+        or not is_scored
+        or not is_cost(budget.kind)
+        or not budget.ratio
+    ):
         return budget
     scores = method.score(run, method.candidates(run))
     low, high = budget.ratio, max(budget.ratio, unrounded(method, run, target))

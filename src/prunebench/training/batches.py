@@ -143,9 +143,18 @@ class Batching:
     def __len__(self) -> int:
         return steps_per_epoch(self.images, self.batch_size)
 
-    def portion(self, position: int) -> Portion:
-        """Return the portion of this process in the batch at `position`."""
-        return self.portions(min(self.batch_size, self.images - position * self.batch_size))
+    def portion(self, position: int, rows: int | None = None) -> Portion:
+        """Return the portion of this process in the batch at `position`.
+
+        `rows` is the number of images that were read for it, if another one is possible: a loader
+        decides the size of its batches.
+
+        >>> Batching(10, 4).portion(1).images, Batching(10, 4).portion(1, rows=3).images
+        (4, 3)
+        """
+        own = self.portions(min(self.batch_size, self.images - position * self.batch_size))
+        is_other = rows is not None and own.processes == 1 and rows != own.images
+        return self.portions(rows) if is_other else own  # type: ignore[arg-type]
 
     def places(self, position: int) -> slice:
         """Return the positions of those images in the order of the epoch."""

@@ -169,7 +169,8 @@ class Loop:
                 lr = recipe.lr_at(run.clock / self.per_epoch * stretch, known, run.clock)
                 optimizer.set_lr(lr)
                 with within_memory(run):
-                    step(*batches.chunk(position), batching.portion(position), self.sums)
+                    inputs, targets = batches.chunk(position)
+                    step(inputs, targets, batching.portion(position, len(targets)), self.sums)
                 run.clock += 1
                 if run.clock % self.per_epoch == 0:
                     self._end_epoch(phase, lr)

@@ -71,7 +71,7 @@ def train_step(
             # loop's (`arithmetic`) and ends with the phase. The weights of the first step would
             # stay in it until then.
             with torch.autocast(
-                x.device.type,
+                run.device.type,
                 torch.bfloat16,
                 enabled=recipe.precision == "bf16",
                 cache_enabled=False,
