@@ -88,6 +88,12 @@ FOLLOWED = [
         nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.SiLU, nn.Sigmoid,
         nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
     )
+] + [
+    (2, act(inplace=True))
+    for act in (
+        nn.CELU, nn.ELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.ReLU,
+        nn.ReLU6, nn.SELU, nn.SiLU,
+    )
 ]  # fmt: skip
 
 

@@ -9,15 +9,23 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
-# Pointwise operations without PyTorch's tag for them.
+# Pointwise operations without PyTorch's tag for them, in some version from 2.11 on.
 POINTWISE = {
     aten._prelu_kernel,
+    aten.celu_,
     aten.copy_,
+    aten.elu_,
+    aten.gelu_,
+    aten.hardsigmoid_,
     aten.hardswish,
     aten.hardswish_,
+    aten.hardtanh_,
+    aten.leaky_relu,
+    aten.leaky_relu_,
     aten.masked_fill,
     aten.mish_,
     aten.rsub,
+    aten.selu_,
     aten.threshold_,
     aten.where,
 }
