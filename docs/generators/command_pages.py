@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
-from text import join, table
+from text import join, styled, table
 
 from prunebench.cli.app import app
 
@@ -30,7 +30,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
         (_names(parameter), _default(parameter), _help(parameter)) for parameter in _shown(command)
     ]
     if rows:
-        yield table(("option", "default", "meaning"), rows, ())
+        yield styled("options", table(("option", "default", "meaning"), rows, ()))
 
 
 def _shown(command: Any) -> list[Any]:

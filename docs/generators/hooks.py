@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import api_page
 import command_pages
 import drawings
 import leaderboard
@@ -89,7 +90,8 @@ def generated() -> Iterator[tuple[str, str]]:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links point to pages of the site, or else to the repository."""
     source = INCLUDED.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return with_links(markdown, source, page.file.src_uri, files, str(config.repo_url))
+    text = api_page.with_names(markdown)
+    return with_links(text, source, page.file.src_uri, files, str(config.repo_url))
 
 
 def with_links(text: str, source: str, place: str, files: Files, repository: str) -> str:

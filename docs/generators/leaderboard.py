@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stored import REFERENCE
-from text import join
+from text import join, styled
 
 from prunebench.report.pages.report_page import write_report
 from prunebench.report.runs_csv import read_runs
@@ -71,7 +71,7 @@ def _board(board: Board) -> Iterator[str]:
         yield f"![{board.heading}: accuracy vs. speedup]({place})"
     table = summary_table(read_runs(REFERENCE / board.experiment / "runs.csv"))
     text = to_markdown(table).split("\n", 1)[1]  # without its title
-    yield text.replace("\n## ", "\n### ")
+    yield styled("numbers", text.replace("\n## ", "\n### "))
 
 
 def reports(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 from stored import costs, papers, summaries
-from text import folded, join, prose, table, table_or_folded
+from text import folded, join, prose, styled, table, table_or_folded
 
 from prunebench.criteria.registry import CRITERIA, criterion_class
 from prunebench.experiments.reference import options_of
@@ -65,10 +65,9 @@ def page(name: str) -> str:
         f"# {name}",
         f"{method.summary[0].upper()}{method.summary[1:]}.",
         "## What it does",
-        prose(inspect.getdoc(source) or ""),
+        prose(first_paragraph(source)),
+        prose(without_title(module.__doc__ or "")),
         formula(name, source.__module__),
-        "## Source and differences",
-        prose(inspect.cleandoc(module.__doc__ or "")),
         "## Options",
         options(method.Options),
         "## What the papers print",
@@ -78,6 +77,16 @@ def page(name: str) -> str:
         "## Printed costs that differ",
         differing_costs(name),
     )
+
+
+def first_paragraph(kind: type[Any]) -> str:
+    """Return the first paragraph of a class's docstring: the rest is for readers of the code."""
+    return (inspect.getdoc(kind) or "").partition("\n\n")[0]
+
+
+def without_title(docstring: str) -> str:
+    """Return a module's docstring without its first line, which repeats the page's title."""
+    return inspect.cleandoc(docstring).partition("\n\n")[2]
 
 
 def formula(name: str, module: str) -> str:
@@ -97,8 +106,8 @@ def options(model: type[MethodOptions]) -> str:
     own = [line for line, shared in zip(lines, is_common, strict=True) if not shared]
     shared = [*lines[:2], *(line for line, old in zip(lines, is_common, strict=True) if old)]
     return join(
-        "\n".join(own) if len(own) > 2 else "It has no options of its own.",
-        folded("Options of every method", "\n".join(shared)),
+        styled("options", "\n".join(own)) if len(own) > 2 else "It has no options of its own.",
+        folded("Options of every method", styled("options", "\n".join(shared))),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from method_pages import HEAD, STATUSES, printed_cells
 from stored import ROOT, Paper, claims, costs, papers
-from text import folded, join, table
+from text import folded, join, styled, table
 
 from prunebench.criteria.registry import CRITERIA
 from prunebench.experiments.config import named_files, read_experiment
@@ -113,7 +113,7 @@ def tested_claims(paper: Paper) -> str:
     ]
     return join(
         "On small networks and short schedules, which neither refute nor confirm the paper.",
-        table(head, rows, (2, 3, 4)),
+        styled("claims", table(head, rows, (2, 3, 4))),
     )
 
 
@@ -162,7 +162,11 @@ def printed(rows: list[PublishedRow]) -> str:
             (method_link(row), *printed_cells(row)[1:], found[row].experiment) for row in of_table
         ]
         title = name.replace('"', "'")
-        parts.append(folded(f"{title}: {len(lines)} rows", table(head, lines, range(4, 9))))
+        parts.append(
+            folded(
+                f"{title}: {len(lines)} rows", styled("numbers", table(head, lines, range(4, 9)))
+            )
+        )
     return join(*parts)
 
 

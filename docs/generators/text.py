@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from prunebench.report.table_formats import markdown_table
-
 LONG = 12  # rows of a table that is shown at once
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int]) -> str:
-    """Return a pipe table; columns in `numbers` are right-aligned, an empty cell is a dash."""
-    filled = [[cell or "–" for cell in row] for row in rows]
-    return markdown_table([head, *filled], numbers)
+    """Return a pipe table; columns in `numbers` are right-aligned, an empty cell is a dash.
+
+    Cells are Markdown, so that they can hold links and code.
+    """
+    rule = ["---:" if i in numbers else "---" for i in range(len(head))]
+    lines = [head, rule, *([(cell or "–").replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def styled(name: str, content: str) -> str:
+    """Return content in a block of a class of docs/style.css."""
+    return f'<div class="{name}" markdown>\n\n{content}\n</div>\n'
 
 
 def prose(docstring: str) -> str:
@@ -35,7 +42,7 @@ def table_or_folded(
     title: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int]
 ) -> str:
     """Return a table; a long one is folded and says how many rows it has."""
-    made = table(head, rows, numbers)
+    made = styled("numbers", table(head, rows, numbers))
     return made if len(rows) <= LONG else folded(f"{title}: {len(rows)} rows", made)
 
 

@@ -117,11 +117,13 @@ class Session:
     def _python(self, block: Block) -> str:
         before, out = Path.cwd(), io.StringIO()
         os.chdir(self.folder)
+        sys.path.insert(0, str(self.folder))  # as for a script there
         try:
             with redirect_stdout(out):
                 exec(compile(block.code, f"block at line {block.line}", "exec"), self.names)
         finally:
             os.chdir(before)
+            sys.path.remove(str(self.folder))
         return out.getvalue()
 
 

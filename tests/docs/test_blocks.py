@@ -34,10 +34,7 @@ EXPERIMENTS = {path.stem for path in (ROOT / "config" / "experiments").glob("*.y
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_the_blocks_of_a_page_run_in_their_order(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_the_blocks_of_a_page_run_in_their_order(name: str, tmp_path: Path) -> None:
     known = set(sys.modules)
     try:
         for block, output, shown in run_page(PAGES[name], tmp_path):

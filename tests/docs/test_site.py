@@ -92,7 +92,7 @@ def test_every_link_and_picture_has_its_file(site: Path) -> None:
 def test_every_method_and_paper_has_a_page_with_what_it_must_say(site: Path) -> None:
     for name in (*METHODS, *CRITERIA):
         page = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
-        for heading in ("What it does", "Source and differences", "Options", "What we measured"):
+        for heading in ("What it does", "Options", "What the papers print", "What we measured"):
             assert f">{heading}<" in page, f"{name}: {heading}"
         assert "<math" in page or name == "unpruned" or name == "fixreg", name
     for name in papers(read_published()):
