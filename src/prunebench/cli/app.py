@@ -16,6 +16,7 @@ from prunebench.cli import (
     networks,
     papers,
     reporting,
+    research,
     run_files,
     stages,
 )
@@ -52,6 +53,7 @@ def options(
 for command in (
     configure.init,
     configure.resolve,
+    research.plan,
     stages.data,
     stages.base,
     stages.prune,

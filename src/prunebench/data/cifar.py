@@ -301,6 +301,7 @@ def _info(name: str, title: str, own: normalization.Normalization, kind: str) ->
         source=f"the University of Toronto's images{kind}, in any copy with their fingerprint",
         split="the official 10 000 test images",
         read=partial(read, name=name),
+        counts=(50_000, 10_000),
     )
 
 

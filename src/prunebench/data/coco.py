@@ -428,4 +428,5 @@ COCO = DatasetInfo(
     in_files=True,
     resize=RESIZE,
     task="detection",
+    counts=(117_266, 5_000),
 )

@@ -127,5 +127,6 @@ FASHION_MNIST = DatasetInfo(
     source="Zalando's four idx files",
     split="the official 10 000 test images",
     read=read,
+    counts=(60_000, 10_000),
     classes=CLASSES,
 )

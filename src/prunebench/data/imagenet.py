@@ -48,5 +48,6 @@ IMAGENET = DatasetInfo(
     source="the folders train and val of ILSVRC 2012, resized to 256, cut to 224",
     split="the official 50 000 validation images",
     read=read,
+    counts=(1_281_167, 50_000),
     in_files=True,
 )

@@ -85,6 +85,9 @@ class DatasetInfo:
         In detection the largest longer and shorter side, to which images are scaled as a whole.
     task
         Whether an image has one class or any number of boxes.
+    counts
+        Numbers of training images, those held out included, and of test images; None: known only
+        when the source is read.
     """
 
     name: str
@@ -102,6 +105,7 @@ class DatasetInfo:
     classes: tuple[str, ...] = ()
     resize: int | tuple[int, int] | None = None
     task: Task = "classification"
+    counts: tuple[int, int] | None = None
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images do not support."""

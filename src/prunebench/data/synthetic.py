@@ -76,6 +76,7 @@ SYNTHETIC = DatasetInfo(
     source="generated from seed 0",
     split="200 images generated after the training images",
     read=read,
+    counts=(TRAIN_IMAGES, TEST_IMAGES),
     classes=CLASSES,
 )
 
@@ -96,4 +97,5 @@ def synthetic_info(name: str) -> DatasetInfo:
         shape=(3, side, side),
         split=f"{FEW_TEST_IMAGES} images generated after the training images",
         read=partial(read, train=FEW_TRAIN_IMAGES, test=FEW_TEST_IMAGES, side=side),
+        counts=(FEW_TRAIN_IMAGES, FEW_TEST_IMAGES),
     )

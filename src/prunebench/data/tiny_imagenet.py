@@ -74,4 +74,5 @@ TINY_IMAGENET = DatasetInfo(
     source="the folder tiny-imagenet-200 of Stanford's CS231n",
     split="the official 10 000 validation images; the official test images have no labels",
     read=read,
+    counts=(100_000, 10_000),
 )

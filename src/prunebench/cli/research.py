@@ -1,0 +1,45 @@
+"""Sub-commands around an experiment: plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results, machine_options
+from prunebench.experiments.machine import Machine
+from prunebench.planning.lookup import experiment_runs, only_experiment, settings_of
+
+
+@machine_options("device")
+def plan(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="Experiment; required if the configuration has more than one."),
+    ] = None,
+    *,
+    machine: Machine,
+    recorded: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="runs.csv of finished runs (default: all below the results); can be repeated.",
+            metavar="FILE",
+        ),
+    ] = None,
+    config: ConfigFile = CONFIG,
+    results: Results = RESULTS,
+) -> None:
+    """Estimate jobs, hours, disk and memory of an experiment before it runs.
+
+    Hours are those of recorded runs of the same method, network and recipes. Other runs count
+    by their work, multiply-accumulates times images times epochs, at the speed of the network:
+    that of recorded runs or, without any, as measured here in a few seconds.
+    """
+    from prunebench.cli.experiment_plan import lines_of, planned
+
+    name = experiment or only_experiment(config)
+    runs = experiment_runs(name, config=config, results=results, resolved=None)
+    found = planned(runs, results, recorded or [], machine, settings_of(config).runs_per_job)
+    for line in lines_of(found):
+        typer.echo(line)
