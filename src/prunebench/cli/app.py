@@ -54,6 +54,7 @@ for command in (
     configure.init,
     configure.resolve,
     research.plan,
+    research.doctor,
     stages.data,
     stages.base,
     stages.prune,

@@ -1,4 +1,4 @@
-"""Sub-commands around an experiment: plan."""
+"""Sub-commands around an experiment: plan and doctor."""
 
 from __future__ import annotations
 
@@ -43,3 +43,19 @@ def plan(
     found = planned(runs, results, recorded or [], machine, settings_of(config).runs_per_job)
     for line in lines_of(found):
         typer.echo(line)
+
+
+def doctor(config: ConfigFile = CONFIG, results: Results = RESULTS) -> None:
+    """Check what this machine and the configured experiments have and lack.
+
+    The check covers packages, GPU, processor and its speed, disk, data sets, weights and SLURM.
+    Each problem comes with what to do. Exits with 1 if something is missing that the configured
+    experiments need.
+    """
+    from prunebench.cli.diagnosis import findings, lines_of
+
+    found = list(findings(config, results))
+    for line in lines_of(found):
+        typer.echo(line)
+    if any(one.state == "missing" for one in found):
+        raise typer.Exit(1)

@@ -166,6 +166,7 @@ BCCD = DatasetInfo(
     mean=normalization.BCCD.mean,
     std=normalization.BCCD.std,
     validation=0.2,
+    places=tuple(f"{name}{ending}" for name in NAMES for ending in ("", ".zip")),
     source="Shenggan's BCCD data set, in any copy with its fingerprint, at half the size",
     split="its own 72 test images",
     read=read,

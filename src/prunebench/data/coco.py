@@ -392,6 +392,7 @@ def coco_info(name: str) -> DatasetInfo:
         source=f"the folder {folder}, in COCO's format",
         split="its test images, or its validation images without any",
         read=partial(read_user_folder, folder),
+        places=(folder,),
         in_files=True,
         resize=RESIZE,
         task="detection",
@@ -429,4 +430,5 @@ COCO = DatasetInfo(
     resize=RESIZE,
     task="detection",
     counts=(117_266, 5_000),
+    places=("coco",),
 )

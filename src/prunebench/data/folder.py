@@ -81,6 +81,7 @@ def folder_info(name: str) -> DatasetInfo:
         source=f"the folder {folder}",
         split="its folder test, or val without one",
         read=partial(read, folder),
+        places=(folder,),
         in_files=True,
     )
 

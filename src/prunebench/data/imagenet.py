@@ -49,5 +49,6 @@ IMAGENET = DatasetInfo(
     split="the official 50 000 validation images",
     read=read,
     counts=(1_281_167, 50_000),
+    places=("imagenet",),
     in_files=True,
 )

@@ -88,6 +88,9 @@ class DatasetInfo:
     counts
         Numbers of training images, those held out included, and of test images; None: known only
         when the source is read.
+    places
+        Names in the folder of all data sets of which one must be there; empty for sources that are
+        generated or downloaded.
     """
 
     name: str
@@ -106,6 +109,7 @@ class DatasetInfo:
     resize: int | tuple[int, int] | None = None
     task: Task = "classification"
     counts: tuple[int, int] | None = None
+    places: tuple[str, ...] = ()
 
     def check_augmentation(self, augment: Augment) -> None:
         """Raise ConfigError for an augmentation that these images do not support."""

@@ -75,4 +75,5 @@ TINY_IMAGENET = DatasetInfo(
     split="the official 10 000 validation images; the official test images have no labels",
     read=read,
     counts=(100_000, 10_000),
+    places=(FOLDER,),
 )
