@@ -15,6 +15,7 @@ from prunebench.cli import (
     configure,
     networks,
     papers,
+    prune_own,
     reporting,
     research,
     run_files,
@@ -78,7 +79,11 @@ for command in (
     networks.export,
     networks.groups,
 ):
-    app.command()(command)
+    if command is stages.prune:
+        # `prune --model ...` is a command of its own, with other options.
+        app.command(cls=prune_own.StageOrOwn, epilog=prune_own.HINT)(command)
+    else:
+        app.command()(command)
 app.command()(authoring.new_method)
 app.command("list")(configure.list_names)
 app.command()(configure.reference)

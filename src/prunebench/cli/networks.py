@@ -73,7 +73,9 @@ def verify(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a finished run, or of `prunebench prune --model`.")
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -81,13 +83,19 @@ def export(
             ".safetensors."
         ),
     ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Network of your own in the folder: module:function, unpruned."),
+    ] = None,
 ) -> None:
-    """Export a pruned network as ONNX, as a torch.export program, or its weights alone.
+    """Export a pruned network to ONNX, torch.export or safetensors.
 
     The file holds normalization, class names and kept units. The written network is run, and its
     outputs are compared with those of the stored one. ONNX needs the extra `onnx`.
     """
-    from prunebench.export import export as write
+    from prunebench.cli.describe import build
+    from prunebench.own_network.pruned_files import export_folder
 
-    difference = write(run, out)
+    given = None if model is None else build(model, None, 3)
+    difference = export_folder(run, out, model=given)
     typer.echo(f"{out} · outputs equal to {difference:.0e}")

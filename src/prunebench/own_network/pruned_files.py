@@ -24,6 +24,7 @@ from prunebench.data.normalization import Normalization
 from prunebench.data.preprocessing import Preprocessing
 from prunebench.experiments.results import STRUCTURE_FILE
 from prunebench.experiments.settings import Settings
+from prunebench.export import check_suffix, export, export_network
 from prunebench.models.registry import built_as
 from prunebench.network import (
     GroupStructure,
@@ -193,10 +194,9 @@ def load(
     """
     folder = Path(folder)
     path = folder / STRUCTURE_FILE
-    content = read_json(path)
-    if not isinstance(content, dict) or "network" not in content:
+    structure = own_structure(folder)
+    if structure is None:
         return load_network(folder)
-    structure = parsed_structure(OwnStructure, content, path)
     if model is None:
         raise ModelError(
             f"{path}: prunebench cannot build a {structure.network}; pass model=, an unpruned "
@@ -216,6 +216,28 @@ def load(
         first_groups=structure.groups,
     )
     return smaller.eval()
+
+
+def own_structure(folder: Path) -> OwnStructure | None:
+    """Return the structure of a network of the user's class; None for a folder of another."""
+    path = folder / STRUCTURE_FILE
+    content = read_json(path)
+    if not isinstance(content, dict) or "network" not in content:
+        return None
+    return parsed_structure(OwnStructure, content, path)
+
+
+def export_folder(folder: Path, out: Path, *, model: nn.Module | None = None) -> float:
+    """Export the network in a folder; return the largest relative difference of its outputs.
+
+    `model` is an unpruned network of the user's class, as for `load`.
+    """
+    check_suffix(out)
+    structure = own_structure(folder)
+    if structure is None:
+        return export(folder, out)
+    example = stored_example(structure, folder / STRUCTURE_FILE)
+    return export_network(load(folder, model=model), out, example, structure)
 
 
 def stored_example(structure: OwnStructure, path: Path) -> Example:
