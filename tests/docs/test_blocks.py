@@ -1,4 +1,4 @@
-"""Every command and block of code in docs/*.md is run, or says why it cannot be."""
+"""Every command and block of code in docs/*.md and README.md is run, or says why it cannot be."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prunebench.cli.app import app
 from tests.docs.blocks import RUN, SHOWN, Block, blocks_of, fits, is_slow, run_page
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("generators", "formulas")
+FOLDERS = (("generators",), ("formulas",))
 ELSEWHERE = ("docs/adding.md",)  # its blocks run in tests/workflow/test_adding.py
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in sorted((ROOT / "docs").rglob("*.md"))
-    if path.relative_to(ROOT / "docs").parts[0] not in FOLDERS
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if path.relative_to(ROOT).parts[1:2] not in FOLDERS
 }
 RUNNING = [
     pytest.param(name, marks=pytest.mark.slow if is_slow(text) else ())
