@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunebench.channels.groups import ChannelGraph, ChannelGroup
     from prunebench.channels.removal import mask, remove
     from prunebench.channels.trace.tracer import trace
     from prunebench.channels.verify import verify
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ChannelGraph",
+    "ChannelGroup",
     "Pruned",
     "Sensitivity",
     "__version__",
@@ -47,6 +50,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ChannelGraph": "prunebench.channels.groups:ChannelGraph",
+    "ChannelGroup": "prunebench.channels.groups:ChannelGroup",
     "Pruned": "prunebench.own_network.pruned:Pruned",
     "Sensitivity": "prunebench.own_network.sensitivity:Sensitivity",
     "build": "prunebench.models.registry:build",

@@ -147,7 +147,6 @@ def onnx_model(
     model: nn.Module, inputs: tuple[Any, ...], batch: Batch, structure: str
 ) -> tuple[bytes, Run]:
     """Return the content of an .onnx file, with the structure in its metadata."""
-    import onnx_ir
     import onnxruntime
 
     program = program_of(model, inputs, batch)
@@ -161,7 +160,7 @@ def onnx_model(
         )
     assert written is not None
     written.model.metadata_props[STRUCTURE_FILE] = structure
-    content: bytes = onnx_ir.to_proto(written.model).SerializeToString()
+    content: bytes = written.model_proto.SerializeToString()
 
     def run(probe: tuple[Any, ...]) -> list[Tensor]:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

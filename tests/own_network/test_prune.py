@@ -163,6 +163,28 @@ def test_the_report_says_what_was_done_and_why_not_more() -> None:
     assert "is an output of the network: head.2" in text
 
 
+def test_nothing_is_removed_at_ratio_0() -> None:
+    result = pb.prune(classifier(), images(), ratio=0.0)
+    assert (result.achieved, result.deviation, result.removed) == (0.0, None, {})
+    assert "nothing was removed" in str(result)
+
+
+def test_a_notebook_shows_the_report() -> None:
+    result = pb.prune(classifier(), images(), ratio=0.5)
+    assert repr(result) == str(result)
+
+
+def test_the_removed_units_are_a_plan_of_the_engine() -> None:
+    model = classifier()
+    result = pb.prune(model, images(), ratio=0.5)
+    graph = pb.trace(model, images())
+    smaller = pb.remove(model, graph, result.removed).eval()
+    masked = pb.mask(model, graph, result.removed).eval()
+    assert torch.equal(smaller(images(2)), result.model(images(2)))
+    torch.testing.assert_close(masked(images(2)), smaller(images(2)))
+    assert set(result.frozen) == set(graph.frozen)
+
+
 def test_the_table_lists_the_groups() -> None:
     table = pb.prune(classifier(), images(), ratios={"stem": 0.5}).table
     assert table["group"].tolist() == ALL

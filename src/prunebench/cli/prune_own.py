@@ -168,7 +168,7 @@ def prune_own(
         criterion=criterion,
         method=method,
         ratio=ratio,
-        ratio_kind=kind,
+        ratio_kind=kind,  # type: ignore[arg-type]
         allocation=allocation,  # type: ignore[arg-type]
         round_to=round_to,
         keep=keep or (),

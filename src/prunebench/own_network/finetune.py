@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from prunebench.channels.examples import Example
@@ -22,7 +21,7 @@ from prunebench.own_network.loaded_batches import (
     content_of,
     repeatable,
 )
-from prunebench.own_network.own_run import OwnRun
+from prunebench.own_network.own_run import OwnRun, device_of
 from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.training_plan import LR, Training, fitted, frozen_names
 
@@ -108,8 +107,7 @@ def first_inputs(model: nn.Module, loader: Loader) -> tuple[Example, int]:
 
     DataError for a loader without a batch, or with batches of another form.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     number = next((arguments_in(batch) for batch in repeatable(loader)), 1)
-    inputs, _ = OwnBatches(loader, number, device).first()
+    inputs, _ = OwnBatches(loader, number, device_of(model)).first()
     one = content_of(inputs[:1])
     return one if isinstance(one, tuple) else (one,), len(inputs)

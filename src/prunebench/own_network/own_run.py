@@ -79,8 +79,7 @@ class OwnRun(RunState):
         for parameter in own.parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_(True)
-        device = next((p.device for p in own.parameters()), torch.device("cpu"))
-        placed = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example)
+        device, placed = device_of(own), placed_beside(own, example)
         batches = OwnBatches(data, len(arguments(placed)), device) if data is not None else None
         run = cls(
             seed=seed,
@@ -139,6 +138,19 @@ class OwnRun(RunState):
                 "function from the network to a fraction"
             )
         return float(self.evaluator(self.model))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of a network's first parameter; the CPU without one."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def placed_beside(model: nn.Module, example: Example) -> Example:
+    """Return an example on the network's device."""
+    device = device_of(model)
+    return tree_map(  # type: ignore[no-any-return]
+        lambda x: x.to(device) if isinstance(x, Tensor) else x, example
+    )
 
 
 def described(example: Example, train: OwnSplit) -> Dataset:

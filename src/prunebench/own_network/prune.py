@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -26,6 +26,7 @@ from prunebench.own_network.target import options_of, target_of
 from prunebench.own_network.training_plan import LR, Training
 
 DEFAULT = "l1"
+CountedKind = Literal["macs", "params", "activations", "units_global", "units_per_group"]
 
 
 def prune(
@@ -35,7 +36,7 @@ def prune(
     criterion: str | None = None,
     method: str | None = None,
     ratio: float | None = None,
-    ratio_kind: str = "macs",
+    ratio_kind: CountedKind = "macs",
     ratios: Mapping[str, float] | None = None,
     allocation: Allocation = "uniform",
     round_to: int = 1,

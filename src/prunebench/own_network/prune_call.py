@@ -28,7 +28,7 @@ from prunebench.own_network.loaded_batches import (
     batches_in,
     check_labels,
 )
-from prunebench.own_network.own_run import Evaluate, OwnRun
+from prunebench.own_network.own_run import Evaluate, OwnRun, placed_beside
 from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
 from prunebench.own_network.pruned_files import structure_for
@@ -81,6 +81,7 @@ class PruneCall:
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):
             raise ConfigError(f"keep: {self.keep!r} is one text; give a list of patterns")
+        self.example = placed_beside(self.model, self.example)
         graph = trace(self.model, self.example, grouped=self.options.grouped)
         self.whole = kept_whole(self.model, graph, self.keep)
         check_ratios(graph.with_frozen(self.whole), self.options.layer_ratios)

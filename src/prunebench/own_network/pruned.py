@@ -39,7 +39,7 @@ class Change:
         return 1 - self.after / self.before if self.before else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrunedGroup:
     """The coupled channels of one group.
 
@@ -75,7 +75,7 @@ class Tried:
     accuracy: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Pruned:
     """A pruned network and what was done; printing it shows a report.
 
@@ -127,10 +127,10 @@ class Pruned:
     deviation: float | None
     accuracy: Change | None = None
     tried: tuple[Tried, ...] = ()
-    rows: tuple[HistoryRow, ...] = field(default=(), repr=False)
-    masks: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    example: tuple[Any, ...] = field(repr=False)
-    structure: Structure | OwnStructure = field(repr=False)
+    rows: tuple[HistoryRow, ...] = ()
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    example: tuple[Any, ...]
+    structure: Structure | OwnStructure
 
     @property
     def removed(self) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ class Pruned:
         """Return a row per epoch, as `prunebench.finetune` does; empty without training."""
         return history_table(self.rows)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(report_lines(self))
 
     def save(self, folder: Path | str) -> None:
