@@ -158,7 +158,7 @@ def make_results(folder: Path, source: Path, runs: list[RunSpec]) -> None:
         write_record(records, spec)
     config = folder / "config" / "config.yaml"
     resolved = resolved_runs(read_config(config), config.parent, results)
-    for network, parts in Parts(resolved, MEASURED_TOGETHER).of_network.items():
+    for network, parts in Parts(resolved, MEASURED_TOGETHER, for_training=False).of_network.items():
         for number in range(len(parts)):
             for what in ("cost", "latency"):
                 (results / network / f"{what}_{number}.done").touch()
@@ -171,13 +171,14 @@ def write_record(records: Path, spec: Spec) -> None:
     if isinstance(spec, RunSpec):
         starts = [] if spec.start == "fresh" else [spec.base.path]
         starts += [spec.widths_from] if spec.widths_from else []
+    log = f"results/logs/{spec.path}.job.log"
     record = {
         "record_format_version": 6,
         "rule": "prune" if is_run else "base",
         "input": sorted([DATA, *(f"results/{path}/{RECEIPT_FILE}" for path in starts)]),
         "params": sorted([f"'{spec.hash}'", *([] if is_run else [str(spec.threads)])]),
-        "log": [f"results/logs/{spec.path}.log"],
-        "shellcmd": f"python -m prunebench prune > results/logs/{spec.path}.log 2>&1".ljust(600),
+        "log": [log],
+        "shellcmd": f"python -m prunebench prune > {log} 2>&1".ljust(600),
         "starttime": 1.0,
         "endtime": 2.0,
         "incomplete": False,

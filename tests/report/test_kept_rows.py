@@ -18,7 +18,7 @@ from prunebench.experiments.results import TrainingResult
 from prunebench.experiments.spec import RunSpec
 from prunebench.report import collect as collecting
 from prunebench.report import kept_rows
-from prunebench.report.collect import collect_to_csv
+from prunebench.report.collect import collect_to_csv, keep_rows
 from prunebench.report.kept_rows import FILE
 from tests.stored_files import change
 
@@ -58,11 +58,19 @@ class Folder:
             return str(error)
         return path.read_text(encoding="utf-8")
 
+    @property
+    def part(self) -> Path:
+        return self.results / "digits/digits/resnet20/rows_0.jsonl"
+
     def collect_all(self, specs: list[RunSpec] | None = None, **options: Any) -> str:
         """Collect without what was kept, and leave that as it is."""
-        self.kept.rename(self.kept.with_suffix(".away"))
+        kept = [path for path in (self.kept, self.part) if path.exists()]
+        for path in kept:
+            path.rename(path.with_suffix(".away"))
         found = self.collect(specs, **options)
-        self.kept.with_suffix(".away").replace(self.kept)
+        self.kept.unlink(missing_ok=True)
+        for path in kept:
+            path.with_suffix(".away").replace(path)
         return found
 
 
@@ -220,8 +228,31 @@ def test_any_sequence_of_changes_ends_with_the_rows_of_a_full_collect(
         act = chance.choice([flip_a_bit, truncate, replace_by_another, measure_again])
         if path.exists() and path.stat().st_size:
             act(path)
+        if chance.random() < 0.5:
+            keep_rows(folder.results, folder.specs, folder.part)
         specs = chance.sample(folder.specs, chance.randint(1, 3))
         assert folder.collect(specs) == folder.collect_all(specs)
+
+
+def test_runs_whose_rows_a_part_has_kept_are_not_read(folder: Folder) -> None:
+    text = folder.collect()
+    folder.kept.unlink()
+    keep_rows(folder.results, folder.specs[:2], folder.part)
+    folder.n_read = 0
+    assert folder.collect() == text
+    assert folder.n_read == 1
+    folder.part.unlink()
+    folder.collect()
+    assert folder.n_read == 1
+
+
+def test_a_part_leaves_out_runs_that_are_not_measured_or_damaged(folder: Folder) -> None:
+    folder.kept.unlink()
+    (folder.results / folder.specs[0].path / "latency.json").unlink()
+    truncate(folder.results / folder.specs[1].path / "history.csv")
+    keep_rows(folder.results, folder.specs, folder.part)
+    assert folder.part.read_text(encoding="utf-8").count("\n") == 2  # the head, and one run
+    assert "history.csv: SHA-256" in folder.collect()
 
 
 def test_a_copied_results_folder_is_read_again(folder: Folder, tmp_path: Path) -> None:

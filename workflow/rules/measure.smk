@@ -1,6 +1,7 @@
 # Measure costs and latencies, then collect all results of an experiment in runs.csv. One process
 # measures a part of the runs of a network, since its start takes longer than measuring a run. It
-# keeps earlier measurements of unchanged runs, so a killed job resumes.
+# keeps earlier measurements of unchanged runs, so a killed job resumes. The later of the two jobs of a
+# part keeps its rows for `collect`, which then need not read all runs alone.
 
 
 rule measure_cost:
@@ -20,7 +21,9 @@ rule measure_cost:
     params:
         flags=measured_part_flags,
     shell:
-        "python -m prunebench measure --only cost {params.flags}"
+        "python -m prunebench measure --only cost {params.flags} --rows"
+        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
+        "/rows_{wildcards.part}.jsonl"
         " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
@@ -45,7 +48,9 @@ rule measure_latency:
     params:
         flags=measured_part_flags,
     shell:
-        "python -m prunebench measure --only latency {params.flags}"
+        "python -m prunebench measure --only latency {params.flags} --rows"
+        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
+        "/rows_{wildcards.part}.jsonl"
         " --runs results/resolved/{wildcards.experiment}.jsonl"
         " --machine {resources.machine:q} > {log} 2>&1"
 

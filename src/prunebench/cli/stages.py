@@ -209,6 +209,14 @@ def measure(
     finished: Annotated[
         bool, typer.Option("--finished", help="Skip runs whose training has not ended.")
     ] = False,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="File in which the rows of the runs that have both are kept for `collect`, which "
+            "then does not read their files.",
+            metavar="FILE",
+        ),
+    ] = None,
     latency: Annotated[
         Path | None,
         typer.Option(
@@ -255,6 +263,7 @@ def measure(
             architecture=architecture,
             run=run,
             finished=finished or None,
+            rows=rows,
             runs=runs,
         )
         with claimed_device(machine.device) as claimed:
@@ -283,6 +292,10 @@ def measure(
         chosen, results, only=only, device=machine.device, capture=machine.capture
     ):
         typer.echo(line)
+    if rows is not None:
+        from prunebench.report.collect import keep_rows
+
+        keep_rows(results, chosen, rows)
 
 
 @machine_options("device")

@@ -6,7 +6,7 @@ import gc
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,11 +74,26 @@ def collect_to_csv(
         raise ResultError(f"no run belongs to the experiment {experiment!r}")
     path = results / experiment / "runs.csv"
     write_detections(path.parent, collect_detections(results, mine))
-    kept = KeptRows(results, experiment)
+    kept = KeptRows.of_experiment(results, experiment)
     with _uncollected_garbage():
         write_rows(path, collect(results, mine, config, code_now, reuse, kept))
         kept.write()
     return path
+
+
+def keep_rows(results: Path, runs: Sequence[RunSpec], path: Path) -> None:
+    """Read the runs that are measured, and keep the values of their rows in a file for `collect`.
+
+    A run that cannot be read is left out: `collect` says what is wrong with it.
+    """
+    bases, kept = _Bases(results), KeptRows(results, path)
+    for spec in runs:
+        folder = results / spec.path
+        if all((folder / kind.FILE).is_file() for kind in (CostResult, LatencyResult)):
+            with suppress(ResultError):
+                read = partial(_values, folder, spec, spec.hash, bases)
+                kept.values(spec.path, spec.hash, _files(spec), read)
+    kept.write()
 
 
 @contextmanager

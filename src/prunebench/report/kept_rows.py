@@ -1,4 +1,7 @@
-"""What was collected before, kept beside runs.csv so that unchanged runs are not read again.
+"""The values of runs' rows, kept in files so that unchanged runs are not read again.
+
+`collect` keeps those of an experiment beside runs.csv. Before that, the jobs that measure a part of
+the runs of a network keep those of the part, so that a first `collect` need not read all runs.
 
 Values are taken from here only if nothing that they follow from has changed: the code that collects
 them, the run's specification, and size, times and inode of each file that was read for them. A
@@ -24,7 +27,8 @@ from prunebench.core.files import make_folder, parsed_json, read_bytes, write_by
 from prunebench.experiments.resolved import source_hash
 from prunebench.experiments.spec import digest
 
-FILE = "collected.jsonl"
+FILE = "collected.jsonl"  # of an experiment
+PARTS = "*/*/rows_*.jsonl"  # of the parts of its networks
 # A file that is written twice within the resolution of its times has the same times after both. So
 # values from files as new as that are not kept.
 COARSEST_NS = 2 * 10**9  # the resolution of FAT
@@ -42,20 +46,27 @@ class Stamp(NamedTuple):
 
 
 class KeptRows:
-    """The values that were collected from the runs of an experiment, in a file of its folder.
+    """The values that were read from some runs, in a file.
 
     Each line has its own hash, so that a damaged one counts as missing. `write` keeps the runs that
-    were asked for.
+    were asked for. Values are also taken from the files `parts`.
     """
 
-    def __init__(self, results: Path, experiment: str) -> None:
-        self._results, self._path = results, results / experiment / FILE
-        make_folder(self._path.parent)
-        self._now_ns = _now_ns(self._path.parent)
+    def __init__(self, results: Path, path: Path, parts: Iterable[Path] = ()) -> None:
+        self._results, self._path = results, path
+        make_folder(path.parent)
+        self._now_ns = _now_ns(path.parent)
         self._head = f"{_key()}\n".encode()
-        self._old = _read_lines(self._path, self._head)
+        self._own = _read_lines(path, self._head)
+        self._others = [_read_lines(part, self._head) for part in parts]
         self._new: dict[bytes, bytes] = {}
         self._stamp = cache(self._stamp_of)  # several runs read the file of one base network
+
+    @classmethod
+    def of_experiment(cls, results: Path, experiment: str) -> KeptRows:
+        """Return the values that `collect` keeps, with those of the parts."""
+        folder = results / experiment
+        return cls(results, folder / FILE, sorted(folder.glob(PARTS)))
 
     def values(
         self, path: str, spec_hash: str, files: Iterable[str], read: Callable[[], Values]
@@ -66,11 +77,13 @@ class KeptRows:
         """
         key, stamps = path.encode(), {name: self._stamp(name) for name in files}
         made_from = [spec_hash, {name: stamp and list(stamp) for name, stamp in stamps.items()}]
-        old = _parsed(self._old[key]) if key in self._old else None
-        if old is not None and old["from"] == made_from:
-            self._new[key] = self._old[key]
-            known: Values = old["values"]
-            return known
+        for lines in (self._own, *self._others):
+            line = lines.get(key)
+            old = None if line is None else _parsed(line)
+            if line is not None and old is not None and old["from"] == made_from:
+                self._new[key] = line
+                known: Values = old["values"]
+                return known
         values = read()
         newest = max((max(s.mtime_ns, s.ctime_ns) for s in stamps.values() if s), default=0)
         if newest + COARSEST_NS < self._now_ns:
@@ -79,7 +92,7 @@ class KeptRows:
 
     def write(self) -> None:
         """Write the file, if anything has changed."""
-        if self._new != self._old:
+        if self._new != self._own:
             write_bytes(self._path, self._head + b"".join(self._new.values()))
 
     def _stamp_of(self, name: str) -> Stamp | None:
