@@ -52,6 +52,8 @@ from prunebench.experiments.results import (
 )
 from prunebench.experiments.spec import BaseSpec, RunSpec
 from prunebench.planning.grid import resolve_experiment
+from prunebench.report.collect import keep_rows
+from prunebench.report.kept_rows import FILE as KEPT
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, COPY = "digits", "scale"  # experiments
@@ -223,6 +225,16 @@ def change_a_run(folder: Path, run: RunSpec) -> None:
     training.model_copy(update={"accuracy": training.accuracy - 0.25}).write(path)
 
 
+def keep_parts(folder: Path, runs: list[RunSpec]) -> None:
+    """Keep the rows of each part of the runs, as the jobs that measure them do."""
+    results = folder / "results"
+    for network in SOURCE_OF:
+        own = [run for run in runs if run.architecture == network]
+        for number, first in enumerate(range(0, len(own), MEASURED_TOGETHER)):
+            place = results / COPY / SOURCE / network / f"rows_{number}.jsonl"
+            keep_rows(results, own[first : first + MEASURED_TOGETHER], place)
+
+
 def steps(folder: Path, runs: list[RunSpec]) -> Iterator[tuple[str, list[str]]]:
     """Yield what is measured: its words and its command."""
     yield "`prunebench resolve`, once per configuration", [*PRUNEBENCH, "resolve"]
@@ -234,6 +246,9 @@ def steps(folder: Path, runs: list[RunSpec]) -> Iterator[tuple[str, list[str]]]:
     yield "start of a `prune` job", [sys.executable, "-c", START, *prune]
     yield "`snakemake -n`, all is trained and measured", DRY_RUN
     collect = [*PRUNEBENCH, "collect", "--experiment", COPY, "--runs", RUNS]
+    yield "`collect`, the first time, of runs measured by an earlier version", collect
+    (folder / "results" / COPY / KEPT).unlink()
+    keep_parts(folder, runs)
     yield "`collect`, the first time", collect
     yield "`collect`, nothing changed", collect
     change_a_run(folder, runs[0])
