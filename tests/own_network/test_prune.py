@@ -222,6 +222,8 @@ def test_the_table_lists_the_groups() -> None:
             TrainingError,
             r"largest is 0\.8.* each of 2 groups; keep= leaves 1 groups whole",
         ),
+        ({"ratio": 0.5, "classes": ["a", "b"]}, ConfigError, "2 names, but the network has 4"),
+        ({"ratio": 0.5, "classes": "abcd"}, ConfigError, "'abcd' is one text; give a list"),
         ({"ratio": 0.5, "normalization": (0.5, 1)}, ConfigError, r"is not \(mean, std\)"),
         ({"ratio": 0.5, "normalization": ([0], [1])}, ConfigError, "for each of the 3 channels"),
     ],

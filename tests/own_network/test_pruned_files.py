@@ -20,7 +20,11 @@ def same(a: nn.Module, b: nn.Module, *inputs: torch.Tensor) -> None:
 
 def test_a_network_of_the_users_class_comes_back(tmp_path: Path) -> None:
     result = pb.prune(
-        classifier(), images(), ratio=0.5, normalization=([0.5] * 3, [0.25] * 3), classes="abcd"
+        classifier(),
+        images(),
+        ratio=0.5,
+        normalization=([0.5] * 3, [0.25] * 3),
+        classes=list("abcd"),
     )
     result.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES

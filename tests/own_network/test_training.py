@@ -222,6 +222,27 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_method_goes_on_after_its_removal(tmp_path: Path) -> None:
+    """The smaller network and the units that are left come from the checkpoint."""
+    arguments = {"method": "greg_1", "ratio": 0.3, "epochs": 6, "quiet": True}
+    loader = Stops(passes=2 + 4)  # one pass for the size, then in the fifth of six epochs
+    with pytest.raises(RunStoppedError, match="in phase fine_tune before step"):
+        pb.prune(classifier(), images(), data=loader, checkpoint=tmp_path, **arguments)
+    result = pb.prune(classifier(), images(), data=loader, checkpoint=tmp_path, **arguments)
+    whole = pb.prune(classifier(), images(), data=labeled(), **arguments)
+    assert result.history["step"].tolist() == whole.history["step"].tolist()
+    assert (result.macs, result.deviation) == (whole.macs, whole.deviation)
+    assert [g.kept.tolist() for g in result.groups] == [g.kept.tolist() for g in whole.groups]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_last_batch_of_one_image_is_named() -> None:
+    data = [*labeled(2), (images(1), torch.zeros(1, dtype=torch.int64))]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    with pytest.raises(DataError, match=r"a batch has one image.*drop_last=True"):
+        pb.finetune(model, data, epochs=1, quiet=True)
+
+
 def test_a_checkpoint_of_another_call_is_set_aside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

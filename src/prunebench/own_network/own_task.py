@@ -20,6 +20,7 @@ from prunebench.training.batches import Batching
 from prunebench.training.processes import Alone
 from prunebench.training.task import Evaluation, Reading, Report, silent
 
+ONE_IMAGE = "more than 1 value per channel"  # of PyTorch's error
 NO_DATA = "the method needs images: pass data=, a loader that yields (inputs, targets)"
 
 
@@ -57,7 +58,15 @@ class OwnTask:
     ) -> tuple[Tensor, Tensor | None]:
         """Return the mean loss, and the number of correct predictions if it is cross-entropy."""
         given, wanted = content_of(inputs), content_of(targets)
-        outputs = forward(*given) if isinstance(given, tuple) else forward(given)
+        try:
+            outputs = forward(*given) if isinstance(given, tuple) else forward(given)
+        except ValueError as error:
+            if len(inputs) == 1 and ONE_IMAGE in str(error):
+                raise DataError(
+                    "data: a batch has one image, over which batch norm cannot normalize; let the "
+                    "loader drop the last batch (drop_last=True)"
+                ) from error
+            raise
         if self.own_loss is None:
             return cross_entropy(outputs, wanted, smoothing)
         loss = self.own_loss(outputs, wanted)

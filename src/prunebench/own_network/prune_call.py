@@ -31,7 +31,7 @@ from prunebench.own_network.loaded_batches import (
 from prunebench.own_network.own_run import Evaluate, OwnRun, placed_beside
 from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
-from prunebench.own_network.pruned_files import structure_for
+from prunebench.own_network.pruned_files import check_classes, structure_for
 from prunebench.own_network.target import Target, achieved, asked_for, check_reach, most_ratio
 from prunebench.own_network.training_plan import Training, fitted, frozen_names
 from prunebench.own_network.whole_groups import check_ratios, kept_whole
@@ -82,6 +82,7 @@ class PruneCall:
         if isinstance(self.keep, str):
             raise ConfigError(f"keep: {self.keep!r} is one text; give a list of patterns")
         self.example = placed_beside(self.model, self.example)
+        self.classes = check_classes(self.model, self.example, self.classes)
         graph = trace(self.model, self.example, grouped=self.options.grouped)
         self.whole = kept_whole(self.model, graph, self.keep)
         check_ratios(graph.with_frozen(self.whole), self.options.layer_ratios)

@@ -18,6 +18,7 @@ from prunebench.channels.examples import Example, arguments
 from prunebench.channels.groups import Grouping
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.tracer import trace
+from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError, shown
 from prunebench.core.files import read_json
 from prunebench.data.normalization import Normalization
@@ -158,6 +159,24 @@ def normalization_of(
             f"the {channels} channels"
         )
     return Normalization(mean, std)
+
+
+def check_classes(model: nn.Module, example: Example, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the outputs; ConfigError unless there is one for each of them.
+
+    Only outputs (n, outputs) or (n, outputs, h, w) are counted.
+    """
+    if isinstance(classes, str):
+        raise ConfigError(f"classes: {shown(classes)} is one text; give a list of names")
+    if not classes:
+        return ()
+    with untouched(model, weights=True), torch.no_grad():
+        out = model(*arguments(example))
+    if isinstance(out, Tensor) and out.ndim in (2, 4) and out.shape[1] != len(classes):
+        raise ConfigError(
+            f"classes: {len(classes)} names, but the network has {out.shape[1]} outputs"
+        )
+    return tuple(str(name) for name in classes)
 
 
 def class_path(model: nn.Module) -> str:
