@@ -9,17 +9,19 @@ import typer
 from text import join, styled, table
 
 from prunebench.cli.app import app
+from prunebench.cli.prune_own import own_app
 
 
 def page() -> str:
     """Return the page of all commands."""
     root: Any = typer.main.get_command(app)
+    commands = {**root.commands, "prune --model": typer.main.get_command(own_app)}
     return join(
         "# Commands",
         "`prunebench --help` lists the commands, `prunebench COMMAND --help` prints what stands "
         "here. `prunebench --install-completion` completes commands and options in bash, zsh, fish "
         "and PowerShell, from the next shell on.",
-        *(part for name, command in root.commands.items() for part in _command(name, command)),
+        *(part for name, command in sorted(commands.items()) for part in _command(name, command)),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from prunebench.cli.app import app
+from prunebench.cli.prune_own import own_app
 from tests.docs.blocks import RUN, SHOWN, Block, blocks_of, fits, is_slow, run_page
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,10 @@ RUNNING = [
     if name not in ELSEWHERE
     and any(block.kind in RUN and block.option("skip") is None for block in blocks_of(text))
 ]
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {
+    **typer.main.get_command(app).commands,  # type: ignore[attr-defined]
+    "prune --model": typer.main.get_command(own_app),
+}
 EXPERIMENTS = {path.stem for path in (ROOT / "config" / "experiments").glob("*.yaml")}
 
 
@@ -76,10 +80,11 @@ def test_commands_and_options_exist() -> None:
     for place, words in command_lines():
         if words[0] != "prunebench" or words[1].startswith("-"):
             continue
-        assert words[1] in COMMANDS, f"{place}: {words[1]}"
+        name = "prune --model" if words[1:3] == ["prune", "--model"] else words[1]
+        assert name in COMMANDS, f"{place}: {name}"
         known = {
             option
-            for parameter in COMMANDS[words[1]].params
+            for parameter in COMMANDS[name].params
             for option in (*parameter.opts, *parameter.secondary_opts)
         }
         used = {word.partition("=")[0] for word in words[2:] if word.startswith("-")}
