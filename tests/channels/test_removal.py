@@ -45,6 +45,17 @@ def test_kept_units_are_sorted():
     assert kept_units(5, units(3, 0)).tolist() == [1, 2, 4]
 
 
+def test_units_may_be_lists(residual_net, example):
+    model = randomized(residual_net, seed=0)
+    graph = trace(model, example)
+    name = next(iter(graph.groups))
+    for do in (mask, remove):
+        a, b = (do(model, graph, {name: own}) for own in ([0, 2], units(0, 2)))
+        assert all(map(torch.equal, a.state_dict().values(), b.state_dict().values()))
+    with pytest.raises(ValueError, match="listed twice"):
+        remove(model, graph, {name: [0, 0]})
+
+
 def test_slice_tensor_applies_every_cut():
     cuts = [(0, units(1)), (1, units(0, 2))]
     assert slice_tensor(torch.arange(6).reshape(2, 3), cuts).tolist() == [[3, 5]]

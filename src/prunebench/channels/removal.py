@@ -15,6 +15,7 @@ from prunebench.channels.plan import check_units
 from prunebench.core.errors import ModelError
 
 Cuts = Sequence[tuple[int, Tensor]]
+Units = Mapping[str, Tensor | Sequence[int]]  # by group
 
 
 def kept_units(n_units: int, removed: Tensor) -> Tensor:
@@ -115,11 +116,25 @@ def slice_tensor(tensor: Tensor, cuts: Cuts) -> Tensor:
     return result if cuts else result.clone()
 
 
-def mask(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -> nn.Module:
+def as_tensors(removed: Units) -> dict[str, Tensor]:
+    """Return the units of each group as int64 tensors.
+
+    >>> as_tensors({"conv": [0, 2], "fc": []})
+    {'conv': tensor([0, 2]), 'fc': tensor([], dtype=torch.int64)}
+    """
+    return {
+        name: units if isinstance(units, Tensor) else torch.tensor(list(units), dtype=torch.int64)
+        for name, units in removed.items()
+    }
+
+
+def mask(model: nn.Module, graph: ChannelGraph, removed: Units) -> nn.Module:
     """Return a copy in which no layer reads the units: their columns in the consumers are zero.
 
-    Zeroing the producers instead would be wrong if an activation does not map 0 to 0.
+    Zeroing the producers instead would be wrong if an activation does not map 0 to 0. `removed`
+    maps groups to the numbers of units.
     """
+    removed = as_tensors(removed)
     check_removed(graph, removed)
     check_shapes(model, graph)
     masked = copy.deepcopy(model)
@@ -137,11 +152,11 @@ def mask(model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Tensor]) -
 def remove(
     model: nn.Module,
     graph: ChannelGraph,
-    removed: Mapping[str, Tensor],
+    removed: Units,
     *,
     in_place: bool = False,
 ) -> nn.Module:
-    """Return a network without the units.
+    """Return a network without the units: `removed` maps groups to the numbers of units.
 
     The copy shares no memory with the original, which is unchanged unless `in_place`. Cut
     parameters are new objects without gradients; they and their modules keep all other attributes.
@@ -151,7 +166,14 @@ def remove(
     ------
     ValueError, ModelError
         As in `slicing` and `check_shapes`.
+
+    >>> import prunebench
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    >>> graph = prunebench.trace(model, torch.zeros(1, 3, 8, 8))
+    >>> list(graph.groups), prunebench.remove(model, graph, {"0": [1, 3]})[1].weight.shape
+    (['0'], torch.Size([2, 2, 1, 1]))
     """
+    removed = as_tensors(removed)
     cuts = slicing(graph, removed)
     check_shapes(model, graph)
     # With the cut tensors in the memo, deepcopy does not copy the full ones.
