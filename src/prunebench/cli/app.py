@@ -56,6 +56,7 @@ for command in (
     configure.resolve,
     research.plan,
     research.doctor,
+    research.compare,
     stages.data,
     stages.base,
     stages.prune,

@@ -1,4 +1,4 @@
-"""Sub-commands around an experiment: plan and doctor."""
+"""Sub-commands around an experiment: plan, doctor and compare."""
 
 from __future__ import annotations
 
@@ -59,3 +59,38 @@ def doctor(config: ConfigFile = CONFIG, results: Results = RESULTS) -> None:
         typer.echo(line)
     if any(one.state == "missing" for one in found):
         raise typer.Exit(1)
+
+
+def compare(
+    method: Annotated[str, typer.Argument(help="Method to run (see `prunebench list methods`).")],
+    stored: Annotated[
+        Path, typer.Option("--with", help="runs.csv of an experiment, to compare with.")
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, the experiment's first.")] = 3,
+    cores: Annotated[str, typer.Option(help="Number of cores of the workflow, or all.")] = "all",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to (default: beside the runs).")
+    ] = None,
+    config: ConfigFile = CONFIG,
+) -> None:
+    """Run one method in the experiment of stored rows, and show it beside them.
+
+    Only the method's own runs are trained, by the workflow of this folder, in an experiment
+    EXPERIMENT_with_METHOD with the data, networks, ratios and recipes of the stored one. Its file
+    is written once and then used as it is. Prints the table, the differences to every other method,
+    paired by seed, and the path of the figure.
+    """
+    from prunebench.cli.compared_method import (
+        experiment_of,
+        report,
+        run_workflow,
+        seeds_of,
+        write_experiment,
+    )
+
+    experiment, folder = experiment_of(stored), config.parent
+    name, words = write_experiment(method, experiment, folder)
+    typer.echo(words)
+    new = run_workflow(name, stored, seeds_of(experiment, folder, seeds), cores)
+    for line in report(stored, new, method, out or new.parent / "compared"):
+        typer.echo(line)
