@@ -27,6 +27,7 @@ COMMANDS = (
     "resolve",
     "plan",
     "doctor",
+    "compare",
     "data",
     "base",
     "prune",

@@ -46,7 +46,7 @@ def plan(
 
 
 def doctor(config: ConfigFile = CONFIG, results: Results = RESULTS) -> None:
-    """Check what this machine and the configured experiments have and lack.
+    """Check what this machine and the experiments lack.
 
     The check covers packages, GPU, processor and its speed, disk, data sets, weights and SLURM.
     Each problem comes with what to do. Exits with 1 if something is missing that the configured
@@ -73,7 +73,7 @@ def compare(
     ] = None,
     config: ConfigFile = CONFIG,
 ) -> None:
-    """Run one method in the experiment of stored rows, and show it beside them.
+    """Run one method, and show it beside stored rows.
 
     Only the method's own runs are trained, by the workflow of this folder, in an experiment
     EXPERIMENT_with_METHOD with the data, networks, ratios and recipes of the stored one. Its file
