@@ -235,6 +235,20 @@ def test_a_mistake_is_one_line(arguments, error, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "example", "error", "message"),
+    [
+        (print, images(), ConfigError, "model: <built-in function print> is no torch.nn.Module"),
+        (classifier(), "photo.jpg", ModelError, "the network does not run on an input of"),
+        (classifier(), torch.rand(1, 4, 8, 8), ModelError, "to have 3 channels, but got 4"),
+    ],
+)
+def test_a_network_that_does_not_run_is_one_line(model, example, error, message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        pb.prune(model, example, ratio=0.5)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (iter(batches()), "a generator can be read only once"),

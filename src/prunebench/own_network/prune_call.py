@@ -15,7 +15,7 @@ from torch import nn
 from prunebench.channels.examples import Example, arguments
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import verify
-from prunebench.core.errors import ConfigError, ModelError, RemovalError
+from prunebench.core.errors import ConfigError, ModelError, RemovalError, shown
 from prunebench.data.normalization import Normalization
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.methods.base import Method, MethodOptions
@@ -81,6 +81,8 @@ class PruneCall:
     def __post_init__(self) -> None:
         if isinstance(self.keep, str):
             raise ConfigError(f"keep: {self.keep!r} is one text; give a list of patterns")
+        if not isinstance(self.model, nn.Module):
+            raise ConfigError(f"model: {shown(self.model)} is no torch.nn.Module")
         self.example = placed_beside(self.model, self.example)
         self.classes = check_classes(self.model, self.example, self.classes)
         graph = trace(self.model, self.example, grouped=self.options.grouped)

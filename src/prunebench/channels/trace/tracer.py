@@ -35,7 +35,7 @@ from prunebench.channels.trace.shape_only import ValuesNeeded, run_by_shape
 from prunebench.channels.trace.sizes import SizeMode
 from prunebench.channels.trace.units import graph_of
 from prunebench.channels.untouched import untouched
-from prunebench.core.errors import ModelError
+from prunebench.core.errors import ModelError, in_one_line
 
 # Errors that a network raises on an input that does not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -162,7 +162,7 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
         except FAILURES as error:
             shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
             raise ModelError(
-                f"the network does not run on an input of {shapes}: {error}"
+                f"the network does not run on an input of {shapes}: {in_one_line(error)}"
             ) from error
 
 
