@@ -30,11 +30,12 @@ def plan(
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
 ) -> None:
-    """Estimate jobs, hours, disk and memory of an experiment before it runs.
+    """Estimate hours, disk and memory of an experiment.
 
-    Hours are those of recorded runs of the same method, network and recipes. Other runs count
-    by their work, multiply-accumulates times images times epochs, at the speed of the network:
-    that of recorded runs or, without any, as measured here in a few seconds.
+    Each stage is listed with its jobs. Hours are those of recorded runs of the same method, network
+    and recipes. Other runs count by their work, multiply-accumulates times images times epochs, at
+    the speed of the network: that of recorded runs or, without any, as measured here in a few
+    seconds.
     """
     from prunebench.cli.experiment_plan import lines_of, planned
 
