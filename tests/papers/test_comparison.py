@@ -304,6 +304,15 @@ def test_other_data_are_said_before_all_else() -> None:
     )
 
 
+def test_each_way_of_shortening_is_said_once() -> None:
+    runs = few_runs(  # an unpruned network is not trained and has no steps
+        *cell("l1", [0.4, 0.4], L1, max_images=200, max_steps=20),
+        *cell("unpruned", [0.0, 0.0], named("baseline"), ratio=0.0, max_images=200),
+    )
+    (section,) = comparison_table(runs, compare(runs, PUBLISHED)).sections
+    assert section.subtitle.startswith("at most 20 steps per phase, at most 200 images: accuracies")
+
+
 def test_files_are_written_for_runs_of_a_table_alone(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "runs.csv", index=False)
     names = [path.name for path in write_comparison(tmp_path / "runs.csv", tmp_path)]

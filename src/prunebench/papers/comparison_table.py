@@ -245,7 +245,7 @@ def _warning(here: Sequence[Compared]) -> str:
     """Return the warning that opens the subtitle if data or epochs are not the paper's."""
     both = [(one.printed, one.ours) for one in here if one.printed and one.ours]
     words = {f"{o.dataset} instead of {p.dataset}" for p, o in both if p.dataset != o.dataset}
-    words |= {o.shortened for _, o in both if o.shortened}
+    words |= {word for _, o in both for word in o.shortened.split(", ") if word}
     if not words:
         return ""
     return f"{', '.join(sorted(words))}: accuracies are not comparable to the paper's · "
