@@ -98,6 +98,29 @@ def test_the_maps_of_units_are_those_of_their_channels() -> None:
     assert torch.equal(units["stem"][1], maps["block.conv2"][0].unsqueeze(2))
 
 
+def test_normalized_maps_are_the_outputs_of_batch_norm() -> None:
+    run = start()
+    groups = {name: run.graph.groups[name] for name in ("block.conv1", "stem")}
+    units = next(unit_maps(run, groups, FEW, normalized=True))
+    maps = next(feature_maps(run, ["block.norm1", "norm", "block.norm2"], FEW))
+    assert torch.equal(units["block.conv1"][0], maps["block.norm1"][0].unsqueeze(2))
+    assert len(units["stem"]) == 2
+    for name in ("norm", "block.norm2"):
+        assert any(torch.equal(own, maps[name][0].unsqueeze(2)) for own in units["stem"])
+    net = named_layers(
+        conv=nn.Conv2d(1, 2, 1),
+        head=nn.Conv2d(2, 2, 1),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flat=nn.Flatten(),
+    )
+    run = start(net, image=(1, 8, 8))
+    with_norm, without = (
+        next(unit_maps(run, run.graph.groups, FEW, normalized=normalized))["conv"][0]
+        for normalized in (True, False)
+    )
+    assert torch.equal(with_norm, without)  # there is no batch norm
+
+
 def test_units_of_several_channels_and_of_linear_layers_keep_their_channels() -> None:
     net = named_layers(
         conv=nn.Conv2d(1, 4, 1),

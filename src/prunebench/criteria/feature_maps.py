@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prunebench.channels.groups import ChannelGroup, Member
-from prunebench.channels.unit_weights import producers
+from prunebench.channels.unit_weights import producers, scale_names
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ModelError
 from prunebench.core.names import unknown_name
@@ -44,15 +44,26 @@ def feature_maps(run: ScoringRun, layers: Collection[str], needs: Needs) -> Iter
         yield found
 
 
-def unit_maps(run: ScoringRun, groups: Mapping[str, ChannelGroup], needs: Needs) -> Iterator[Maps]:
+def unit_maps(
+    run: ScoringRun,
+    groups: Mapping[str, ChannelGroup],
+    needs: Needs,
+    *,
+    normalized: bool = False,
+) -> Iterator[Maps]:
     """Yield the feature maps of each unit for each batch of images, by the group's name.
 
     A group has a tensor for each call of each layer that produces its units: the output of the
     convolution, before batch norm and activation, of shape (N, units, channels per unit, h, w). A
     unit of an ordinary convolution has one channel. The output of a linear layer has the dimensions
-    of its input in place of h and w, none in a classifier.
+    of its input in place of h and w, none in a classifier. With `normalized`, the outputs are those
+    of the group's batch norms, if it has any; `.relu()` gives what follows them in most networks.
     """
-    members = {name: producers(group) for name, group in groups.items()}
+    norms = scale_names(run.model) if normalized else set()
+    members = {
+        name: [m for m in group.members if m.parameters[0] in norms] or producers(group)
+        for name, group in groups.items()
+    }
     layers = {_layer(member): None for own in members.values() for member in own}
     linear = {layer for layer in layers if isinstance(_module(run.model, layer), nn.Linear)}
     for maps in feature_maps(run, layers, needs):
