@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json, read_object
 from prunebench.data.registry import dataset_info
+from prunebench.experiments.config import Config
 from prunebench.experiments.machine import Machine, gpu_name, processor_name
-from prunebench.experiments.reuse import is_stored
+from prunebench.experiments.reuse import is_stored, read_stored
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.planning.durations import (
     BACKWARD,
@@ -52,6 +53,8 @@ class Plan:
     ----------
     recorded
         Finished runs, of any experiment, whose seconds and speeds are used.
+    reused
+        Specifications, by their hash, whose stored rows stand for runs (`reuse`).
     basis
         Number of estimates by where they come from.
     """
@@ -61,11 +64,13 @@ class Plan:
     recorded: Sequence[Recorded]
     machine: Machine
     runs_per_job: int = 1
+    reused: frozenset[str] = frozenset()
     basis: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.specs = list(self.runs.values())
-        self.bases = {spec.base.path: spec.base for spec in self.specs}
+        to_run = [spec for spec in self.specs if spec.hash not in self.reused]
+        self.bases = {spec.base.path: spec.base for spec in to_run}
         self.device = "cuda" if self._uses_gpu() else "cpu"
         self.speed_of = cache(self._speed_of)
         self.images_of = cache(self._images_of)
@@ -97,7 +102,7 @@ class Plan:
         ]
 
     def _is_done(self, spec: RunSpec | BaseSpec) -> bool:
-        return is_stored(self.results / spec.path, spec.hash)
+        return spec.hash in self.reused or is_stored(self.results / spec.path, spec.hash)
 
     def _total(self, specs: Sequence[RunSpec | BaseSpec]) -> float:
         """Return core seconds, or GPU seconds."""
@@ -299,9 +304,10 @@ def planned(
     runs: Mapping[str, RunSpec],
     results: Path,
     given: Sequence[Path],
+    settings: Config,
     machine: Machine,
-    runs_per_job: int,
 ) -> Plan:
     """Return the plan of an experiment."""
     recorded = list(recorded_runs(known_files(results, given)))
-    return Plan(runs, results, recorded, machine, runs_per_job)
+    reused = frozenset(read_stored(settings.reuse))
+    return Plan(runs, results, recorded, machine, settings.runs_per_job, reused)

@@ -41,7 +41,7 @@ def plan(
 
     name = experiment or only_experiment(config)
     runs = experiment_runs(name, config=config, results=results, resolved=None)
-    found = planned(runs, results, recorded or [], machine, settings_of(config).runs_per_job)
+    found = planned(runs, results, recorded or [], settings_of(config), machine)
     for line in lines_of(found):
         typer.echo(line)
 
