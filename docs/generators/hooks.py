@@ -91,7 +91,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let links point to pages of the site, or else to the repository."""
     source = INCLUDED.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     text = api_page.with_names(markdown)
-    return with_links(text, source, page.file.src_uri, files, str(config.repo_url))
+    return with_links(text, source, page.file.src_uri, files, config.extra["repository"])
 
 
 def with_links(text: str, source: str, place: str, files: Files, repository: str) -> str:
