@@ -50,6 +50,7 @@ class OwnRun(RunState):
     whole: Mapping[str, str] = field(default_factory=dict)
     loss_of: Loss | None = None
     evaluator: Evaluate | None = None
+    traced: ChannelGraph | None = None  # of the network that the run starts from
     first_graph: ChannelGraph = field(init=False)  # of the given network
 
     def __post_init__(self) -> None:
@@ -70,22 +71,21 @@ class OwnRun(RunState):
         grouped: Grouping = "auto",
         whole: Mapping[str, str] | None = None,
         shared: Shared | None = None,
+        graph: ChannelGraph | None = None,
     ) -> Self:
         """Return a run at its beginning, over a copy of `model`.
 
         All parameters of the copy require a gradient, so that they can be scored and counted.
+        `graph` is what `trace` returns for such a copy, if that is known already.
         """
-        own = copy.deepcopy(model)
-        for parameter in own.parameters():
-            if parameter.is_floating_point():
-                parameter.requires_grad_(True)
+        own = scorable_copy(model)
         device, placed = device_of(own), placed_beside(own, example)
         batches = OwnBatches(data, len(arguments(placed)), device) if data is not None else None
         run = cls(
             seed=seed,
             device=device,
             dataset=described(placed, OwnSplit(batches, batch_size=batch_size)),
-            build=partial(copy.deepcopy, own),
+            build=partial(scorable_copy, model),
             phases=(Phase(name="select"),),
             base_recipe=PLAIN,
             grouped=grouped,
@@ -94,16 +94,17 @@ class OwnRun(RunState):
             whole=dict(whole or {}),
             loss_of=loss,
             evaluator=evaluate,
+            traced=graph,
         )
-        run.start_from(copy.deepcopy(own))
-        run.first_graph = run.graph
+        run.start_from(own)
+        run.first_graph, run.traced = run.graph, None
         return run
 
     def adopt(self, model: nn.Module) -> None:
         """Make `model` the current network, in its own memory format, and trace its groups."""
         self.memory_format = torch.contiguous_format
         self.model = model
-        graph = trace(model, self.given, grouped=self.grouped)
+        graph = self.traced or trace(model, self.given, grouped=self.grouped)
         whole = {name: why for name, why in self.whole.items() if name in graph.groups}
         self.graph = graph.with_frozen(whole)
         self.costs = costs_of(self.graph)
@@ -151,6 +152,15 @@ def placed_beside(model: nn.Module, example: Example) -> Example:
     return tree_map(  # type: ignore[no-any-return]
         lambda x: x.to(device) if isinstance(x, Tensor) else x, example
     )
+
+
+def scorable_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in which all parameters require a gradient."""
+    own = copy.deepcopy(model)
+    for parameter in own.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return own
 
 
 def described(example: Example, train: OwnSplit) -> Dataset:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prunebench.channels.examples import Example, arguments
+from prunebench.channels.groups import ChannelGraph
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import verify
 from prunebench.core.errors import ConfigError, ModelError, RemovalError, shown
@@ -28,7 +29,7 @@ from prunebench.own_network.loaded_batches import (
     batches_in,
     check_labels,
 )
-from prunebench.own_network.own_run import Evaluate, OwnRun, placed_beside
+from prunebench.own_network.own_run import Evaluate, OwnRun, placed_beside, scorable_copy
 from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
 from prunebench.own_network.pruned_files import check_classes, structure_for
@@ -56,6 +57,8 @@ class PruneCall:
         Options of the method that the user has set.
     whole
         Group name to reason, for groups that keep all units.
+    graph
+        Of a copy of the network whose parameters all require a gradient.
     shared
         Scores of the given network, which several ratios share.
     """
@@ -76,6 +79,7 @@ class PruneCall:
     normalization: Normalization | None = None
     classes: Sequence[str] = ()
     whole: dict[str, str] = field(init=False)
+    graph: ChannelGraph = field(init=False)
     shared: Shared = field(default_factory=Shared)
 
     def __post_init__(self) -> None:
@@ -85,9 +89,10 @@ class PruneCall:
             raise ConfigError(f"model: {shown(self.model)} is no torch.nn.Module")
         self.example = placed_beside(self.model, self.example)
         self.classes = check_classes(self.model, self.example, self.classes)
-        graph = trace(self.model, self.example, grouped=self.options.grouped)
-        self.whole = kept_whole(self.model, graph, self.keep)
-        check_ratios(graph.with_frozen(self.whole), self.options.layer_ratios)
+        whole = scorable_copy(self.model)
+        self.graph = trace(whole, self.example, grouped=self.options.grouped)
+        self.whole = kept_whole(self.model, self.graph, self.keep)
+        check_ratios(self.graph.with_frozen(self.whole), self.options.layer_ratios)
         method = self.kind(self.options)
         if method.starts_from() == "fresh":
             raise ConfigError(
@@ -149,6 +154,7 @@ class PruneCall:
             grouped=self.options.grouped,
             whole=self.whole,
             shared=self.shared,
+            graph=self.graph,
         )
         if not method.candidates(run):
             raise ModelError(
