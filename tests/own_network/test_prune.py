@@ -81,7 +81,7 @@ def test_widths_are_rounded_and_the_ratio_still_reached() -> None:
     result = pb.prune(model, images(), ratio=0.45, round_to=8)
     assert all(len(group.kept) % 8 == 0 for group in result.groups)
     assert result.achieved >= 0.45
-    with pytest.raises(TrainingError, match=r"ratio 0\.99 of macs .* the largest is 0\.9"):
+    with pytest.raises(TrainingError, match=r"ratio 0\.99 of the MACs .* the largest is 0\.9"):
         pb.prune(model, images(), ratio=0.99, round_to=8)
 
 
@@ -155,7 +155,7 @@ def test_a_group_whose_removal_changes_the_outputs_stays_whole() -> None:
 def test_the_report_says_what_was_done_and_why_not_more() -> None:
     text = str(pb.prune(classifier(), images(), ratio=0.5, keep=["head"]))
     first, macs, *_ = text.splitlines()
-    assert first.startswith("Classifier · l1 · 0.5 of macs, 0.5")
+    assert first.startswith("Classifier · l1 · 0.5 of the MACs, 0.5")
     assert "×)" in macs
     assert "masked = removed to" in text
     assert "stem" in text

@@ -17,6 +17,13 @@ from prunebench.methods.base import Method, MethodOptions
 from prunebench.own_network.own_run import OwnRun
 from prunebench.training.pruning import reached_ratio
 
+WORDS: dict[str, str] = {
+    "macs": "the MACs",
+    "params": "the parameters",
+    "activations": "the activations",
+    "units_global": "all units",
+    "units_per_group": "the units of each group",
+}
 STEPS = 30  # of a bisection over ratios: a millionth of the ratio
 
 
@@ -41,7 +48,7 @@ class Target:
         return Budget(kind=self.kind, ratio=self.ratio)
 
     def __str__(self) -> str:
-        return "ratios by group" if self.ratio is None else f"{self.ratio:g} of {self.kind}"
+        return "ratios by group" if self.ratio is None else f"{self.ratio:g} of {WORDS[self.kind]}"
 
 
 def target_of(
@@ -104,7 +111,7 @@ def out_of_reach(run: OwnRun, target: Target, largest: float, groups: int) -> Tr
     """Return the error of a target whose ratio can be `largest` at most."""
     kept = f"; keep= leaves {len(run.whole)} groups whole" if run.whole else ""
     return TrainingError(
-        f"ratio {target.ratio:g} of {target.kind} is out of reach; the largest is "
+        f"ratio {target} is out of reach; the largest is "
         f"{math.floor(largest * 1e4) / 1e4:g}, with as few units as possible in each of {groups} "
         f"groups{kept}"
     )
