@@ -22,8 +22,8 @@ rule measure_cost:
         flags=measured_part_flags,
     shell:
         "python -m prunebench measure --only cost {params.flags} --rows"
-        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
-        "/rows_{wildcards.part}.jsonl"
+        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}/"
+        "rows_{wildcards.part}.jsonl"
         " --runs results/resolved/{wildcards.experiment}.jsonl > {log} 2>&1"
 
 
@@ -49,8 +49,8 @@ rule measure_latency:
         flags=measured_part_flags,
     shell:
         "python -m prunebench measure --only latency {params.flags} --rows"
-        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}"
-        "/rows_{wildcards.part}.jsonl"
+        " results/{wildcards.experiment}/{wildcards.dataset}/{wildcards.architecture}/"
+        "rows_{wildcards.part}.jsonl"
         " --runs results/resolved/{wildcards.experiment}.jsonl"
         " --machine {resources.machine:q} > {log} 2>&1"
 
