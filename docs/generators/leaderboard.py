@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 
 from stored import REFERENCE
 from text import join, styled
@@ -64,7 +65,8 @@ def page() -> str:
 
 def _board(board: Board) -> Iterator[str]:
     report = f"leaderboard/{board.experiment}/index.html"
-    yield f"[Interactive report]({report}){{ .md-button }}"
+    rows = f"leaderboard/{board.experiment}/runs.csv"
+    yield f"[Interactive report]({report}){{ .md-button }} [All rows (runs.csv)]({rows})"
     figure = REFERENCE / board.experiment / "figures" / "accuracy_speedup.png"
     if figure.exists():
         place = f"../results/reference/{board.experiment}/figures/{figure.name}"
@@ -75,8 +77,9 @@ def _board(board: Board) -> Iterator[str]:
 
 
 def reports(folder: Path) -> list[Path]:
-    """Write all interactive reports below a folder; return their files."""
+    """Write all interactive reports and their rows below a folder; return the files."""
     for board in BOARDS:
-        frame = read_runs(REFERENCE / board.experiment / "runs.csv")
-        write_report(frame, folder / "leaderboard" / board.experiment, board.heading)
+        rows, place = REFERENCE / board.experiment / "runs.csv", folder / "leaderboard"
+        write_report(read_runs(rows), place / board.experiment, board.heading)
+        copyfile(rows, place / board.experiment / rows.name)
     return sorted(path for path in folder.rglob("*") if path.is_file())
