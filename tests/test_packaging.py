@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 from pathlib import Path
 from zipfile import ZipFile
@@ -98,8 +97,7 @@ def test_the_wheel_has_the_package_and_one_copy_of_the_workflow(wheel: Path) -> 
 def test_a_wheel_from_the_sdist_is_the_same(wheel: Path, tmp_path: Path) -> None:
     build(ROOT, "sdist", tmp_path)
     archive = next(tmp_path.glob("*.tar.gz"))
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(archive, tmp_path)
     build(tmp_path / archive.name.removesuffix(".tar.gz"), "wheel", tmp_path)
     again = next(tmp_path.glob("*.whl"))
     assert again.name == wheel.name

@@ -43,7 +43,7 @@ def test_a_network_is_pruned_reported_and_stored(call: Any, folder: Path) -> Non
     more = "--data own_code_of_tests:loaders --criterion fisher --macs 0.5 --keep head"
     code, out, err = call(*f"{OWN} {more} --export n.safetensors".split())
     assert (code, err) == (0, "")
-    assert out.startswith("Classifier · fisher · 0.5 of macs, 0.5")
+    assert out.startswith("Classifier · fisher · 0.5 of the MACs, 0.5")
     assert "accuracy    " in out
     assert "n.safetensors · outputs equal to " in out
     assert (folder / "pruned" / "report.txt").read_text() in out
