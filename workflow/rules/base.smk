@@ -28,4 +28,4 @@ rule base:
         "{resources.launcher} -m prunebench base --dataset {wildcards.dataset}"
         " --architecture {wildcards.architecture} --recipe {wildcards.recipe}"
         " --seed {wildcards.seed} --threads {params.threads} --expect {params.spec}"
-        " --logs results/logs --machine {resources.machine:q} > {log} 2>&1"
+        " --log-folder results/logs --machine {resources.machine:q} > {log} 2>&1"

@@ -28,7 +28,7 @@ rule prune:
         " --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --method {wildcards.method} --setting {wildcards.setting} --ratio {wildcards.ratio}"
         " --seed {wildcards.seed} --runs results/resolved/{wildcards.experiment}.jsonl"
-        " --logs results/logs --expect {params.spec} --machine {resources.machine:q} > {log} 2>&1"
+        " --log-folder results/logs --expect {params.spec} --machine {resources.machine:q} > {log} 2>&1"
 
 
 # With `runs_per_job`: several runs of a network in one process, which starts and loads data once.
@@ -53,6 +53,6 @@ rule prune_part:
         spec=pruned_part_hash,
         flags=pruned_part_flags,
     shell:
-        "{resources.launcher} -m prunebench prune {params.flags} --logs results/logs"
+        "{resources.launcher} -m prunebench prune {params.flags} --log-folder results/logs"
         " --runs results/resolved/{wildcards.experiment}.jsonl"
         " --expect {params.spec:q} --machine {resources.machine:q} > {log} 2>&1"

@@ -87,8 +87,9 @@ RunPaths = Annotated[
 Logs = Annotated[
     Path | None,
     typer.Option(
+        "--log-folder",  # torchrun takes --logs for an abbreviation of its own options
         help="Folder of logs: the output of each run is appended to a file there (default: it is "
-        "printed)."
+        "printed).",
     ),
 ]
 Threads = Annotated[
