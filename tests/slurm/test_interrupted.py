@@ -105,6 +105,7 @@ def test_a_second_job_of_a_running_run_waits(
     assert_second_job_waited(place)
 
 
+@pytest.mark.slow
 def test_a_killed_job_resumes(place: Path) -> None:
     (place / "config/config.yaml").write_text(
         "{experiments: disturbed, device: cpu, checkpoint_seconds: 1}", encoding="utf-8"
@@ -120,6 +121,7 @@ def test_a_killed_job_resumes(place: Path) -> None:
     assert_undisturbed(place)
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_resumes(place: Path) -> None:
     main = start(place)
     (number,) = slurm_jobs(place)
@@ -142,6 +144,7 @@ def test_a_run_longer_than_its_walltime_resumes(place: Path) -> None:
     assert_undisturbed(place)
 
 
+@pytest.mark.slow
 def test_jobs_wait_for_a_drained_node(place: Path) -> None:
     node = subprocess.run(["hostname", "-s"], capture_output=True, text=True, check=True)
     name = f"nodename={node.stdout.strip()}"
