@@ -35,7 +35,7 @@ from start_up import START, choice
 from prunebench.core.files import file_hash
 from prunebench.experiments.config import read_config
 from prunebench.experiments.machine import processor_name
-from prunebench.experiments.parts import Parts
+from prunebench.experiments.parts import MEASURED_TOGETHER, Parts
 from prunebench.experiments.resolved import resolved_runs
 from prunebench.experiments.results import (
     HISTORY_FILE,
@@ -62,7 +62,6 @@ NETWORKS = {  # of the copy, by the network whose files each gets
     "vgg16_x0_25": ("vgg16_x0_25", "vgg13_x0_25", "vgg19_x0_25", "vgg16_x0_5"),
 }
 SOURCE_OF = {copy: source for source, copies in NETWORKS.items() for copy in copies}
-MEASURED_TOGETHER = 200  # runs, as in workflow/rules/common.smk
 RUNS = f"results/resolved/{COPY}.jsonl"
 RUNS_CSV = f"results/{COPY}/runs.csv"
 DATA = "results/data/digits.safetensors"

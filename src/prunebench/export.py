@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.examples import Batch, Example, arguments, larger, noise_like
+from prunebench.channels.examples import Batch, Example, arguments, larger, noise_like, on_device
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import relative_difference
 from prunebench.core.errors import ConfigError, ModelError, in_one_line
@@ -66,7 +66,7 @@ def export_network(
     check_suffix(path)
     if any(parameter.device.type != "cpu" for parameter in model.parameters()):
         model = copy.deepcopy(model).cpu()
-    inputs = tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, arguments(example))
+    inputs = on_device(arguments(example), torch.device("cpu"))
     graph = trace(model, inputs)
     batch = Batch(graph.batch, graph.arrangement)
     while batch.arrangement == "rows" and batch.size < 2:  # a batch of one is taken for a constant

@@ -13,7 +13,7 @@ from prunebench.experiments.config import (
 )
 from prunebench.core.errors import PrunebenchError
 from prunebench.core.own_code import code_of_name
-from prunebench.experiments.parts import Parts
+from prunebench.experiments.parts import MEASURED_TOGETHER, Parts
 from prunebench.experiments.resolved import only_drawn, resolved_runs, source_hash
 from prunebench.experiments.reuse import digest_of_rows
 from prunebench.experiments.spec import DATASETS, base_path, data_path, run_path
@@ -21,7 +21,6 @@ from prunebench.experiments.spec import DATASETS, base_path, data_path, run_path
 CONFIG_DIR = Path("config")
 RESULTS = Path("results")
 HAS_GPU = shutil.which("nvidia-smi") is not None
-MEASURED_TOGETHER = 200  # runs, so that a job ends within an hour
 
 
 wildcard_constraints:

@@ -45,6 +45,13 @@ def arguments(example: Example) -> tuple[Any, ...]:
     return example if isinstance(example, tuple) else (example,)
 
 
+def on_device(values: Any, device: torch.device, *, non_blocking: bool = False) -> Any:
+    """Return values with the tensors in them on a device, as `Tensor.to` does."""
+    return tree_map(
+        lambda x: x.to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x, values
+    )
+
+
 def noise_like(example: Example) -> tuple[Any, ...]:
     """Return the arguments with noise in [0, 1) for floating-point numbers, the same each time."""
     generator = torch.Generator().manual_seed(0)

@@ -226,11 +226,10 @@ def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
     ]
     # A network may write to its input.
     inputs = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, check.inputs)
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     try:
         with torch.no_grad(), own_randomness(model):
             torch.manual_seed(seed)
-            out = model.train(check.training)(*inputs)
+            out = model.train(check.training)(*arguments(inputs))
     finally:
         for handle in handles:
             handle.remove()

@@ -15,6 +15,7 @@ from prunebench.core.files import parsed_json, read_object
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import Config
 from prunebench.experiments.machine import Machine, gpu_name, processor_name
+from prunebench.experiments.parts import MEASURED_TOGETHER
 from prunebench.experiments.reuse import is_stored, read_stored
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.planning.durations import (
@@ -29,7 +30,6 @@ from prunebench.planning.durations import (
     seconds_of,
 )
 
-MEASURED_TOGETHER = 200  # runs, as in workflow/rules/common.smk
 JOB_MB = 4000  # that the rules ask for
 FILES_BYTES = 100_000  # history, structure, diagnostics, results and log of a run
 LATENCY_PASSES = 150  # of 64 images, of the network, its base and the base's copy

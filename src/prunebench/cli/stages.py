@@ -212,8 +212,8 @@ def measure(
     rows: Annotated[
         Path | None,
         typer.Option(
-            help="File in which the rows of the runs that have both are kept for `collect`, which "
-            "then does not read their files.",
+            help="File to keep the rows of runs in that have both cost and latency, so that "
+            "`collect` need not read the runs.",
             metavar="FILE",
         ),
     ] = None,

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from prunebench.experiments.resolved import Resolved
 
+MEASURED_TOGETHER = 200  # runs, so that a job of the workflow ends within an hour
+
 
 class Part(NamedTuple):
     """The number of a part among those of its network, "experiment/data set/architecture"."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunebench.channels.examples import Example
+from prunebench.channels.examples import Example, arguments
 from prunebench.experiments.phases import Budget
 from prunebench.methods.registry import method_class
 from prunebench.own_network.history_rows import history_table
@@ -110,4 +110,4 @@ def first_inputs(model: nn.Module, loader: Loader) -> tuple[Example, int]:
     number = next((arguments_in(batch) for batch in repeatable(loader)), 1)
     inputs, _ = OwnBatches(loader, number, device_of(model)).first()
     one = content_of(inputs[:1])
-    return one if isinstance(one, tuple) else (one,), len(inputs)
+    return arguments(one), len(inputs)

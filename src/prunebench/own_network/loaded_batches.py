@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from prunebench.channels.examples import on_device
 from prunebench.core.errors import DataError, shown
 from prunebench.criteria.base import Needs
 
@@ -103,9 +104,7 @@ class OwnBatches:
         return inputs, targets
 
     def _placed(self, values: Any, size: int) -> Any:
-        moved = tree_map(
-            lambda x: x.to(self.device, non_blocking=True) if isinstance(x, Tensor) else x, values
-        )
+        moved = on_device(values, self.device, non_blocking=True)
         is_plain = isinstance(moved, Tensor) and moved.ndim and len(moved) == size
         return moved if is_plain else Bundle(moved, size)
 
@@ -114,7 +113,7 @@ class OwnBatches:
         for batch in repeatable(self.loader):
             is_bare = isinstance(batch, Tensor)
             inputs = batch if is_bare else self.parted(batch)[0]
-            moved = tree_map(lambda x: x.to(self.device) if isinstance(x, Tensor) else x, inputs)
+            moved = on_device(inputs, self.device)
             yield moved if self.arguments > 1 else (moved,)
 
     def samples(self, needs: Needs) -> Iterator[tuple[Any, Any]]:

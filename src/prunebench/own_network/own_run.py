@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.costs import costs_of
-from prunebench.channels.examples import Example, arguments, noise_like
+from prunebench.channels.examples import Example, arguments, noise_like, on_device
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
@@ -148,10 +148,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 def placed_beside(model: nn.Module, example: Example) -> Example:
     """Return an example on the network's device."""
-    device = device_of(model)
-    return tree_map(  # type: ignore[no-any-return]
-        lambda x: x.to(device) if isinstance(x, Tensor) else x, example
-    )
+    return on_device(example, device_of(model))  # type: ignore[no-any-return]
 
 
 def scorable_copy(model: nn.Module) -> nn.Module:
