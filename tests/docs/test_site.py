@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 from prunebench.criteria.registry import CRITERIA
+from prunebench.experiments.phases import Budget, Phase
 from prunebench.methods.registry import METHODS
 from prunebench.papers.published import papers, read_published
 from tests.conftest import Once
@@ -101,6 +103,22 @@ def test_every_method_and_paper_has_a_page_with_what_it_must_say(site: Path) -> 
         page = (site / "papers" / f"{name}.html").read_text(encoding="utf-8")
         assert "Its claims, tested" in page
         assert "Its printed rows" in page
+
+
+def test_the_reference_has_what_an_author_needs(site: Path) -> None:
+    page = Links(site / "api.html")
+    fields = [
+        *("methods.base.Method.recipe_roles", "methods.base.Method.loss_term"),
+        *("methods.base.Run.sizes", "criteria.base.ScoringRun.model"),
+        *("criteria.base.AnyUnitCriterion.weight_scores", "criteria.weights.FilterCriterion"),
+        *("criteria.gradients.DataCriterion.samples", "criteria.feature_maps.unit_maps"),
+        *(f"experiments.phases.Phase.{field.name}" for field in dataclasses.fields(Phase)),
+        *(f"experiments.phases.Budget.{field.name}" for field in dataclasses.fields(Budget)),
+    ]
+    assert {f"prunebench.{name}" for name in fields} <= page.anchors
+    words = (site / "api.html").read_text(encoding="utf-8")
+    assert "raise it when the method's results change" in words  # a comment of the source
+    assert "Number of training images; all of them if there are fewer." in words  # of pydantic
 
 
 def test_numbers_are_those_of_the_stored_tables(site: Path) -> None:
