@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunebench.channels.trace.tracer import trace
-from prunebench.channels.verify import largest_difference, verify
+from prunebench.channels.verify import in_float64, largest_difference, verify
 from prunebench.core.errors import ModelError
 from tests.channels.conftest import Between
 
@@ -88,6 +88,33 @@ def test_largest_difference_is_relative_to_the_largest_output(two_layer_net):
     doubled.second.weight.data *= 2
     assert largest_difference(two_layer_net, two_layer_net, torch.ones(1, 1, 1, 1)) == 0
     assert largest_difference(two_layer_net, doubled, torch.ones(1, 1, 1, 1)) == 1
+
+
+class Shared(nn.Module):
+    """Parameters that are shared, computed from others, packed in lists, or already in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(4, 8, batch_first=True)
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+        self.tied = nn.Linear(8, 8)
+        self.tied.weight = self.normed.parametrizations.weight.original1
+        self.exact = nn.Linear(8, 8, dtype=torch.float64)
+        self.register_buffer("mean", torch.rand(8))
+
+    def forward(self, x):
+        own = self.tied(self.normed(self.recurrent(x)[0])) - self.mean
+        return self.exact(own.double())
+
+
+def test_a_copy_in_float64_is_that_of_pytorch():
+    model = Shared()
+    copied, expected = in_float64(model), copy.deepcopy(model).double()
+    x = torch.rand(2, 3, 4, dtype=torch.float64)
+    assert torch.equal(copied(x), expected(x))
+    assert copied.tied.weight is copied.normed.parametrizations.weight.original1
+    assert copied.exact.weight is not model.exact.weight
+    assert model.tied.weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
