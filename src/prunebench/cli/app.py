@@ -77,6 +77,7 @@ for command in (
     run_files.repair,
     run_files.discard,
     run_files.share,
+    run_files.pack,
     networks.export,
     networks.groups,
 ):

@@ -1,4 +1,4 @@
-"""Sub-commands on the files of stored runs: repair, discard and share."""
+"""Sub-commands on the files of stored runs: repair, discard, share and pack."""
 
 from __future__ import annotations
 
@@ -69,3 +69,18 @@ def share(
 
     for folder in folders:
         typer.echo(share_base(folder, to))
+
+
+def pack(
+    folders: Folders,
+    to: Annotated[Path, typer.Option(help="Folder of the packed runs, created if missing.")],
+) -> None:
+    """Pack finished runs into one zip file each, for others to load and verify.
+
+    Whoever unpacks it into a folder of results can load the network, and verify the run if base
+    network and data are there.
+    """
+    from prunebench.experiments.packed_runs import pack as packed
+
+    for folder in folders:
+        typer.echo(packed(folder, to))
