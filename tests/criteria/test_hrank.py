@@ -1,57 +1,36 @@
-"""A criterion of feature maps as an author outside of the package writes it: HRank."""
+"""HRank's scores on images and maps whose ranks are known."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-
+import pytest
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from prunebench.channels.groups import ChannelGroup
-from prunebench.criteria.base import ScoringRun
-from prunebench.criteria.feature_maps import unit_maps
-from prunebench.criteria.gradients import DataCriterion
-from prunebench.experiments.settings import Count
+from prunebench.criteria.hrank import HRank, ranks
 from prunebench.methods.one_shot import one_shot
 from prunebench.testing import HALF, check_method, named_layers, prune, start, toy_data
 from prunebench.training.run import RunState
 
-
-def ranks(maps: Tensor) -> Tensor:
-    """Return the rank of each map of (..., h, w)."""
-    return torch.linalg.matrix_rank(maps.float().cpu()).float()
+FULL, ONE, NONE = torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)
 
 
-class Hrank(DataCriterion):
-    """The mean rank of a unit's feature maps after batch norm and ReLU.
-
-    Source: Lin et al., HRank: Filter Pruning using High-Rank Feature Map, arXiv 2002.10179, Eq. 5
-    and 6. The paper chooses the widths of the layers by hand; here the budget does.
-    """
-
-    summary = "one-shot, lowest average rank of feature maps (Lin et al.)"
-
-    samples: Count = Field(
-        640, description="Number of training images (official code: 5 batches; the paper: 500)."
-    )
-    batch: Count = Field(128, description="Images per batch.")
-    augment: bool = Field(True, description="Augment them (official code: its training loader).")
-
-    def scores(self, run: ScoringRun, groups: Mapping[str, ChannelGroup]) -> dict[str, Tensor]:
-        """Return the mean over images, channels of a unit, and layers of a residual sum."""
-        found: defaultdict[str, list[Tensor]] = defaultdict(list)
-        for maps in unit_maps(run, groups, self.needs, normalized=True):
-            for name, layers in maps.items():
-                own = [ranks(layer.clamp(min=0)).mean(dim=2) for layer in layers]
-                found[name].append(torch.stack(own).mean(dim=0))
-        return {name: torch.cat(own).mean(dim=0).to(run.device) for name, own in found.items()}
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        (torch.stack([FULL, ONE, NONE])[None, :, None], [[3.0, 1.0, 0.0]]),
+        (torch.stack([FULL, ONE])[None, None], [[2.0]]),  # two channels of one unit
+        (torch.tensor([[[2.0], [0.0]]]), [[1.0, 0.0]]),  # a linear layer's numbers
+        (torch.tensor([[[[1.0, 2.0, 3.0]]]]), [[1.0]]),  # a sequence of three
+        (torch.stack([FULL, NONE])[None, None, None], [[1.5]]),  # a volume of two slices
+    ],
+)
+def test_the_rank_of_a_map_is_that_of_its_matrix(maps: Tensor, expected: list[float]) -> None:
+    assert ranks(maps).tolist() == expected
 
 
-def test_the_rank_of_a_map_is_that_of_its_matrix() -> None:
-    full, one, none = torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)
-    assert ranks(torch.stack([full, one, none])[None]).tolist() == [[3.0, 1.0, 0.0]]
+def test_noise_below_single_precision_adds_no_rank() -> None:
+    almost = ONE + 1e-8 * torch.eye(3, dtype=torch.float64)
+    assert ranks(almost[None, None, None]).tolist() == [[1.0]]
 
 
 def run_by_hand() -> RunState:
@@ -69,21 +48,53 @@ def run_by_hand() -> RunState:
         net.stem.weight.fill_(1.0)
         net.conv.weight.fill_(1.0)
         net.norm.weight.copy_(torch.tensor([1.0, -1.0, 0.0]))
-    images = torch.stack([torch.eye(3), torch.ones(3, 3)])[:, None]
+    images = torch.stack([FULL, ONE])[:, None]
     return start(net.eval(), toy_data(images, torch.tensor([0, 1])))
 
 
 def test_the_scores_are_those_computed_by_hand() -> None:
     run = run_by_hand()
     group = {"conv": run.graph.groups["conv"]}
-    scores = Hrank(samples=2, batch=1, augment=False).scores(run, group)["conv"]
+    scores = HRank(samples=2, batch=1, augment=False).scores(run, group)["conv"]
     assert scores.tolist() == [2.0, 0.0, 0.0]  # (3 + 1) / 2; ReLU leaves nothing of the others
+
+
+class Sum(nn.Module):
+    """Two convolutions of one input, added: the second one has a filter of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(1, 2, 1, bias=False)
+        self.head = nn.Linear(2, 2)
+        with torch.no_grad():
+            self.first.weight.fill_(1.0)
+            self.second.weight.copy_(torch.tensor([1.0, 0.0]).view(2, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.head((self.first(x) + self.second(x)).relu().mean(dim=(2, 3)))
+        return total
+
+
+@pytest.mark.parametrize(
+    ("combine", "expected"),
+    [("mean", [3.0, 1.5]), ("sum", [6.0, 3.0]), ("first", [3.0, 3.0])],
+)
+def test_the_layers_of_a_sum_are_combined(combine: str, expected: list[float]) -> None:
+    run = start(Sum().eval(), toy_data(FULL[None, None], torch.tensor([0])))
+    options = {"samples": 1, "batch": 1, "augment": False, "combine": combine}
+    (scores,) = HRank.model_validate(options).scores(run, run.graph.groups).values()
+    assert scores.tolist() == expected  # ranks 3 and 3 of the first layer, 3 and 0 of the second
+
+
+def test_ranks_of_several_layers_have_no_joint_score() -> None:
+    with pytest.raises(ValueError, match="'mean', 'sum' or 'first'"):
+        HRank.model_validate({"combine": "joint"})
 
 
 def test_batches_do_not_matter() -> None:
     run = start()
     one, three = (
-        Hrank(samples=12, batch=batch, augment=False).scores(run, run.graph.groups)
+        HRank(samples=12, batch=batch, augment=False).scores(run, run.graph.groups)
         for batch in (12, 4)
     )
     for name in one:
@@ -91,10 +102,19 @@ def test_batches_do_not_matter() -> None:
 
 
 def test_the_units_of_the_lowest_rank_are_removed() -> None:
-    method = one_shot(Hrank)
+    method = one_shot(HRank)
     options = method.Options(samples=2, batch=1, augment=False)
     assert prune(method(options), HALF, run_by_hand()).kept["conv"].tolist() == [0]
 
 
+def test_a_hidden_linear_layer_is_scored_too() -> None:
+    net = named_layers(flat=nn.Flatten(), hidden=nn.Linear(9, 2, bias=False), head=nn.Linear(2, 2))
+    with torch.no_grad():
+        net.hidden.weight.copy_(torch.stack([torch.ones(9), -torch.ones(9)]))
+    run = start(net.eval(), toy_data(ONE[None, None], torch.tensor([0])))
+    scores = HRank(samples=1, batch=1, augment=False).scores(run, run.graph.groups)
+    assert scores["hidden"].tolist() == [1.0, 0.0]
+
+
 def test_it_meets_the_requirements_of_every_method() -> None:
-    check_method(one_shot(Hrank), {"samples": 8, "batch": 4})
+    check_method(one_shot(HRank), {"samples": 8, "batch": 4})

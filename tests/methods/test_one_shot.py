@@ -114,7 +114,7 @@ def test_fine_tuning_follows_the_removal(resnet_run: RunState) -> None:
 def test_only_criteria_that_score_weights_have_a_unit(name: str) -> None:
     found = method_class(name)
     has_unit = "unit" in found.Options.model_fields
-    assert has_unit == ("weights" in found.ratio_kinds) == (name in ("l1", "random"))
+    assert has_unit == ("weights" in found.ratio_kinds) == (name in ("l1", "lamp", "random"))
 
 
 def test_a_criterion_has_one_method() -> None:

@@ -50,6 +50,17 @@ def test_the_page_s_tests_pass(added: Path) -> None:
     assert re.search(r"\b12 passed", found), found
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "class_name"),
+    [("lamp", "criteria/lamp.py", "Lamp"), ("slimming", "methods/slimming.py", "Slimming")],
+)
+def test_the_page_has_the_code_of_the_package(name: str, module: str, class_name: str) -> None:
+    source = (ROOT / "src/prunebench" / module).read_text(encoding="utf-8")
+    line = f"class {class_name}("
+    assert source.count(line) == 1
+    assert FILES[f"my_{name}.py"] == source.replace(line, f"class My{class_name}(")
+
+
 def indented(code: str) -> str:
     return "".join(f"    {line}\n" for line in code.splitlines())
 
@@ -64,13 +75,13 @@ def test_a_file_needs_nothing_but_the_package() -> None:
 def test_the_page_s_rows_run_what_is_new_and_nothing_else_again(
     added: Path, quick_copy: Path
 ) -> None:
-    for name in ("prunebench.toml", "lamp.py", "slimming.py"):
+    for name in ("prunebench.toml", "my_lamp.py", "my_slimming.py"):
         shutil.copy(added / name, quick_copy)
     file = quick_copy / "config" / "experiments" / "quick.yaml"
     file.write_text(file.read_text(encoding="utf-8") + "".join(ROWS), encoding="utf-8")
-    assert not {"lamp", "slimming"} & set(quick_methods())
+    assert not {"my_lamp", "my_slimming"} & set(quick_methods())
     jobs = planned(quick_copy, "--config", "experiments=quick")
-    assert jobs.get("prune", 0) == 3  # two settings of lamp, and slimming
+    assert jobs.get("prune", 0) == 3  # two settings of my_lamp, and my_slimming
     assert "base" not in jobs
 
 

@@ -1,7 +1,7 @@
 """Names of other code: methods, criteria, networks and data sets that are not built in.
 
 They are entry points of installed packages, and the lines of the file prunebench.toml in the
-current folder, such as `slimming = "slimming:Slimming"` below `[methods]`; its modules may lie in
+current folder, such as `mine = "mine:Mine"` below `[methods]`; its modules may lie in
 the current folder. Names are listed without an import. A plug-in is imported where its class is
 needed, within a time limit, so that one that fails or hangs concerns only the experiments that use
 it.

@@ -33,6 +33,7 @@ METHODS = {
     "scratch_b": "prunebench.methods.controls:ScratchB",
     "scratch_e": "prunebench.methods.controls:ScratchE",
     "sfp": "prunebench.methods.sfp:SFP",
+    "slimming": "prunebench.methods.slimming:Slimming",
     "soft_fpgm": "prunebench.methods.sfp:SoftFPGM",
     "srfp": "prunebench.methods.sfp:SRFP",
     "uniform_width": "prunebench.methods.controls:UniformWidth",
