@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from prunebench import testing
 from prunebench.channels.groups import ChannelGroup
 from prunebench.channels.plan import Plan
 from prunebench.core.errors import MethodError
+from prunebench.criteria.registry import criterion_class
 from prunebench.experiments.phases import Budget, Epochs, Phase, training
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods.base import Method, MethodOptions, Run
@@ -62,6 +64,18 @@ def test_given_images_reach_the_network_as_they_are() -> None:
 
 
 # --- runs
+@pytest.mark.parametrize(("size", "found"), [(4, "(1, 2, 4, 4)"), (1, "(1, 2, 1, 1)")])
+def test_a_loss_of_a_network_that_ends_in_a_convolution_is_a_clear_error(
+    size: int, found: str
+) -> None:
+    network = testing.named_layers(stem=nn.Conv2d(1, 3, 1), head=nn.Conv2d(3, 2, 1))
+    run = testing.start(network, image=(1, size, size))
+    assert set(criterion_class("l1")().scores(run, run.graph.groups)) == {"stem"}  # without loss
+    words = f"output for one image has shape {found}, expected (1, classes); end it with nn.Adapt"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        criterion_class("taylor")().scores(run, run.graph.groups)
+
+
 def test_steps_are_looked_at_before_and_after_the_update() -> None:
     before: list[Tensor] = []
     changed: list[bool] = []

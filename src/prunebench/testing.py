@@ -163,8 +163,9 @@ def start(
     Parameters
     ----------
     network
-        Any network, in single or double precision. Default: `toy_network()`. `train` and `prune`
-        measure accuracy, so they need an output (N, classes).
+        Any network, in single or double precision. Default: `toy_network()`. `train`, `prune` and
+        criteria that compute a loss need an output (N, classes); ValueError if it has another
+        shape.
     data
         Default: `toy_data` of the shape `image`, with as many classes as the network has outputs.
     grouped
@@ -183,7 +184,7 @@ def start(
         with untouched(model), torch.no_grad():
             classes = model(torch.zeros(1, *image)).flatten(1).shape[1]
         data = toy_data(shape=image, classes=classes)
-    run = RunState(
+    run = _ToyRun(
         seed=seed,
         device=torch.device("cpu"),
         dataset=data,
@@ -333,15 +334,35 @@ def _enter(run: RunState, phases: tuple[Phase, ...]) -> None:
     run.go_to(0)
 
 
+class _ToyRun(RunState):
+    """A run whose loss says what is wrong with a network that is no classifier."""
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        try:
+            return super().loss(inputs, targets)
+        except RuntimeError:
+            if len(shape := _output_shape(self)) != 2:
+                raise _no_classes(shape) from None
+            raise
+
+
 def _check_output(run: RunState) -> None:
     """Raise ValueError unless the network returns one number per class."""
+    if (shape := _output_shape(run))[2:].numel() != 1:
+        raise _no_classes(shape)
+
+
+def _output_shape(run: RunState) -> torch.Size:
     with untouched(run.model), torch.no_grad():
-        shape = run.model(*arguments(run.example)).shape
-    if shape[2:].numel() != 1:
-        raise ValueError(
-            f"the network's output for one image has shape {tuple(shape)}, expected "
-            "(1, classes); end it with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
-        )
+        shape: torch.Size = run.model(*arguments(run.example)).shape
+    return shape
+
+
+def _no_classes(shape: torch.Size) -> ValueError:
+    return ValueError(
+        f"the network's output for one image has shape {tuple(shape)}, expected (1, classes); "
+        "end it with nn.AdaptiveAvgPool2d(1) and nn.Flatten()"
+    )
 
 
 def _to_own_precision(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
