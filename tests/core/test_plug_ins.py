@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunebench.core.errors import ConfigError
-from prunebench.core.plug_ins import plug_ins, source_of
+from prunebench.core.plug_ins import plug_ins, registered_name, source_of
 
 
 @pytest.fixture
@@ -82,3 +82,14 @@ def test_a_wrong_line_of_the_file_is_named(here: Path, text: str, sentence: str)
     with pytest.raises(ConfigError) as error:
         plug_ins("prunebench.methods")
     assert str(error.value).startswith(f"{here / 'prunebench.toml'}: {sentence}")
+
+
+def test_an_unknown_name_says_where_names_are_registered(here: Path) -> None:
+    known = "unknown method 'mine' (allowed: l1); names of your own are registered in "
+    with pytest.raises(ConfigError) as caught:
+        registered_name("method", "mine", {"l1": "a:L1"})
+    assert str(caught.value) == f"{known}prunebench.toml, and {here} has no such file"
+    (here / "prunebench.toml").touch()
+    with pytest.raises(ConfigError) as caught:
+        registered_name("method", "mine", {"l1": "a:L1"})
+    assert str(caught.value) == f"{known}{here / 'prunebench.toml'}"

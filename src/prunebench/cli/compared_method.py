@@ -12,7 +12,7 @@ import yaml
 
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.files import read_csv, write_text
-from prunebench.core.names import look_up
+from prunebench.core.plug_ins import registered_name
 from prunebench.experiments.config import named_file, read_experiment
 from prunebench.experiments.yaml_file import read_yaml
 from prunebench.methods.registry import method_paths
@@ -35,7 +35,7 @@ def write_experiment(method: str, experiment: str, config_dir: Path) -> tuple[st
 
     A file that is there stays, so that options and recipes can be edited in it.
     """
-    look_up("method", method, method_paths())
+    registered_name("method", method, method_paths())
     read_experiment(config_dir, experiment)  # with an override, its name has no file of its own
     source = named_file(config_dir, "experiment", experiment)
     name = f"{experiment}_with_{method}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
+from prunebench.core.plug_ins import where_registered
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -126,7 +127,8 @@ def option_lines(name: str | None) -> Iterator[str]:
     elif name in method_paths():
         owners = {name: method_class(name).Options}
     else:
-        raise ConfigError(unknown_name("method", name, [*parts, *method_paths()]))
+        sentence = unknown_name("method", name, [*parts, *method_paths()])
+        raise ConfigError(f"{sentence}; {where_registered()}")
     common = options_of(parts["options"]) if name is None else []
     for owner, model in owners.items():
         options = options_of(model)

@@ -405,11 +405,11 @@ def additivity(
 
 
 def _known_method(name: str) -> None:
-    from prunebench.core.names import look_up
+    from prunebench.core.plug_ins import registered_name
     from prunebench.methods.registry import method_paths
 
     try:
-        look_up("method", name, method_paths())
+        registered_name("method", name, method_paths())
     except PrunebenchError as error:
         raise ConfigError(f"{error}; see `prunebench list methods`") from None
 

@@ -90,6 +90,25 @@ def with_plug_ins(paths: Mapping[str, str], added: Iterable[tuple[str, str]]) ->
     return dict(sorted(found.items()))
 
 
+def registered_name(kind: str, name: str, paths: Mapping[str, str]) -> str:
+    """Return the path of a name; ConfigError for an unknown one, with where names are registered.
+
+    It says so since the usual reason is another current folder than that of the study.
+    """
+    try:
+        return look_up(kind, name, paths)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {where_registered()}") from None
+
+
+def where_registered() -> str:
+    """Return in words where names of one's own are registered, and whether they are here."""
+    place = OWN_FILE.absolute()
+    if place.is_file():
+        return f"names of your own are registered in {place}"
+    return f"names of your own are registered in {OWN_FILE}, and {place.parent} has no such file"
+
+
 def import_named(kind: str, name: str, paths: Mapping[str, str], built_in: Collection[str]) -> Any:
     """Import the object that "module:object" names.
 
@@ -97,7 +116,7 @@ def import_named(kind: str, name: str, paths: Mapping[str, str], built_in: Colle
     cannot be imported. A built-in object that cannot be imported is a bug; its error passes
     through.
     """
-    path = look_up(kind, name, paths)
+    path = registered_name(kind, name, paths)
     if AND in path:
         raise ConfigError(f"two objects are registered as the {kind} {name!r}: {path}")
     if name in built_in:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import pkgutil
 
 from prunebench.core.errors import ConfigError, shown
-from prunebench.core.names import look_up
 from prunebench.core.own_code import is_own, name_in_paths, path_of_name
-from prunebench.core.plug_ins import AND, plug_ins, with_plug_ins
+from prunebench.core.plug_ins import AND, plug_ins, registered_name, with_plug_ins
 from prunebench.data.info import DatasetInfo
 from prunebench.data.own_data import own_info
 from prunebench.experiments.settings import ALLOWED, is_name
@@ -75,7 +74,7 @@ def dataset_info(name: str) -> DatasetInfo:
                 raise ConfigError(f"data set {shown(name)}: not a valid name ({ALLOWED})")
             described: DatasetInfo = pkgutil.resolve_name(path)(name)
             return described
-    if AND in (path := look_up("data set", name, _known())):
+    if AND in (path := registered_name("data set", name, _known())):
         raise ConfigError(f"two objects are registered as the data set {name!r}: {path}")
     info: DatasetInfo = pkgutil.resolve_name(path)
     return info

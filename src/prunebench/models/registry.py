@@ -12,7 +12,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from prunebench.core.errors import ConfigError, ModelError, shown
-from prunebench.core.names import look_up
 from prunebench.core.own_code import (
     call_with_known,
     is_own,
@@ -20,7 +19,7 @@ from prunebench.core.own_code import (
     path_of_name,
     taken_arguments,
 )
-from prunebench.core.plug_ins import AND, plug_ins, with_plug_ins
+from prunebench.core.plug_ins import AND, plug_ins, registered_name, with_plug_ins
 from prunebench.experiments.spec import NETWORKS
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def split_width(name: str) -> tuple[str, float]:
     slug, separator, suffix = name.rpartition("_x")
     if name in known or not separator:
         slug, suffix = name, "1"
-    path = look_up("network", slug, known)
+    path = registered_name("network", slug, known)
     if AND in path:
         raise ConfigError(f"two functions are registered as the network {slug!r}: {path}")
     width = float(suffix.replace("_", ".")) if re.fullmatch(r"[0-9]+(_[0-9]+)?", suffix) else 0.0
