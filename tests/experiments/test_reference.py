@@ -32,6 +32,17 @@ def test_options_are_described_in_words() -> None:
     ]
 
 
+def test_a_new_default_keeps_the_description_of_the_inherited_option() -> None:
+    class Other(Inner):
+        size: int = 5
+
+    class Own(Inner):
+        size: int = Field(5, description="Side in inches.")
+
+    assert options_of(Other) == [Option("size", "integer", "5", "Side in pixels.")]
+    assert options_of(Own) == [Option("size", "integer", "5", "Side in inches.")]
+
+
 def test_a_table_has_a_row_for_each_option_and_escapes_bars() -> None:
     assert table(Outer).splitlines()[:4] == [
         "| key | default | values | meaning |",

@@ -41,7 +41,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
         values = _values(schema["properties"][name], schema.get("$defs", {}))
         if default != "null" and _allows_null(schema["properties"][name]):
             values += " or `null`"
-        options.append(Option(name, values, default, field.description or ""))
+        options.append(Option(name, values, default, _description(model, name)))
     return options
 
 
@@ -82,6 +82,13 @@ def _default(model: type[BaseModel], name: str) -> str:
     made = model.model_construct({name}, **{name: field.get_default(call_default_factory=True)})
     value = made.model_dump(mode="json", include={name}, exclude_unset=True, warnings=False)[name]
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]
+
+
+def _description(model: type[BaseModel], name: str) -> str:
+    """Return the description of a field; a subclass that changes only the default inherits it."""
+    parents = (parent for parent in model.__mro__ if issubclass(parent, BaseModel))
+    fields = (parent.model_fields.get(name) for parent in parents)
+    return next((field.description for field in fields if field and field.description), "")
 
 
 def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
