@@ -26,8 +26,9 @@ def other_code_note(runs: pd.DataFrame) -> str:
 
 
 def rerun_lines(frame: pd.DataFrame) -> list[str]:
-    """Return, for each experiment, a line with the command that repeats exactly those runs.
+    """Return, for each experiment, a line on how those runs are repeated.
 
+    Raising the method's `revision` does so, or else a command that repeats exactly those runs.
     Reused rows are left out: their runs are not stored here.
     """
     lines = []
@@ -35,9 +36,12 @@ def rerun_lines(frame: pd.DataFrame) -> list[str]:
     for experiment, runs in by_other_code(mine).groupby("experiment", sort=False):
         folders = [run_folder(run) for run in runs.to_dict("records")]
         total = (frame["experiment"] == experiment).sum()
+        methods = ", ".join(runs["method"].unique())
         lines.append(
             f"{len(runs)} of {total} runs were computed by another version of their method's "
-            f"source code; to repeat them: {rerun_command(str(experiment), folders)}"
+            f"source code; if the edit changes results, raise `revision` of {methods}, and the "
+            "workflow repeats its runs; to repeat these without that: "
+            f"{rerun_command(str(experiment), folders)}"
         )
     return lines
 
