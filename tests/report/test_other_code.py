@@ -43,8 +43,8 @@ def test_the_command_repeats_exactly_those_runs() -> None:
     (line,) = rerun_lines(few_runs(*ROWS))
     assert line == (
         "2 of 3 runs were computed by another version of their method's source code; if the "
-        "edit changes results, raise `revision` of l1, and the workflow repeats its runs; to repeat "
-        "these without that: prunebench discard "
+        "edit changes results, raise `revision` of l1, and the workflow repeats its runs; to "
+        "repeat these without that: prunebench discard "
         "results/digits/digits/resnet20/l1/default/0.5/seed0 "
         "results/digits/digits/resnet20/l1/default/auto/seed0 "
         "&& snakemake --cores all --config experiments=digits"

@@ -36,7 +36,7 @@ def options_of(model: type[BaseModel]) -> list[Option]:
     """Return the options of a model in the order of its fields."""
     schema = model.model_json_schema()
     options = []
-    for name, field in model.model_fields.items():
+    for name in model.model_fields:
         default = _default(model, name)
         values = _values(schema["properties"][name], schema.get("$defs", {}))
         if default != "null" and _allows_null(schema["properties"][name]):
