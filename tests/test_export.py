@@ -18,7 +18,7 @@ from prunebench import export as exporting
 from prunebench.core.errors import ConfigError, ModelError, ResultError
 from prunebench.export import export
 from prunebench.network import load_network
-from tests.own_network.own_networks import classifier, images, unet, unet_inputs
+from tests.own_network.own_networks import Classifier, classifier, images, unet, unet_inputs
 
 FAST = ["resnet18", "squeezenet1_1", "timm/resnet10t", "timm/test_convnext", "unet"]
 SLOW = [
@@ -155,6 +155,22 @@ def test_a_network_of_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     result = pb.prune(OfOneBatch(), images(2), ratio=0.3)
     with pytest.raises(ModelError, match=r"OfOneBatch cannot be exported for any batch size: ."):
         result.export(tmp_path / "n.pt2")
+
+
+class InBfloat16(Classifier):
+    """Computes in bfloat16, as a network does that Accelerate has prepared for mixed precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x).float()
+
+
+def test_a_network_that_onnxruntime_does_not_run_is_one_line(tmp_path: Path) -> None:
+    result = pb.prune(InBfloat16(), images(2), ratio=0.3)
+    with pytest.raises(ModelError, match=r"InBfloat16: onnxruntime cannot run .*bfloat16") as one:
+        result.export(tmp_path / "n.onnx")
+    assert "\n" not in str(one.value)
+    assert not (tmp_path / "n.onnx").exists()
 
 
 def test_a_suffix_without_a_format_is_refused(pruned: pb.Pruned, tmp_path: Path) -> None:

@@ -163,11 +163,18 @@ def onnx_model(
     content: bytes = written.model_proto.SerializeToString()
 
     def run(probe: tuple[Any, ...]) -> list[Tensor]:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         tensors = [leaf for leaf in tree_leaves(probe) if isinstance(leaf, Tensor)]
-        names = [one.name for one in session.get_inputs()]
-        fed = {name: x.numpy() for name, x in zip(names, tensors, strict=True)}
-        return [torch.from_numpy(out) for out in session.run(None, fed)]
+        try:
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            names = [one.name for one in session.get_inputs()]
+            fed = {name: x.numpy() for name, x in zip(names, tensors, strict=True)}
+            outputs = session.run(None, fed)
+        except Exception as error:  # onnxruntime's errors have no class in common
+            raise ModelError(
+                f"{type(model).__name__}: onnxruntime cannot run the exported network: "
+                f"{in_one_line(error)}"
+            ) from error
+        return [torch.from_numpy(out) for out in outputs]
 
     return content, run
 

@@ -4,6 +4,7 @@ A line before a block says what is special about it:
 
     <!-- skip: reason -->        it is not run
     <!-- file: nets.py -->       it is written to this file instead of being run
+    <!-- needs: lightning -->    it is run where this package, which no extra has, is installed
 
 and a page that takes longer than a few seconds says `<!-- slow page -->`. Blocks of `bash` and
 `python` are run in one folder; a `text` block right after one of them is its output, in which `…`
@@ -127,12 +128,19 @@ class Session:
         return out.getvalue()
 
 
-def run_page(text: str, folder: Path) -> Iterator[tuple[Block, str, str | None]]:
-    """Run the blocks of a page; yield each with its output and the one that the page shows."""
+def run_page(
+    text: str, folder: Path, package: str | None = None
+) -> Iterator[tuple[Block, str, str | None]]:
+    """Run the blocks of a page; yield each with its output and the one that the page shows.
+
+    Of the blocks that need a package, only those of `package` are run.
+    """
     session, blocks = Session(folder), blocks_of(text)
     for block, after in zip_longest(blocks, blocks[1:]):
         is_file = block.option("file") is not None
         if block.option("skip") is not None or not (block.kind in RUN or is_file):
+            continue
+        if block.option("needs") not in (None, package):
             continue
         output = session.run(block)
         shown = after.code if after is not None and after.kind == "text" and after.follows else None

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ RUNNING = [
     if name not in ELSEWHERE
     and any(block.kind in RUN and block.option("skip") is None for block in blocks_of(text))
 ]
+NEEDED = sorted(
+    {
+        (name, package)
+        for name, text in PAGES.items()
+        for block in blocks_of(text)
+        if (package := block.option("needs")) is not None
+    }
+)
 COMMANDS: dict[str, Any] = {
     **typer.main.get_command(app).commands,  # type: ignore[attr-defined]
     "prune --model": typer.main.get_command(own_app),
@@ -37,17 +46,29 @@ COMMANDS: dict[str, Any] = {
 EXPERIMENTS = {path.stem for path in (ROOT / "config" / "experiments").glob("*.yaml")}
 
 
-@pytest.mark.parametrize("name", RUNNING)
-def test_the_blocks_of_a_page_run_in_their_order(name: str, tmp_path: Path) -> None:
+def check_page(name: str, folder: Path, package: str | None = None) -> None:
+    """Run a page in a folder; AssertionError if an output is not the one that it shows."""
     known = set(sys.modules)
     try:
-        for block, output, shown in run_page(PAGES[name], tmp_path):
+        for block, output, shown in run_page(PAGES[name], folder, package):
             if shown is not None:
                 assert fits(shown, output), f"line {block.line}: expected\n{shown}\ngot\n{output}"
     finally:
         for module in set(sys.modules) - known:
-            if str(tmp_path) in str(getattr(sys.modules[module], "__file__", "")):
+            if str(folder) in str(getattr(sys.modules[module], "__file__", "")):
                 del sys.modules[module]  # a file of the page
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_the_blocks_of_a_page_run_in_their_order(name: str, tmp_path: Path) -> None:
+    check_page(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "package"), NEEDED)
+def test_the_blocks_that_need_a_package_run(name: str, package: str, tmp_path: Path) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"{name} has blocks that need {package}, which .ci/nightly installs")
+    check_page(name, tmp_path, package)
 
 
 def all_blocks() -> Iterator[tuple[str, Block]]:
@@ -119,6 +140,7 @@ def test_blocks_share_a_folder_and_names(tmp_path: Path) -> None:
         "```python\nfrom pathlib import Path\nn = int(Path('b').read_text())\n```\n"
         "```python\nprint(n + 1)\n```\n\n```text\n4\n```\n"
         "<!-- skip: it would fail -->\n```bash\nfalse\n```\n"
+        "<!-- needs: no_such_package -->\n```python\nimport no_such_package\n```\n"
     )
     ran = list(run_page(page, tmp_path))
     assert [(block.kind, output, shown) for block, output, shown in ran] == [
