@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import prunebench as pb
 from prunebench.core.errors import ConfigError, DataError, RunStoppedError, TrainingError
 from prunebench.methods.base import Method
 from prunebench.methods.registry import METHODS, method_class
+from prunebench.network import load_masks
 from tests.own_network.own_networks import batches, classifier, images, unet, unet_inputs
 
 FRESH = {"early_bird", "orthoreg", "scratch_b", "scratch_e", "uniform_width"}  # not from a network
@@ -73,6 +75,19 @@ def test_weights_that_a_method_zeroes_stay_and_are_told(tmp_path: Path) -> None:
     assert "weights are zero but not removed" in str(result)
     result.save(tmp_path)
     assert (pb.load(tmp_path, model=classifier()).get_parameter(name)[~mask] == 0).all()
+
+
+def test_zeroed_weights_that_are_trained_again_are_not_stored_as_zeros(tmp_path: Path) -> None:
+    result = pb.prune(classifier(), images(), ratio=0.3)
+    weight = result.model.get_parameter("head.0.weight")
+    result = replace(
+        result, masks={"head.0.weight": torch.arange(weight.numel()).view_as(weight) > 1}
+    )
+    with torch.no_grad():
+        weight.view(-1)[:2] = torch.tensor([0.0, 0.5])
+    assert "  1 weights are zero but not removed" in str(result)
+    result.save(tmp_path)
+    assert (~load_masks(tmp_path)["head.0.weight"]).nonzero().tolist() == [[0, 0]]
 
 
 def test_a_method_fits_into_the_epochs() -> None:

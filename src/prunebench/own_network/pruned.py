@@ -153,6 +153,14 @@ class Pruned:
         """Return a row per epoch, as `prunebench.finetune` does; empty without training."""
         return history_table(self.rows)
 
+    @property
+    def zeros(self) -> dict[str, Tensor]:
+        """Return `masks` without the weights that are no longer zero, since they were trained."""
+        return {
+            name: mask | (self.model.get_parameter(name) != 0).cpu()
+            for name, mask in self.masks.items()
+        }
+
     def __repr__(self) -> str:
         return "\n".join(report_lines(self))
 
@@ -164,7 +172,7 @@ class Pruned:
         written.
         """
         folder = Path(folder)
-        save_network(folder, self.model, self.structure, self.masks)
+        save_network(folder, self.model, self.structure, self.zeros)
         with replacing(folder / "report.txt") as temporary:
             temporary.write_text(f"{self}\n", encoding="utf-8")
 

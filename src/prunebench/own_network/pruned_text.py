@@ -27,8 +27,7 @@ def report_lines(pruned: Pruned) -> Iterator[str]:
             f"  masked = removed to {pruned.deviation:.0e}: the largest difference of the outputs "
             "in float64"
         )
-    if pruned.masks:
-        zeros = sum(int((~mask).sum()) for mask in pruned.masks.values())
+    if zeros := sum(int((~mask).sum()) for mask in pruned.zeros.values()):
         yield f"  {zeros:,} weights are zero but not removed, which saves no MACs"
     yield from group_lines(pruned)
     yield from frozen_lines(pruned)
