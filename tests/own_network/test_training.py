@@ -25,6 +25,7 @@ ZEROING = {"increg", "increg_accuracy", "l1_columns"}  # weights become zero, no
 TRAINED = sorted(METHODS.keys() - FRESH - ZEROING - {"unpruned"})
 OPTIONS = {
     "group_fisher": {"interval_steps": 1},
+    "slimming": {"keep": ["conv", "head.0"]},  # they have no batch norm
     "srfp": {"scope": "group"},
     "asrfp": {"scope": "group"},
     "sfp": {"scope": "group"},

@@ -79,7 +79,7 @@ def _check_name(name: str, in_package: bool) -> None:
     if not is_name(name):
         raise ConfigError(f"{name!r} is not a valid name ({ALLOWED})")
     if (path := method_paths().get(name)) is not None:
-        raise ConfigError(f"the method {name!r} exists already: {path}")
+        raise ConfigError(f"the method {name!r} exists already: {path}; choose another name")
     if not in_package and find_spec(name) is not None:
         raise ConfigError(f"{name!r} is the name of a module that is installed; choose another one")
 
