@@ -19,6 +19,7 @@ import command_pages
 import drawings
 import leaderboard
 import method_pages
+import networks_page
 import paper_pages
 from mathml import with_mathml
 from mkdocs.config.defaults import MkDocsConfig
@@ -71,6 +72,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted((ROOT / FIGURES).glob("*/figures/*.[ps][nv]g")):
         place = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, place, abs_src_path=str(path)))
+    for path in networks_page.files():
+        place = f"{networks_page.FOLDER}/{path.name}"
+        files.append(File.generated(config, place, abs_src_path=str(path)))
     for path in (*leaderboard.reports(scratch), *drawings.write(scratch)):
         place = path.relative_to(scratch).as_posix()
         files.append(File.generated(config, place, abs_src_path=str(path)))
@@ -90,7 +94,7 @@ def generated() -> Iterator[tuple[str, str]]:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links point to pages of the site, or else to the repository."""
     source = INCLUDED.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    text = api_page.with_names(markdown)
+    text = networks_page.with_networks(api_page.with_names(markdown))
     return with_links(text, source, page.file.src_uri, files, config.extra["repository"])
 
 

@@ -19,7 +19,8 @@ from tests.docs.blocks import RUN, SHOWN, Block, blocks_of, fits, is_slow, run_p
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (("generators",), ("formulas",))
-ELSEWHERE = ("docs/adding.md",)  # its blocks run in tests/workflow/test_adding.py
+# Run in tests/workflow/test_adding.py and tests/docs/test_networks.py.
+ELSEWHERE = ("docs/adding.md", "docs/networks.md")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
