@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,9 @@ def overview() -> str:
     parts = [
         "# Methods",
         "Every method runs under every budget, on every network and data set that it can handle, "
-        "and is compared with the same controls. A criterion gives each unit a score; it is a "
-        "one-shot method of its own, and a choice of `orthoreg` and `early_bird`.",
+        "and is compared with the same controls. A criterion gives each unit a score, and the "
+        "units with the lowest scores are removed: it is a one-shot method by itself, and "
+        "`orthoreg` and `early_bird` can use it.",
     ]
     for heading, names in groups().items():
         rows = [(f"[{name}]({name}.md)", method_class(name).summary) for name in names]
@@ -66,7 +68,7 @@ def page(name: str) -> str:
         f"{method.summary[0].upper()}{method.summary[1:]}.",
         "## What it does",
         prose(first_paragraph(source)),
-        prose(without_title(module.__doc__ or "")),
+        prose(without_others(without_title(module.__doc__ or ""), name)),
         formula(name, source.__module__),
         "## Options",
         options(method.Options),
@@ -87,6 +89,20 @@ def first_paragraph(kind: type[Any]) -> str:
 def without_title(docstring: str) -> str:
     """Return a module's docstring without its first line, which repeats the page's title."""
     return inspect.cleandoc(docstring).partition("\n\n")[2]
+
+
+def without_others(docstring: str, name: str) -> str:
+    r"""Return a docstring without list items on other methods of the module.
+
+    >>> print(without_others("- `l1`: by size,\n  summed\n- `l2`: squared\n", "l2"), end="")
+    - `l2`: squared
+    """
+
+    def kept(item: re.Match[str]) -> str:
+        names = re.findall(r"\w+", item[1])
+        return item[0] if name in names or not {*CRITERIA, *METHODS}.issuperset(names) else ""
+
+    return re.sub(r"^- ((?:`\w+`(?:, )?)+):.*\n?(?:  .*\n?)*", kept, docstring, flags=re.MULTILINE)
 
 
 def formula(name: str, module: str) -> str:
@@ -152,10 +168,10 @@ def measured(name: str) -> str:
         "vs. l1",
     )
     return join(
-        "Accuracy is top-1 or, for detectors, AP, both in percent; drop is the base's minus the "
-        "row's; speedup is in MACs, theoretical where units stay as zeros; the last column is the "
-        "mean difference to `l1` at the same ratio, in points. Different experiments train for "
-        "different lengths: compare rows within one.",
+        "Accuracy is top-1 or, for detectors, AP, both in percent. The drop is the base network's "
+        "accuracy minus the row's. The speedup counts MACs; it is theoretical if units stay as "
+        "zeros. The last column is the mean difference from `l1` at the same ratio, in points. "
+        "Compare rows of the same experiment only: others train for different lengths.",
         table_or_folded(
             "Stored rows", head, [measured_cells(row) for _, row in rows.iterrows()], range(4, 9)
         ),
@@ -198,10 +214,14 @@ def differing_costs(name: str) -> str:
         (f"[{paper}](../papers/{paper}.md), {where}", status, reason, str(count))
         for (paper, where, status, reason), count in reasons.items()
     ]
-    text = f"Of {len(rows)} printed costs: {shown}."
+    text = f"Of {len(rows)} printed costs: {shown}. {MEANING}"
     if not lines:
         return text
     return join(text, table(("table", "status", "reason", "cells"), lines, (3,)))
 
 
 STATUSES = ("agree", "explained", "undetermined", "unexplained")
+MEANING = (
+    "Explained: another way of counting yields the printed number. Undetermined: it depends on "
+    "training, or on a structure that was not published."
+)
