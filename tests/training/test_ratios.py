@@ -108,6 +108,11 @@ def assert_share_masked(loop: Loop, kind: RatioKind) -> None:
     gone = {w: 1 - int(keep.sum()) / first[w].numel() for w, keep in run.masks.items()}
     unit = {w: 1 / first[w].numel() if kind == "weights" else one_of(first[w]) for w in gone}
     assert gone
+    if kind == "weights" and loop.method.options.allocation == "global":
+        pruned = sum(share * first[weight].numel() for weight, share in gone.items())
+        asked = RATIO * sum(first[weight].numel() for weight in gone)
+        assert asked - 1 <= pruned + 1e-6 <= asked + 1e-6  # ranked together, rounded down
+        return
     if kind not in ("macs", "params"):
         assert all(abs(share - RATIO) <= spare * unit[w] for w, share in gone.items())
         return

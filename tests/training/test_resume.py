@@ -35,6 +35,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "interval_steps": 2,
         "stabilize_steps": 4,
     },
+    "hrank": {"samples": 100},
+    "lamp": {"unit": "weight"},
     "asfp": {"scope": "weight"},
     "asrfp": {"scope": "group", "norms": "decay"},
     "random": {"unit": "weight"},

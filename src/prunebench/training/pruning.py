@@ -95,14 +95,16 @@ def removed_and_difference(
 def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | None:
     """Return the ratio that a run has reached if it is less than asked for; None otherwise.
 
-    Less is: by more than half a percent of all units or of a cost; for units_per_group and
-    weights, by more than the method's tolerance in a group, or by a tenth of the ratio in all. The
-    widths of another run, rounded widths, and ratios that a method decides are not compared.
+    Less is: by more than half a percent of all units, of weights that are ranked together, or of a
+    cost; for units_per_group and weights by layer, by more than the method's tolerance in a group,
+    or by a tenth of the ratio in all. The widths of another run, rounded widths, and ratios that a
+    method decides are not compared.
     """
     asked, options = budget.ratio, method.options
     if not asked or options.widths_from is not None or options.round_to > 1:
         return None
-    if budget.kind not in ("units_per_group", "weights"):
+    by_layer = budget.kind == "weights" and options.allocation == "uniform"
+    if budget.kind != "units_per_group" and not by_layer:
         reached = reached_ratio(method, run, budget)
         return None if reached >= asked - 0.005 else reached
     counts = _pruned_by_group(method, run)
@@ -114,7 +116,14 @@ def missed_ratio(method: Method[Any], run: RunState, budget: Budget) -> float | 
 
 
 def reached_ratio(method: Method[Any], run: RunState, budget: Budget) -> float:
-    """Return the pruned fraction of a cost or of all units; masked weights do not count."""
+    """Return the pruned fraction of weights, of a cost, or of all units.
+
+    Masked weights count for weights, macs and params.
+    """
+    if budget.kind == "weights":
+        names = method.zeroed_weights(run) or []
+        kept = sum(_kept_entries(run, name) for name in names)
+        return 1 - kept / sum(run.base_entries[name] for name in names)
     if budget.kind in ("activations", "latency"):
         return 1 - run.cost(budget.kind) / run.base_cost(budget.kind)
     if budget.kind == "params":
@@ -141,7 +150,11 @@ def _pruned_by_group(method: Method[Any], run: RunState) -> list[tuple[float, in
         return [(n - len(run.kept[name]), n) for name, n in sizes]
     found = []
     for weight in weights:
-        kept = int(run.masks[weight].sum()) if weight in run.masks else run.params[weight].numel()
         units = len(run.params[weight])
-        found.append((units * (1 - kept / run.base_entries[weight]), units))
+        found.append((units * (1 - _kept_entries(run, weight) / run.base_entries[weight]), units))
     return found
+
+
+def _kept_entries(run: RunState, weight: str) -> int:
+    """Return how many entries of a weight are present and not masked."""
+    return int(run.masks[weight].sum()) if weight in run.masks else run.params[weight].numel()
