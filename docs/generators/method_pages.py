@@ -13,6 +13,7 @@ import pandas as pd
 from stored import costs, papers, summaries
 from text import folded, join, prose, styled, table, table_or_folded
 
+from prunebench.criteria.gradients import DataCriterion
 from prunebench.criteria.registry import CRITERIA, criterion_class
 from prunebench.experiments.reference import options_of
 from prunebench.experiments.reference import table as option_table
@@ -70,6 +71,8 @@ def page(name: str) -> str:
         prose(first_paragraph(source)),
         prose(without_others(without_title(module.__doc__ or ""), name)),
         formula(name, source.__module__),
+        "## How to run it",
+        usage(name),
         "## Options",
         options(method.Options),
         "## What the papers print",
@@ -89,6 +92,31 @@ def first_paragraph(kind: type[Any]) -> str:
 def without_title(docstring: str) -> str:
     """Return a module's docstring without its first line, which repeats the page's title."""
     return inspect.cleandoc(docstring).partition("\n\n")[2]
+
+
+def usage(name: str) -> str:
+    """Return how to run the method in Python, if it starts from a given network, and elsewhere."""
+    method = method_class(name)
+    line = f"In an experiment, put the line `{name}: {{}}` under `methods`."
+    if name in CONTROLS:
+        return line
+    given = {"pretrained": True} if "pretrained" in method.Options.model_fields else {}
+    if method(method.Options(**given)).starts_from() == "fresh":
+        return f"{line} It starts from random weights, so `pb.prune` does not run it."
+    is_criterion = name in CRITERIA
+    arguments = [f'criterion="{name}"' if is_criterion else f'method="{name}"']
+    if "macs" in method.ratio_kinds:
+        arguments.append("ratio=0.5")
+    if not is_criterion or issubclass(criterion_class(name), DataCriterion):
+        arguments.append("data=train_loader")
+    if not is_criterion:
+        arguments.append("epochs=20")
+    if "macs" not in method.ratio_kinds:  # the method decides how much, by the accuracy
+        arguments.append("evaluate=accuracy")
+    call = f"`pb.prune(model, example, {', '.join(arguments)})`"
+    return (
+        f"In Python, after `import prunebench as pb`: {call}. Options are further arguments. {line}"
+    )
 
 
 def without_others(docstring: str, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import os
 import re
 import subprocess
@@ -14,11 +15,14 @@ from urllib.parse import unquote
 
 import pytest
 
+import prunebench as pb
 from prunebench.criteria.registry import CRITERIA
 from prunebench.experiments.phases import Budget, Phase
 from prunebench.methods.registry import METHODS
+from prunebench.own_network.prune_call import PruneCall
 from prunebench.papers.published import papers, read_published
 from tests.conftest import Once
+from tests.own_network.own_networks import batches, classifier, images
 
 pytest.importorskip("material", reason="the site is built by the extra `docs`")
 ROOT = Path(__file__).parents[2]
@@ -96,7 +100,13 @@ def test_every_link_and_picture_has_its_file(site: Path) -> None:
 def test_every_method_and_paper_has_a_page_with_what_it_must_say(site: Path) -> None:
     for name in (*METHODS, *CRITERIA):
         page = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
-        for heading in ("What it does", "Options", "What the papers print", "What we measured"):
+        for heading in (
+            "What it does",
+            "How to run it",
+            "Options",
+            "What the papers print",
+            "What we measured",
+        ):
             assert f">{heading}<" in page, f"{name}: {heading}"
         assert "<math" in page or name == "unpruned" or name == "fixreg", name
     for name in papers(read_published()):
@@ -119,6 +129,22 @@ def test_the_reference_has_what_an_author_needs(site: Path) -> None:
     words = (site / "api.html").read_text(encoding="utf-8")
     assert "raise it when the method's results change" in words  # a comment of the source
     assert "Number of training images; all of them if there are fewer." in words  # of pydantic
+
+
+def test_the_calls_on_pages_of_methods_are_accepted(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their arguments are checked; nothing is pruned."""
+    monkeypatch.setattr(PruneCall, "pruned", lambda call, target: call.name)
+    names = {"pb": pb, "model": classifier(), "example": images(), "train_loader": batches()}
+    names["accuracy"] = lambda model: 0.5
+    checked = 0
+    for name in (*METHODS, *CRITERIA):
+        page = html.unescape((site / "methods" / f"{name}.html").read_text(encoding="utf-8"))
+        for call in re.findall(r"<code>(pb\.prune\([^<]+\))</code>", page):
+            assert eval(call, names) == name
+            checked += 1
+    assert checked > 20
 
 
 def test_numbers_are_those_of_the_stored_tables(site: Path) -> None:
