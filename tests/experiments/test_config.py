@@ -209,7 +209,7 @@ def test_an_invalid_recipe_gives_a_one_line_error(change: dict[str, Any], words:
             {"experiment": "quick"},
             "unknown key 'experiment'; did you mean experiments? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "deterministic, device, experiments, override, reuse, runs_per_job, seeds, "
+            "deterministic, device, experiments, override, ratios, reuse, runs_per_job, seeds, "
             "shared_bases, workers)",
         ),
         ({"experiments": ["quick", "quick"]}, "experiments: 'quick' is given twice"),

@@ -7,7 +7,7 @@ import pytest
 from pydantic import create_model
 
 from prunebench.experiments.recipe import Augment, Recipe, Schedule
-from prunebench.experiments.spec import BaseSpec, RunSpec, data_path, ratio_slug
+from prunebench.experiments.spec import BaseSpec, RunSpec, canonical_ratio, data_path, ratio_slug
 
 RECIPE = Recipe(epochs=12, batch_size=64, lr=0.1, weight_decay=5e-4)
 BASE = BaseSpec(
@@ -124,3 +124,23 @@ def test_a_specification_survives_json() -> None:
     again = RunSpec.model_validate(run().model_dump(mode="json"))
     assert again == run()
     assert again.hash == run().hash
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio"),
+    [
+        ("0.5", "0.5"),
+        ("0.50", "0.5"),
+        (".5", "0.5"),
+        ("5e-1", "0.5"),
+        ("0", "0"),
+        ("macs-0.70", "macs-0.7"),
+        ("macs-7e-1", "macs-0.7"),
+        ("units_per_group-0.5", "0.5"),
+        ("auto", "auto"),
+        ("half", "half"),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_a_ratio_given_by_hand_is_converted_to_its_form_in_paths(text: str, ratio: str) -> None:
+    assert canonical_ratio(text) == ratio

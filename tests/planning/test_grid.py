@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pydantic import create_model
 from prunebench.core.errors import ConfigError
 from prunebench.core.plug_ins import where_registered
 from prunebench.criteria.registry import criterion_class
-from prunebench.experiments.config import read_config
+from prunebench.experiments.config import merged_config, read_config
 from prunebench.experiments.phases import Budget, HookName, Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.methods import registry
@@ -158,6 +159,18 @@ def test_seeds_of_a_network_override_those_of_the_experiment(write_config: Write
 def test_seeds_of_the_configuration_override_all_others(write_config: WriteConfig) -> None:
     config_dir = write_config({"networks": {"resnet20": {"seeds": [3, 4]}}})
     assert {run.seed for run in resolve_experiment("tiny", config_dir, seeds=(7,))} == {7}
+
+
+def test_only_the_chosen_ratios_are_run_and_the_unpruned_network(write_config: WriteConfig) -> None:
+    methods = {"l1": {"ratios": [0.25, 0.5]}, "random": {"ratio_kind": "macs", "ratios": [0.5]}}
+    config_dir = write_config({"methods": {"unpruned": {}, **methods}})
+    config = merged_config({"experiments": "tiny", "ratios": ["0.50", "macs-0.5"]}, config_dir)
+    found = [(run.method, run.ratio_slug) for run in resolve(config, config_dir)]
+    assert found == [("unpruned", "0"), ("l1", "0.5"), ("random", "macs-0.5")]
+    alone = merged_config({"experiments": "tiny", "ratios": 0.25}, config_dir)
+    assert [run.method for run in resolve(alone, config_dir)] == ["unpruned", "l1"]
+    with pytest.raises(ConfigError, match=re.escape(f"{TINY}unknown ratio '0.3' (allowed: 0.25")):
+        resolve(merged_config({"experiments": "tiny", "ratios": 0.3}, config_dir), config_dir)
 
 
 def test_a_method_may_be_limited_to_some_networks(write_config: WriteConfig) -> None:

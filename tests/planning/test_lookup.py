@@ -11,7 +11,6 @@ from prunebench.experiments.resolved import resolution_keys, write_resolved
 from prunebench.experiments.spec import RunSpec
 from prunebench.planning.grid import resolve
 from prunebench.planning.lookup import (
-    canonical_ratio,
     check_expected,
     experiment_runs,
     fitting_runs,
@@ -40,26 +39,6 @@ def found(experiment: str | None = None, resolved: Path | None = None) -> list[R
 
 def by_path(runs: list[RunSpec]) -> dict[str, RunSpec]:
     return {run.path: run for run in runs}
-
-
-@pytest.mark.parametrize(
-    ("text", "ratio"),
-    [
-        ("0.5", "0.5"),
-        ("0.50", "0.5"),
-        (".5", "0.5"),
-        ("5e-1", "0.5"),
-        ("0", "0"),
-        ("macs-0.70", "macs-0.7"),
-        ("macs-7e-1", "macs-0.7"),
-        ("units_per_group-0.5", "0.5"),
-        ("auto", "auto"),
-        ("half", "half"),
-        ("1.2.3", "1.2.3"),
-    ],
-)
-def test_a_ratio_given_by_hand_is_converted_to_its_form_in_paths(text: str, ratio: str) -> None:
-    assert canonical_ratio(text) == ratio
 
 
 @pytest.mark.parametrize("ratio", ["0.5", "0.50", "5e-1"])

@@ -101,7 +101,7 @@ QUICK_FILE = "config/experiments/quick.yaml"
             [],
             "config/config.yaml: unknown key 'divice'; did you mean device? "
             "(allowed: auto_accumulate, capture, check_base, checkpoint_seconds, data_dir, "
-            "deterministic, device, experiments, override, reuse, runs_per_job, seeds, "
+            "deterministic, device, experiments, override, ratios, reuse, runs_per_job, seeds, "
             "shared_bases, workers)",
         ),
         pytest.param(

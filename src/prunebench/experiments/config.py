@@ -44,6 +44,7 @@ from prunebench.experiments.settings import (
     Threads,
     is_name,
 )
+from prunebench.experiments.spec import canonical_ratio
 from prunebench.experiments.validation import validate
 from prunebench.experiments.yaml_file import read_yaml
 
@@ -53,6 +54,12 @@ T = TypeVar("T")
 def _as_tuple(value: Any) -> Any:
     """Turn one name or number into a tuple, as `--config experiments=quick` gives it."""
     return (value,) if isinstance(value, str | int) else value
+
+
+def _as_ratio_names(value: Any) -> Any:
+    """Spell ratios as in paths; a command line gives 0.5 as a number, and one without a list."""
+    values = (value,) if isinstance(value, str | int | float) else value
+    return tuple(canonical_ratio(str(one)) for one in values)
 
 
 def _without_duplicates(values: tuple[T, ...]) -> tuple[T, ...]:
@@ -91,6 +98,13 @@ Seeds = Annotated[
     Field(min_length=1),
     AfterValidator(_without_duplicates),
     _one_or_list({"type": "integer", "minimum": 0, "maximum": LARGEST_SEED}),
+]
+RatioNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_ratio_names),
+    Field(min_length=1),
+    AfterValidator(_without_duplicates),
+    _one_or_list({"anyOf": [{"type": "number"}, {"type": "string"}]}),
 ]
 Slugs = Annotated[
     tuple[Slug, ...],
@@ -335,6 +349,11 @@ class Selection(Settings):
         ),
     )
     seeds: Seeds | None = Field(None, description="Seeds (default: each experiment's own).")
+    ratios: RatioNames | None = Field(
+        None,
+        description="Ratios to run, as in results paths, such as 0.5, macs-0.5 or auto (default: "
+        "all of each experiment).",
+    )
     reuse: Files = Field(
         (),
         description=(

@@ -173,5 +173,9 @@ def _plural(values: str) -> str:
 
     >>> _plural("number in [0, 1)"), _plural("resized crop"), _plural("`a`, `b`")
     ('numbers in [0, 1)', 'resized crops', '`a`, `b`')
+    >>> _plural("number or string")
+    'numbers or strings'
     """
+    if " or " in values:
+        return " or ".join(map(_plural, values.split(" or ")))
     return re.sub(r"^(integer|list|mapping|name|number|string)\b|^[a-z ]+$", r"\g<0>s", values)

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from prunebench.core.own_code import code_of_name
-from prunebench.experiments.phases import Budget, RatioKind
+from prunebench.experiments.phases import RATIO_KINDS, Budget, RatioKind
 from prunebench.experiments.recipe import Recipe, TrainedOn
 from prunebench.experiments.settings import Seed, Settings, Threads
 
@@ -56,6 +57,22 @@ def ratio_slug(ratio: float | None, kind: RatioKind) -> str:
         return "auto"
     number = format(Decimal(repr(float(ratio))).normalize(), "f")
     return number if kind == "units_per_group" else f"{kind}-{number}"
+
+
+def canonical_ratio(text: str) -> str:
+    """Return a ratio as in results paths; text that is not a ratio stays as it is.
+
+    >>> canonical_ratio("0.50"), canonical_ratio("macs-5e-1"), canonical_ratio("auto")
+    ('0.5', 'macs-0.5', 'auto')
+    """
+    kinds = "|".join(RATIO_KINDS)
+    matched = re.fullmatch(rf"(?:({kinds})-)?([0-9.]+(?:e-?[0-9]+)?)", text)
+    if not matched:
+        return text
+    try:
+        return ratio_slug(float(matched[2]), matched[1] or "units_per_group")  # type: ignore[arg-type]
+    except ValueError:
+        return text
 
 
 def crossed_setting(setting: str, recipe: str) -> str:

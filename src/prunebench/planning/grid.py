@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from prunebench.core.errors import ConfigError
 from prunebench.core.names import unknown_name
 from prunebench.data.normalization import normalization
 from prunebench.data.registry import dataset_info
@@ -55,16 +56,22 @@ def resolve(config: Config, config_dir: Path) -> list[RunSpec]:
     runs = [
         run
         for name in config.experiments
-        for run in resolve_experiment(name, config_dir, config.seeds)
+        for run in resolve_experiment(name, config_dir, config.seeds, config.ratios)
     ]
     check_bases(runs, config_dir)
     return runs
 
 
 def resolve_experiment(
-    name: str, config_dir: Path, seeds: tuple[int, ...] | None = None
+    name: str,
+    config_dir: Path,
+    seeds: tuple[int, ...] | None = None,
+    ratios: tuple[str, ...] | None = None,
 ) -> list[RunSpec]:
-    """Return the runs of one experiment in the order of its file; `seeds` overrides its seeds."""
+    """Return the runs of one experiment in the order of its file.
+
+    `seeds` overrides its seeds. `ratios`, as in paths, are those of its ratios to run.
+    """
     experiment = read_experiment(config_dir, name)
     where = experiment_file(config_dir, name)
     if name in RESERVED_EXPERIMENTS:
@@ -74,7 +81,18 @@ def resolve_experiment(
     experiment = with_controls(experiment, config_dir, where)
     runs = list(_Grid(name, experiment, where, config_dir, seeds).runs())
     check_widths(runs, where)
-    return _with_widths(runs)
+    return _of_ratios(_with_widths(runs), ratios, where)
+
+
+def _of_ratios(runs: Sequence[RunSpec], ratios: Sequence[str] | None, where: Path) -> list[RunSpec]:
+    """Return the runs of some ratios, and those of the unpruned network."""
+    if ratios is None:
+        return list(runs)
+    known = list(dict.fromkeys(run.ratio_slug for run in runs if run.method != "unpruned"))
+    for ratio in ratios:
+        if ratio not in known:
+            raise ConfigError(f"{where}: {unknown_name('ratio', ratio, known)}")
+    return [run for run in runs if run.method == "unpruned" or run.ratio_slug in ratios]
 
 
 def _with_widths(runs: Sequence[RunSpec]) -> list[RunSpec]:

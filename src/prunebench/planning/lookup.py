@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 from prunebench.core.errors import ConfigError, ResultError
 from prunebench.core.names import unknown_name
 from prunebench.experiments.config import Config, read_config
-from prunebench.experiments.phases import RATIO_KINDS
 from prunebench.experiments.resolved import (
     ResolvedFile,
     read_resolved,
     resolution_keys,
     resolved_file,
 )
-from prunebench.experiments.spec import BaseSpec, RunSpec, ratio_slug, run_parts
+from prunebench.experiments.spec import BaseSpec, RunSpec, canonical_ratio, run_parts
 
 
 def experiment_runs(
@@ -44,7 +42,9 @@ def experiment_runs(
         pass
     from prunebench.planning.grid import resolve_experiment
 
-    return {run.path: run for run in resolve_experiment(name, folder, settings.seeds)}
+    return {
+        run.path: run for run in resolve_experiment(name, folder, settings.seeds, settings.ratios)
+    }
 
 
 def only_experiment(config: Path) -> str:
@@ -110,22 +110,6 @@ def _fitting(
             raise ConfigError(f"--{key}: {unknown_name(key, str(value), known)} among these runs")
         left = {path: parts for path, parts in left.items() if parts[key] == text}
     return left
-
-
-def canonical_ratio(text: str) -> str:
-    """Return a ratio as in results paths; text that is not a ratio stays as it is.
-
-    >>> canonical_ratio("0.50"), canonical_ratio("macs-5e-1"), canonical_ratio("auto")
-    ('0.5', 'macs-0.5', 'auto')
-    """
-    kinds = "|".join(RATIO_KINDS)
-    matched = re.fullmatch(rf"(?:({kinds})-)?([0-9.]+(?:e-?[0-9]+)?)", text)
-    if not matched:
-        return text
-    try:
-        return ratio_slug(float(matched[2]), matched[1] or "units_per_group")  # type: ignore[arg-type]
-    except ValueError:
-        return text
 
 
 def check_expected(specs: Sequence[RunSpec | BaseSpec], expected: str | None) -> None:
