@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results, machine_options
+from prunebench.core.errors import ConfigError
 from prunebench.experiments.machine import Machine
 from prunebench.planning.lookup import experiment_runs, only_experiment, settings_of
 
@@ -63,35 +64,75 @@ def doctor(config: ConfigFile = CONFIG, results: Results = RESULTS) -> None:
 
 
 def compare(
-    method: Annotated[str, typer.Argument(help="Method to run (see `prunebench list methods`).")],
+    methods: Annotated[
+        list[str], typer.Argument(help="Methods to run (see `prunebench list methods`).")
+    ],
     stored: Annotated[
         Path, typer.Option("--with", help="runs.csv of an experiment, to compare with.")
     ],
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, the experiment's first.")] = 3,
+    ratio: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ratio to run, as in results paths: 0.5, macs-0.5, auto (default: all of the "
+            "experiment); can be repeated."
+        ),
+    ] = None,
+    epochs_scale: Annotated[
+        float, typer.Option(help="Trial: factor of the epochs of all recipes.")
+    ] = 1.0,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Trial: largest number of steps of each training phase.")
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(help="Trial: largest number of images of each split.")
+    ] = None,
     cores: Annotated[str, typer.Option(help="Number of cores of the workflow, or all.")] = "all",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to (default: beside the runs).")
     ] = None,
     config: ConfigFile = CONFIG,
 ) -> None:
-    """Run one method, and show it beside stored rows.
+    """Run methods, and show them beside stored rows.
 
-    Only the method's own runs are trained, by the workflow of this folder, in an experiment
-    EXPERIMENT_with_METHOD with the data, networks, ratios and recipes of the stored one. Its file
-    is written once and then used as it is. Prints the table, the differences to every other method,
-    paired by seed, and the path of the figure.
+    Only the methods' own runs are trained, by the workflow of this folder, each method in an
+    experiment EXPERIMENT_with_METHOD with the data, networks, ratios and recipes of the stored one.
+    Its file is written once and then used as it is. Prints a table of the ratios that were run, the
+    differences to every other method, paired by seed, and the paths of the whole table and the
+    figure. A trial only shows that the methods run: shortened runs are not compared.
     """
     from prunebench.cli.compared_method import (
         experiment_of,
         report,
         run_workflow,
         seeds_of,
+        trial_report,
         write_experiment,
     )
+    from prunebench.experiments.override import Override, split_override
+    from prunebench.experiments.validation import validate
 
+    limits = {"epochs_scale": epochs_scale, "max_steps": max_steps, "max_images": max_images}
+    trial = validate(Override, limits, "trial")
     experiment, folder = experiment_of(stored), config.parent
-    name, words = write_experiment(method, experiment, folder)
-    typer.echo(words)
-    new = run_workflow(name, stored, seeds_of(experiment, folder, seeds), cores)
-    for line in report(stored, new, method, out or new.parent / "compared"):
+    if trial.suffix and split_override(folder / "experiments", experiment)[1].suffix:
+        raise ConfigError(
+            f"{stored}: its runs are shortened already; leave out the trial's options"
+        )
+    names = {}
+    for method in methods:
+        name, words = write_experiment(method, experiment, folder)
+        names[method] = f"{name}{trial.suffix}"
+        typer.echo(words)
+    chosen = seeds_of(experiment, folder, seeds)
+    files = run_workflow(
+        list(names.values()), stored, seeds=chosen, ratios=ratio or [], cores=cores
+    )
+    new = dict(zip(names, files, strict=True))
+    if trial.suffix:
+        lines = trial_report(new, trial)
+    else:
+        together = files[0].parents[1] / f"{experiment}_with_{'_'.join(names)}"
+        lines = report(stored, new, out or together / "compared")
+    for line in lines:
         typer.echo(line)
