@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import typer
 
 from prunebench.cli import command
 from prunebench.training.progress import PlainProgress
@@ -38,6 +40,26 @@ def test_an_error_of_the_system_is_one_line(
     with pytest.raises(SystemExit) as ended:
         command.run(["list"])
     assert ended.value.code == f"prunebench: {words}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_outside_of_training_says_that_it_was_stopped(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`status` tells by this line that a job was stopped and has not failed."""
+
+    def wait() -> None:
+        os.kill(os.getpid(), number)
+
+    stage = typer.Typer()
+    stage.command()(wait)
+    monkeypatch.setattr(command, "app", stage)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended:
+        command.run(["--"])
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == "prunebench: stopped\n"
+    assert signal.getsignal(number) is before
 
 
 def test_output_that_cannot_be_written_is_an_error() -> None:

@@ -58,6 +58,8 @@ def test_a_run_whose_lock_is_held_is_running(tmp_path: Path) -> None:
         ("torch.OutOfMemoryError: CUDA\n", "failed", "torch.OutOfMemoryError: CUDA"),
         ("epoch 1\nepoch 2\n", "failed", KILLED),
         ("prunebench: stopped by signal 15 in x\n", "waiting", "stopped by signal 15 in x"),
+        ("epoch 1\nprunebench: stopped\n", "waiting", "was stopped"),
+        ("Traceback:\nKeyboardInterrupt\n", "waiting", "was stopped"),
         ("", "waiting", ""),
     ],
 )
@@ -75,6 +77,13 @@ def test_a_job_that_ends_before_training_tells_why_in_its_own_log(tmp_path: Path
     found = state_of(tmp_path, RUN, "1234")
     assert (found.state, found.log_file) == ("failed", log)
     assert found.reason == "ModuleNotFoundError: No module named 'torch'"
+
+
+def test_a_job_that_is_stopped_outside_of_training_has_not_failed(tmp_path: Path) -> None:
+    log_of(tmp_path, RUN, "base 98 %\n")
+    log_of(tmp_path, f"{RUN}.job", "the output goes to a log\nprunebench: stopped\n")
+    found = state_of(tmp_path, RUN, "1234")
+    assert (found.state, found.reason) == ("waiting", "was stopped")
 
 
 def test_an_error_while_training_is_shown_with_the_lines_before(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -14,17 +17,30 @@ from prunebench.core.errors import PrunebenchError, RunStoppedError, cannot
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+class _TerminatedError(BaseException):
+    """SIGTERM arrived outside of training, which listens to it itself."""
+
+
 def run(arguments: list[str]) -> None:
     """Run `prunebench` with these arguments and exit with its status."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         _run(arguments)
     finally:
+        signal.signal(signal.SIGTERM, before)
         _drop_unwritten()
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _TerminatedError
 
 
 def _run(arguments: list[str]) -> None:
     try:
-        sys.exit(app(arguments or ["--help"], prog_name="prunebench", standalone_mode=False))
+        status = app(arguments or ["--help"], prog_name="prunebench", standalone_mode=False)
+        if status == 128 + signal.SIGINT:
+            _say_stopped()
+        sys.exit(status)
     except RunStoppedError as stopped:
         print(f"prunebench: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.number)
@@ -33,11 +49,20 @@ def _run(arguments: list[str]) -> None:
     except OSError as error:
         place = error.filename if error.filename is not None else "output"
         sys.exit(f"prunebench: {place}: {cannot('be used', error)}")
-    except typer.Abort:
-        sys.exit("prunebench: stopped")
+    except (typer.Abort, KeyboardInterrupt):
+        _say_stopped()
+        sys.exit(128 + signal.SIGINT)
+    except _TerminatedError:
+        _say_stopped()
+        sys.exit(128 + signal.SIGTERM)
     except UsageError as error:
         print(f"prunebench: {_usage_sentence(error, arguments)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _say_stopped() -> None:
+    """Print the line by which `status` knows a run that was stopped from one that failed."""
+    print("prunebench: stopped", file=sys.stderr)
 
 
 def _drop_unwritten() -> None:

@@ -21,7 +21,9 @@ from prunebench.experiments.reuse import is_stored
 State = Literal["done", "running", "failed", "waiting"]
 STATES: tuple[State, ...] = get_args(State)
 
-ERROR, STOPPED = "prunebench: ", "prunebench: stopped by signal"
+ERROR = "prunebench: "
+# The end of a log after Ctrl-C or SIGTERM; an interpreter that starts writes the second one
+STOPPED = re.compile(r"prunebench: stopped\b|KeyboardInterrupt\b")
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b")
 KILLED = "ended without a message; it may have been killed, as for lack of memory"
 TAIL_BYTES = 8192
@@ -90,8 +92,9 @@ def state_of(results: Path, path: str, spec_hash: str) -> RunState:
     if not log:
         return RunState(path, "waiting")
     last = log[-1].removeprefix(ERROR)
-    if log[-1].startswith(STOPPED):
-        return RunState(path, "waiting", last, log, file)
+    if STOPPED.match(log[-1]):
+        reason = last if last.startswith("stopped by") else "was stopped"
+        return RunState(path, "waiting", reason, log, file)
     return RunState(path, "failed", last if _is_error(log[-1]) else KILLED, log, file)
 
 
