@@ -29,7 +29,7 @@ BELOW = {  # what a folder may import beside itself; "network" and "export" are 
     "report": {"core", "experiments"},
     "papers": {"core", "experiments", "models", "channels", "measure", "report"},
 }
-BELOW["planning"] = {"core", "experiments", "data", "models", "methods", "papers"}
+BELOW["planning"] = BELOW["measure"] | {"measure", "methods", "papers"}
 BELOW["training"] = {"core", "experiments", "data", "models", "channels", "network"} | {
     "criteria",
     "methods",

@@ -10,38 +10,12 @@ from typing import Any
 
 import pytest
 
-from prunebench.cli.experiment_plan import planned, stored_images
 from prunebench.data.dataset import load
-from prunebench.experiments.config import Config
-from prunebench.experiments.machine import Machine
-from prunebench.planning.durations import recorded_runs
-from prunebench.planning.grid import resolve_experiment
+from prunebench.planning.experiment_plan import stored_images
 from tests.cli.conftest import WriteConfig
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "results/reference/digits/runs.csv"
-
-
-def test_the_hours_of_digits_are_near_the_recorded_ones(tmp_path: Path) -> None:
-    runs = {run.path: run for run in resolve_experiment("digits", ROOT / "config")}
-    settings, machine = Config(experiments=("digits",)), Machine(device="cpu")
-    found = planned(runs, tmp_path, [STORED], settings, machine)
-    stages = {stage.name: stage for stage in found.stages()}
-    assert stages["prune"].jobs == 57
-    assert (stages["data"].jobs, stages["base"].jobs) == (1, 3)
-    seconds = sum(run.seconds for run in recorded_runs([STORED]))
-    assert stages["prune"].seconds == pytest.approx(seconds, rel=0.01)
-    # 16 epochs of each base network, whose seconds no row records: as long as other training.
-    assert 10 < stages["base"].seconds < 100
-
-
-def test_reused_rows_and_their_base_networks_are_not_run(tmp_path: Path) -> None:
-    runs = {run.path: run for run in resolve_experiment("digits", ROOT / "config")}
-    settings = Config(experiments=("digits",), reuse=(STORED,))
-    found = planned(runs, tmp_path, [], settings, Machine(device="cpu"))
-    stages = {stage.name: stage for stage in found.stages()}
-    assert stages["prune"][1:] == (57, 57, 0)
-    assert stages["base"][1:] == (0, 0, 0)
 
 
 def test_the_plan_of_an_experiment_without_rows_measures_the_network(

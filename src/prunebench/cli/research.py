@@ -38,7 +38,8 @@ def plan(
     the speed of the network: that of recorded runs or, without any, as measured here in a few
     seconds.
     """
-    from prunebench.cli.experiment_plan import lines_of, planned
+    from prunebench.cli.plan_text import lines_of
+    from prunebench.planning.experiment_plan import planned
 
     name = experiment or only_experiment(config)
     runs = experiment_runs(name, config=config, results=results, resolved=None)

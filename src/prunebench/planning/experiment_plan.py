@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,9 +13,10 @@ from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json, read_object
 from prunebench.data.registry import dataset_info
 from prunebench.experiments.config import Config
-from prunebench.experiments.machine import Machine, gpu_name, processor_name
-from prunebench.experiments.parts import MEASURED_TOGETHER
-from prunebench.experiments.reuse import is_stored, read_stored
+from prunebench.experiments.machine import Machine, gpu_name
+from prunebench.experiments.parts import MEASURED_TOGETHER, Parts
+from prunebench.experiments.resolved import Resolved
+from prunebench.experiments.reuse import StoredRow, is_stored, read_stored
 from prunebench.experiments.spec import BaseSpec, RunSpec, data_path
 from prunebench.planning.durations import (
     BACKWARD,
@@ -29,6 +29,7 @@ from prunebench.planning.durations import (
     recorded_runs,
     seconds_of,
 )
+from prunebench.planning.lookup import entries_of
 
 JOB_MB = 4000  # that the rules ask for
 FILES_BYTES = 100_000  # history, structure, diagnostics, results and log of a run
@@ -54,7 +55,7 @@ class Plan:
     recorded
         Finished runs, of any experiment, whose seconds and speeds are used.
     reused
-        Specifications, by their hash, whose stored rows stand for runs (`reuse`).
+        Stored rows that stand for runs (`reuse`), by the hash of the specification.
     basis
         Number of estimates by where they come from.
     """
@@ -64,13 +65,14 @@ class Plan:
     recorded: Sequence[Recorded]
     machine: Machine
     runs_per_job: int = 1
-    reused: frozenset[str] = frozenset()
+    reused: Mapping[str, StoredRow] = field(default_factory=dict)
     basis: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.specs = list(self.runs.values())
         to_run = [spec for spec in self.specs if spec.hash not in self.reused]
         self.bases = {spec.base.path: spec.base for spec in to_run}
+        self._seconds: dict[str, float] = {}  # of runs and base networks, by path
         self.device = "cuda" if self._uses_gpu() else "cpu"
         self.speed_of = cache(self._speed_of)
         self.images_of = cache(self._images_of)
@@ -85,21 +87,61 @@ class Plan:
         stored = sum(data_path(self.results, name).exists() for name in data)
         bases = [b for b in self.bases.values() if not self._is_done(b)]
         runs = [r for r in self.specs if not self._is_done(r)]
-        by_network: dict[tuple[str, str], int] = {}
-        for spec in self.specs:
-            key = (spec.dataset, spec.architecture)
-            by_network[key] = by_network.get(key, 0) + 1
-        parts = sum(math.ceil(n / MEASURED_TOGETHER) for n in by_network.values())
-        latency = sum(self._latency_seconds(spec) for spec in runs)
-        n_jobs = math.ceil(len(self.specs) / self.runs_per_job)
-        n_done = (len(self.specs) - len(runs)) // self.runs_per_job
         return [
             Stage("data", len(data), stored, 0.0),
             Stage("base", len(self.bases), len(self.bases) - len(bases), self._total(bases)),
-            Stage("prune", n_jobs, n_done, self._total(runs)),
-            Stage("measure", 2 * parts, 0 if runs else 2 * parts, latency),
+            Stage("prune", *self._counted(self.training_jobs()), self._total(runs)),
+            Stage("measure", *self._counted(2 * self._jobs(MEASURED_TOGETHER)), self._latency()),
             Stage("report", 4, 0, 0.0),
         ]
+
+    def training_jobs(self) -> list[tuple[str, ...]]:
+        """Return the paths of the runs of each job that trains."""
+        return self._jobs(self.runs_per_job, for_training=True)
+
+    def _jobs(self, size: int, *, for_training: bool = False) -> list[tuple[str, ...]]:
+        """Return the runs of each job, in parts as in the workflow; reused runs are in the last."""
+        entries, bases = entries_of(self.runs)
+        rows = {path: self.reused.get(entry["hash"]) for path, entry in entries.items()}
+        reused = {path: row for path, row in rows.items() if row is not None}
+        to_run = Parts(Resolved(entries, bases, reused), size, for_training=for_training)
+        stored = Resolved({path: entries[path] for path in reused}, bases)
+        parts = (to_run, Parts(stored, size, for_training=False))
+        return [job for one in parts for jobs in one.of_network.values() for job in jobs]
+
+    def _counted(self, jobs: Sequence[Sequence[str]]) -> tuple[int, int]:
+        """Return how many jobs there are, and of how many all runs are done."""
+        left = {spec.path for spec in self.specs if not self._is_done(spec)}
+        return len(jobs), sum(left.isdisjoint(job) for job in jobs)
+
+    def least_seconds(self, cores: int) -> float:
+        """Return how long the experiment takes at least on a machine with so many cores.
+
+        A job cannot be divided among them and waits for those whose results it needs, and
+        latencies are measured with nothing else running.
+        """
+        together = sum(stage.seconds for stage in self.stages() if stage.name != "measure")
+        return max(together / cores, self._longest_chain()) + self._latency()
+
+    def _longest_chain(self) -> float:
+        """Return the seconds of the jobs that wait for one another and take longest."""
+        jobs, specs = self.training_jobs(), {spec.path: spec for spec in self.specs}
+        job_of = {path: number for number, job in enumerate(jobs) for path in job}
+
+        @cache
+        def end(number: int) -> float:
+            own = [specs[path] for path in jobs[number] if not self._is_done(specs[path])]
+            if not own:
+                return 0.0
+            waits = [end(job_of[spec.widths_from]) for spec in own if spec.widths_from is not None]
+            bases = [spec.base for spec in own if spec.start == "base"]
+            waits += [self.seconds(base) for base in bases if not self._is_done(base)]
+            return max(waits, default=0.0) + sum(map(self.seconds, own))
+
+        return max(map(end, range(len(jobs))), default=0.0)
+
+    def _latency(self) -> float:
+        return sum(self._latency_seconds(spec) for spec in self.specs if not self._is_done(spec))
 
     def _is_done(self, spec: RunSpec | BaseSpec) -> bool:
         return spec.hash in self.reused or is_stored(self.results / spec.path, spec.hash)
@@ -111,6 +153,11 @@ class Plan:
 
     def seconds(self, spec: RunSpec | BaseSpec) -> float:
         """Return the seconds of a run or a base network."""
+        if spec.path not in self._seconds:
+            self._seconds[spec.path] = self._estimated(spec)
+        return self._seconds[spec.path]
+
+    def _estimated(self, spec: RunSpec | BaseSpec) -> float:
         if isinstance(spec, BaseSpec):
             return self._speed(spec).seconds(self._base_work(spec))
         known = seconds_of(spec, self._of_device())
@@ -256,43 +303,6 @@ def stored_images(path: Path) -> Images:
     )
 
 
-def lines_of(plan: Plan) -> Iterator[str]:
-    """Yield the plan as text."""
-    stages = plan.stages()
-    unit = "GPU hours" if plan.device == "cuda" else "core hours"
-    networks, datasets = (
-        ", ".join(dict.fromkeys(getattr(spec, key) for spec in plan.specs))
-        for key in ("architecture", "dataset")
-    )
-    yield f"{plan.specs[0].experiment} · {len(plan.specs)} runs · {networks} on {datasets}"
-    yield f"{'stage':<10} {'jobs':>6} {'done':>6} {unit:>12}"
-    for stage in stages:
-        yield f"{stage.name:<10} {stage.jobs:>6} {stage.done:>6} {_hours(stage.seconds):>12}"
-    total = sum(stage.seconds for stage in stages)
-    jobs, done = (sum(getattr(s, key) for s in stages) for key in ("jobs", "done"))
-    yield f"{'total':<10} {jobs:>6} {done:>6} {_hours(total):>12}"
-    if plan.device == "cpu":
-        cores = len(os.sched_getaffinity(0))
-        yield f"on the {cores} cores of this machine: {_hours(total / cores)} hours or more"
-    size, (memory, source) = plan.disk_bytes(), plan.memory_mb()
-    yield f"disk: {size / 1e6:,.0f} MB of results; memory: {memory:,} MB per job, {source}"
-    for words, number in plan.basis.items():
-        yield f"{number} estimates from {words}"
-    others = sorted({r.processor for r in plan.recorded if r.processor} - {processor_name()})
-    if others and plan.device == "cpu":
-        yield f"recorded on {', '.join(others)}; this is {processor_name()}"
-
-
-def _hours(seconds: float) -> str:
-    """Return hours with two significant digits.
-
-    >>> _hours(0), _hours(90), _hours(36_000), _hours(4_000_000)
-    ('0', '0.025', '10', '1,111')
-    """
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
-
-
 def known_files(results: Path, given: Sequence[Path]) -> list[Path]:
     """Return the runs.csv files to read: the given ones, or all below the results."""
     if given:
@@ -309,5 +319,5 @@ def planned(
 ) -> Plan:
     """Return the plan of an experiment."""
     recorded = list(recorded_runs(known_files(results, given)))
-    reused = frozenset(read_stored(settings.reuse))
+    reused = {spec_hash: rows[0] for spec_hash, rows in read_stored(settings.reuse).items()}
     return Plan(runs, results, recorded, machine, settings.runs_per_job, reused)
