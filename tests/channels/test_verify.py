@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import in_float64, largest_difference, verify
 from prunebench.core.errors import ModelError
@@ -88,6 +89,40 @@ def test_largest_difference_is_relative_to_the_largest_output(two_layer_net):
     doubled.second.weight.data *= 2
     assert largest_difference(two_layer_net, two_layer_net, torch.ones(1, 1, 1, 1)) == 0
     assert largest_difference(two_layer_net, doubled, torch.ones(1, 1, 1, 1)) == 1
+
+
+class Silent(nn.Module):
+    """Layers before an output that tells nothing: zeros of a new head, or no box at all."""
+
+    def __init__(self, selects: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+        self.head, self.selects = nn.Conv2d(4, 2, 1), selects
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x):
+        scores = self.head(self.second(self.first(x).relu()))
+        return scores[scores > 0.5] if self.selects else scores
+
+
+@pytest.mark.parametrize("selects", [False, True], ids=["zeros", "nothing"])
+def test_layers_are_compared_if_the_output_tells_nothing(selects):
+    model, example = Silent(selects), torch.rand(2, 3, 8, 8)
+    graph = trace(model, example)
+    units = {"first": torch.tensor([0, 3])}
+    masked, other = mask(model, graph, units), {"first": torch.tensor([1, 2])}
+    assert largest_difference(masked, remove(model, graph, units), example) < 1e-12
+    assert largest_difference(masked, remove(model, graph, other), example) > 1e-3
+
+
+def test_a_wrong_group_behind_an_output_that_tells_nothing_is_named():
+    class Counting(Silent):
+        def forward(self, x):
+            x = self.first(x)
+            return self.head(self.second(x * (1.0 / x.shape[1])))
+
+    assert list(verify(Counting(False), torch.rand(1, 3, 8, 8)).broken) == ["first"]
 
 
 class Shared(nn.Module):

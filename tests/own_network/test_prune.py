@@ -238,7 +238,7 @@ def test_a_mistake_is_one_line(arguments, error, message: str) -> None:
     ("model", "example", "error", "message"),
     [
         (print, images(), ConfigError, "model: <built-in function print> is no torch.nn.Module"),
-        (classifier(), "photo.jpg", ModelError, "the network does not run on an input of"),
+        (classifier(), "photo.jpg", ModelError, "on \\('photo.jpg',\\), without any tensor: "),
         (classifier(), torch.rand(1, 4, 8, 8), ModelError, "to have 3 channels, but got 4"),
     ],
 )

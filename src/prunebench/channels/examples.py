@@ -6,11 +6,14 @@ colors of one image have the same first size. The shape of the first layer's out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from prunebench.core.errors import ModelError
@@ -101,6 +104,41 @@ def batch_of(inputs: tuple[Any, ...], layer: tuple[int, ...] | None) -> Batch:
 def tensors_of(part: Any) -> list[Tensor]:
     """Return the tensors of at least one dimension in an argument."""
     return [leaf for leaf in tree_leaves(part) if isinstance(leaf, Tensor) and leaf.ndim]
+
+
+def tensors_within(values: Any) -> list[Tensor]:
+    """Return the tensors in arguments or outputs of a network, in a fixed order.
+
+    They may be in tuples, lists, mappings, and in attributes of objects such as data classes.
+
+    >>> from types import SimpleNamespace
+    >>> tensors_within({"boxes": [SimpleNamespace(scores=torch.ones(2), names=["a"])], "n": 1})
+    [tensor([1., 1.])]
+    """
+    found: list[Tensor] = []
+    seen: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif id(value) not in seen and not isinstance(value, str | bytes | type | nn.Module):
+            seen.add(id(value))
+            for part in parts_of(value):
+                visit(part)
+
+    visit(values)
+    return found
+
+
+def parts_of(value: Any) -> Iterable[Any]:
+    """Return the items of a collection, or the attributes of an object."""
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple | deque | AbstractSet):
+        return value
+    if is_dataclass(value):  # it may have slots
+        return [getattr(value, field.name, None) for field in fields(value)]
+    return getattr(value, "__dict__", {}).values()
 
 
 def larger(inputs: tuple[Any, ...], batch: Batch) -> tuple[Any, ...]:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from prunebench.channels.examples import Batch, Example, arguments, larger
+from prunebench.channels.examples import Batch, Example, arguments, larger, tensors_within
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.removal import mask, remove
 from prunebench.channels.trace.tracer import FAILURES, trace
@@ -145,6 +145,8 @@ def compare(
             return largest, f"stops the network {mode}: {line}"
         if [a.shape for a in expected] != [b.shape for b in found]:
             return largest, f"changes the shape of the output {mode}"
+        if tells_nothing(expected):
+            largest = max(largest, difference_inside(masked, smaller, check))
         largest = max(largest, relative_difference(expected, found))
     return largest, f"changes the output by {largest:.1e}" if not largest <= TOLERANCE else ""
 
@@ -194,7 +196,8 @@ def whole_plans(graph: ChannelGraph, seed: int) -> Iterator[dict[str, Tensor]]:
 def randomized(model: nn.Module, seed: int) -> nn.Module:
     """Return a float64 copy in which statistics, affine parameters and scales differ by channel.
 
-    Their defaults (zeros, ones, layer scales of 1e-6) would hide values in the wrong channel.
+    Their defaults (zeros, ones, layer scales of 1e-6) would hide values in the wrong channel, as
+    would the weights of a new head that are all zero.
     """
     probe = in_float64(model)
     generator = torch.Generator().manual_seed(seed)
@@ -203,7 +206,8 @@ def randomized(model: nn.Module, seed: int) -> nn.Module:
             is_norm = "Norm" in type(module).__name__
             buffers = list(module.named_buffers(recurse=False)) if is_norm else []
             for name, tensor in [*module.named_parameters(recurse=False), *buffers]:
-                if tensor.is_floating_point() and max(tensor.shape, default=1) == tensor.numel():
+                is_vector = max(tensor.shape, default=1) == tensor.numel()
+                if tensor.is_floating_point() and (is_vector or not tensor.any()):
                     noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
                     # in [0.5, 1.5): variances stay positive; biases in [-0.5, 0.5)
                     tensor.copy_(noise - 0.5 if name.endswith(("bias", "mean")) else noise + 0.5)
@@ -233,12 +237,12 @@ def outputs(model: nn.Module, check: Check, seed: int = 0) -> list[Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    kept = watched if check.watch else out
-    return [leaf for leaf in tree_leaves(kept) if isinstance(leaf, Tensor)]
+    return tensors_within(watched if check.watch else out)
 
 
 def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
     """Return the largest difference over the largest expected value; NaN counts as infinite."""
+    expected, found = numbers(expected), numbers(found)
     scale = max([float(a.abs().max()) for a in expected if a.numel()], default=0.0)
     differences = [
         float((a - b).abs().max()) for a, b in zip(expected, found, strict=True) if a.numel()
@@ -247,14 +251,38 @@ def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
     return float("inf") if largest != largest else largest / (scale or 1.0)
 
 
+def numbers(tensors: list[Tensor]) -> list[Tensor]:
+    """Return tensors whose differences are numbers: truth values and bytes have none."""
+    return [t if t.is_floating_point() or t.is_complex() else t.double() for t in tensors]
+
+
 def largest_difference(model_a: nn.Module, model_b: nn.Module, example: Example) -> float:
     """Return the largest difference of two networks' outputs, relative to the first's largest.
 
     Compares copies in float64 and eval mode.
     """
     check = Check(as_float64(example), False, ())
-    a, b = (outputs(in_float64(m), check) for m in (model_a, model_b))
-    return relative_difference(a, b)
+    first, second = in_float64(model_a), in_float64(model_b)
+    a, b = outputs(first, check), outputs(second, check)
+    inside = difference_inside(first, second, check) if tells_nothing(a) else 0.0
+    return max(inside, relative_difference(a, b))
+
+
+def tells_nothing(found: list[Tensor]) -> bool:
+    """Whether outputs are zeros, as those of a new head may be, or a detector's without a box."""
+    return not any(bool(tensor.any()) for tensor in found)
+
+
+def difference_inside(model_a: nn.Module, model_b: nn.Module, check: Check) -> float:
+    """Return the largest relative difference of the outputs of modules, where both have one shape.
+
+    A module that keeps its units must compute the same in a masked and in a smaller network.
+    """
+    paths = [path for path, module in model_a.named_modules() if not any(module.children())]
+    inside = replace(check, watch=tuple(paths))
+    pairs = zip(outputs(model_a, inside), outputs(model_b, inside), strict=True)
+    equal = [(a, b) for a, b in pairs if a.shape == b.shape]
+    return relative_difference([a for a, _ in equal], [b for _, b in equal])
 
 
 def in_float64(model: nn.Module) -> nn.Module:

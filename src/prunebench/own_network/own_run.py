@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
 from prunebench.channels.costs import costs_of
@@ -155,7 +156,8 @@ def scorable_copy(model: nn.Module) -> nn.Module:
     """Return a copy in which all parameters require a gradient."""
     own = copy.deepcopy(model)
     for parameter in own.parameters():
-        if parameter.is_floating_point():
+        # One without a shape stays as it is: `trace` names it.
+        if parameter.is_floating_point() and not isinstance(parameter, UninitializedParameter):
             parameter.requires_grad_(True)
     return own
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import UserDict, deque
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -329,3 +332,52 @@ def test_tracing_does_not_load_the_compiler():
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@dataclass
+class Scores:
+    scores: torch.Tensor
+    name: str = "scores"
+
+
+@dataclass(slots=True)
+class Slotted:
+    scores: torch.Tensor
+
+
+RETURNED = {
+    "data class": Scores,
+    "data class with slots": Slotted,
+    "object": lambda x: SimpleNamespace(scores=x),
+    "object in a list in a dictionary": lambda x: {"all": [SimpleNamespace(own=Scores(x))]},
+    "mapping of its own": lambda x: UserDict(scores=x),
+    "queue": lambda x: deque([x]),
+}
+
+
+class Returning(nn.Module):
+    def __init__(self, returned):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+        self.returned = returned
+
+    def forward(self, x):
+        return self.returned(self.last(self.first(x)))
+
+
+@pytest.mark.parametrize("returned", RETURNED.values(), ids=RETURNED.keys())
+def test_outputs_are_found_wherever_they_are(returned):
+    graph = trace(Returning(returned), torch.rand(1, 3, 8, 8))
+    assert list(graph.groups) == ["first"]
+    assert graph.frozen["last"].frozen == "is an output of the network"
+
+
+def test_a_network_that_returns_no_tensor_is_an_error():
+    with pytest.raises(ModelError, match="no tensor is found in what the network returns, a list"):
+        trace(Returning(lambda x: x.sum().tolist() and []), torch.rand(1, 3, 8, 8))
+
+
+def test_a_shape_is_no_example():
+    message = r"does not run on \(1, 3, 8, 8\), without any tensor: "
+    with pytest.raises(ModelError, match=message):
+        trace(Returning(Scores), (1, 3, 8, 8))

@@ -22,7 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.examples import Example, arguments, batch_of
+from prunebench.channels.examples import Example, arguments, batch_of, tensors_within
 from prunebench.channels.flow import NETWORK_INPUT, Sources
 from prunebench.channels.groups import ChannelGraph, Grouping
 from prunebench.channels.trace.attributes import hand_out
@@ -35,7 +35,7 @@ from prunebench.channels.trace.shape_only import ValuesNeeded, run_by_shape
 from prunebench.channels.trace.sizes import SizeMode
 from prunebench.channels.trace.units import graph_of
 from prunebench.channels.untouched import untouched
-from prunebench.core.errors import ModelError, in_one_line
+from prunebench.core.errors import ModelError, in_one_line, shown
 
 # Errors that a network raises on an input that does not fit.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -135,11 +135,15 @@ def passed(
             state.values[leaf] = Value((), INPUT, sources=frozenset((NETWORK_INPUT,)))
     for mode in modes:
         out = run(model, inputs, state, training=mode == "train")
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                value = state.value(leaf)
-                state.ids.freeze_value(value, "is an output of the network")
-                state.flow.outputs |= value.sources
+        if not (tensors := tensors_within(out)):
+            raise ModelError(
+                f"no tensor is found in what the network returns, a {type(out).__name__}; return "
+                "tensors, or lists, dictionaries or data classes of them"
+            )
+        for tensor in tensors:
+            value = state.value(tensor)
+            state.ids.freeze_value(value, "is an output of the network")
+            state.flow.outputs |= value.sources
         state.is_counting = False
     for place, operation in state.used_attributes.items():
         if place in state.widths:
@@ -160,10 +164,9 @@ def run(model: nn.Module, inputs: tuple[Any, ...], state: Pass, *, training: boo
             ):
                 return model(*inputs)
         except FAILURES as error:
-            shapes = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
-            raise ModelError(
-                f"the network does not run on an input of {shapes}: {in_one_line(error)}"
-            ) from error
+            shapes = [tuple(tensor.shape) for tensor in tensors_within(inputs)]
+            what = f"an input of {shapes}" if shapes else f"{shown(inputs)}, without any tensor"
+            raise ModelError(f"the network does not run on {what}: {in_one_line(error)}") from error
 
 
 @contextmanager
