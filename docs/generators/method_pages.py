@@ -23,6 +23,10 @@ from prunebench.papers.published import PublishedRow, read_published
 
 FORMULAS = Path(__file__).parents[1] / "formulas"
 CONTROLS = ("fixreg", "scratch_b", "scratch_e", "uniform_width", "unpruned")
+SCORES = (
+    "It is a [criterion](../concepts.md#score-allocation-schedule): it scores each unit, and the "
+    "units with the lowest scores are removed. The score is:"
+)
 METRICS = {"top1": "top-1", "map": "AP"}
 
 
@@ -68,6 +72,7 @@ def page(name: str) -> str:
         f"# {name}",
         f"{method.summary[0].upper()}{method.summary[1:]}.",
         "## What it does",
+        SCORES if name in CRITERIA else "",
         prose(first_paragraph(source)),
         prose(without_others(without_title(module.__doc__ or ""), name)),
         formula(name, source.__module__),
