@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,30 @@ def test_a_pruned_network_runs_in_onnxruntime(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", SLOW)
 def test_twenty_networks_run_in_onnxruntime(name: str, tmp_path: Path) -> None:
     through_onnx(name, tmp_path / "pruned.onnx")
+
+
+@dataclass
+class Scores:
+    scores: Tensor
+    features: list[Tensor]
+
+
+class ReturningObjects(Classifier):
+    def forward(self, x: Tensor) -> Scores:
+        return Scores(super().forward(x), [self.stem(x)])
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".safetensors"])
+def test_the_tensors_of_a_data_class_are_exported(suffix: str, tmp_path: Path) -> None:
+    result = pb.prune(ReturningObjects(), images(), ratio=0.4)
+    path = tmp_path / f"pruned{suffix}"
+    assert result.export(path) < 1e-5
+    out = result.model(images())
+    if suffix == ".onnx":
+        found = onnxruntime.InferenceSession(path).run(None, {"x": images().numpy()})
+        for a, b in zip([out.scores, *out.features], found, strict=True):
+            assert torch.allclose(a, torch.from_numpy(b), atol=1e-5)
+    assert isinstance(out, Scores)
 
 
 MEAN, STD = (0.5, 0.25, 0.5), (0.25, 0.5, 0.5)

@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunebench.channels.examples import Batch, Example, arguments, larger, noise_like, on_device
+from prunebench.channels.examples import (
+    Batch,
+    Example,
+    arguments,
+    larger,
+    noise_like,
+    on_device,
+    tensors_within,
+)
 from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import relative_difference
 from prunebench.core.errors import ConfigError, ModelError, in_one_line
@@ -73,10 +81,11 @@ def export_network(
         inputs = larger(inputs, batch)
         batch = Batch(batch.size + 1, "rows")
     with evaluating(model), torch.no_grad():
-        content, run = EXPORTS[path.suffix](model, inputs, batch, structure.model_dump_json())
         probe = noise_like(larger(inputs, batch))
-        expected = [leaf for leaf in tree_leaves(model(*probe)) if isinstance(leaf, Tensor)]
-        found = run(probe)
+        out = model(*probe)
+        with flat_outputs(model, out):
+            content, run = EXPORTS[path.suffix](model, inputs, batch, structure.model_dump_json())
+        expected, found = tensors_within(out), run(probe)
     difference = relative_difference(expected, found)
     if not difference <= TOLERANCE:
         raise ModelError(
@@ -87,6 +96,22 @@ def export_network(
 
 
 Run = Callable[[tuple[Any, ...]], list[Tensor]]
+
+
+@contextlib.contextmanager
+def flat_outputs(model: nn.Module, out: Any) -> Iterator[None]:
+    """Let a network that returns objects, such as data classes, return their tensors instead.
+
+    Programs return no objects. `out` is what the network returns; other networks stay as they are.
+    """
+    if len(tensors_within(out)) == sum(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+        yield
+        return
+    hook = model.register_forward_hook(lambda module, args, out: tuple(tensors_within(out)))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def check_suffix(path: Path) -> None:
@@ -138,7 +163,7 @@ def torch_program(
 
     def run(probe: tuple[Any, ...]) -> list[Tensor]:
         again = torch.export.load(io.BytesIO(content.getvalue())).module()
-        return [leaf for leaf in tree_leaves(again(*probe)) if isinstance(leaf, Tensor)]
+        return tensors_within(again(*probe))
 
     return content.getvalue(), run
 
@@ -163,7 +188,7 @@ def onnx_model(
     content: bytes = written.model_proto.SerializeToString()
 
     def run(probe: tuple[Any, ...]) -> list[Tensor]:
-        tensors = [leaf for leaf in tree_leaves(probe) if isinstance(leaf, Tensor)]
+        tensors = tensors_within(probe)
         try:
             session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
             names = [one.name for one in session.get_inputs()]
@@ -187,8 +212,7 @@ def weights(
 
     def run(probe: tuple[Any, ...]) -> list[Tensor]:
         state = safetensors.torch.load(content)
-        out = torch.func.functional_call(model, state, probe)
-        return [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        return tensors_within(torch.func.functional_call(model, state, probe))
 
     return content, run
 
