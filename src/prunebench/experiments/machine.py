@@ -21,12 +21,21 @@ MOST_WORKERS = 8  # by default
 LARGEST_WORKERS = 256
 
 
-def processor_name() -> str:
-    """Return the name of this machine's processor."""
-    info = Path("/proc/cpuinfo")
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # flags in /proc/cpuinfo, widest first
+
+
+def processor_name(info: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the name of this machine's processor, with its widest vector instructions.
+
+    PyTorch's kernels differ by these, and so do results, in the last bits. The name alone does not
+    tell: virtual machines call processors of several generations "AMD EPYC".
+    """
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    facts = {key.strip(): value.strip() for key, _, value in (one.partition(":") for one in lines)}
+    name = facts.get("model name", platform.processor() or platform.machine())
+    flags = facts.get("flags", "").split()
+    vectors = next((words for flag, words in VECTORS.items() if flag in flags), None)
+    return name if vectors is None else f"{name} ({vectors})"
 
 
 def gpu_name() -> str | None:
