@@ -99,7 +99,8 @@ class Pruned:
         Number of parameters.
     deviation
         Largest difference of outputs between the network with masked and the one with removed
-        units, in float64, relative to the largest output; None if nothing was removed.
+        units, in float64, relative to the largest output; of layers if the outputs are equal to the
+        last bit; None if nothing was removed.
     accuracy
         By the user's evaluation, of the given and of the pruned network; None without one.
     tried
