@@ -55,6 +55,19 @@ class UNet(nn.Module):
         return masks, self.score(low.mean((2, 3)))
 
 
+class WithAuxiliaryHead(Classifier):
+    """Has a second head, on the stem, that runs in training alone, as GoogLeNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.norm(self.stem(x)).relu()
+        out = self.head(self.conv(x).relu().mean((2, 3)))
+        return (out, self.auxiliary(x.mean((2, 3)))) if self.training else out
+
+
 class ReadsItsWidth(nn.Module):
     """Divides by a number of channels, which no tracer can see."""
 

@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves
 from prunebench.channels.costs import costs_of
 from prunebench.channels.examples import Example, arguments, noise_like, on_device
 from prunebench.channels.groups import ChannelGraph, Grouping
-from prunebench.channels.trace.tracer import trace
 from prunebench.core.errors import TrainingError
 from prunebench.data.dataset import Dataset
 from prunebench.data.info import DatasetInfo
@@ -24,6 +23,7 @@ from prunebench.experiments.phases import Phase
 from prunebench.experiments.recipe import Recipe
 from prunebench.own_network.loaded_batches import Loader, Loss, OwnBatches
 from prunebench.own_network.own_task import OwnSplit, OwnTask
+from prunebench.own_network.own_trace import trace_own
 from prunebench.training.run import RunState
 from prunebench.training.shared import Shared
 
@@ -105,7 +105,7 @@ class OwnRun(RunState):
         """Make `model` the current network, in its own memory format, and trace its groups."""
         self.memory_format = torch.contiguous_format
         self.model = model
-        graph = self.traced or trace(model, self.given, grouped=self.grouped)
+        graph = self.traced or trace_own(model, self.given, grouped=self.grouped).graph
         whole = {name: why for name, why in self.whole.items() if name in graph.groups}
         self.graph = graph.with_frozen(whole)
         self.costs = costs_of(self.graph)

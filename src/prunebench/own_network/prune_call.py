@@ -13,8 +13,6 @@ import torch
 from torch import nn
 
 from prunebench.channels.examples import Example, arguments
-from prunebench.channels.groups import ChannelGraph
-from prunebench.channels.trace.tracer import trace
 from prunebench.channels.verify import verify
 from prunebench.core.errors import ConfigError, ModelError, RemovalError, shown
 from prunebench.data.normalization import Normalization
@@ -30,6 +28,7 @@ from prunebench.own_network.loaded_batches import (
     check_labels,
 )
 from prunebench.own_network.own_run import Evaluate, OwnRun, placed_beside, scorable_copy
+from prunebench.own_network.own_trace import OwnTrace, trace_own
 from prunebench.own_network.own_training import run_phases
 from prunebench.own_network.pruned import Change, Pruned, PrunedGroup, composed
 from prunebench.own_network.pruned_files import check_classes, structure_for
@@ -42,6 +41,7 @@ from prunebench.training.progress import SilentProgress
 from prunebench.training.recalibration import recalibrate
 from prunebench.training.shared import Shared
 
+EVERY_LAYER = ("grasp", "group_fisher", "mask_fisher")  # they differentiate layers that must run
 RECALIBRATED = 2048  # images, rounded up to a batch: as many as 16 batches of 128
 
 
@@ -57,7 +57,7 @@ class PruneCall:
         Options of the method that the user has set.
     whole
         Group name to reason, for groups that keep all units.
-    graph
+    traced
         Of a copy of the network whose parameters all require a gradient.
     shared
         Scores of the given network, which several ratios share.
@@ -79,7 +79,7 @@ class PruneCall:
     normalization: Normalization | None = None
     classes: Sequence[str] = ()
     whole: dict[str, str] = field(init=False)
-    graph: ChannelGraph = field(init=False)
+    traced: OwnTrace = field(init=False)
     shared: Shared = field(default_factory=Shared)
 
     def __post_init__(self) -> None:
@@ -90,9 +90,15 @@ class PruneCall:
         self.example = placed_beside(self.model, self.example)
         self.classes = check_classes(self.model, self.example, self.classes)
         scored = scorable_copy(self.model)
-        self.graph = trace(scored, self.example, grouped=self.options.grouped)
-        self.whole = kept_whole(self.model, self.graph, self.keep)
-        check_ratios(self.graph.with_frozen(self.whole), self.options.layer_ratios)
+        self.traced = trace_own(scored, self.example, grouped=self.options.grouped)
+        self.whole = kept_whole(self.model, self.traced.graph, self.keep)
+        check_ratios(self.traced.graph.with_frozen(self.whole), self.options.layer_ratios)
+        if self.traced.skipped and self.name in EVERY_LAYER:
+            first = self.traced.skipped[0].rpartition(".")[0]
+            raise ConfigError(
+                f"{self.name} computes gradients of every layer in evaluation, but {first!r} runs "
+                "in training alone; remove such layers from the network first"
+            )
         method = self.kind(self.options)
         if method.starts_from() == "fresh":
             raise ConfigError(
@@ -109,17 +115,21 @@ class PruneCall:
         A few uses of a number of channels in `forward` are found by comparing outputs alone.
         """
         if self.training is not None:  # training is too long to be repeated
-            report = verify(self.model, self.example, grouped=self.options.grouped)
-            self.whole |= {n: why for n, why in report.broken.items() if n not in self.whole}
+            self.whole |= self._broken()
         try:
             return self._pruned(target)
         except RemovalError:
-            report = verify(self.model, self.example, grouped=self.options.grouped)
-            broken = {n: why for n, why in report.broken.items() if n not in self.whole}
+            broken = self._broken()
             if not broken:
                 raise
             self.whole |= broken
             return self._pruned(target)
+
+    def _broken(self) -> dict[str, str]:
+        """Return the groups whose removal changes the outputs, with the difference in words."""
+        own = self.traced
+        report = verify(self.model, own.example, grouped=self.options.grouped, modes=own.modes)
+        return {name: why for name, why in report.broken.items() if name not in self.whole}
 
     def within(self, target: Target, max_drop: float) -> Pruned:
         """Prune as much as the accuracy allows, at most to the target's ratio if it has one."""
@@ -154,7 +164,7 @@ class PruneCall:
             grouped=self.options.grouped,
             whole=self.whole,
             shared=self.shared,
-            graph=self.graph,
+            graph=self.traced.graph,
         )
         if not method.candidates(run):
             raise ModelError(

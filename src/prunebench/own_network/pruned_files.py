@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from prunebench.channels.examples import Example, arguments
 from prunebench.channels.groups import Grouping
 from prunebench.channels.removal import remove
-from prunebench.channels.trace.tracer import trace
 from prunebench.channels.untouched import untouched
 from prunebench.core.errors import ConfigError, ModelError, PrunebenchError, ResultError, shown
 from prunebench.core.files import read_json
@@ -38,6 +37,7 @@ from prunebench.network import (
     removed_units,
     structure_of,
 )
+from prunebench.own_network.own_trace import trace_own
 
 
 class InputStructure(Settings):
@@ -223,7 +223,7 @@ def load(
         )
     given = stored_example(structure, path) if example is None else example
     try:
-        graph = trace(model, given, grouped=structure.grouped)
+        graph = trace_own(model, given, grouped=structure.grouped).graph
         removed = removed_units(class_path(model), structure.groups, graph)
         smaller = remove(model, graph, removed)
     except PrunebenchError as error:
