@@ -626,3 +626,21 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(
 
     monkeypatch.setattr(forkserver, "run", interrupted)
     assert call("list") == (130, "", "prunebench: stopped\n")
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "prune", "measure", "collect", "additivity"])
+def test_an_experiment_is_an_option_and_may_be_an_argument(
+    command: str, write_config: WriteConfig, call: Any
+) -> None:
+    write_config()
+    out = call(command, "--help")[1]
+    assert out.split("\n")[0].strip() == f"Usage: prunebench {command} [OPTIONS]"
+    assert "--experiment" in out
+    more = ("--method", "l1") if command == "prune" else ()
+    forms = (["nothing"], ["--experiment", "nothing"], ["nothing", "--experiment", "nothing"])
+    errors = {call(command, *form, *more)[2] for form in forms}
+    assert len(errors) == 1
+    assert "nothing" in errors.pop()
+    assert call(command, "other", "--experiment", "nothing", *more)[2] == (
+        "prunebench: --experiment: other is given as well; choose one\n"
+    )

@@ -26,7 +26,7 @@ def report_finished(experiment: str, *, reuse: str, tables: str, figures: str) -
                 break
         else:
             _say(f"tables and figures in results/{experiment} show the finished runs")
-            _run(f"status {experiment}", None)
+            _run(f"status --experiment {experiment}", None)
             return
     reason = [line.removeprefix("prunebench: ") for line in last_lines(log)[-1:]]
     _say(f"no tables of {experiment}: {' '.join(reason)} ({log})")

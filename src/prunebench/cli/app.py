@@ -21,6 +21,7 @@ from prunebench.cli import (
     run_files,
     stages,
 )
+from prunebench.cli.options import Command
 
 app = typer.Typer(
     help=(
@@ -85,7 +86,7 @@ for command in (
         # `prune --model ...` is a command of its own, with other options.
         app.command(cls=prune_own.StageOrOwn, epilog=prune_own.HINT)(command)
     else:
-        app.command()(command)
+        app.command(cls=Command)(command)
 app.command()(authoring.new_method)
 app.command("list")(configure.list_names)
 app.command()(configure.reference)

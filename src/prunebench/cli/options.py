@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from prunebench.core.errors import ConfigError
 from prunebench.core.files import parsed_json
@@ -110,6 +111,38 @@ MachineJson = Annotated[
 ]
 RunsCsv = Annotated[Path, typer.Option(help="Path to a runs.csv written by `prunebench collect`.")]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+
+
+class Command(TyperCommand):
+    """A sub-command whose usage line leaves out the hidden argument of `experiment_option`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line."""
+        return [piece for piece in super().collect_usage_pieces(ctx) if piece != "[]"]
+
+
+def experiment_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take its option `experiment` as an argument, too, which its help leaves out.
+
+    ConfigError if both are given and differ.
+    """
+
+    @wraps(command)
+    def with_argument(argument: str | None, **values: Any) -> None:
+        if argument is not None:
+            if values["experiment"] not in (None, argument):
+                raise ConfigError(f"--experiment: {argument} is given as well; choose one")
+            values["experiment"] = argument
+        command(**values)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+    hidden = Annotated[str | None, typer.Argument(hidden=True, metavar="")]
+    argument = Parameter("argument", Parameter.KEYWORD_ONLY, default=None, annotation=hidden)
+    with_argument.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[argument, *own]
+    )
+    return with_argument
 
 
 def machine_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from prunebench.cli.options import among
+from prunebench.cli.options import Command, among
 from prunebench.core.errors import ConfigError, in_one_line, shown
 from prunebench.core.own_code import own_function
 from prunebench.experiments.settings import LARGEST_SEED
@@ -34,7 +33,7 @@ RATIOS = {"macs": "macs", "params": "params", "units": "units_per_group"}  # opt
 own_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-class StageOrOwn(TyperCommand):
+class StageOrOwn(Command):
     """The command `prune`: the stage, or with `--model` the command of this module."""
 
     def make_context(

@@ -17,6 +17,7 @@ from prunebench.cli.options import (
     Runs,
     RunsCsv,
     among,
+    experiment_option,
 )
 from prunebench.core.errors import ResultError
 from prunebench.planning.lookup import entries_of, experiment_runs, only_experiment
@@ -31,6 +32,7 @@ Reference = Annotated[
 ]
 
 
+@experiment_option
 def collect(
     experiment: Experiment = None,
     config: ConfigFile = CONFIG,
@@ -199,11 +201,9 @@ def report(
         typer.echo(str(path))
 
 
+@experiment_option
 def status(
-    experiment: Annotated[
-        str | None,
-        typer.Argument(help="Experiment; required if the configuration has more than one."),
-    ] = None,
+    experiment: Experiment = None,
     config: ConfigFile = CONFIG,
     results: Results = RESULTS,
     lines: Annotated[

@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from prunebench.cli.options import CONFIG, RESULTS, ConfigFile, Results, machine_options
+from prunebench.cli.options import (
+    CONFIG,
+    RESULTS,
+    ConfigFile,
+    Experiment,
+    Results,
+    experiment_option,
+    machine_options,
+)
 from prunebench.core.errors import ConfigError
 from prunebench.experiments.machine import Machine
 from prunebench.planning.lookup import experiment_runs, only_experiment, settings_of
 
 
+@experiment_option
 @machine_options("device")
 def plan(
-    experiment: Annotated[
-        str | None,
-        typer.Argument(help="Experiment; required if the configuration has more than one."),
-    ] = None,
+    experiment: Experiment = None,
     *,
     machine: Machine,
     recorded: Annotated[

@@ -23,6 +23,7 @@ from prunebench.cli.options import (
     SomeDataset,
     Threads,
     among,
+    experiment_option,
     machine_options,
 )
 from prunebench.core.errors import ConfigError, PrunebenchError
@@ -113,6 +114,7 @@ def base(
         train_base(spec, results, machine=machine, progress=progress)
 
 
+@experiment_option
 @machine_options()
 def prune(
     *,
@@ -190,6 +192,7 @@ def prune(
             train_run(specs[0], results, machine=machine, progress=progress)
 
 
+@experiment_option
 @machine_options("device", "capture")
 def measure(
     *,
@@ -368,6 +371,7 @@ def latencies(
         typer.echo(f"  {one.name:<20} {times}  {off:+.1%}")
 
 
+@experiment_option
 def additivity(
     *,
     experiment: Experiment = None,
