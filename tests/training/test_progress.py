@@ -28,7 +28,7 @@ def test_a_log_has_a_plain_line_per_epoch(capsys: pytest.CaptureFixture[str]) ->
     report(PlainProgress())
     lines = capsys.readouterr().out.splitlines()
     figures = "loss 0.1235 · train 96.12 % · val 95.00 % · test 94.50 %"
-    assert lines[0] == f"fine_tune  epoch   3 · step 24/48 · {figures} · 0:00 left"
+    assert lines[0] == f"fine_tune  epoch   3 · step 24/48 · {figures} · 0:00 left of the phase"
     assert lines[1] == "remove     160 of 320 units · MACs 2.53 M → 1.27 M (1.99×)"
 
 

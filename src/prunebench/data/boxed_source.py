@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunebench.data.conversion_progress import counted
 from prunebench.data.decoding import open_rgb, scale_image
 from prunebench.data.listing import packed
 from prunebench.data.split import HeldOut, stratified
@@ -222,7 +223,7 @@ def decode_scaled(files: Sequence[BoxedFile], resize: tuple[int, int]) -> NDArra
     """
     shape = input_shape(files[0].size, resize)
     images = np.zeros((len(files), *shape), np.uint8)
-    for row, file in enumerate(files):
+    for row, file in enumerate(counted(files, "read")):
         image = open_rgb(file.path, file.path.read_bytes(), file.size)
         h, w = size = scaled_size(file.size, resize)
         images[row, :, :h, :w] = np.asarray(scale_image(image, size)).transpose(2, 0, 1)

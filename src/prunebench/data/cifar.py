@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from prunebench.core.errors import DataError, in_one_line
 from prunebench.data import normalization
+from prunebench.data.conversion_progress import counted
 from prunebench.data.info import DatasetInfo, RawSplits
 
 SIDE = 32  # pixels
@@ -187,7 +188,7 @@ def decode(place: Path, files: Files, name: str, split: str) -> Split:
         )
     number = {folder: label for label, folder in enumerate(classes)}
     images = np.empty((len(files), SIDE, SIDE, 3), dtype=np.uint8)
-    for row, (path, content) in enumerate(files.items()):
+    for row, (path, content) in enumerate(counted(files.items(), f"read {split}")):
         try:
             with Image.open(io.BytesIO(content())) as image:
                 pixels = np.asarray(image.convert("RGB"))
@@ -236,7 +237,8 @@ def _rows(path: Path, label_column: str) -> Iterator[tuple[NDArray[np.uint8], in
     except (OSError, KeyError, ValueError) as error:  # pyarrow's errors are ValueErrors
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as CIFAR of the hub ({reason})") from None
-    for row, (entry, label) in enumerate(zip(table["img"], table[label_column], strict=True)):
+    rows = list(zip(table["img"], table[label_column], strict=True))
+    for row, (entry, label) in enumerate(counted(rows, "read")):
         try:
             with Image.open(io.BytesIO(entry["bytes"])) as image:
                 pixels = np.asarray(image.convert("RGB"))

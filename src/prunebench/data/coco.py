@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 from prunebench.core.errors import ConfigError, DataError, cannot, shown
 from prunebench.core.files import parsed_json
 from prunebench.data import normalization
+from prunebench.data.conversion_progress import counted
 from prunebench.data.folder import Colors, PositiveColors
 from prunebench.data.info import DatasetInfo
 from prunebench.data.named_files import path_below
@@ -273,7 +274,7 @@ def with_paths(found: Annotations, folders: Iterable[Path], place: str) -> Annot
         searched = ", ".join(map(str, candidates))
         raise DataError(f"{place}: the image {first} is in none of the folders {searched}")
     images = tuple(replace(image, path=folder / image.path) for image in found.images)
-    for image in images:
+    for image in counted(images, "find"):
         if not image.path.is_file():
             raise DataError(f"{place}: the image {image.path} is missing")
     return replace(found, images=images)

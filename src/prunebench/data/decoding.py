@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prunebench.core.errors import DataError, in_one_line
+from prunebench.data.conversion_progress import counted
 
 
 def open_rgb(path: Path, content: bytes, size: tuple[int, int] | None = None) -> Image.Image:
@@ -38,13 +39,13 @@ def scale_image(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
-def common_size(paths: Iterable[Path]) -> tuple[int, int] | None:
+def common_size(paths: Collection[Path]) -> tuple[int, int] | None:
     """Return the height and width that all images have, or None if two of them differ.
 
     Only the beginnings of the files are read, up to the first image of another size.
     """
     found = None
-    for path in paths:
+    for path in counted(paths, "compare"):
         try:
             with Image.open(path) as file:
                 size = file.height, file.width
@@ -59,7 +60,7 @@ def common_size(paths: Iterable[Path]) -> tuple[int, int] | None:
 def decode(paths: Sequence[Path], side: int) -> NDArray[np.uint8]:
     """Decode square images, some of them grayscale, as uint8 (N, 3, side, side)."""
     images = np.empty((len(paths), 3, side, side), dtype=np.uint8)
-    for place, path in enumerate(paths):
+    for place, path in enumerate(counted(paths, "read")):
         try:
             with Image.open(path) as file:
                 pixels = np.asarray(file.convert("RGB"))

@@ -109,7 +109,7 @@ def read(folder: str, data_dir: Path) -> FileSplits | RawSplits:
         list_images(root, [folder / name for name in classes]) for folder in (root / "train", test)
     ]
     paths = [[root / unpacked(name) for name in files.names] for files in splits]
-    found = common_size(chain(*paths))
+    found = common_size([*chain(*paths)])
     size, resize = sizes(description, found)
     if resize < size:
         raise ConfigError(f"{file}: resize: {resize} is smaller than size, {size}")

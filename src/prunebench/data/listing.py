@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunebench.core.errors import DataError, shown
+from prunebench.data.conversion_progress import counted
 from prunebench.data.split import HeldOut, stratified
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
@@ -45,7 +46,7 @@ def list_images(root: Path, folders: Sequence[Path]) -> FileList:
     names: list[str] = []
     sizes: list[int] = []
     labels: list[int] = []
-    for label, folder in enumerate(folders):
+    for label, folder in enumerate(counted(folders, "list")):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; every class needs one")
         found = sorted(

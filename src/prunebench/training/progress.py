@@ -93,7 +93,7 @@ class PlainProgress:
         """Print an epoch's figures and the remaining time."""
         self.say(
             f"{self.name:<10} epoch {row.epoch:>3} · step {row.step}/{self.steps}"
-            f" · {epoch_figures(row)} · {minutes(self._left(row.step))} left"
+            f" · {epoch_figures(row)} · {minutes(self._left(row.step))} left of the phase"
         )
 
     def pruned(
