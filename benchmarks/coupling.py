@@ -11,19 +11,17 @@ interleaved repeats. A forward pass is without gradients.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from typing import Any
 
 import torch
 import torch_pruning as tp
 import torchvision
+from beside_torch_pruning import parsed, versions
 from torch import Tensor, nn
 
 from prunebench.channels.removal import remove
@@ -104,18 +102,11 @@ def geometric_mean(numbers: Iterable[float]) -> float:
 
 def main() -> None:
     """Print a table and the two summary figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=224, help="pixels of the square input")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    options = parsed(__doc__, NETWORKS)
     torch.manual_seed(0)
     print(
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
-        f"torch {version('torch')}, torchvision {version('torchvision')}, "
-        f"torch-pruning {version('torch-pruning')}; 1x3x{options.size}x{options.size}\n"
+        f"{versions()}; 1x3x{options.size}x{options.size}\n"
     )
     print("| network | forward (ms) | trace | trace + remove | Torch-Pruning | speedup |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -12,20 +12,18 @@ float64, relative to the largest output.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import copy
 import time
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 import torch_pruning as tp
 import torchvision
+from beside_torch_pruning import parsed, versions
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock
 
@@ -175,16 +173,8 @@ def row(name: str, size: int, repeats: int) -> list[str]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=224, help="pixels of the square input")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    names = ("torch", "torchvision", "torch-pruning")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    print(f"{datetime.now(UTC):%d %B %Y}, {processor_name()}, {versions}")
+    options = parsed(__doc__, NETWORKS)
+    print(f"{datetime.now(UTC):%d %B %Y}, {processor_name()}, {versions()}")
     ours, theirs = ("prunebench", lines(OURS)), ("Torch-Pruning", lines(THEIRS))
     for library, statements in (ours, theirs):
         print(f"{library}: {statements} statements after the import")
