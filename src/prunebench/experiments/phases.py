@@ -87,6 +87,7 @@ class Phase:
     length: Length | None = None
     # Ends at the first `decide` after which `finished` holds, at the latest after `length`.
     until_finished: bool = False
+    # fresh: the whole network with new weights; best, accepted: the network kept in that slot.
     start: Literal["current", "fresh", "best", "accepted"] = "current"
     # carry: keeps the momenta of the phase before; removals slice them too.
     optimizer: Literal["new", "carry"] = "new"
