@@ -14,9 +14,16 @@ from pathlib import Path
 import pytest
 
 from prunebench.cli import compared_method
-from prunebench.cli.compared_method import finished, run_workflow, seeds_of, write_experiment
+from prunebench.cli.compared_method import (
+    finished,
+    run_workflow,
+    seeds_of,
+    trial_report,
+    write_experiment,
+)
 from prunebench.core.errors import PrunebenchError
 from prunebench.experiments.config import read_experiment
+from prunebench.experiments.override import Override
 from prunebench.planning.grid import resolve_experiment
 from tests.workflow.conftest import ROOT
 
@@ -68,6 +75,17 @@ def test_what_cannot_be_compared_is_one_line(workflow: Path) -> None:
     assert done.stderr.startswith("prunebench: unknown method 'l9' (allowed: ")
 
 
+def test_a_trial_shows_its_rows_alone() -> None:
+    stored = ROOT / "results/reference/digits/runs.csv"
+    lines = list(trial_report({"l1": stored}, Override(max_steps=2)))
+    assert [line for line in lines if line.startswith("> l1 ")]
+    assert lines[-2:] == [
+        f"rows: {stored}",
+        "a trial (at most 2 steps per phase): it ran; stored rows are of whole runs, not shown",
+    ]
+
+
+@pytest.mark.slow
 def test_a_trial_runs_several_methods_and_compares_none(quick_copy: Path) -> None:
     shutil.copy(quick_copy / "results/quick/runs.csv", quick_copy / "stored.csv")
     trial = ["--with", "stored.csv", "--seeds", "1", "--cores", "1"]
