@@ -48,6 +48,7 @@ COMMANDS = (
     "repair",
     "discard",
     "share",
+    "pack",
     "export",
     "groups",
     "new-method",
