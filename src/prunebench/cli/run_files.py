@@ -75,7 +75,7 @@ def pack(
     folders: Folders,
     to: Annotated[Path, typer.Option(help="Folder of the packed runs, created if missing.")],
 ) -> None:
-    """Pack finished runs into one zip file each, for others to load and verify.
+    """Pack finished runs into one zip file each.
 
     Whoever unpacks it into a folder of results can load the network, and verify the run if base
     network and data are there.
