@@ -81,11 +81,10 @@ def export_network(
         inputs = larger(inputs, batch)
         batch = Batch(batch.size + 1, "rows")
     with evaluating(model), torch.no_grad():
-        probe = noise_like(larger(inputs, batch))
-        out = model(*probe)
-        with flat_outputs(model, out):
+        with flat_outputs(model, model(*inputs)):
             content, run = EXPORTS[path.suffix](model, inputs, batch, structure.model_dump_json())
-        expected, found = tensors_within(out), run(probe)
+        probe = noise_like(larger(inputs, batch))
+        expected, found = tensors_within(model(*probe)), run(probe)
     difference = relative_difference(expected, found)
     if not difference <= TOLERANCE:
         raise ModelError(
