@@ -72,7 +72,8 @@ def doctor(config: ConfigFile = CONFIG, results: Results = RESULTS) -> None:
 
 def compare(
     methods: Annotated[
-        list[str], typer.Argument(help="Methods to run (see `prunebench list methods`).")
+        list[str],
+        typer.Argument(metavar="METHOD", help="Methods to run (see `prunebench list methods`)."),
     ],
     stored: Annotated[
         Path, typer.Option("--with", help="runs.csv of an experiment, to compare with.")
