@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunebench.criteria.base import Needs
 from prunebench.criteria.hrank import HRank, ranks
 from prunebench.methods.one_shot import one_shot
 from prunebench.testing import HALF, check_method, named_layers, prune, start, toy_data
@@ -57,6 +58,29 @@ def test_the_scores_are_those_computed_by_hand() -> None:
     group = {"conv": run.graph.groups["conv"]}
     scores = HRank(samples=2, batch=1, augment=False).scores(run, group)["conv"]
     assert scores.tolist() == [2.0, 0.0, 0.0]  # (3 + 1) / 2; ReLU leaves nothing of the others
+
+
+def test_the_scores_are_those_of_the_official_code() -> None:
+    """Its hook takes the rank of one map after the other behind a block's ReLU."""
+    torch.manual_seed(0)
+    net = named_layers(
+        stem=nn.Conv2d(1, 4, 3, padding=1),
+        conv=nn.Conv2d(4, 6, 3, padding=1),
+        norm=nn.BatchNorm2d(6),
+        relu=nn.ReLU(inplace=True),
+        pool=nn.AdaptiveAvgPool2d(1),
+        flat=nn.Flatten(),
+        head=nn.Linear(6, 2),
+    )
+    images = torch.rand(5, 1, 8, 8) - 0.5
+    run = start(net.eval(), toy_data(images, torch.zeros(5, dtype=torch.long)))
+    group = {"conv": run.graph.groups["conv"]}
+    scores = HRank(samples=5, batch=2, augment=False).scores(run, group)["conv"]
+    with torch.no_grad():
+        maps = net[:4](next(run.samples(Needs(samples=5)))[0])
+    ranks_of = [[int(torch.linalg.matrix_rank(m)) for m in image] for image in maps]
+    assert len({rank for image in ranks_of for rank in image}) > 1
+    torch.testing.assert_close(scores, torch.tensor(ranks_of).float().mean(dim=0))
 
 
 class Sum(nn.Module):
