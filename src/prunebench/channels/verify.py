@@ -64,7 +64,7 @@ def verify(
     modes: Sequence[Literal["eval", "train"]] = ("eval",),
     watch: Sequence[str] = (),
 ) -> VerifyReport:
-    """Compare removal with masking, for each group alone and for several plans over all groups.
+    """Compare removal with masking, for several plans over all groups, and find groups at fault.
 
     Uses a float64 copy with random normalization statistics and affine parameters and without
     dropout, on the example and on a batch of another size. Runs in eval mode, and in train mode too
@@ -82,8 +82,8 @@ def verify(
     Raises
     ------
     ModelError
-        If the network does not run as it is, in float64, or on a batch of another size, or if a
-        plan over all groups that passed alone fails.
+        If the network does not run as it is, in float64, or on a batch of another size, or if
+        groups fail together, each of which passes alone.
     """
     graph = trace(model, example, grouped=grouped, modes=modes)
     probe = without_dropout(randomized(model, seed))
@@ -97,20 +97,12 @@ def verify(
         check_runs(probe, checks[1], f"on {n} examples; its batch size must not be fixed")
     if repeats_in_training(probe, checks[1]):
         checks.append(Check(other, True, paths))
-    largest, broken = 0.0, {}
-    for name, units in single_plans(graph, seed):
-        if name in broken:
-            continue
-        difference, failure = compare(probe, graph, {name: units}, checks[:1])
-        if failure:
-            broken[name] = f"removing {units.tolist()} {failure}"
-        else:
-            largest = max(largest, difference)
-    for plan in whole_plans(graph.with_frozen(broken), seed):
-        difference, failure = compare(probe, graph, plan, checks)
-        if failure:
-            raise ModelError(f"removing units of all groups at once {failure}{unused(graph)}")
+    largest = 0.0
+    broken: dict[str, str] = {}
+    for plan, compared in plans_and_checks(graph, checks, seed):
+        found, difference = at_fault(probe, graph.with_frozen(broken), plan, compared)
         largest = max(largest, difference)
+        broken |= found
     return VerifyReport(largest, broken)
 
 
@@ -168,27 +160,64 @@ def without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def single_plans(graph: ChannelGraph, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield the first, the last and some random units of each group with more than one."""
+def plans_and_checks(
+    graph: ChannelGraph, checks: list[Check], seed: int
+) -> Iterator[tuple[dict[str, Tensor], list[Check]]]:
+    """Yield plans over all groups that can be pruned, each with what to compare.
+
+    At first the first unit of each group, the last one, and some; then any number of units, which
+    are compared on batches of both sizes, and in training.
+    """
+    several = {name: group.n_units for name, group in graph.groups.items() if group.n_units > 1}
     draw = random.Random(seed)
-    for name, group in graph.groups.items():
-        n = group.n_units
-        if n > 1:
-            some = draw.sample(range(n), draw.randint(1, n - 1))
-            for units in ([0], [n - 1], some):
-                yield name, torch.tensor(units)
-
-
-def whole_plans(graph: ChannelGraph, seed: int) -> Iterator[dict[str, Tensor]]:
-    """Yield random plans over all groups; at least one unit of each is kept."""
+    some = {name: draw.sample(range(n), draw.randint(1, n - 1)) for name, n in several.items()}
+    for units in ({n: [0] for n in several}, {n: [several[n] - 1] for n in several}, some):
+        yield {name: torch.tensor(own) for name, own in units.items()}, checks[:1]
     draw = random.Random(seed + 1)
     for _ in range(N_PLANS):
-        yield {
-            name: torch.tensor(
-                draw.sample(range(group.n_units), draw.randrange(group.n_units)), dtype=torch.int64
-            )
-            for name, group in graph.groups.items()
-        }
+        yield (
+            {
+                name: torch.tensor(
+                    draw.sample(range(group.n_units), draw.randrange(group.n_units)),
+                    dtype=torch.int64,
+                )
+                for name, group in graph.groups.items()
+            },
+            checks,
+        )
+
+
+def at_fault(
+    model: nn.Module, graph: ChannelGraph, plan: Mapping[str, Tensor], checks: Sequence[Check]
+) -> tuple[dict[str, str], float]:
+    """Return the groups whose removal alone fails, with reasons, and the others' difference.
+
+    All groups are removed together; only if that fails, each half of them is, and so on.
+
+    Raises
+    ------
+    ModelError
+        If groups fail together, each of which passes alone.
+    """
+    own = {name: units for name, units in plan.items() if name in graph.groups}
+    largest, failure = compare(model, graph, own, checks)
+    if not failure:
+        return {}, largest
+    if len(own) == 1:
+        [(name, units)] = own.items()
+        return {name: f"removing {units.tolist()} {failure}{unused(graph)}"}, 0.0
+    names, found = list(own), dict[str, str]()
+    largest = 0.0
+    for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+        part, difference = at_fault(model, graph, {name: own[name] for name in half}, checks)
+        found |= part
+        largest = max(largest, difference)
+    if not found:
+        raise ModelError(
+            f"removing units of {', '.join(names)} at once {failure}{unused(graph)}, and of none "
+            "of them alone"
+        )
+    return found, largest
 
 
 def randomized(model: nn.Module, seed: int) -> nn.Module:

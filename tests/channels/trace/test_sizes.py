@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from prunebench.channels.removal import remove
 from prunebench.channels.trace.sizes import ChannelCount
@@ -407,6 +407,21 @@ def test_numbers_of_two_layers_that_are_compared_freeze():
         head=nn.Conv2d(8, 2, 1),
     )
     assert units_of(net, EXAMPLE) == {}
+
+
+@pytest.mark.parametrize("function", [Tensor.view, Tensor.reshape, torch.reshape])
+def test_numbers_of_channels_that_other_values_are_reshaped_to_freeze(function):
+    """As in timm's lambda layer, which reshapes its result to the channels of its input."""
+
+    def forward(m, x):
+        x = m.conv(x)
+        own = m.other(x).reshape(1, 2, 2, 16).sum(1, keepdim=True).expand(1, 2, 2, 16)
+        return m.head(function(own.contiguous(), x.shape))
+
+    parts = {"conv": nn.Conv2d(3, 4, 1), "other": nn.Conv2d(4, 4, 1), "head": nn.Conv2d(4, 2, 1)}
+    graph = trace(Wired(forward, **parts), torch.rand(1, 3, 4, 4))
+    assert not graph.groups
+    assert "of other values" in graph.frozen["conv"].frozen
 
 
 class Scaled(nn.Module):

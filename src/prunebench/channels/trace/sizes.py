@@ -249,6 +249,10 @@ class SizeMode(TorchFunctionMode):
                 self.state.values[out] = value
         elif func in COPIES:
             copied(self.state, args[0], out, listed(args[1:], kwargs))
+        elif func in RESHAPES and not self.state.value(args[0]).axes:
+            for count in listed(args[1:], kwargs):
+                if isinstance(count, ChannelCount):
+                    self.state.ids.use(count.of, f"{func.__name__} of other values")
         elif func is Tensor.expand_as:
             copied(self.state, args[0], out, counted_sizes(self.state, args[1], args[1].shape))
         return out
@@ -369,7 +373,8 @@ def copied(state: Pass, x: Tensor, out: Tensor, sizes: Sequence[Any]) -> None:
 
 # The usual types of arguments, which are passed over for speed.
 WITHOUT_NUMBERS = frozenset({Tensor, nn.Parameter, int, float, bool, str, type(None)})
-VIEWS = {Tensor.expand, Tensor.view, Tensor.reshape, torch.reshape}
+RESHAPES = {Tensor.view, Tensor.reshape, torch.reshape}
+VIEWS = RESHAPES | {Tensor.expand}
 COPIES = {Tensor.expand, Tensor.broadcast_to, torch.broadcast_to, Tensor.repeat, Tensor.tile,
           torch.tile}  # fmt: skip
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d}
