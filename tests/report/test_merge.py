@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_times_latencies_and_origin_may_differ(rows: list[RunRow], tmp_path: Pat
     again = replace(rows[0], training_seconds=9.0, processor="Xeon", date="2027-01-01", more=more)
     assert merge_into(path, [again], []) == 0
     assert read_rows(path)[0].processor == rows[0].processor
+
+
+def test_a_row_of_an_earlier_version_may_record_less(rows: list[RunRow], tmp_path: Path) -> None:
+    path, row = tmp_path / "runs.csv", rows[3]
+    history = json.loads(row.history)
+    less = {name: own for name, own in history.items() if name != "train_loss"}
+    assert less != history
+    write_rows(path, [replace(row, options=None, history=json.dumps(less))])
+    assert merge_into(path, [row], []) == 0
+    other = {**history, "test_top1": [0.0 for _ in history["test_top1"]]}
+    with pytest.raises(ResultError, match=r"two different results .* history is"):
+        merge_into(path, [replace(row, history=json.dumps(other))], [])
 
 
 @pytest.mark.parametrize(

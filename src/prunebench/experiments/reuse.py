@@ -9,6 +9,7 @@ the accuracy of the base network, which must be equal too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from prunebench.experiments.spec import data_path, digest
 
 NEEDED = ("spec_hash", "data_hash", "base_spec_hash", "base_hash", "task", "reused")
 # What may differ between two rows with equal results
-LABELS = ("experiment", "setting", "paper", "table", "printed", "recipes", "epochs_scale")
+LABELS = (
+    "experiment", "setting", "paper", "table", "printed", "recipes", "options", "epochs_scale",
+)  # fmt: skip
 ORIGIN = ("source", "device", "processor", "commit", "code", "code_hash", "versions", "date")
 NO_RESULTS = {*LABELS, *ORIGIN, "note", "reused", "training_seconds", "selection_seconds"}
 
@@ -154,13 +157,28 @@ def read_stored(files: Sequence[Path]) -> dict[str, list[StoredRow]]:
 def different_result(a: Mapping[str, str], b: Mapping[str, str]) -> str | None:
     """Return the first column in which the results of two rows differ; None if they are equal.
 
-    Names, origin, times and latencies are not compared.
+    Names, origin, times and latencies are not compared, nor what only one row records of its
+    history: the other is of an earlier version.
     """
     for name in {**a, **b}:
         is_result = name not in NO_RESULTS and not name.startswith("latency_")
-        if is_result and a.get(name, "") != b.get(name, ""):
+        own, other = a.get(name, ""), b.get(name, "")
+        if is_result and own != other and not (name == "history" and is_same_history(own, other)):
             return name
     return None
+
+
+def is_same_history(a: str, b: str) -> bool:
+    """Whether the columns that two histories share are equal.
+
+    >>> is_same_history('{"epoch": [1], "lr": [0.1]}', '{"epoch": [1]}')
+    True
+    >>> is_same_history('{"epoch": [1]}', '{"epoch": [2]}'), is_same_history("", '{"epoch": [2]}')
+    (False, False)
+    """
+    own, other = (json.loads(text or "{}") for text in (a, b))
+    shared = own.keys() & other.keys()
+    return bool(shared) and all(own[column] == other[column] for column in shared)
 
 
 def digest_of_rows(rows: Mapping[str, StoredRow]) -> str:
