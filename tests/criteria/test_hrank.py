@@ -39,7 +39,7 @@ def run_by_hand() -> RunState:
     net = named_layers(
         stem=nn.Conv2d(1, 1, 1, bias=False),
         conv=nn.Conv2d(1, 3, 1, bias=False),
-        norm=nn.BatchNorm2d(3, eps=0.0),
+        norm=nn.BatchNorm2d(3, eps=1e-12),
         relu=nn.ReLU(),
         pool=nn.AdaptiveAvgPool2d(1),
         flat=nn.Flatten(),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -56,3 +59,41 @@ def test_tables_are_those_of_the_rows(name: str) -> None:
     table = summary_table(rows, read_experiment(CONFIG, name).title)
     stored = (REFERENCE / name / "tables" / "summary.md").read_text(encoding="utf-8")
     assert to_markdown(table) == stored
+
+
+def table_rows(lines: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of the first Markdown table among lines, as cells by column."""
+    table = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in takewhile(
+            lambda line: line.startswith("|"),
+            dropwhile(lambda line: not line.startswith("|"), lines),
+        )
+    ]
+    return [dict(zip(table[0], row, strict=True)) for row in table[2:]]
+
+
+def sections(text: str, start: str) -> dict[str, str]:
+    """The parts of a page that begin with a line such as `## cifar10 · resnet20`, by this line."""
+    parts = re.split(rf"^{re.escape(start)}", text, flags=re.MULTILINE)[1:]
+    return {part.split("\n", 1)[0]: part for part in parts}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_tables_of_the_pages_are_parts_of_the_stored_ones(page: str) -> None:
+    stored: dict[str, list[str]] = {}
+    for path in sorted(REFERENCE.glob("*/tables/summary.md")):
+        for title, part in sections(path.read_text(encoding="utf-8"), "## ").items():
+            stored.setdefault(title, []).append(part)
+    found = sections((ROOT / page).read_text(encoding="utf-8"), "**")
+    checked = 0
+    for title, part in found.items():
+        name = re.match(r"(.+ · .+) · ratio .*\*\* · (base .*)", title)
+        if name is None or not (rows := table_rows(part.splitlines())):
+            continue
+        wholes = [whole for whole in stored[name[1]] if f"\n{name[2]}\n" in whole]
+        known = [row.items() for whole in wholes for row in table_rows(whole.splitlines())]
+        for row in rows:
+            assert any(row.items() <= whole for whole in known), row
+        checked += len(rows)
+    assert checked > 5
