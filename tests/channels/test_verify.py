@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -123,6 +124,19 @@ def test_a_wrong_group_behind_an_output_that_tells_nothing_is_named():
             return self.head(self.second(x * (1.0 / x.shape[1])))
 
     assert list(verify(Counting(False), torch.rand(1, 3, 8, 8)).broken) == ["first"]
+
+
+def test_a_network_without_groups_that_does_not_repeat_is_an_error():
+    class Counting(nn.Linear):
+        calls = itertools.count(1)  # shared by all copies
+
+        def forward(self, x):
+            return super().forward(x) * next(self.calls)
+
+    with pytest.raises(
+        ModelError, match=r"removing nothing changes the output by .* same output twice"
+    ):
+        verify(Counting(3, 2), torch.rand(2, 3))
 
 
 class Shared(nn.Module):

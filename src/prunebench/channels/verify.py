@@ -100,8 +100,8 @@ def verify(
     largest = 0.0
     broken: dict[str, str] = {}
     for plan, compared in plans_and_checks(graph, checks, seed):
-        found, difference = at_fault(probe, graph.with_frozen(broken), plan, compared)
-        largest = max(largest, difference)
+        found, most = at_fault(probe, graph.with_frozen(broken), plan, compared)
+        largest = max(largest, most)
         broken |= found
     return VerifyReport(largest, broken)
 
@@ -197,7 +197,8 @@ def at_fault(
     Raises
     ------
     ModelError
-        If groups fail together, each of which passes alone.
+        If groups fail together, each of which passes alone, or if nothing is removed and the
+        outputs differ.
     """
     own = {name: units for name, units in plan.items() if name in graph.groups}
     largest, failure = compare(model, graph, own, checks)
@@ -206,16 +207,18 @@ def at_fault(
     if len(own) == 1:
         [(name, units)] = own.items()
         return {name: f"removing {units.tolist()} {failure}{unused(graph)}"}, 0.0
+    if not own:
+        raise ModelError(f"removing nothing {failure}; the network must give the same output twice")
     names, found = list(own), dict[str, str]()
-    largest = 0.0
-    for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-        part, difference = at_fault(model, graph, {name: own[name] for name in half}, checks)
+    largest, middle = 0.0, len(names) // 2
+    for half in (names[:middle], names[middle:]):
+        part, most = at_fault(model, graph, {name: own[name] for name in half}, checks)
         found |= part
-        largest = max(largest, difference)
+        largest = max(largest, most)
     if not found:
         raise ModelError(
-            f"removing units of {', '.join(names)} at once {failure}{unused(graph)}, and of none "
-            "of them alone"
+            f"removing units of {', '.join(names)} at once {failure}, but each alone passes"
+            f"{unused(graph)}"
         )
     return found, largest
 

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from prunebench.core.errors import ResultError
-from prunebench.core.files import make_folder, read_bytes, replacing
+from prunebench.core.files import read_bytes, replacing
 from prunebench.experiments.results import (
     RECEIPT_FILE,
     TRAINED_FILES,
@@ -45,7 +45,6 @@ def pack(folder: Path, to: Path) -> Path:
                 entry = zipfile.ZipInfo(f"{spec.path}/{name}")  # dated 1980
                 entry.external_attr = 0o644 << 16
                 packed.writestr(entry, read_bytes(folder / name), zipfile.ZIP_DEFLATED)
-    make_folder(to)
     path = to / f"{spec.path.replace('/', '-')}.zip"
     with replacing(path) as temporary:
         temporary.write_bytes(content.getvalue())
